@@ -1,0 +1,222 @@
+//! What exists: providers with their credentials, models with their deployments and policy. Immutable; built from
+//! the configuration, swapped whole, and applied to the [`Fleet`](crate::Fleet), which keeps the live state of all
+//! that kept its name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::strategy::StrategySpec;
+
+/// A name that is shared and compared, never changed.
+pub type Name = Arc<str>;
+
+/// All that exists at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Where requests can be sent, by name.
+    pub providers: BTreeMap<Name, ProviderSpec>,
+    /// What clients ask for, by name (aliases are resolved before this crate).
+    pub models: BTreeMap<Name, ModelSpec>,
+}
+
+/// A provider: what deciding needs to know of it.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderSpec {
+    /// Its keys, in configured order. Empty: the provider needs none.
+    pub credentials: Vec<CredentialSpec>,
+}
+
+/// One key of a provider. The secret itself stays with the gateway.
+#[derive(Debug, Clone)]
+pub struct CredentialSpec {
+    /// Unique within the provider.
+    pub name: Name,
+    /// Requests a minute it may make, if limited.
+    pub rpm: Option<u32>,
+    /// Tokens a minute it may use, if limited.
+    pub tpm: Option<u32>,
+}
+
+/// A model and its policy.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    /// The strategy of every tier that has none of its own.
+    pub strategy: StrategySpec,
+    /// Strategies of single tiers.
+    pub tier_strategies: BTreeMap<u32, StrategySpec>,
+    /// A/B or canary split, if any.
+    pub split: Option<SplitSpec>,
+    /// How regions are preferred.
+    pub region: RegionSpec,
+    /// How many requests may wait for a slot, and for how long.
+    pub queue: QueueSpec,
+    /// How long each phase of a request may take.
+    pub timeouts: TimeoutSpec,
+    /// How often a request may be sent in all, the first time included. At least 1.
+    pub attempts_max: u32,
+    /// When a deployment that keeps failing is left alone.
+    pub breaker: BreakerSpec,
+    /// The ways to serve the model.
+    pub deployments: Vec<DeploymentSpec>,
+}
+
+/// One way to serve a model.
+#[derive(Debug, Clone)]
+pub struct DeploymentSpec {
+    /// Unique within the model.
+    pub name: Name,
+    /// The provider it is sent to.
+    pub provider: Name,
+    /// The version it serves, for `model@version`.
+    pub version: Option<Name>,
+    /// Share of traffic relative to the others of its tier. 0: drained.
+    pub weight: u32,
+    /// Tiers are tried in ascending order.
+    pub tier: u32,
+    /// Requests it may have in flight. `None`: unlimited.
+    pub slots: Option<u32>,
+    /// Where it is.
+    pub region: Option<Name>,
+    /// What clients may ask for by `x-pointsman-tags`.
+    pub tags: Vec<Name>,
+    /// The arm of the model's split it belongs to.
+    pub arm: Option<Name>,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Prompt plus output it accepts, in tokens.
+    pub context_tokens_max: Option<u32>,
+    /// Output it can give, in tokens.
+    pub output_tokens_max: Option<u32>,
+    /// Whether a request costs nothing (an own engine): it may be sent again even if it was processed.
+    pub free: bool,
+    /// No new requests; those in flight finish.
+    pub draining: bool,
+}
+
+/// What a deployment can do, or a request needs. A set of bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Capabilities(u32);
+
+impl Capabilities {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Chat completions.
+    pub const CHAT: Self = Self(1);
+    /// Plain completions.
+    pub const COMPLETIONS: Self = Self(1 << 1);
+    /// Embeddings.
+    pub const EMBEDDINGS: Self = Self(1 << 2);
+    /// The responses API.
+    pub const RESPONSES: Self = Self(1 << 3);
+    /// Tool calls.
+    pub const TOOLS: Self = Self(1 << 4);
+    /// Images in messages.
+    pub const VISION: Self = Self(1 << 5);
+    /// Output held to a JSON schema.
+    pub const JSON_SCHEMA: Self = Self(1 << 6);
+
+    /// Every capability with its name in the configuration and in messages.
+    pub const NAMES: [(Self, &'static str); 7] = [
+        (Self::CHAT, "chat"),
+        (Self::COMPLETIONS, "completions"),
+        (Self::EMBEDDINGS, "embeddings"),
+        (Self::RESPONSES, "responses"),
+        (Self::TOOLS, "tools"),
+        (Self::VISION, "vision"),
+        (Self::JSON_SCHEMA, "json_schema"),
+    ];
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What of this set is not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` is in this set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether the set is empty.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The names of what is in the set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
+    }
+}
+
+/// A split of traffic between arms.
+#[derive(Debug, Clone)]
+pub struct SplitSpec {
+    /// What keeps a client on its arm.
+    pub sticky: Sticky,
+    /// The arms with their weights. Deployments name the arm they belong to.
+    pub arms: Vec<(Name, u32)>,
+}
+
+/// What a sticky choice is tied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sticky {
+    /// The session, or the tenant if the request names none.
+    Session,
+    /// The tenant.
+    Tenant,
+    /// The `user` field, or the tenant.
+    User,
+    /// Nothing: every request is drawn anew.
+    Request,
+}
+
+/// How regions are preferred within a tier. A region is a preference, never a filter.
+#[derive(Debug, Clone, Default)]
+pub struct RegionSpec {
+    /// Nearest first, when the client gives no hint.
+    pub order: Vec<Name>,
+    /// Without a hint prefer the region with the lowest measured connect time instead of the configured order.
+    pub by_latency: bool,
+}
+
+/// Limits of a model's queue.
+#[derive(Debug, Clone)]
+pub struct QueueSpec {
+    /// Requests that may wait.
+    pub requests_max: u32,
+    /// How long one may wait.
+    pub wait_max: Duration,
+}
+
+/// How long each phase of a request may take.
+#[derive(Debug, Clone)]
+pub struct TimeoutSpec {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// From sending until the first content.
+    pub first_content: Duration,
+    /// Between two pieces of content.
+    pub idle: Duration,
+    /// From arrival to the end, waits and all attempts included.
+    pub total: Duration,
+    /// How long the head of a good response is held back for its first content, so that failover stays possible.
+    pub header_hold: Duration,
+}
+
+/// When a deployment that keeps failing is left alone, and for how long.
+#[derive(Debug, Clone)]
+pub struct BreakerSpec {
+    /// Failures in a row that open it. At least 1.
+    pub failures: u32,
+    /// How long it stays open the first time; doubles up to `open_max`, with jitter of a half.
+    pub open_min: Duration,
+    /// The longest it stays open.
+    pub open_max: Duration,
+}

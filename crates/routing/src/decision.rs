@@ -1,0 +1,187 @@
+//! The answer for one attempt: what was chosen and why, and why not the others.
+
+use std::time::Duration;
+
+use crate::catalog::{Capabilities, Name};
+use crate::ids::{CredentialId, DeploymentId, Ticket};
+use crate::time::Now;
+
+/// The answer for one attempt of a request.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// When it was made.
+    pub at: Now,
+    /// What came out.
+    pub outcome: Outcome,
+    /// The strategy that picked, or would have.
+    pub strategy: &'static str,
+    /// The arm of the split the request is on.
+    pub arm: Option<Name>,
+    /// The tier that was used, or the first if none could serve.
+    pub tier: u32,
+    /// Every deployment of the model, chosen or not, in configured order.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What came out of a decision.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Send it there. The permit is taken.
+    Chosen(Choice),
+    /// All that could serve are full: the request waits for a slot.
+    Queued {
+        /// Its place in the queue.
+        ticket: Ticket,
+        /// How many wait before it.
+        ahead: u32,
+    },
+    /// Nothing can serve it now.
+    Rejected {
+        /// Why.
+        why: Rejection,
+        /// When it may be worth asking again: the soonest return of a deployment or credential.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// The chosen deployment.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The deployment. Its permit is held until the flow ends the attempt.
+    pub deployment: DeploymentId,
+    /// Its name.
+    pub name: Name,
+    /// Its provider's name.
+    pub provider: Name,
+    /// The credential to send with, if the provider needs one.
+    pub credential: Option<CredentialId>,
+    /// The credential's name.
+    pub credential_name: Option<Name>,
+    /// Why this one.
+    pub why: Why,
+}
+
+/// Why no deployment can serve a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The model has no deployment at all, or was removed.
+    NoDeployment,
+    /// None has the version asked for.
+    NoSuchVersion,
+    /// None carries the tags asked for.
+    NoSuchTags,
+    /// None can do what the request needs.
+    NotCapable,
+    /// The prompt fits none.
+    TooLong,
+    /// Those that could serve are failing, cooling, draining or out of quota.
+    Unavailable,
+    /// All are full and so is the queue.
+    QueueFull,
+    /// It waited for a slot as long as it may.
+    QueueTimeout,
+}
+
+/// Why a deployment was picked. The numbers are those the strategy compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Why {
+    /// It was the only one eligible.
+    OnlyOne,
+    /// It was next in turn.
+    NextInTurn,
+    /// It was next in turn by weight.
+    NextByWeight {
+        /// Its weight.
+        weight: u32,
+    },
+    /// It had the fewest requests in flight per slot or weight.
+    FewestInFlight {
+        /// Requests in flight when it was picked.
+        inflight: u32,
+        /// What was compared.
+        load: f64,
+    },
+    /// It was the faster of two drawn.
+    LowerLatency {
+        /// Its score: expected normalised time, milliseconds.
+        score: f64,
+        /// The score of the other that was drawn.
+        other: f64,
+    },
+    /// The key hashed to it.
+    Hashed {
+        /// Its place in the key's order of preference, from 0; more than 0 when those before it were loaded.
+        rank: u32,
+    },
+    /// It was drawn by weight.
+    Drawn {
+        /// Its weight.
+        weight: u32,
+    },
+    /// A slot became free while the request waited.
+    SlotFreed,
+}
+
+/// One deployment as a decision saw it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// Its tier.
+    pub tier: u32,
+    /// The strategy's score, lower is better, if the strategy compared scores.
+    pub score: Option<f64>,
+    /// Why it could not be picked. `None`: it was eligible.
+    pub why_not: Option<WhyNot>,
+    /// Requests in flight.
+    pub inflight: u32,
+    /// Age of the newest thing known of it (a response or a probe).
+    pub age: Option<Duration>,
+}
+
+/// Why a deployment could not be picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNot {
+    /// It serves another version.
+    OtherVersion,
+    /// It lacks a tag that was asked for.
+    MissingTag,
+    /// It belongs to another arm of the split.
+    OtherArm,
+    /// It lacks these capabilities.
+    Lacks(Capabilities),
+    /// The prompt and output do not fit.
+    TooLong {
+        /// Tokens it accepts.
+        context_tokens_max: u32,
+    },
+    /// An earlier attempt of this request failed there.
+    Tried,
+    /// It is drained, by weight 0 or by an operator.
+    Drained,
+    /// Its breaker is open.
+    BreakerOpen {
+        /// Until then.
+        until: Now,
+    },
+    /// Its breaker is half open and the probe is under way.
+    Probing,
+    /// An active health check failed.
+    Unhealthy,
+    /// It asked to be left alone.
+    Cooling {
+        /// Until then.
+        until: Now,
+    },
+    /// No credential of its provider is usable.
+    NoCredential {
+        /// The soonest that one returns, if one does by itself.
+        until: Option<Now>,
+    },
+    /// All its slots are taken.
+    Full,
+    /// It could serve, but its tier was not needed.
+    LaterTier,
+    /// It could serve, but a preferred region could too.
+    OtherRegion,
+}

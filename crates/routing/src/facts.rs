@@ -1,0 +1,62 @@
+//! What the router knows of a request.
+
+use smallvec::SmallVec;
+
+use crate::catalog::{Capabilities, Name};
+use crate::ids::ModelId;
+use crate::time::Now;
+
+/// What the router knows of a request. Made by the gateway from the validated request, never from its content.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The model asked for.
+    pub model: ModelId,
+    /// The version asked for by `model@version`.
+    pub version: Option<Name>,
+    /// What the request needs of a deployment.
+    pub needs: Capabilities,
+    /// Prompt tokens, estimated.
+    pub tokens_in_estimate: u32,
+    /// The most output the client asked for, if it said.
+    pub tokens_out_max: Option<u32>,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// Live or batch traffic.
+    pub lane: Lane,
+    /// Who asks.
+    pub tenant: Name,
+    /// Hash of the tenant's name.
+    pub tenant_hash: u64,
+    /// Hash of the session, salted with the tenant.
+    pub session_hash: Option<u64>,
+    /// Hash of the `user` field, salted with the tenant.
+    pub user_hash: Option<u64>,
+    /// Hash of the first two or more prompt blocks, salted with the tenant; `None` if the prompt is shorter.
+    pub prefix_hash: Option<u64>,
+    /// The region the client would like.
+    pub region: Option<Name>,
+    /// Tags a deployment must carry, all of them.
+    pub tags: SmallVec<[Name; 2]>,
+    /// When the client wants to have the whole answer, if it said.
+    pub deadline: Option<Now>,
+}
+
+/// Which traffic a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Lane {
+    /// Somebody waits.
+    #[default]
+    Live,
+    /// Nobody waits.
+    Batch,
+}
+
+impl Lane {
+    /// The name in headers, configuration and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Batch => "batch",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A discrete-event world that drives the same fleet and lifecycle as the gateway.

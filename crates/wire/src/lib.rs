@@ -1,0 +1,1 @@
+//! Protocols, sans IO: bytes in, typed requests and events out.
