@@ -1,1 +1,14 @@
 //! Protocols, sans IO: bytes in, typed requests and events out.
+//!
+//! Nothing here opens a socket, reads a clock or keeps state beyond one request. A client dialect is a module
+//! (today [`openai`]); vendors that speak it are records in `vendors.toml` (see [`vendor`]), not code.
+//!
+//! - [`json`]: the strict, zero-copy scanner every body goes through once.
+//! - [`openai::request`]: what a request asks for, and whether it may.
+//! - [`openai::rewrite`]: the same bytes with the upstream's model name.
+//! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
+//! - [`openai::error`]: errors to clients, and what upstream errors mean.
+
+pub mod json;
+pub mod openai;
+pub mod vendor;

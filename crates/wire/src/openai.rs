@@ -1,0 +1,15 @@
+//! The OpenAI dialect: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`.
+
+pub mod error;
+pub mod request;
+pub mod rewrite;
+pub mod rules;
+pub mod sse;
+pub mod usage;
+
+pub use error::{ErrorBody, Fault, FaultKind, Invalid, Who};
+pub use request::{BodyLimits, Operation, Request, parse};
+pub use rewrite::{Rewritten, UsageAsk, rewrite};
+pub use rules::{Abilities, ModelRules, ParamName, validate};
+pub use sse::{End, Seen, StreamError, StreamFault, StreamObserver, error_event};
+pub use usage::{Usage, usage_of_body};

@@ -1,0 +1,217 @@
+//! What an upstream's error means for the request, the deployment and the credential.
+
+use crate::json::{JsonError, Kind, Scanner};
+use crate::openai::usage::{ANSWER_DEPTH_MAX, object_or_skip};
+
+use super::retry_after_ms;
+
+/// Longest message kept of an upstream's error, in bytes.
+const MESSAGE_BYTES_MAX: usize = 512;
+/// Longest code kept, in bytes.
+const CODE_BYTES_MAX: usize = 64;
+
+/// What an upstream's error means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind of fault.
+    pub kind: FaultKind,
+    /// When the upstream wants to be asked again, in milliseconds from now, if it said so in seconds.
+    pub retry_after_ms: Option<u64>,
+    /// The upstream's own words, at most 512 bytes.
+    pub message: Option<String>,
+    /// The upstream's own code, or its type if it gave no code.
+    pub code: Option<String>,
+    /// The upstream's own type.
+    pub kind_named: Option<String>,
+}
+
+/// The kinds of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The request is at fault.
+    Client,
+    /// It may pass (500, 502, 504, 408, 409, 425).
+    Transient,
+    /// Too much to do (503, 529).
+    Overloaded,
+    /// The credential was refused (401, 403).
+    CredentialDead,
+    /// The credential has used up what it may (429, 402).
+    CredentialQuota,
+    /// The prompt does not fit.
+    ContextLength,
+    /// The content policy refused the request.
+    ContentPolicy,
+    /// The upstream does not know the model (404).
+    ModelMissing,
+    /// The answer is not one the protocol allows; redirects are never followed.
+    Protocol,
+}
+
+/// What the answer `status` with `body` means. A `retry_after` date needs a clock and is left to
+/// [`retry_after_ms`].
+pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
+    let Words { message, code, kind } = words(body);
+    let named = |needles: &[&str]| {
+        [code.as_deref(), kind.as_deref()].into_iter().flatten().any(|name| needles.contains(&name))
+    };
+    let fault = match status {
+        400 | 413 | 422 if named(&CONTEXT_CODES) || message.as_deref().is_some_and(tells_context) => {
+            FaultKind::ContextLength
+        }
+        400 | 403 | 422 if named(&POLICY_CODES) => FaultKind::ContentPolicy,
+        401 | 403 => FaultKind::CredentialDead,
+        402 | 429 => FaultKind::CredentialQuota,
+        404 => FaultKind::ModelMissing,
+        408 | 409 | 425 => FaultKind::Transient,
+        400..=499 => FaultKind::Client,
+        503 | 529 => FaultKind::Overloaded,
+        500..=599 => FaultKind::Transient,
+        _ => FaultKind::Protocol,
+    };
+    let dateless = retry_after.filter(|value| !value.contains(','));
+    Fault {
+        kind: fault,
+        retry_after_ms: dateless.and_then(|value| retry_after_ms(value, 0)),
+        message: message.map(|text| cut(text, MESSAGE_BYTES_MAX)),
+        code: code.or_else(|| kind.clone()).map(|text| cut(text, CODE_BYTES_MAX)),
+        kind_named: kind.map(|text| cut(text, CODE_BYTES_MAX)),
+    }
+}
+
+const CONTEXT_CODES: [&str; 5] = [
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "context_window_exceeded",
+    "string_above_max_length",
+    "max_tokens_exceeded",
+];
+
+const POLICY_CODES: [&str; 4] =
+    ["content_filter", "content_policy_violation", "moderation_blocked", "responsible_ai_policy_violation"];
+
+/// Engines that give no code of their own say it in words.
+fn tells_context(message: &str) -> bool {
+    ["maximum context length", "longer than the model's context length", "exceeds the available context size"]
+        .iter()
+        .any(|phrase| message.contains(phrase))
+}
+
+#[derive(Default)]
+struct Words {
+    message: Option<String>,
+    code: Option<String>,
+    kind: Option<String>,
+}
+
+fn words(body: &[u8]) -> Words {
+    let mut found = Words::default();
+    if let Ok(text) = std::str::from_utf8(body) {
+        // What was read before a body turns out malformed is still the upstream's own words.
+        let _ = read_words(&mut Scanner::new(text, ANSWER_DEPTH_MAX), &mut found);
+        let plain = text.trim();
+        if found.message.is_none() && !plain.is_empty() && !plain.starts_with(['{', '[', '<']) {
+            found.message = Some(cut(plain.to_owned(), MESSAGE_BYTES_MAX));
+        }
+    }
+    found
+}
+
+/// `{"error":{"message","type","code"}}`, `{"error":"…"}`, or the members at the top (older vLLM).
+fn read_words(scanner: &mut Scanner<'_>, found: &mut Words) -> Result<(), JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(()) };
+    while let Some(key) = scanner.next_key(&mut members)? {
+        match key.raw() {
+            "error" if scanner.peek()? == Kind::Object => read_error(scanner, found)?,
+            "error" | "message" | "detail" => keep(scanner, &mut found.message)?,
+            "code" => keep(scanner, &mut found.code)?,
+            "type" => keep(scanner, &mut found.kind)?,
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    Ok(())
+}
+
+fn read_error(scanner: &mut Scanner<'_>, found: &mut Words) -> Result<(), JsonError> {
+    let mut members = scanner.object()?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        match key.raw() {
+            "message" => keep(scanner, &mut found.message)?,
+            "code" => keep(scanner, &mut found.code)?,
+            "type" => keep(scanner, &mut found.kind)?,
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    Ok(())
+}
+
+fn keep(scanner: &mut Scanner<'_>, slot: &mut Option<String>) -> Result<(), JsonError> {
+    if scanner.peek()? == Kind::String {
+        if let Some(text) = scanner.string()?.decode().filter(|text| !text.is_empty()) {
+            *slot = Some(text.into_owned());
+        }
+        return Ok(());
+    }
+    scanner.skip_value().map(drop)
+}
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, body: &str, expected: FaultKind) {
+        assert_eq!(classify(status, None, body.as_bytes()).kind, expected, "{status} {body}");
+    }
+
+    #[test]
+    fn statuses_and_codes_map_to_kinds() {
+        let coded =
+            |code: &str| format!(r#"{{"error":{{"message":"no","type":"t","param":null,"code":"{code}"}}}}"#);
+        check(400, &coded("context_length_exceeded"), FaultKind::ContextLength);
+        check(
+            400,
+            r#"{"error":{"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":64}}"#,
+            FaultKind::ContextLength,
+        );
+        check(
+            400,
+            r#"{"object":"error","message":"This model's maximum context length is 64 tokens","code":400}"#,
+            FaultKind::ContextLength,
+        );
+        check(400, &coded("content_filter"), FaultKind::ContentPolicy);
+        check(400, &coded("invalid_value"), FaultKind::Client);
+        check(422, "", FaultKind::Client);
+        check(401, "", FaultKind::CredentialDead);
+        check(403, "", FaultKind::CredentialDead);
+        check(404, "", FaultKind::ModelMissing);
+        check(408, "", FaultKind::Transient);
+        check(429, "", FaultKind::CredentialQuota);
+        for status in [500, 502, 504] {
+            check(status, "<html>", FaultKind::Transient);
+        }
+        check(503, "", FaultKind::Overloaded);
+        check(529, "", FaultKind::Overloaded);
+        for status in [101, 204, 302, 307, 600] {
+            check(status, "", FaultKind::Protocol);
+        }
+    }
+
+    #[test]
+    fn words_are_kept_and_bounded() {
+        let long = format!(r#"{{"error":{{"message":"{}","code":"slow"}}}}"#, "é".repeat(400));
+        let fault = classify(429, Some("7"), long.as_bytes());
+        assert_eq!(fault.message.unwrap().len(), 512);
+        assert_eq!(fault.code.as_deref(), Some("slow"));
+        assert_eq!(fault.retry_after_ms, Some(7_000));
+        assert_eq!(classify(500, None, b"upstream exploded").message.as_deref(), Some("upstream exploded"));
+        assert_eq!(classify(500, None, br#"{"error":"no gpu"}"#).message.as_deref(), Some("no gpu"));
+        assert_eq!(classify(500, None, b"\xff\xfe").message, None);
+        assert_eq!(classify(503, Some("Sun, 06 Nov 1994 08:49:37 GMT"), b"").retry_after_ms, None);
+    }
+}

@@ -1,0 +1,182 @@
+//! The fields the router acts on, and how a member's name finds them.
+
+use crate::json::Text;
+
+/// A field the router acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Model,
+    Messages,
+    Prompt,
+    Input,
+    Stream,
+    StreamOptions,
+    MaxTokens,
+    MaxCompletionTokens,
+    MaxOutputTokens,
+    N,
+    BestOf,
+    Tools,
+    ToolChoice,
+    Functions,
+    ResponseFormat,
+    Text,
+    Instructions,
+    Temperature,
+    TopP,
+    PresencePenalty,
+    FrequencyPenalty,
+    TopLogprobs,
+    Logprobs,
+    Seed,
+    User,
+}
+
+const FIELDS: [(&str, Field); 25] = [
+    ("model", Field::Model),
+    ("messages", Field::Messages),
+    ("prompt", Field::Prompt),
+    ("input", Field::Input),
+    ("stream", Field::Stream),
+    ("stream_options", Field::StreamOptions),
+    ("max_tokens", Field::MaxTokens),
+    ("max_completion_tokens", Field::MaxCompletionTokens),
+    ("max_output_tokens", Field::MaxOutputTokens),
+    ("n", Field::N),
+    ("best_of", Field::BestOf),
+    ("tools", Field::Tools),
+    ("tool_choice", Field::ToolChoice),
+    ("functions", Field::Functions),
+    ("response_format", Field::ResponseFormat),
+    ("text", Field::Text),
+    ("instructions", Field::Instructions),
+    ("temperature", Field::Temperature),
+    ("top_p", Field::TopP),
+    ("presence_penalty", Field::PresencePenalty),
+    ("frequency_penalty", Field::FrequencyPenalty),
+    ("top_logprobs", Field::TopLogprobs),
+    ("logprobs", Field::Logprobs),
+    ("seed", Field::Seed),
+    ("user", Field::User),
+];
+
+/// Fields that would tell an upstream where to go, with what key, or how to build its prompt. They are dropped
+/// before forwarding unless the client may set them.
+pub const FORBIDDEN: [&str; 9] = [
+    "api_base",
+    "api_key",
+    "base_url",
+    "chat_template",
+    "chat_template_kwargs",
+    "custom_llm_provider",
+    "extra_body",
+    "extra_headers",
+    "timeout",
+];
+
+impl Field {
+    pub(super) fn name(self) -> &'static str {
+        FIELDS.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
+    }
+
+    /// Its bit in a set of fields.
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// What a member's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    /// A field the router acts on.
+    Known(Field),
+    /// Such a field in another spelling: some parsers would take it for the field, so it cannot pass.
+    Misspelt(Field),
+    /// A field that is dropped, in any spelling.
+    Forbidden(&'static str),
+    /// Anything else.
+    Other,
+}
+
+/// What the name `key` stands for.
+pub(super) fn lookup(key: &Text<'_>) -> Name {
+    if !key.escaped() && key.raw().is_ascii() {
+        return lookup_plain(key.raw());
+    }
+    // A lone surrogate cannot be part of a name that any parser folds into one of ours.
+    key.decode().map_or(Name::Other, |name| lookup_plain(&folded(&name)))
+}
+
+fn lookup_plain(key: &str) -> Name {
+    let known = FIELDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    if let Some(&(name, field)) = known {
+        return if name == key { Name::Known(field) } else { Name::Misspelt(field) };
+    }
+    let forbidden = FORBIDDEN.iter().find(|name| name.eq_ignore_ascii_case(key));
+    forbidden.map_or(Name::Other, |name| Name::Forbidden(name))
+}
+
+/// Upper case for the two characters outside ASCII that Unicode folds into ASCII letters, as Go's parser does.
+fn folded(name: &str) -> String {
+    name.chars()
+        .map(|character| match character {
+            '\u{17F}' => 'S',
+            '\u{212A}' => 'K',
+            other => other,
+        })
+        .collect()
+}
+
+/// Whether `key` is `name`, or would be for a parser that ignores case.
+pub(super) fn same(key: &Text<'_>, name: &str) -> Option<Spelling> {
+    if !key.escaped() && key.raw() == name {
+        return Some(Spelling::Exact);
+    }
+    let text = folded(&key.decode()?);
+    if text == name {
+        Some(Spelling::Exact)
+    } else {
+        text.eq_ignore_ascii_case(name).then_some(Spelling::Differs)
+    }
+}
+
+/// How a name is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    Exact,
+    Differs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_its_own_bit_and_name() {
+        let mut seen = 0_u32;
+        for (name, field) in FIELDS {
+            assert_eq!(field.name(), name);
+            assert_eq!(seen & field.bit(), 0, "{name}");
+            seen |= field.bit();
+        }
+    }
+
+    #[test]
+    fn c4_names_are_compared_by_what_they_mean() {
+        let check = |key: &str, expected: Name| {
+            let literal = format!("\"{key}\"");
+            let text = crate::json::Scanner::new(&literal, 1).string().unwrap();
+            assert_eq!(lookup(&text), expected, "{key}");
+        };
+        check("model", Name::Known(Field::Model));
+        check("mod\\u0065l", Name::Known(Field::Model));
+        check("Model", Name::Misspelt(Field::Model));
+        check("\\u004dodel", Name::Misspelt(Field::Model));
+        check("me\u{17F}sages", Name::Misspelt(Field::Messages));
+        check("\u{212A}", Name::Other);
+        check("API_Key", Name::Forbidden("api_key"));
+        check("api\\u005fkey", Name::Forbidden("api_key"));
+        check("models", Name::Other);
+        check("\\ud800model", Name::Other);
+    }
+}

@@ -1,0 +1,118 @@
+//! The body for the upstream: the client's bytes, except the model's name and what must not pass.
+//!
+//! Nothing is parsed or printed again. The places that change were found when the request was validated, so what
+//! is forwarded is what was authorised; the stretches between them are slices of the client's own buffer.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::json::{Span, quote};
+
+use super::request::{Forbidden, Operation, Request, StreamOptions};
+
+/// Whether the upstream is to report usage at the end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageAsk {
+    /// Ask for it, if the client did not. The client must then not see it: see
+    /// [`StreamObserver::new`](super::sse::StreamObserver::new).
+    Inject,
+    /// Leave it to what the client asked.
+    AsSent,
+}
+
+/// A body in pieces.
+#[derive(Debug, Clone)]
+pub struct Rewritten {
+    /// The pieces in order. Most share the client's buffer.
+    pub segments: SmallVec<[Bytes; 8]>,
+    /// All their bytes together.
+    pub len: u64,
+    /// Whether usage was asked for on the client's behalf, so that the usage event has to be withheld.
+    pub usage_injected: bool,
+}
+
+impl Rewritten {
+    /// The pieces as one. Copies, unless there is only one.
+    pub fn concat(&self) -> Bytes {
+        match self.segments.as_slice() {
+            [whole] => whole.clone(),
+            pieces => pieces.concat().into(),
+        }
+    }
+}
+
+/// A stretch of the body and what stands there instead.
+struct Edit {
+    span: Span,
+    replacement: Bytes,
+}
+
+/// The body of `request` as the upstream is to get it.
+pub fn rewrite(request: &Request, body: &Bytes, upstream_model: &str, usage: UsageAsk) -> Rewritten {
+    let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
+    let model = Bytes::from(quote(upstream_model));
+    let span = request.spans.model;
+    if body.get(span.start..span.end) != Some(&*model) {
+        edits.push(Edit { span, replacement: model });
+    }
+    let injection = usage_edit(request, usage);
+    let usage_injected = injection.is_some();
+    edits.extend(injection);
+    drop_forbidden(&request.forbidden, &mut edits);
+    edits.sort_by_key(|edit| edit.span.start);
+    let mut rewritten = assemble(body, edits);
+    rewritten.usage_injected = usage_injected;
+    rewritten
+}
+
+fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
+    let streams = match request.operation {
+        Operation::Chat | Operation::Completion => request.stream,
+        // Responses report usage unasked; embeddings are not streamed.
+        Operation::Embedding | Operation::Response => false,
+    };
+    if !streams || usage == UsageAsk::AsSent || request.include_usage == Some(true) {
+        return None;
+    }
+    let insert = |at: usize, text: &'static str| Edit {
+        span: Span { start: at, end: at },
+        replacement: Bytes::from_static(text.as_bytes()),
+    };
+    let replace =
+        |span: Span, text: &'static str| Edit { span, replacement: Bytes::from_static(text.as_bytes()) };
+    Some(match request.spans.stream_options {
+        // The body has at least its model, so a member always follows.
+        None => insert(request.spans.body_start, r#""stream_options":{"include_usage":true},"#),
+        Some(StreamOptions::Null(span)) => replace(span, r#"{"include_usage":true}"#),
+        Some(StreamOptions::Without { inside, empty: true }) => insert(inside, r#""include_usage":true"#),
+        Some(StreamOptions::Without { inside, empty: false }) => insert(inside, r#""include_usage":true,"#),
+        Some(StreamOptions::With(span)) => replace(span, "true"),
+    })
+}
+
+/// Cuts runs of forbidden members, each with the commas that would be left over.
+fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
+    for run in forbidden.chunk_by(|one, next| one.ordinal + 1 == next.ordinal) {
+        let [first, ..] = run else { continue };
+        let [.., last] = run else { continue };
+        let span = match last.next {
+            Some(next) => Span { start: first.member.start, end: next },
+            None => Span { start: first.before, end: last.member.end },
+        };
+        edits.push(Edit { span, replacement: Bytes::new() });
+    }
+}
+
+fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {
+    let mut segments: SmallVec<[Bytes; 8]> = SmallVec::new();
+    let mut at = 0;
+    for edit in edits {
+        segments.push(body.slice(at..edit.span.start));
+        segments.push(edit.replacement);
+        at = edit.span.end;
+    }
+    segments.push(body.slice(at..));
+    segments.retain(|segment| !segment.is_empty());
+    let len = segments.iter().map(|segment| segment.len() as u64).sum();
+    Rewritten { segments, len, usage_injected: false }
+}

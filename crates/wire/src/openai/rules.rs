@@ -1,0 +1,211 @@
+//! What a registered model accepts, and whether a request keeps to it.
+
+use std::ops::RangeInclusive;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::error::Invalid;
+use super::request::{Operation, Request};
+
+/// A parameter whose range a model can restrict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamName {
+    /// `temperature`
+    Temperature,
+    /// `top_p`
+    TopP,
+    /// `presence_penalty`
+    PresencePenalty,
+    /// `frequency_penalty`
+    FrequencyPenalty,
+    /// `n`
+    N,
+    /// `top_logprobs`
+    TopLogprobs,
+    /// `max_tokens`, in each of its spellings
+    MaxTokens,
+}
+
+impl ParamName {
+    /// The name in requests and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Temperature => "temperature",
+            Self::TopP => "top_p",
+            Self::PresencePenalty => "presence_penalty",
+            Self::FrequencyPenalty => "frequency_penalty",
+            Self::N => "n",
+            Self::TopLogprobs => "top_logprobs",
+            Self::MaxTokens => "max_tokens",
+        }
+    }
+
+    fn value(self, request: &Request) -> Option<f64> {
+        let params = &request.params;
+        match self {
+            Self::Temperature => params.temperature,
+            Self::TopP => params.top_p,
+            Self::PresencePenalty => params.presence_penalty,
+            Self::FrequencyPenalty => params.frequency_penalty,
+            Self::N => params.n.map(|value| value as f64),
+            Self::TopLogprobs => params.top_logprobs.map(|value| value as f64),
+            Self::MaxTokens => request.tokens_out_max.map(|value| value as f64),
+        }
+    }
+}
+
+/// What a model can do: true where any of its deployments can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "seven independent abilities, each a yes or no")]
+pub struct Abilities {
+    /// Chat completions.
+    pub chat: bool,
+    /// Plain completions.
+    pub completions: bool,
+    /// Embeddings.
+    pub embeddings: bool,
+    /// The responses API.
+    pub responses: bool,
+    /// Tool calls.
+    pub tools: bool,
+    /// Images in messages.
+    pub vision: bool,
+    /// Output held to a JSON schema.
+    pub json_schema: bool,
+}
+
+impl Abilities {
+    /// Everything.
+    pub const ALL: Self = Self {
+        chat: true,
+        completions: true,
+        embeddings: true,
+        responses: true,
+        tools: true,
+        vision: true,
+        json_schema: true,
+    };
+
+    const fn operation(self, operation: Operation) -> bool {
+        match operation {
+            Operation::Chat => self.chat,
+            Operation::Completion => self.completions,
+            Operation::Embedding => self.embeddings,
+            Operation::Response => self.responses,
+        }
+    }
+}
+
+/// What a registered model accepts.
+#[derive(Debug, Clone)]
+pub struct ModelRules {
+    /// What it can do.
+    pub capabilities: Abilities,
+    /// Prompt plus output it accepts, in tokens.
+    pub context_tokens_max: Option<u32>,
+    /// Output it can give, in tokens.
+    pub output_tokens_max: Option<u32>,
+    /// Ranges of parameters, where narrower than the dialect's.
+    pub ranges: Vec<(ParamName, RangeInclusive<f64>)>,
+}
+
+impl Default for ModelRules {
+    fn default() -> Self {
+        Self {
+            capabilities: Abilities::ALL,
+            context_tokens_max: None,
+            output_tokens_max: None,
+            ranges: Vec::new(),
+        }
+    }
+}
+
+/// Holds a request to the rules of its model.
+pub fn validate(request: &Request, rules: &ModelRules) -> Result<(), Invalid> {
+    check_abilities(request, rules.capabilities)?;
+    check_output(request, rules)?;
+    check_context(request, rules)?;
+    for (param, range) in &rules.ranges {
+        check_range(request, *param, range)?;
+    }
+    Ok(())
+}
+
+fn check_abilities(request: &Request, abilities: Abilities) -> Result<(), Invalid> {
+    let operation = request.operation;
+    let format_field = match operation {
+        Operation::Response => "text.format",
+        Operation::Chat | Operation::Completion | Operation::Embedding => "response_format",
+    };
+    let prompt_field = prompt_field(operation);
+    let needs = request.needs;
+    let checks = [
+        (true, abilities.operation(operation), "model", operation.path()),
+        (needs.tools, abilities.tools, "tools", "tools"),
+        (needs.vision, abilities.vision, prompt_field, "images"),
+        (needs.json_schema, abilities.json_schema, format_field, "a JSON schema for the output"),
+    ];
+    match checks.into_iter().find(|(needed, able, ..)| *needed && !able) {
+        None => Ok(()),
+        Some((_, _, field, what)) => {
+            let message = format!("the model `{}` does not support {what}", request.model);
+            Err(Invalid::field(field, message).with_code("unsupported_capability"))
+        }
+    }
+}
+
+fn check_output(request: &Request, rules: &ModelRules) -> Result<(), Invalid> {
+    let (Some(asked), Some(max)) = (request.tokens_out_max, rules.output_tokens_max) else { return Ok(()) };
+    if asked <= u64::from(max) {
+        return Ok(());
+    }
+    let message = format!("`max_tokens` is {asked}, the model `{}` allows 1 to {max}", request.model);
+    Err(Invalid::field("max_tokens", message).with_code("max_tokens_exceeded"))
+}
+
+/// Rejects only what cannot fit however well the text compresses into tokens; the engine has the last word.
+fn check_context(request: &Request, rules: &ModelRules) -> Result<(), Invalid> {
+    let Some(max) = rules.context_tokens_max.map(u64::from) else { return Ok(()) };
+    let prompt = u64::from(request.tokens_in_at_least());
+    let output = request.tokens_out_max.unwrap_or(0);
+    if prompt.saturating_add(output) <= max {
+        return Ok(());
+    }
+    let model = &request.model;
+    let (field, message) = if output > max {
+        (
+            "max_tokens",
+            format!("`max_tokens` is {output}, the context of the model `{model}` is {max} tokens"),
+        )
+    } else {
+        let prompt_field = prompt_field(request.operation);
+        let asked = format!("at least {prompt} tokens and asks for {output} more");
+        (
+            prompt_field,
+            format!("`{prompt_field}` has {asked}, the context of the model `{model}` is {max} tokens"),
+        )
+    };
+    Err(Invalid::field(field, message).with_code("context_length_exceeded"))
+}
+
+fn check_range(request: &Request, param: ParamName, range: &RangeInclusive<f64>) -> Result<(), Invalid> {
+    match param.value(request) {
+        Some(value) if !range.contains(&value) => {
+            let (name, model) = (param.name(), &request.model);
+            let (start, end) = (range.start(), range.end());
+            let message = format!("`{name}` is {value}, the model `{model}` allows {start} to {end}");
+            Err(Invalid::field(name, message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+const fn prompt_field(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Chat => "messages",
+        Operation::Completion => "prompt",
+        Operation::Embedding | Operation::Response => "input",
+    }
+}

@@ -1,0 +1,275 @@
+//! What one event means.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use crate::json::{JsonError, Kind, Scanner, check};
+use crate::openai::error::classify;
+use crate::openai::request::Operation;
+use crate::openai::usage::{ANSWER_DEPTH_MAX, Usage, object_or_skip, read_usage};
+
+use super::StreamError;
+
+/// The fields of one event that matter here.
+#[derive(Debug, Default)]
+pub(super) struct Fields<'a> {
+    /// The lines of `data`, joined.
+    data: Option<Cow<'a, [u8]>>,
+    /// `event: error`, or a line `error: …` as older llama.cpp servers send it.
+    is_error: bool,
+    /// The last line has its end.
+    line_ended: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of the event in `bytes`; `at_start` if a byte order mark may precede it.
+    pub(super) fn of(bytes: &'a [u8], at_start: bool) -> Self {
+        let bytes = if at_start { bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes) } else { bytes };
+        let mut fields =
+            Self { line_ended: bytes.ends_with(b"\n") || bytes.ends_with(b"\r"), ..Self::default() };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+            fields.line(&rest[..end]);
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        fields
+    }
+
+    fn line(&mut self, line: &'a [u8]) {
+        if let Some(value) = value_of(line, b"data") {
+            self.data = Some(match self.data.take() {
+                None => Cow::Borrowed(value),
+                Some(before) => Cow::Owned([&before, value].join(&b'\n')),
+            });
+        } else if let Some(value) = value_of(line, b"event") {
+            self.is_error |= value == b"error";
+        } else if let Some(value) = value_of(line, b"error") {
+            self.is_error = true;
+            self.data.get_or_insert(Cow::Borrowed(value));
+        }
+    }
+}
+
+fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
+    let value = line.strip_prefix(field)?.strip_prefix(b":")?;
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}
+
+/// Whether an event that lacks its closing blank line is whole all the same.
+pub(super) fn is_whole(fields: &Fields<'_>) -> bool {
+    match fields.data.as_deref() {
+        None => fields.line_ended,
+        Some(data) => {
+            is_done(data) || std::str::from_utf8(data).is_ok_and(|text| check(text, ANSWER_DEPTH_MAX).is_ok())
+        }
+    }
+}
+
+/// What one event means.
+#[derive(Debug, Default)]
+pub(super) struct Meaning {
+    pub(super) content: bool,
+    pub(super) done: bool,
+    pub(super) error: Option<StreamError>,
+    pub(super) usage: Option<Usage>,
+    /// Usage is all it carries.
+    pub(super) only_usage: bool,
+}
+
+/// What an event means, or `None` if it means nothing to us (comments, other events, what cannot be read).
+pub(super) fn meaning(operation: Operation, fields: &Fields<'_>, content_seen: bool) -> Option<Meaning> {
+    let data = fields.data.as_deref()?;
+    if is_done(data) {
+        return Some(Meaning { done: true, ..Meaning::default() });
+    }
+    if fields.is_error {
+        return Some(Meaning { error: Some(error_of(data)), ..Meaning::default() });
+    }
+    match operation {
+        Operation::Chat | Operation::Completion | Operation::Embedding => {
+            // Once content flows, an event without these words is content like those before it.
+            if content_seen && !mentions(data, &USAGE) && !mentions(data, &ERROR) {
+                return Some(Meaning { content: !is_last_delta(data), ..Meaning::default() });
+            }
+            let text = std::str::from_utf8(data).ok()?;
+            read_chunk(text).ok()
+        }
+        Operation::Response => read_response_event(std::str::from_utf8(data).ok()?).ok(),
+    }
+}
+
+fn is_done(data: &[u8]) -> bool {
+    data.trim_ascii() == b"[DONE]"
+}
+
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static EMPTY_DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\":{}"));
+
+/// Whether the word stands in `data` with anything but `null` after it. Many upstreams send `"usage":null` with
+/// every event.
+fn mentions(data: &[u8], word: &Finder<'static>) -> bool {
+    word.find_iter(data).any(|at| {
+        let after = data.get(at + word.needle().len()..).unwrap_or_default().trim_ascii_start();
+        let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        !value.is_some_and(|value| value.starts_with(b"null"))
+    })
+}
+
+/// Whether this is the event that only says why generation stopped.
+fn is_last_delta(data: &[u8]) -> bool {
+    EMPTY_DELTA.find(data).is_some()
+}
+
+fn error_of(data: &[u8]) -> StreamError {
+    let status = std::str::from_utf8(data).ok().and_then(|text| status_of(&mut scanner(text)).ok().flatten());
+    let fault = classify(status.unwrap_or(500), None, data);
+    StreamError { status, kind: fault.kind_named, code: fault.code, message: fault.message }
+}
+
+fn scanner(text: &str) -> Scanner<'_> {
+    Scanner::new(text, ANSWER_DEPTH_MAX)
+}
+
+/// A numeric `code` or `status`, at the top or inside `error`.
+fn status_of(scanner: &mut Scanner<'_>) -> Result<Option<u16>, JsonError> {
+    let mut status = None;
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(None) };
+    while let Some(key) = scanner.next_key(&mut members)? {
+        let kind = scanner.peek()?;
+        match key.raw() {
+            "code" | "status" | "status_code" if kind == Kind::Number => {
+                let code = scanner.number()?.parse().ok();
+                status = status.or(code.filter(|code| (400..600).contains(code)));
+            }
+            "error" | "response" if kind == Kind::Object => {
+                let mut inner = scanner.clone();
+                let found = status_of(&mut inner)?;
+                *scanner = inner;
+                status = status.or(found);
+            }
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    Ok(status)
+}
+
+/// Reads a chunk of a chat or plain completion.
+fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
+    let mut scanner = scanner(text);
+    let mut meaning = Meaning::default();
+    let mut choices = None;
+    let mut failed = false;
+    let mut members = scanner.object()?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        let kind = scanner.peek()?;
+        match key.raw() {
+            "choices" if kind == Kind::Array => {
+                let mut elements = scanner.array()?;
+                let mut count = 0;
+                while scanner.next_element(&mut elements)? {
+                    meaning.content |= read_choice(&mut scanner)?;
+                    count += 1;
+                }
+                choices = Some(count);
+            }
+            "usage" => meaning.usage = read_usage(&mut scanner)?,
+            "error" => {
+                failed |= kind != Kind::Null;
+                scanner.skip_value()?;
+            }
+            "object" if kind == Kind::String => failed |= scanner.string()?.is("error"),
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    scanner.finish()?;
+    if failed {
+        meaning.error = Some(error_of(text.as_bytes()));
+    }
+    meaning.only_usage = choices == Some(0) && meaning.usage.is_some() && !failed;
+    Ok(meaning)
+}
+
+/// Whether a choice brings content.
+fn read_choice(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(false) };
+    let mut content = false;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        match key.raw() {
+            "text" => content |= is_filled(scanner)?,
+            "delta" => content |= read_delta(scanner)?,
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    Ok(content)
+}
+
+fn read_delta(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(false) };
+    let mut content = false;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        match key.raw() {
+            "content" | "reasoning_content" | "reasoning" | "reasoning_details" | "refusal"
+            | "tool_calls" | "function_call" | "audio" => content |= is_filled(scanner)?,
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    Ok(content)
+}
+
+/// Whether the next value is neither null nor an empty string, array or object.
+fn is_filled(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+    let kind = scanner.peek()?;
+    let span = scanner.skip_value()?;
+    Ok(match kind {
+        Kind::String => span.len() > 2,
+        Kind::Array | Kind::Object => {
+            let inside = &scanner.slice(span).as_bytes()[1..span.len() - 1];
+            !inside.trim_ascii().is_empty()
+        }
+        Kind::Null => false,
+        Kind::Number | Kind::Bool => true,
+    })
+}
+
+/// Reads an event of a response. Its type tells what it is, and usually stands first.
+fn read_response_event(text: &str) -> Result<Meaning, JsonError> {
+    let mut scanner = scanner(text);
+    let mut meaning = Meaning::default();
+    let mut kind = Cow::Borrowed("");
+    let mut filled = false;
+    let mut members = scanner.object()?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        let value = scanner.peek()?;
+        match key.raw() {
+            "type" if value == Kind::String => kind = scanner.string()?.decode().unwrap_or_default(),
+            "delta" => filled = is_filled(&mut scanner)?,
+            "response" if value == Kind::Object => meaning.usage = usage_inside(&mut scanner)?,
+            "error" if value == Kind::Object => meaning.error = Some(error_of(text.as_bytes())),
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    scanner.finish()?;
+    meaning.content = filled && kind.ends_with(".delta");
+    meaning.done = matches!(&*kind, "response.completed" | "response.failed" | "response.incomplete");
+    if matches!(&*kind, "error" | "response.failed") {
+        meaning.error = Some(error_of(text.as_bytes()));
+    }
+    Ok(meaning)
+}
+
+fn usage_inside(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
+    let mut usage = None;
+    let mut members = scanner.object()?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        if key.is("usage") {
+            usage = read_usage(scanner)?;
+        } else {
+            scanner.skip_value()?;
+        }
+    }
+    Ok(usage)
+}

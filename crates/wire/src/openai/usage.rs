@@ -1,0 +1,158 @@
+//! What an answer used, as the provider counted it.
+
+use crate::json::{JsonError, Kind, Scanner, Walk};
+
+use super::request::Operation;
+
+/// Nesting accepted in answers; they are read leniently, but not without end.
+pub(super) const ANSWER_DEPTH_MAX: usize = 256;
+
+/// Tokens a provider counted. What it reported as negative or as no integer counts as 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Prompt tokens.
+    pub tokens_in: u64,
+    /// Prompt tokens the provider had cached; part of `tokens_in`.
+    pub tokens_in_cached: u64,
+    /// Output tokens.
+    pub tokens_out: u64,
+}
+
+/// The usage in the body of an answer that was not streamed, if it has any.
+pub fn usage_of_body(operation: Operation, body: &[u8]) -> Option<Usage> {
+    let text = std::str::from_utf8(body).ok()?;
+    // Most of the body is content; an answer without the word is not worth reading.
+    memchr::memmem::find(body, b"\"usage\"")?;
+    match operation {
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            let mut scanner = Scanner::new(text, ANSWER_DEPTH_MAX);
+            top_level(&mut scanner).ok().flatten()
+        }
+    }
+}
+
+fn top_level(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
+    let mut usage = None;
+    let mut members = scanner.object()?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        if key.is("usage") {
+            usage = read_usage(scanner)?;
+        } else {
+            scanner.skip_value()?;
+        }
+    }
+    Ok(usage)
+}
+
+/// Reads a usage object; `None` for `null` and anything else that is no object.
+pub(super) fn read_usage(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(None) };
+    let mut usage = Usage::default();
+    while let Some(key) = scanner.next_key(&mut members)? {
+        match key.raw() {
+            "prompt_tokens" | "input_tokens" => usage.tokens_in = read_count(scanner)?,
+            "completion_tokens" | "output_tokens" => usage.tokens_out = read_count(scanner)?,
+            "prompt_tokens_details" | "input_tokens_details" => {
+                usage.tokens_in_cached = read_cached(scanner)?;
+            }
+            _ => drop(scanner.skip_value()?),
+        }
+    }
+    usage.tokens_in_cached = usage.tokens_in_cached.min(usage.tokens_in);
+    Ok(Some(usage))
+}
+
+/// Enters the next value if it is an object, else passes over it.
+pub(super) fn object_or_skip(scanner: &mut Scanner<'_>) -> Result<Option<Walk>, JsonError> {
+    if scanner.peek()? == Kind::Object {
+        return scanner.object().map(Some);
+    }
+    scanner.skip_value()?;
+    Ok(None)
+}
+
+fn read_cached(scanner: &mut Scanner<'_>) -> Result<u64, JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(0) };
+    let mut cached = 0;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        if key.is("cached_tokens") {
+            cached = read_count(scanner)?;
+        } else {
+            scanner.skip_value()?;
+        }
+    }
+    Ok(cached)
+}
+
+/// A count that can neither be negative nor overflow, whatever the provider wrote.
+fn read_count(scanner: &mut Scanner<'_>) -> Result<u64, JsonError> {
+    if scanner.peek()? != Kind::Number {
+        scanner.skip_value()?;
+        return Ok(0);
+    }
+    Ok(saturating_count(scanner.number()?))
+}
+
+fn saturating_count(number: &str) -> u64 {
+    if number.starts_with('-') {
+        return 0;
+    }
+    if number.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Only digits: what does not fit is too large.
+        return number.parse().unwrap_or(u64::MAX);
+    }
+    // A float cast saturates.
+    number.parse::<f64>().map_or(0, |value| value as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(operation: Operation, body: &str, expected: Option<(u64, u64, u64)>) {
+        let got = usage_of_body(operation, body.as_bytes())
+            .map(|usage| (usage.tokens_in, usage.tokens_in_cached, usage.tokens_out));
+        assert_eq!(got, expected, "{body}");
+    }
+
+    #[test]
+    fn usage_in_both_spellings() {
+        check(
+            Operation::Chat,
+            r#"{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":8}}}"#,
+            Some((12, 8, 3)),
+        );
+        check(
+            Operation::Response,
+            r#"{"output":[],"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":4},"output_tokens":3}}"#,
+            Some((12, 4, 3)),
+        );
+        check(
+            Operation::Embedding,
+            r#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#,
+            Some((5, 0, 0)),
+        );
+        check(Operation::Chat, r#"{"usage":null}"#, None);
+        check(Operation::Chat, r#"{"choices":[{"usage":{"prompt_tokens":5}}]}"#, None);
+        check(Operation::Chat, r#"{"usage":{"prompt_tokens":5}"#, None);
+        check(Operation::Chat, "", None);
+    }
+
+    #[test]
+    fn c7_usage_is_never_negative_and_never_overflows() {
+        let body =
+            |count: &str| format!(r#"{{"usage":{{"prompt_tokens":{count},"completion_tokens":{count}}}}}"#);
+        check(Operation::Chat, &body("-1"), Some((0, 0, 0)));
+        check(Operation::Chat, &body("-9223372036854775809"), Some((0, 0, 0)));
+        check(Operation::Chat, &body("99999999999999999999999"), Some((u64::MAX, 0, u64::MAX)));
+        check(Operation::Chat, &body("1e400"), Some((u64::MAX, 0, u64::MAX)));
+        check(Operation::Chat, &body("7.9"), Some((7, 0, 7)));
+        check(Operation::Chat, &body("\"12\""), Some((0, 0, 0)));
+        check(
+            Operation::Chat,
+            r#"{"usage":{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}}"#,
+            Some((5, 5, 0)),
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! Vendors that speak the OpenAI dialect, as records.
+//!
+//! A new vendor is a new table in `vendors.toml`; no code knows one by name.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+/// How a vendor is spoken to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vendor {
+    /// The `kind` in the configuration.
+    pub kind: String,
+    /// Other spellings of the kind.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Where it is, unless the configuration says otherwise: scheme, host and port, no path.
+    pub base_url: Option<String>,
+    /// What precedes the operation's path, such as `/v1`.
+    #[serde(default = "default_path_prefix")]
+    pub path_prefix: String,
+    /// How it wants its key.
+    #[serde(default)]
+    pub auth: Auth,
+    /// A path whose success shows that it is up, and that never costs anything.
+    #[serde(default = "default_health_path")]
+    pub health_path: String,
+    /// Environment variables that usually hold its key, the first that is set counts.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// The port it listens on by default, for discovery on loopback.
+    pub port: Option<u16>,
+    /// Whether it is an engine one runs oneself: requests cost nothing.
+    #[serde(default)]
+    pub engine: bool,
+    /// Whether it understands `stream_options.include_usage`.
+    #[serde(default = "yes")]
+    pub stream_usage: bool,
+    /// The value of the metric attribute `gen_ai.provider.name`; the kind if absent.
+    pub gen_ai_name: Option<String>,
+}
+
+/// How a vendor wants its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// `authorization: Bearer <key>`
+    #[default]
+    Bearer,
+    /// `api-key: <key>`
+    ApiKey,
+    /// `x-api-key: <key>`
+    XApiKey,
+}
+
+impl Auth {
+    /// The name of the header, in lower case.
+    pub const fn header(self) -> &'static str {
+        match self {
+            Self::Bearer => "authorization",
+            Self::ApiKey => "api-key",
+            Self::XApiKey => "x-api-key",
+        }
+    }
+
+    /// The value of the header for a key.
+    pub fn value(self, key: &str) -> String {
+        match self {
+            Self::Bearer => format!("Bearer {key}"),
+            Self::ApiKey | Self::XApiKey => key.to_owned(),
+        }
+    }
+}
+
+impl Vendor {
+    /// Whether a base URL has to be configured.
+    pub const fn needs_base_url(&self) -> bool {
+        self.base_url.is_none()
+    }
+
+    /// The value of the metric attribute `gen_ai.provider.name`.
+    pub fn gen_ai_name(&self) -> &str {
+        self.gen_ai_name.as_deref().unwrap_or(&self.kind)
+    }
+}
+
+/// A vendor nobody has a record of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown provider kind `{name}`{}", did_you_mean(.nearest.as_deref()))]
+pub struct UnknownVendor {
+    /// The name that was asked for.
+    pub name: String,
+    /// The known kind that is spelt most alike, if any is near.
+    pub nearest: Option<String>,
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    vendor: Vec<Vendor>,
+}
+
+static VENDORS: LazyLock<Vec<Vendor>> = LazyLock::new(|| {
+    let table: Table = toml::from_str(include_str!("vendors.toml")).expect("the embedded table is tested");
+    table.vendor
+});
+
+/// Every vendor, in the order of the table.
+pub fn vendors() -> &'static [Vendor] {
+    &VENDORS
+}
+
+/// The vendor of a kind or alias. `-` and `_` are the same.
+pub fn vendor(kind: &str) -> Result<&'static Vendor, UnknownVendor> {
+    let wanted = &kind.replace('-', "_");
+    let names = |vendor: &'static Vendor| std::iter::once(&vendor.kind).chain(&vendor.aliases);
+    if let Some(found) = vendors().iter().find(|vendor| names(vendor).any(|name| name == wanted)) {
+        return Ok(found);
+    }
+    const LIKENESS_MIN: f64 = 0.75;
+    let nearest = vendors()
+        .iter()
+        .flat_map(|vendor| names(vendor).map(move |name| (strsim::jaro_winkler(name, wanted), vendor)))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, vendor)| vendor.kind.clone());
+    Err(UnknownVendor { name: kind.to_owned(), nearest })
+}
+
+/// The kinds and aliases of [`vendors`] as a JSON Schema; use with `#[schemars(with = "VendorKind")]`.
+#[derive(Debug, Clone, Copy)]
+pub struct VendorKind;
+
+impl JsonSchema for VendorKind {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("VendorKind")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kinds: Vec<&str> = vendors()
+            .iter()
+            .flat_map(|vendor| std::iter::once(&vendor.kind).chain(&vendor.aliases))
+            .map(String::as_str)
+            .collect();
+        json_schema!({ "type": "string", "enum": kinds })
+    }
+}
+
+fn default_path_prefix() -> String {
+    "/v1".to_owned()
+}
+
+fn default_health_path() -> String {
+    "/v1/models".to_owned()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn records_parse_and_names_are_unique() {
+        let mut names = BTreeSet::new();
+        let mut ports = BTreeSet::new();
+        for record in vendors() {
+            for name in std::iter::once(&record.kind).chain(&record.aliases) {
+                assert!(names.insert(name.clone()), "{name} twice");
+                assert!(
+                    name.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                );
+                assert_eq!(vendor(name).unwrap().kind, record.kind);
+            }
+            if let Some(port) = record.port {
+                assert!(ports.insert(port), "port {port} twice");
+                assert!(record.engine);
+            }
+            if let Some(url) = &record.base_url {
+                assert!(url.starts_with("http") && !url.ends_with('/'), "{url}");
+            }
+            assert!(record.health_path.starts_with('/'));
+            assert!(record.path_prefix.is_empty() || record.path_prefix.starts_with('/'));
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_names_the_nearest() {
+        let check = |name: &str, nearest: Option<&str>| {
+            assert_eq!(vendor(name).unwrap_err().nearest.as_deref(), nearest, "{name}");
+        };
+        check("opanai", Some("openai"));
+        check("lama_cpp", Some("llama_cpp"));
+        check("zzz", None);
+        assert_eq!(
+            vendor("vlm").unwrap_err().to_string(),
+            "unknown provider kind `vlm`; did you mean `vllm`?"
+        );
+        assert_eq!(vendor("llama-cpp").unwrap().kind, "llama_cpp");
+    }
+
+    #[test]
+    fn keys_go_into_the_header_the_vendor_wants() {
+        assert_eq!(
+            (Auth::Bearer.header(), Auth::Bearer.value("k")),
+            ("authorization", "Bearer k".to_owned())
+        );
+        assert_eq!((Auth::ApiKey.header(), Auth::ApiKey.value("k")), ("api-key", "k".to_owned()));
+    }
+}
