@@ -1,1 +1,39 @@
-fn main() {}
+//! Checks of this repository: `cargo xtask tidy`.
+
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Checks of this repository")]
+enum Command {
+    /// Checks sizes, words, layers and manifests; every complaint is `path:line: message`.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Tidy => tidy::run(&root()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the repository.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+#[expect(clippy::print_stderr, reason = "this is a command line tool")]
+fn complain(line: &str) {
+    eprintln!("{line}");
+}
