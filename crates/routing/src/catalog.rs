@@ -36,6 +36,8 @@ pub struct CredentialSpec {
     pub rpm: Option<u32>,
     /// Tokens a minute it may use, if limited.
     pub tpm: Option<u32>,
+    /// Changes when the secret does: a credential that was refused is tried again with a new secret.
+    pub revision: u64,
 }
 
 /// A model and its policy.

@@ -23,6 +23,14 @@ pub struct Decision {
     pub candidates: Vec<Candidate>,
 }
 
+impl Decision {
+    /// A decision about nothing.
+    pub(crate) const fn none(at: Now) -> Self {
+        let outcome = Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None };
+        Self { at, outcome, strategy: "none", arm: None, tier: 0, candidates: Vec::new() }
+    }
+}
+
 /// What came out of a decision.
 #[derive(Debug, Clone)]
 pub enum Outcome {
@@ -184,4 +192,79 @@ pub enum WhyNot {
     LaterTier,
     /// It could serve, but a preferred region could too.
     OtherRegion,
+}
+
+impl Why {
+    /// The name in records, headers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OnlyOne => "only_one",
+            Self::NextInTurn => "next_in_turn",
+            Self::NextByWeight { .. } => "next_by_weight",
+            Self::FewestInFlight { .. } => "fewest_in_flight",
+            Self::LowerLatency { .. } => "lower_latency",
+            Self::Hashed { .. } => "hashed",
+            Self::Drawn { .. } => "drawn",
+            Self::SlotFreed => "slot_freed",
+        }
+    }
+}
+
+impl WhyNot {
+    /// When it will no longer speak against the deployment, if that is known.
+    pub const fn returns_at(self) -> Option<Now> {
+        match self {
+            Self::BreakerOpen { until } | Self::Cooling { until } => Some(until),
+            Self::NoCredential { until } => until,
+            Self::OtherVersion
+            | Self::MissingTag
+            | Self::OtherArm
+            | Self::Lacks(_)
+            | Self::TooLong { .. }
+            | Self::Tried
+            | Self::Drained
+            | Self::Probing
+            | Self::Unhealthy
+            | Self::Full
+            | Self::LaterTier
+            | Self::OtherRegion => None,
+        }
+    }
+
+    /// The name in records, headers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OtherVersion => "other_version",
+            Self::MissingTag => "missing_tag",
+            Self::OtherArm => "other_arm",
+            Self::Lacks(_) => "lacks_capability",
+            Self::TooLong { .. } => "too_long",
+            Self::Tried => "tried",
+            Self::Drained => "drained",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Probing => "probing",
+            Self::Unhealthy => "unhealthy",
+            Self::Cooling { .. } => "cooling",
+            Self::NoCredential { .. } => "no_credential",
+            Self::Full => "full",
+            Self::LaterTier => "later_tier",
+            Self::OtherRegion => "other_region",
+        }
+    }
+}
+
+impl Rejection {
+    /// The name in records, headers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoDeployment => "no_deployment",
+            Self::NoSuchVersion => "no_such_version",
+            Self::NoSuchTags => "no_such_tags",
+            Self::NotCapable => "not_capable",
+            Self::TooLong => "too_long",
+            Self::Unavailable => "unavailable",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+        }
+    }
 }

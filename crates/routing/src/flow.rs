@@ -1,9 +1,17 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
-use crate::decision::{Decision, Rejection};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::catalog::{Name, TimeoutSpec};
+use crate::decide::decide_with_permit;
+use crate::decision::{Choice, Decision, Outcome, Rejection, Why};
 use crate::facts::Facts;
-use crate::failure::Failure;
-use crate::fleet::Fleet;
+use crate::failure::{Failure, FailureClass, Processed};
+use crate::fleet::{Ended, Fleet, Permit};
+use crate::ids::{DeploymentId, Ticket};
+use crate::limits::RETRY_AFTER_MIN;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -72,17 +80,553 @@ pub enum Refusal {
 }
 
 /// The life of one request.
+///
+/// Whoever drives it feeds every [`Input`] as it happens, does what the [`Action`] says before the next, and never
+/// drops a flow that is not over without feeding [`Input::ClientGone`]: the flow holds a permit.
 #[derive(Debug)]
-pub struct Flow;
+pub struct Flow {
+    facts: Facts,
+    arrived: Now,
+    /// The end of all patience: the model's total timeout or the client's deadline.
+    total: Now,
+    policy: Policy,
+    state: State,
+    permit: Option<Permit>,
+    tried: SmallVec<[DeploymentId; 4]>,
+    decisions: Vec<Decision>,
+    attempts: Vec<AttemptRecord>,
+    queued_since: Option<Now>,
+    queue_wait: Duration,
+    last_chunk: Now,
+    outcome: Option<FlowOutcome>,
+}
+
+/// The part of a model's policy that holds for a request from its arrival on, whatever is reloaded meanwhile.
+#[derive(Debug, Clone)]
+struct Policy {
+    timeouts: TimeoutSpec,
+    attempts_max: usize,
+    queue_wait_max: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    Queued { ticket: Ticket, until: Now, recheck: Now },
+    Connecting { until: Now },
+    AwaitingHeaders { until: Now },
+    HoldingHeaders { until: Now, release: Now },
+    AwaitingContent { until: Now },
+    Relaying,
+    Over,
+}
+
+/// Where a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not decided on yet.
+    New,
+    /// Waiting for a slot.
+    Queued,
+    /// Waiting for a connection.
+    Connecting,
+    /// Sent; nothing came back yet.
+    AwaitingHeaders,
+    /// A good response began; its head is held back for its first content.
+    HoldingHeaders,
+    /// The head was released; the first content is awaited.
+    AwaitingContent,
+    /// Content is on its way to the client.
+    Relaying,
+    /// At its end.
+    Over,
+}
+
+impl Phase {
+    /// The name in records and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Queued => "queued",
+            Self::Connecting => "connecting",
+            Self::AwaitingHeaders => "awaiting_headers",
+            Self::HoldingHeaders => "holding_headers",
+            Self::AwaitingContent => "awaiting_content",
+            Self::Relaying => "relaying",
+            Self::Over => "over",
+        }
+    }
+}
+
+/// One forward of a request, as it went.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    /// Where it went.
+    pub deployment: DeploymentId,
+    /// That deployment's name.
+    pub name: Name,
+    /// That deployment's provider.
+    pub provider: Name,
+    /// The credential it was sent with.
+    pub credential_name: Option<Name>,
+    /// Why it went there.
+    pub why: Why,
+    /// Whether a request costs nothing there.
+    pub free: bool,
+    /// When it began.
+    pub started: Now,
+    /// When its connection stood.
+    pub connected: Option<Now>,
+    /// When the head of a good response came.
+    pub headers: Option<Now>,
+    /// When the first content came.
+    pub first_content: Option<Now>,
+    /// When it ended.
+    pub ended: Option<Now>,
+    /// How it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone)]
+pub enum FlowOutcome {
+    /// The whole answer was relayed.
+    Completed {
+        /// What it used.
+        usage: Usage,
+    },
+    /// No deployment could be chosen.
+    Rejected {
+        /// Why.
+        why: Rejection,
+    },
+    /// The last attempt failed.
+    Failed {
+        /// How.
+        failure: Failure,
+    },
+    /// The answer broke off after its head was released.
+    Truncated {
+        /// How.
+        failure: Failure,
+    },
+    /// The client left.
+    ClientGone {
+        /// Where the request was then.
+        phase: Phase,
+    },
+}
 
 impl Flow {
     /// A request that arrived at `now`.
-    pub fn new(_facts: Facts, _now: Now) -> Self {
-        Self
+    pub fn new(facts: Facts, now: Now) -> Self {
+        let policy = Policy {
+            timeouts: TimeoutSpec {
+                connect: Duration::ZERO,
+                first_content: Duration::ZERO,
+                idle: Duration::ZERO,
+                total: Duration::ZERO,
+                header_hold: Duration::ZERO,
+            },
+            attempts_max: 1,
+            queue_wait_max: Duration::ZERO,
+        };
+        Self {
+            facts,
+            arrived: now,
+            total: Now::NEVER,
+            policy,
+            state: State::New,
+            permit: None,
+            tried: SmallVec::new(),
+            decisions: Vec::new(),
+            attempts: Vec::new(),
+            queued_since: None,
+            queue_wait: Duration::ZERO,
+            last_chunk: now,
+            outcome: None,
+        }
     }
 
-    /// Takes one input and says what is to be done.
-    pub fn step(&mut self, _fleet: &mut Fleet, _now: Now, _rng: &mut Rng, _input: Input) -> Action {
+    /// Takes one input and says what is to be done. Inputs that come after the end, or belong to an attempt that is no
+    /// more, change nothing.
+    pub fn step(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, input: Input) -> Action {
+        match input {
+            _ if self.state == State::Over => Action::Finish,
+            Input::Arrived => self.on_arrived(fleet, now, rng),
+            Input::Granted => self.on_granted(fleet, now, rng),
+            Input::Connected => self.on_connected(now),
+            Input::Headers => self.on_headers(now),
+            Input::FirstContent => self.on_first_content(fleet, now),
+            Input::Done(usage) => self.on_done(fleet, now, rng, usage),
+            Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
+            Input::TimerFired => self.on_timer(fleet, now, rng),
+            Input::ClientGone => self.on_client_gone(fleet, now, rng),
+        }
+    }
+
+    /// When [`Input::TimerFired`] is due.
+    pub fn wake_at(&self) -> Now {
+        let phase = match self.state {
+            State::New | State::Over => Now::NEVER,
+            State::Queued { until, recheck, .. } => until.min(recheck),
+            State::Connecting { until }
+            | State::AwaitingHeaders { until }
+            | State::AwaitingContent { until } => until,
+            State::HoldingHeaders { until, release } => until.min(release),
+            State::Relaying => self.last_chunk + self.policy.timeouts.idle,
+        };
+        phase.min(self.total)
+    }
+
+    /// Content came while relaying. Touches no fleet, so that a chunk takes no lock.
+    pub fn on_chunk(&mut self, now: Now) {
+        self.last_chunk = now;
+    }
+
+    /// The place in the queue, while it waits.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self.state {
+            State::Queued { ticket, .. } => Some(ticket),
+            State::New
+            | State::Connecting { .. }
+            | State::AwaitingHeaders { .. }
+            | State::HoldingHeaders { .. }
+            | State::AwaitingContent { .. }
+            | State::Relaying
+            | State::Over => None,
+        }
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::New => Phase::New,
+            State::Queued { .. } => Phase::Queued,
+            State::Connecting { .. } => Phase::Connecting,
+            State::AwaitingHeaders { .. } => Phase::AwaitingHeaders,
+            State::HoldingHeaders { .. } => Phase::HoldingHeaders,
+            State::AwaitingContent { .. } => Phase::AwaitingContent,
+            State::Relaying => Phase::Relaying,
+            State::Over => Phase::Over,
+        }
+    }
+
+    /// What is known of the request.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Every attempt so far, in order.
+    pub fn attempts(&self) -> &[AttemptRecord] {
+        &self.attempts
+    }
+
+    /// Every decision so far, in order.
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
+    /// How long it waited for slots.
+    pub fn queue_wait(&self) -> Duration {
+        self.queue_wait
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&FlowOutcome> {
+        self.outcome.as_ref()
+    }
+
+    /// What is known, was decided and was tried, for a record. The flow keeps none of it.
+    pub fn take_history(&mut self) -> (Facts, Vec<Decision>, Vec<AttemptRecord>) {
+        debug_assert!(
+            self.state == State::Over && self.permit.is_none(),
+            "history is taken from what is over"
+        );
+        (self.facts.clone(), std::mem::take(&mut self.decisions), std::mem::take(&mut self.attempts))
+    }
+
+    fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
+        debug_assert!(self.state == State::New, "a request arrives once");
+        if let Some(model) = fleet.models.get(self.facts.model) {
+            self.policy = Policy {
+                timeouts: model.spec.timeouts.clone(),
+                attempts_max: model.spec.attempts_max.max(1) as usize,
+                queue_wait_max: model.spec.queue.wait_max,
+            };
+            let total = self.arrived + self.policy.timeouts.total;
+            self.total = total.min(self.facts.deadline.unwrap_or(Now::NEVER));
+        }
+        if now >= self.total {
+            return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
+        }
+        self.decide(fleet, now, rng, None)
+    }
+
+    /// Decides the next attempt; `last` is the failure of the one before, for when there is no other.
+    fn decide(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, last: Option<Failure>) -> Action {
+        let (decision, permit) = decide_with_permit(fleet, &self.facts, &self.tried, now, rng);
+        self.follow(fleet, now, decision, permit, last)
+    }
+
+    fn follow(
+        &mut self,
+        fleet: &Fleet,
+        now: Now,
+        decision: Decision,
+        permit: Option<Permit>,
+        last: Option<Failure>,
+    ) -> Action {
+        self.decisions.push(decision.clone());
+        match (&decision.outcome, permit) {
+            (Outcome::Chosen(choice), Some(permit)) => {
+                self.begin(fleet, choice, permit, now);
+                Action::Forward(decision)
+            }
+            (Outcome::Queued { ticket, .. }, _) => {
+                self.wait(*ticket, &decision, now);
+                Action::Wait
+            }
+            (Outcome::Rejected { why, .. }, _) => {
+                let why = *why;
+                self.state = State::Over;
+                if let Some(failure) = last {
+                    self.outcome = Some(FlowOutcome::Failed { failure: failure.clone() });
+                    return Action::Reject(Refusal::Failed(failure));
+                }
+                self.outcome = Some(FlowOutcome::Rejected { why });
+                Action::Reject(Refusal::NotRouted(decision, why))
+            }
+            (Outcome::Chosen(_), None) => {
+                debug_assert!(false, "whoever is chosen comes with a permit");
+                self.fail(failure(FailureClass::Connect, Processed::No))
+            }
+        }
+    }
+
+    fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {
+        debug_assert!(self.permit.is_none(), "one attempt at a time");
+        debug_assert!(now < self.total, "no attempt begins after the deadline");
+        let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
+        self.attempts.push(AttemptRecord {
+            deployment: choice.deployment,
+            name: Name::clone(&choice.name),
+            provider: Name::clone(&choice.provider),
+            credential_name: choice.credential_name.clone(),
+            why: choice.why,
+            free,
+            started: now,
+            connected: None,
+            headers: None,
+            first_content: None,
+            ended: None,
+            failure: None,
+        });
+        self.permit = Some(permit);
+        self.state = State::Connecting { until: now + self.policy.timeouts.connect };
+    }
+
+    fn wait(&mut self, ticket: Ticket, decision: &Decision, now: Now) {
+        let since = *self.queued_since.get_or_insert(now);
+        // What is left alone for a time may serve before a slot is released.
+        let returns = decision.candidates.iter().filter_map(|candidate| candidate.why_not?.returns_at());
+        let recheck = returns.filter(|at| *at > now).min().unwrap_or(Now::NEVER);
+        self.state = State::Queued { ticket, until: since + self.policy.queue_wait_max, recheck };
+    }
+
+    fn on_granted(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
+        let Some(ticket) = self.ticket() else { return Action::Wait };
+        let Some(granted) = fleet.collect(ticket) else { return Action::Wait };
+        self.leave_queue(now);
+        let Some((decision, permit)) = granted else { return self.decide(fleet, now, rng, None) };
+        if now >= self.total {
+            fleet.release(permit, Ended::Abandoned, now, rng);
+            return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
+        }
+        self.follow(fleet, now, decision, Some(permit), None)
+    }
+
+    fn leave_queue(&mut self, now: Now) {
+        if let Some(since) = self.queued_since.take() {
+            self.queue_wait += now - since;
+        }
+    }
+
+    fn on_connected(&mut self, now: Now) -> Action {
+        if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempts.last_mut()) {
+            attempt.connected = Some(now);
+            self.state = State::AwaitingHeaders { until: now + self.policy.timeouts.first_content };
+        }
+        Action::Wait
+    }
+
+    fn on_headers(&mut self, now: Now) -> Action {
+        if let (State::AwaitingHeaders { until }, Some(attempt)) = (self.state, self.attempts.last_mut()) {
+            attempt.headers = Some(now);
+            self.state = State::HoldingHeaders { until, release: now + self.policy.timeouts.header_hold };
+        }
+        Action::Wait
+    }
+
+    fn on_first_content(&mut self, fleet: &mut Fleet, now: Now) -> Action {
+        let held = match self.state {
+            State::HoldingHeaders { .. } | State::AwaitingHeaders { .. } => true,
+            State::AwaitingContent { .. } => false,
+            State::New | State::Queued { .. } | State::Connecting { .. } | State::Relaying | State::Over => {
+                return Action::Wait;
+            }
+        };
+        self.state = State::Relaying;
+        self.last_chunk = now;
+        if let (Some(attempt), Some(permit)) = (self.attempts.last_mut(), &self.permit) {
+            attempt.first_content = Some(now);
+            let from = attempt.connected.unwrap_or(attempt.started);
+            fleet.note_first_content(permit, now - from, now);
+        }
+        if held { Action::Relay } else { Action::Wait }
+    }
+
+    fn on_done(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, usage: Usage) -> Action {
+        self.end_attempt(fleet, now, rng, Ended::Well(usage));
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::Completed { usage });
         Action::Finish
     }
+
+    fn on_failed(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, failure: Failure) -> Action {
+        let released = matches!(self.state, State::AwaitingContent { .. } | State::Relaying);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.failure = Some(failure.clone());
+        }
+        self.end_attempt(fleet, now, rng, Ended::Failed(&failure));
+        if released {
+            self.state = State::Over;
+            self.outcome = Some(FlowOutcome::Truncated { failure: failure.clone() });
+            return Action::Truncate(failure);
+        }
+        if !self.may_fail_over(&failure, now) {
+            return self.fail(failure);
+        }
+        self.exclude_failed(fleet, &failure, now);
+        self.decide(fleet, now, rng, Some(failure))
+    }
+
+    /// Whether the request may be sent again: never when it may have been processed and that costs something.
+    fn may_fail_over(&self, failure: &Failure, now: Now) -> bool {
+        if self.attempts.len() >= self.policy.attempts_max || now >= self.total {
+            return false;
+        }
+        let free = self.attempts.last().is_some_and(|attempt| attempt.free);
+        match failure.class {
+            FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy => false,
+            FailureClass::Connect
+            | FailureClass::ConnectTimeout
+            | FailureClass::CredentialDead
+            | FailureClass::CredentialQuota
+            | FailureClass::ModelMissing => failure.processed == Processed::No || free,
+            FailureClass::Overloaded => failure.retry_after.is_some() || free,
+            FailureClass::Transient | FailureClass::Protocol | FailureClass::FirstContentTimeout => free,
+            FailureClass::IdleTimeout | FailureClass::TotalTimeout => false,
+        }
+    }
+
+    /// Leaves out where it failed, unless only the credential was at fault and another one is there.
+    fn exclude_failed(&mut self, fleet: &Fleet, failure: &Failure, now: Now) {
+        let Some(attempt) = self.attempts.last() else { return };
+        let credential =
+            matches!(failure.class, FailureClass::CredentialDead | FailureClass::CredentialQuota);
+        if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {
+            self.tried.push(attempt.deployment);
+        }
+    }
+
+    fn on_timer(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
+        if now < self.wake_at() {
+            return Action::Wait;
+        }
+        if now >= self.total && !matches!(self.state, State::Queued { .. }) {
+            return self.on_failed(fleet, now, rng, failure(FailureClass::TotalTimeout, Processed::Maybe));
+        }
+        match self.state {
+            State::Queued { ticket, until, .. } => self.on_queue_timer(fleet, now, rng, ticket, until),
+            State::Connecting { .. } => {
+                self.on_failed(fleet, now, rng, failure(FailureClass::ConnectTimeout, Processed::No))
+            }
+            State::HoldingHeaders { until, .. } if now < until => {
+                self.state = State::AwaitingContent { until };
+                Action::Relay
+            }
+            State::AwaitingHeaders { .. } | State::HoldingHeaders { .. } | State::AwaitingContent { .. } => {
+                self.on_failed(fleet, now, rng, failure(FailureClass::FirstContentTimeout, Processed::Maybe))
+            }
+            State::Relaying => {
+                self.on_failed(fleet, now, rng, failure(FailureClass::IdleTimeout, Processed::Maybe))
+            }
+            State::New | State::Over => Action::Wait,
+        }
+    }
+
+    fn on_queue_timer(
+        &mut self,
+        fleet: &mut Fleet,
+        now: Now,
+        rng: &mut Rng,
+        ticket: Ticket,
+        until: Now,
+    ) -> Action {
+        fleet.serve_queue(self.facts.model, now, rng);
+        if let action @ (Action::Forward(_) | Action::Reject(_)) = self.on_granted(fleet, now, rng) {
+            return action;
+        }
+        if now < until && now < self.total {
+            // What was waited for came and did not help; the next look is at the next release, or at the end.
+            self.state = State::Queued { ticket, until, recheck: Now::NEVER };
+            return Action::Wait;
+        }
+        fleet.leave_queue(self.facts.model, ticket, now, rng);
+        self.leave_queue(now);
+        if now >= self.total {
+            return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
+        }
+        let why = Rejection::QueueTimeout;
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::Rejected { why });
+        let mut decision = self.decisions.last().cloned().unwrap_or_else(|| Decision::none(now));
+        decision.at = now;
+        decision.outcome = Outcome::Rejected { why, retry_after: Some(RETRY_AFTER_MIN) };
+        self.decisions.push(decision.clone());
+        Action::Reject(Refusal::NotRouted(decision, why))
+    }
+
+    fn on_client_gone(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
+        let phase = self.phase();
+        if let Some(ticket) = self.ticket() {
+            fleet.leave_queue(self.facts.model, ticket, now, rng);
+            self.leave_queue(now);
+        }
+        self.end_attempt(fleet, now, rng, Ended::Abandoned);
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::ClientGone { phase });
+        Action::Finish
+    }
+
+    /// Ends the attempt under way and gives its permit back.
+    fn end_attempt(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, ended: Ended<'_>) {
+        if let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none()) {
+            attempt.ended = Some(now);
+        }
+        if let Some(permit) = self.permit.take() {
+            fleet.release(permit, ended, now, rng);
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Action {
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::Failed { failure: failure.clone() });
+        Action::Reject(Refusal::Failed(failure))
+    }
+}
+
+fn failure(class: FailureClass, processed: Processed) -> Failure {
+    Failure { class, processed, status: None, retry_after: None }
 }

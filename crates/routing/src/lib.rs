@@ -7,6 +7,7 @@
 //! Start at [`Flow::step`], the life of one request, and [`decide`], the choice for one attempt. What exists is a
 //! [`Catalog`]; what is known of it now is the [`Fleet`].
 
+pub mod breaker;
 pub mod catalog;
 pub mod decide;
 pub mod decision;
@@ -15,8 +16,11 @@ pub mod failure;
 pub mod fleet;
 pub mod flow;
 pub mod ids;
+pub mod latency;
 pub mod limits;
 pub mod rng;
+mod slab;
+mod split;
 pub mod strategy;
 pub mod time;
 

@@ -1,0 +1,100 @@
+//! What is known of one deployment now.
+
+use std::time::Duration;
+
+use crate::breaker::Breaker;
+use crate::catalog::DeploymentSpec;
+use crate::failure::FailureClass;
+use crate::ids::{DeploymentId, ModelId};
+use crate::latency::{PeakEwma, decay};
+use crate::strategy::View;
+use crate::time::Now;
+
+/// One deployment, live.
+#[derive(Debug, Clone)]
+pub(crate) struct Deployment {
+    pub(crate) spec: DeploymentSpec,
+    pub(crate) model: ModelId,
+    /// Where its provider is in the fleet's list.
+    pub(crate) provider: usize,
+    pub(crate) name_hash: u64,
+    /// It is no longer configured; it stays until its last permit is released.
+    pub(crate) removed: bool,
+    pub(crate) inflight: u32,
+    pub(crate) tokens_inflight: u64,
+    pub(crate) breaker: Breaker,
+    pub(crate) cooling_until: Now,
+    /// An active health check failed.
+    pub(crate) unhealthy: bool,
+    pub(crate) first_content: PeakEwma,
+    pub(crate) connect: PeakEwma,
+    pub(crate) heard: Option<Now>,
+    pub(crate) requests: u64,
+    pub(crate) failed: u64,
+    pub(crate) last_failure: Option<(FailureClass, Now)>,
+    failures: f64,
+    failures_at: Now,
+}
+
+impl Deployment {
+    pub(crate) fn new(spec: DeploymentSpec, model: ModelId, provider: usize) -> Self {
+        Self {
+            name_hash: crate::rng::hash(spec.name.as_bytes()),
+            spec,
+            model,
+            provider,
+            removed: false,
+            inflight: 0,
+            tokens_inflight: 0,
+            breaker: Breaker::default(),
+            cooling_until: Now::ZERO,
+            unhealthy: false,
+            first_content: PeakEwma::default(),
+            connect: PeakEwma::default(),
+            heard: None,
+            requests: 0,
+            failed: 0,
+            last_failure: None,
+            failures: 0.0,
+            failures_at: Now::ZERO,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.spec.slots.is_some_and(|slots| self.inflight >= slots)
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.removed || self.spec.draining || self.spec.weight == 0
+    }
+
+    /// Recent failures, fading.
+    pub(crate) fn failures(&self, now: Now) -> f64 {
+        if self.failures == 0.0 { 0.0 } else { self.failures * decay(now - self.failures_at) }
+    }
+
+    pub(crate) fn note_failure(&mut self, class: FailureClass, counted_as: Duration, now: Now) {
+        self.failures = self.failures(now) + 1.0;
+        self.failures_at = now;
+        self.failed += 1;
+        self.last_failure = Some((class, now));
+        self.first_content.observe(now, counted_as);
+    }
+
+    pub(crate) fn cool(&mut self, span: Duration, now: Now) {
+        self.cooling_until = self.cooling_until.max(now + span);
+    }
+
+    pub(crate) fn view(&self, id: DeploymentId, now: Now) -> View {
+        View {
+            id,
+            name_hash: self.name_hash,
+            weight: self.spec.weight,
+            slots: self.spec.slots,
+            inflight: self.inflight,
+            tokens_inflight: self.tokens_inflight,
+            latency_ms: self.first_content.value_ms(now),
+            failures: self.failures(now),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! All that is known now of what exists: permits, breakers, latencies, quotas, queues.
+//!
+//! One fleet holds every model and provider, because credentials are shared between models. Its driver keeps it behind
+//! one short lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::catalog::{Catalog, ModelSpec, Name};
+use crate::decision::Decision;
+use crate::facts::Facts;
+use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
+use crate::limits::TOKENS_OUT_ASSUMED;
+use crate::rng::Rng;
+use crate::slab::Slab;
+use crate::strategy::{Strategy, StrategySpec, View};
+use crate::time::Now;
+
+pub(crate) mod credential;
+pub(crate) mod deployment;
+mod permit;
+mod queue;
+mod view;
+
+pub(crate) use credential::Credential;
+pub(crate) use deployment::Deployment;
+pub(crate) use permit::{Ended, Permit};
+pub(crate) use queue::{Grant, Waiter};
+pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
+
+/// All that is known now of what exists.
+#[derive(Clone, Default)]
+pub struct Fleet {
+    pub(crate) models: Slab<ModelId, Model>,
+    model_ids: BTreeMap<Name, ModelId>,
+    pub(crate) deployments: Slab<DeploymentId, Deployment>,
+    pub(crate) credentials: Slab<CredentialId, Credential>,
+    /// Providers are few and keep their place for the life of the fleet.
+    pub(crate) providers: Vec<Provider>,
+    pub(crate) grants: BTreeMap<Ticket, Option<Grant>>,
+    woken: Vec<Ticket>,
+    next_ticket: u64,
+    /// Room for the strategies to work in, kept so that a decision allocates nothing but its record.
+    pub(crate) scratch: Scratch,
+}
+
+/// Room for one decision to work in.
+#[derive(Clone, Default)]
+pub(crate) struct Scratch {
+    pub(crate) eligible: Vec<View>,
+    /// Positions of the eligible among the candidates.
+    pub(crate) positions: Vec<usize>,
+    pub(crate) scores: Vec<f64>,
+}
+
+/// A model, live.
+pub(crate) struct Model {
+    pub(crate) name: Name,
+    pub(crate) spec: ModelSpec,
+    /// In configured order.
+    pub(crate) deployments: Vec<DeploymentId>,
+    pub(crate) tiers: BTreeMap<u32, Tier>,
+    pub(crate) queue: VecDeque<Waiter>,
+}
+
+/// A tier's strategy, live.
+pub(crate) struct Tier {
+    spec: StrategySpec,
+    pub(crate) strategy: Box<dyn Strategy>,
+}
+
+impl Clone for Tier {
+    fn clone(&self) -> Self {
+        Self { spec: self.spec.clone(), strategy: self.strategy.clone_box() }
+    }
+}
+
+impl Clone for Model {
+    fn clone(&self) -> Self {
+        Self {
+            name: Name::clone(&self.name),
+            spec: self.spec.clone(),
+            deployments: self.deployments.clone(),
+            tiers: self.tiers.clone(),
+            // Whoever asks "what if" does not wait, and must not be granted what others wait for.
+            queue: VecDeque::new(),
+        }
+    }
+}
+
+/// A provider, live.
+#[derive(Clone)]
+pub(crate) struct Provider {
+    pub(crate) name: Name,
+    pub(crate) credentials: Vec<CredentialId>,
+}
+
+/// Something that was learnt about the fleet from outside a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An active health check came to a verdict.
+    Probe {
+        /// The deployment it is about.
+        deployment: DeploymentId,
+        /// Whether it can be sent requests.
+        healthy: bool,
+    },
+    /// A connection to the deployment took this long.
+    ConnectTime(DeploymentId, Duration),
+    /// An operator says that the credential is good again.
+    RestoreCredential(CredentialId),
+    /// An operator says that the deployment is good again.
+    ResetBreaker(DeploymentId),
+}
+
+/// Tokens that a request counts as while it is in flight: its prompt, and the output it asked for or the usual one.
+pub(crate) fn tokens_of(facts: &Facts) -> u64 {
+    u64::from(facts.tokens_in_estimate) + facts.tokens_out_max.map_or(TOKENS_OUT_ASSUMED, u64::from)
+}
+
+impl Fleet {
+    /// A fleet of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the fleet be what the catalog says. Whatever kept its name keeps its live state; what is gone stays until
+    /// its last permit is released. Waiters are looked at again.
+    pub fn apply(&mut self, catalog: &Catalog, now: Now) {
+        self.apply_providers(catalog);
+        let gone: Vec<Name> =
+            self.model_ids.keys().filter(|name| !catalog.models.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.remove_model(&name);
+        }
+        for (name, spec) in &catalog.models {
+            self.apply_model(name, spec);
+        }
+        let models: Vec<ModelId> = self.model_ids.values().copied().collect();
+        // The strategies of waiters are asked with a generator that depends on the fleet alone.
+        let mut rng = Rng::seeded(self.next_ticket);
+        for model in models {
+            self.serve_queue(model, now, &mut rng);
+        }
+    }
+
+    /// The model of that name.
+    pub fn model(&self, name: &str) -> Option<ModelId> {
+        self.model_ids.get(name).copied()
+    }
+
+    /// The deployment of that name.
+    pub fn deployment(&self, model: ModelId, name: &str) -> Option<DeploymentId> {
+        let model = self.models.get(model)?;
+        model
+            .deployments
+            .iter()
+            .copied()
+            .find(|id| self.deployment_name(*id).is_some_and(|known| &**known == name))
+    }
+
+    /// The name of a deployment.
+    pub fn deployment_name(&self, id: DeploymentId) -> Option<&Name> {
+        self.deployments.get(id).map(|deployment| &deployment.spec.name)
+    }
+
+    /// The credential of that name.
+    pub fn credential(&self, provider: &str, name: &str) -> Option<CredentialId> {
+        let provider = self.providers.iter().find(|known| &*known.name == provider)?;
+        let named =
+            |id: &CredentialId| self.credentials.get(*id).is_some_and(|known| &*known.spec.name == name);
+        provider.credentials.iter().copied().find(named)
+    }
+
+    /// Takes in what was learnt outside of requests.
+    pub fn observe(&mut self, now: Now, event: Event) {
+        let changed = match event {
+            Event::Probe { deployment, healthy } => self.deployments.get_mut(deployment).map(|deployment| {
+                deployment.unhealthy = !healthy;
+                deployment.heard = Some(now);
+                deployment.model
+            }),
+            Event::ConnectTime(deployment, took) => {
+                if let Some(deployment) = self.deployments.get_mut(deployment) {
+                    deployment.connect.observe(now, took);
+                }
+                None
+            }
+            Event::RestoreCredential(credential) => {
+                if let Some(credential) = self.credentials.get_mut(credential) {
+                    credential.restore();
+                }
+                None
+            }
+            Event::ResetBreaker(deployment) => self.deployments.get_mut(deployment).map(|deployment| {
+                deployment.breaker.reset();
+                deployment.cooling_until = Now::ZERO;
+                deployment.model
+            }),
+        };
+        if let Some(model) = changed {
+            self.serve_queue(model, now, &mut Rng::seeded(self.next_ticket));
+        }
+    }
+
+    /// Puts those into `out` that wait no more since the last call: they were granted a slot, or have to ask again.
+    pub fn drain_woken(&mut self, out: &mut SmallVec<[Ticket; 4]>) {
+        out.extend(self.woken.drain(..));
+    }
+
+    /// Requests that hold a slot, grants that nobody collected yet included. For the self-audit.
+    pub fn permits_in_use(&self) -> u64 {
+        self.deployments.values().map(|deployment| u64::from(deployment.inflight)).sum()
+    }
+
+    pub(crate) fn next_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    pub(crate) fn wake(&mut self, ticket: Ticket, grant: Option<Grant>) {
+        self.grants.insert(ticket, grant);
+        self.woken.push(ticket);
+    }
+
+    /// What a waiter was told: `None` if it waits still.
+    pub(crate) fn collect(&mut self, ticket: Ticket) -> Option<Option<(Decision, Permit)>> {
+        self.grants.remove(&ticket).map(|grant| grant.map(Grant::into_parts))
+    }
+
+    fn apply_providers(&mut self, catalog: &Catalog) {
+        for (name, spec) in &catalog.providers {
+            let at = self.provider(name);
+            let old = std::mem::take(&mut self.providers[at].credentials);
+            let mut kept = Vec::with_capacity(spec.credentials.len());
+            for spec in &spec.credentials {
+                let known = old.iter().copied().find(|id| {
+                    self.credentials.get(*id).is_some_and(|credential| credential.spec.name == spec.name)
+                });
+                let id = known.unwrap_or_else(|| self.credentials.insert(Credential::new(spec.clone())));
+                if let Some(credential) = self.credentials.get_mut(id) {
+                    credential.apply(spec);
+                }
+                kept.push(id);
+            }
+            for id in old.into_iter().filter(|id| !kept.contains(id)) {
+                self.credentials.remove(id);
+            }
+            self.providers[at].credentials = kept;
+        }
+    }
+
+    /// The place of a provider; a new one if it has none. Bounded by the names ever configured.
+    fn provider(&mut self, name: &Name) -> usize {
+        self.providers.iter().position(|known| known.name == *name).unwrap_or_else(|| {
+            self.providers.push(Provider { name: Name::clone(name), credentials: Vec::new() });
+            self.providers.len() - 1
+        })
+    }
+
+    fn apply_model(&mut self, name: &Name, spec: &ModelSpec) {
+        let id = match self.model_ids.get(name) {
+            Some(id) => *id,
+            None => {
+                let model = Model {
+                    name: Name::clone(name),
+                    spec: spec.clone(),
+                    deployments: Vec::new(),
+                    tiers: BTreeMap::new(),
+                    queue: VecDeque::new(),
+                };
+                let id = self.models.insert(model);
+                self.model_ids.insert(Name::clone(name), id);
+                id
+            }
+        };
+        let old = self.models.get(id).map(|model| model.deployments.clone()).unwrap_or_default();
+        let mut kept = Vec::with_capacity(spec.deployments.len());
+        for deployment in &spec.deployments {
+            let provider = self.provider(&deployment.provider);
+            // A deployment that moved to another provider is another deployment, whatever its name.
+            let known = old.iter().copied().find(|id| {
+                let known = self.deployments.get(*id);
+                known.is_some_and(|known| known.spec.name == deployment.name && known.provider == provider)
+            });
+            let deployment_id = match known {
+                Some(known) => known,
+                None => self.deployments.insert(Deployment::new(deployment.clone(), id, provider)),
+            };
+            if let Some(known) = self.deployments.get_mut(deployment_id) {
+                known.spec = deployment.clone();
+            }
+            kept.push(deployment_id);
+        }
+        for gone in old.into_iter().filter(|id| !kept.contains(id)) {
+            self.remove_deployment(gone);
+        }
+        if let Some(model) = self.models.get_mut(id) {
+            model.spec = spec.clone();
+            model.deployments = kept;
+            model.apply_tiers();
+        }
+    }
+
+    fn remove_model(&mut self, name: &Name) {
+        let Some(model) = self.model_ids.remove(name).and_then(|id| self.models.remove(id)) else { return };
+        for deployment in model.deployments {
+            self.remove_deployment(deployment);
+        }
+        for waiter in model.queue {
+            self.wake(waiter.ticket, None);
+        }
+    }
+
+    fn remove_deployment(&mut self, id: DeploymentId) {
+        let Some(deployment) = self.deployments.get_mut(id) else { return };
+        deployment.removed = true;
+        if deployment.inflight == 0 {
+            self.deployments.remove(id);
+        }
+    }
+}
+
+impl Model {
+    /// Gives every tier its strategy; one that is configured as before goes on where it was.
+    fn apply_tiers(&mut self) {
+        let mut old = std::mem::take(&mut self.tiers);
+        for deployment in &self.spec.deployments {
+            let number = deployment.tier;
+            if self.tiers.contains_key(&number) {
+                continue;
+            }
+            let spec = self.spec.tier_strategies.get(&number).unwrap_or(&self.spec.strategy);
+            let tier = old.remove(&number).filter(|tier| tier.spec == *spec).unwrap_or_else(|| {
+                let seed = crate::rng::hash(self.name.as_bytes()) ^ u64::from(number);
+                Tier { spec: spec.clone(), strategy: spec.build(&mut Rng::seeded(seed)) }
+            });
+            self.tiers.insert(number, tier);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Permits: the right to have one request in flight on a deployment. Taken before anything is sent, released once.
+
+use std::time::Duration;
+
+use super::{Fleet, tokens_of};
+use crate::facts::Facts;
+use crate::failure::{Failure, FailureClass, Processed};
+use crate::flow::Usage;
+use crate::ids::{CredentialId, DeploymentId};
+use crate::latency::normalised;
+use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX};
+use crate::rng::Rng;
+use crate::time::Now;
+
+/// The right to have one request in flight on a deployment. It cannot be copied, and is given back by
+/// [`Fleet::release`] alone.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped is lost; give it to `Fleet::release`"]
+pub(crate) struct Permit {
+    deployment: DeploymentId,
+    credential: Option<CredentialId>,
+    tokens: u64,
+    tokens_in: u32,
+    probe: bool,
+    taken: Now,
+}
+
+impl Permit {
+    pub(crate) fn deployment(&self) -> DeploymentId {
+        self.deployment
+    }
+
+    /// A copy that belongs to a copy of the fleet.
+    pub(super) fn for_copied_fleet(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ended<'a> {
+    /// With an answer.
+    Well(Usage),
+    /// With a failure.
+    Failed(&'a Failure),
+    /// The client left, or somebody else was faster: it says nothing about the deployment.
+    Abandoned,
+}
+
+impl Fleet {
+    /// Takes a permit and reserves the quota of its credential.
+    pub(crate) fn take(
+        &mut self,
+        deployment: DeploymentId,
+        credential: Option<CredentialId>,
+        facts: &Facts,
+        now: Now,
+    ) -> Permit {
+        let tokens = tokens_of(facts);
+        let mut probe = false;
+        if let Some(deployment) = self.deployments.get_mut(deployment) {
+            debug_assert!(!deployment.is_full(), "a permit is taken on a free slot only");
+            deployment.inflight += 1;
+            deployment.tokens_inflight += tokens;
+            deployment.requests += 1;
+            probe = deployment.breaker.enter(now);
+        }
+        if let Some(credential) = credential.and_then(|id| self.credentials.get_mut(id)) {
+            credential.reserve(tokens, now);
+        }
+        Permit { deployment, credential, tokens, tokens_in: facts.tokens_in_estimate, probe, taken: now }
+    }
+
+    /// The first content came; the deployment is known to be this fast.
+    pub(crate) fn note_first_content(&mut self, permit: &Permit, took: Duration, now: Now) {
+        if let Some(deployment) = self.deployments.get_mut(permit.deployment) {
+            deployment.first_content.observe(now, normalised(took, permit.tokens_in));
+            deployment.heard = Some(now);
+        }
+    }
+
+    /// Gives a permit back and learns from how its attempt ended. The next in the queue gets the slot.
+    pub(crate) fn release(&mut self, permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
+        self.learn_credential(&permit, ended, now);
+        let Some(deployment) = self.deployments.get_mut(permit.deployment) else {
+            debug_assert!(false, "a deployment stays until its last permit is released");
+            return;
+        };
+        debug_assert!(deployment.inflight > 0, "no permit is released twice");
+        deployment.inflight = deployment.inflight.saturating_sub(1);
+        deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
+        let model = deployment.model;
+        if deployment.removed && deployment.inflight == 0 {
+            self.deployments.remove(permit.deployment);
+        } else {
+            self.learn_deployment(&permit, ended, now, rng);
+        }
+        self.serve_queue(model, now, rng);
+    }
+
+    fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
+        let Some(credential) = permit.credential.and_then(|id| self.credentials.get_mut(id)) else { return };
+        match ended {
+            Ended::Well(usage) => {
+                credential.succeeded();
+                credential.settle(permit.tokens, usage.tokens_in + usage.tokens_out, permit.taken);
+            }
+            Ended::Failed(failure) => {
+                if failure.processed == Processed::No {
+                    credential.settle(permit.tokens, 0, permit.taken);
+                }
+                if failure.class == FailureClass::CredentialDead {
+                    credential.refused();
+                }
+                if failure.class == FailureClass::CredentialQuota {
+                    credential.cool(failure.retry_after, now);
+                }
+            }
+            // What a request used that was cut off is not known; its reservation stands.
+            Ended::Abandoned => {}
+        }
+    }
+
+    fn learn_deployment(&mut self, permit: &Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
+        let breaker = self
+            .deployments
+            .get(permit.deployment)
+            .and_then(|deployment| self.models.get(deployment.model))
+            .map(|model| model.spec.breaker.clone());
+        let (Some(deployment), Some(breaker)) = (self.deployments.get_mut(permit.deployment), breaker) else {
+            return;
+        };
+        let failure = match ended {
+            Ended::Well(_) => {
+                deployment.heard = Some(now);
+                return deployment.breaker.succeeded();
+            }
+            Ended::Abandoned => return deployment.breaker.abandoned(permit.probe),
+            Ended::Failed(failure) => failure,
+        };
+        deployment.heard = Some(now);
+        let wait = failure.retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
+        match failure.class {
+            // It answered; what it answered is about the request, or about the credential.
+            FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy => {
+                deployment.breaker.succeeded();
+            }
+            FailureClass::CredentialDead | FailureClass::CredentialQuota if permit.credential.is_some() => {
+                deployment.breaker.abandoned(permit.probe);
+            }
+            FailureClass::CredentialQuota => {
+                deployment.breaker.abandoned(permit.probe);
+                deployment.cool(wait.unwrap_or(crate::limits::COOLING_MIN), now);
+                deployment.note_failure(failure.class, wait.unwrap_or(FAILURE_LATENCY), now);
+            }
+            // The request ran out of its own time; that says little about where it was just then.
+            FailureClass::TotalTimeout => deployment.breaker.abandoned(permit.probe),
+            FailureClass::CredentialDead
+            | FailureClass::Connect
+            | FailureClass::Transient
+            | FailureClass::Overloaded
+            | FailureClass::ModelMissing
+            | FailureClass::Protocol
+            | FailureClass::ConnectTimeout
+            | FailureClass::FirstContentTimeout
+            | FailureClass::IdleTimeout => {
+                deployment.breaker.failed(&breaker, permit.probe, now, rng);
+                if let Some(wait) = wait {
+                    deployment.cool(wait, now);
+                }
+                deployment.note_failure(
+                    failure.class,
+                    wait.unwrap_or(FAILURE_LATENCY).max(FAILURE_LATENCY),
+                    now,
+                );
+            }
+        }
+    }
+}

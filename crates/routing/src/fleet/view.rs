@@ -1,0 +1,218 @@
+//! The fleet as people and metrics see it.
+
+use serde::Serialize;
+
+use super::credential::CredentialState;
+use super::{Credential, Deployment, Fleet};
+use crate::breaker::BreakerState;
+use crate::catalog::Name;
+use crate::ids::DeploymentId;
+use crate::time::Now;
+
+/// The fleet at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct FleetView {
+    /// Models by name.
+    pub models: Vec<ModelView>,
+    /// Providers.
+    pub providers: Vec<ProviderView>,
+}
+
+/// A model at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelView {
+    /// Its name.
+    pub name: Name,
+    /// The strategy of tiers that have none of their own.
+    pub strategy: &'static str,
+    /// Requests that wait for a slot.
+    pub queue_depth: usize,
+    /// Its deployments in configured order.
+    pub deployments: Vec<DeploymentView>,
+}
+
+/// A deployment at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentView {
+    /// Its handle.
+    #[serde(skip)]
+    pub id: DeploymentId,
+    /// Its name.
+    pub name: Name,
+    /// Its provider.
+    pub provider: Name,
+    /// The version it serves.
+    pub version: Option<Name>,
+    /// Its tier.
+    pub tier: u32,
+    /// Its weight.
+    pub weight: u32,
+    /// Its slots; `null`: unlimited.
+    pub slots: Option<u32>,
+    /// Its region.
+    pub region: Option<Name>,
+    /// Its tags.
+    pub tags: Vec<Name>,
+    /// Its arm.
+    pub arm: Option<Name>,
+    /// Whether it takes requests, and if not, why: `serving`, `draining`, `unhealthy`, `open`, `half_open`, `cooling`.
+    pub state: &'static str,
+    /// When it may take requests again, milliseconds from now.
+    pub returns_in_ms: Option<u64>,
+    /// Requests in flight.
+    pub inflight: u32,
+    /// Tokens of those, in and out, estimated.
+    pub tokens_inflight: u64,
+    /// Failures in a row.
+    pub failures_in_a_row: u32,
+    /// Changes of its breaker's state so far.
+    pub breaker_transitions: u64,
+    /// Recent normalised time to first content, milliseconds.
+    pub first_content_ms: Option<f64>,
+    /// Recent time to connect, milliseconds.
+    pub connect_ms: Option<f64>,
+    /// Requests sent to it so far.
+    pub requests: u64,
+    /// Of those, failed by its fault.
+    pub failures: u64,
+    /// The class of its last failure.
+    pub last_failure: Option<&'static str>,
+    /// The age of its last failure, milliseconds.
+    pub last_failure_age_ms: Option<u64>,
+}
+
+/// A provider at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProviderView {
+    /// Its name.
+    pub name: Name,
+    /// Its credentials.
+    pub credentials: Vec<CredentialView>,
+}
+
+/// A credential at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct CredentialView {
+    /// Its name; never its secret.
+    pub name: Name,
+    /// `live`, `cooling` or `dead`.
+    pub state: &'static str,
+    /// When it may be used again, milliseconds from now.
+    pub returns_in_ms: Option<u64>,
+    /// Requests it may make a minute.
+    pub rpm: Option<u32>,
+    /// Tokens it may use a minute.
+    pub tpm: Option<u32>,
+    /// Requests of this minute.
+    pub requests_used: u64,
+    /// Tokens of this minute.
+    pub tokens_used: u64,
+    /// Requests so far.
+    pub requests: u64,
+    /// Refusals so far.
+    pub failures: u64,
+}
+
+impl DeploymentView {
+    /// Every value of `state`.
+    pub const STATES: [&'static str; 6] =
+        ["serving", "draining", "unhealthy", "open", "half_open", "cooling"];
+
+    fn new(id: DeploymentId, deployment: &Deployment, now: Now) -> Self {
+        let spec = &deployment.spec;
+        let (state, until) = state(deployment, now);
+        Self {
+            id,
+            name: Name::clone(&spec.name),
+            provider: Name::clone(&spec.provider),
+            version: spec.version.clone(),
+            tier: spec.tier,
+            weight: spec.weight,
+            slots: spec.slots,
+            region: spec.region.clone(),
+            tags: spec.tags.clone(),
+            arm: spec.arm.clone(),
+            state,
+            returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
+            inflight: deployment.inflight,
+            tokens_inflight: deployment.tokens_inflight,
+            failures_in_a_row: deployment.breaker.failures_in_a_row(),
+            breaker_transitions: deployment.breaker.transitions(),
+            first_content_ms: deployment.first_content.value_ms(now),
+            connect_ms: deployment.connect.value_ms(now),
+            requests: deployment.requests,
+            failures: deployment.failed,
+            last_failure: deployment.last_failure.map(|(class, _)| class.name()),
+            last_failure_age_ms: deployment.last_failure.map(|(_, at)| now.since(at).as_millis() as u64),
+        }
+    }
+}
+
+fn state(deployment: &Deployment, now: Now) -> (&'static str, Option<Now>) {
+    use crate::breaker::Passage;
+    if deployment.is_drained() {
+        return ("draining", None);
+    }
+    if deployment.unhealthy {
+        return ("unhealthy", None);
+    }
+    match (deployment.breaker.state(now), deployment.breaker.passage(now)) {
+        (BreakerState::Open, Passage::OpenUntil(until)) => ("open", Some(until)),
+        (BreakerState::Open, _) => ("open", None),
+        (BreakerState::HalfOpen, _) => ("half_open", None),
+        (BreakerState::Closed, _) if now < deployment.cooling_until => {
+            ("cooling", Some(deployment.cooling_until))
+        }
+        (BreakerState::Closed, _) => ("serving", None),
+    }
+}
+
+impl CredentialView {
+    /// Every value of `state`.
+    pub const STATES: [&'static str; 3] = ["live", "cooling", "dead"];
+
+    fn new(credential: &Credential, now: Now) -> Self {
+        let (state, until) = match credential.state {
+            CredentialState::Dead => ("dead", None),
+            CredentialState::Cooling { until } if now < until => ("cooling", Some(until)),
+            CredentialState::Cooling { .. } | CredentialState::Live => ("live", None),
+        };
+        let (requests_used, tokens_used) = credential.used(now);
+        Self {
+            name: Name::clone(&credential.spec.name),
+            state,
+            returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
+            rpm: credential.spec.rpm,
+            tpm: credential.spec.tpm,
+            requests_used,
+            tokens_used,
+            requests: credential.requests,
+            failures: credential.failures,
+        }
+    }
+}
+
+impl Fleet {
+    /// The fleet as people and metrics see it. O(everything); not for the way of a request.
+    pub fn view(&self, now: Now) -> FleetView {
+        let models = self.model_ids.values().filter_map(|id| self.models.get(*id)).map(|model| ModelView {
+            name: Name::clone(&model.name),
+            strategy: model.spec.strategy.name(),
+            queue_depth: model.queue.len(),
+            deployments: model
+                .deployments
+                .iter()
+                .filter_map(|id| Some(DeploymentView::new(*id, self.deployments.get(*id)?, now)))
+                .collect(),
+        });
+        let providers = self.providers.iter().map(|provider| ProviderView {
+            name: Name::clone(&provider.name),
+            credentials: provider
+                .credentials
+                .iter()
+                .filter_map(|id| Some(CredentialView::new(self.credentials.get(*id)?, now)))
+                .collect(),
+        });
+        FleetView { models: models.collect(), providers: providers.collect() }
+    }
+}

@@ -1,0 +1,408 @@
+//! Strategies: the rules that pick among the eligible deployments of a tier. One file each, and one line in [`ALL`].
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::decision::Why;
+use crate::facts::Facts;
+use crate::ids::DeploymentId;
+use crate::rng::Rng;
+use crate::time::Now;
+
+pub mod consistent_hash;
+pub mod latency;
+pub mod least_busy;
+pub mod random;
+pub mod round_robin;
+pub mod weighted_round_robin;
+
+/// Every strategy. The documentation, the schema, the messages of `check` and the simulator's list follow from it.
+pub static ALL: &[&Def] = &[
+    &round_robin::DEF,
+    &weighted_round_robin::DEF,
+    &least_busy::DEF,
+    &latency::DEF,
+    &consistent_hash::DEF,
+    &random::DEF,
+];
+
+/// A rule that picks among the eligible deployments of a tier.
+pub trait Strategy: Send + Sync {
+    /// Picks one of `eligible`, which is never empty and in configured order.
+    fn pick(&mut self, cx: &mut Cx<'_>, eligible: &[View], facts: &Facts) -> Pick;
+
+    /// A copy with the same state, for "what if" questions.
+    fn clone_box(&self) -> Box<dyn Strategy>;
+}
+
+/// What a strategy may use besides what it is given: the time, chance, and a place for the scores it compared.
+pub struct Cx<'a> {
+    /// The present moment.
+    pub now: Now,
+    /// Chance.
+    pub rng: &'a mut Rng,
+    /// A score per eligible deployment, lower is better; not a number where none was computed.
+    pub scores: &'a mut [f64],
+}
+
+impl Cx<'_> {
+    /// The position with the lowest score, ties broken at random; notes the scores. O(n), one pass.
+    pub fn min_by(&mut self, eligible: &[View], score: impl Fn(&View) -> f64) -> usize {
+        let (mut best, mut ties) = (0, 0);
+        for (position, view) in eligible.iter().enumerate() {
+            let score = score(view);
+            self.scores[position] = score;
+            if position == 0 || score < self.scores[best] {
+                (best, ties) = (position, 1);
+            } else if score <= self.scores[best] {
+                // Reservoir sampling: each of the tied is as likely as the others.
+                ties += 1;
+                if self.rng.below(ties) == 0 {
+                    best = position;
+                }
+            }
+        }
+        best
+    }
+
+    /// A position drawn by weight. Weights are at least 1.
+    pub fn draw(&mut self, eligible: &[View]) -> usize {
+        let total: u64 = eligible.iter().map(|view| u64::from(view.weight)).sum();
+        let mut ticket = self.rng.below(usize::try_from(total).unwrap_or(usize::MAX)) as u64;
+        for (position, view) in eligible.iter().enumerate() {
+            match ticket.checked_sub(u64::from(view.weight)) {
+                Some(rest) => ticket = rest,
+                None => return position,
+            }
+        }
+        0
+    }
+}
+
+/// An eligible deployment, as strategies see it.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Its handle.
+    pub id: DeploymentId,
+    /// Hash of its name, the same in every process.
+    pub name_hash: u64,
+    /// Its weight, at least 1.
+    pub weight: u32,
+    /// Requests it may have in flight; `None`: unlimited.
+    pub slots: Option<u32>,
+    /// Requests it has in flight.
+    pub inflight: u32,
+    /// Tokens of those, in and out.
+    pub tokens_inflight: u64,
+    /// Normalised time to first content lately, milliseconds, failures included; `None` if nothing is known.
+    pub latency_ms: Option<f64>,
+    /// Recent failures, fading: 1 for one right now.
+    pub failures: f64,
+}
+
+/// What a strategy picked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pick {
+    /// Position among the eligible.
+    pub position: usize,
+    /// Why.
+    pub why: Why,
+}
+
+/// How a strategy is made from its options.
+type Build = fn(&Value, &mut Rng) -> Result<Box<dyn Strategy>, String>;
+
+/// A strategy's definition.
+pub struct Def {
+    /// Its name.
+    pub name: &'static str,
+    /// Other spellings that are understood.
+    pub aliases: &'static [&'static str],
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    build: Build,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl fmt::Debug for Def {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A strategy that is made from options of its own.
+pub trait FromParams: Strategy + Sized + 'static {
+    /// The options.
+    type Params: DeserializeOwned + JsonSchema;
+
+    /// Makes the strategy.
+    fn from_params(params: Self::Params, rng: &mut Rng) -> Self;
+}
+
+impl Def {
+    /// The definition of the strategy `S`.
+    pub const fn of<S: FromParams>(
+        name: &'static str,
+        aliases: &'static [&'static str],
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            aliases,
+            summary,
+            build: |options, rng| {
+                let params = S::Params::deserialize(options).map_err(|error| error.to_string())?;
+                Ok(Box::new(S::from_params(params, rng)))
+            },
+            schema: |generator| S::Params::json_schema(generator),
+        }
+    }
+
+    /// The schema of its options.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.schema)(generator)
+    }
+
+    fn is(&self, name: &str) -> bool {
+        let spelled = |known: &str| known == name || known.replace('_', "-") == name;
+        spelled(self.name) || self.aliases.iter().any(|alias| spelled(alias))
+    }
+}
+
+/// Why a strategy could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum UnknownStrategy {
+    /// There is none of that name.
+    #[error("unknown strategy `{name}`; did you mean `{nearest}`?")]
+    Name {
+        /// What was asked for.
+        name: String,
+        /// What is spelt most alike.
+        nearest: &'static str,
+    },
+    /// Its options are wrong.
+    #[error("strategy `{name}`: {message}")]
+    Options {
+        /// The strategy.
+        name: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// It is neither a name nor a map with one.
+    #[error("a strategy is a name, or a map with `name` and its options")]
+    Shape,
+}
+
+/// A strategy with its options, as configured: `least_busy`, or `{ name: consistent_hash, key: session }`.
+#[derive(Debug, Clone)]
+pub struct StrategySpec {
+    def: &'static Def,
+    options: Value,
+}
+
+impl PartialEq for StrategySpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.def.name == other.def.name && self.options == other.options
+    }
+}
+
+impl Default for StrategySpec {
+    fn default() -> Self {
+        Self { def: &least_busy::DEF, options: Value::Object(Map::new()) }
+    }
+}
+
+impl StrategySpec {
+    /// The strategy of that name with these options (a JSON object).
+    pub fn parse(name: &str, options: Value) -> Result<Self, UnknownStrategy> {
+        let def = ALL
+            .iter()
+            .find(|def| def.is(name))
+            .ok_or_else(|| UnknownStrategy::Name { name: name.to_owned(), nearest: nearest(name) })?;
+        let spec = Self { def, options };
+        // Made once to check its options; the generator is of no consequence.
+        (def.build)(&spec.options, &mut Rng::seeded(0))
+            .map_err(|message| UnknownStrategy::Options { name: def.name, message })?;
+        Ok(spec)
+    }
+
+    /// From what stands in a configuration.
+    pub fn from_value(value: Value) -> Result<Self, UnknownStrategy> {
+        match value {
+            Value::String(name) => Self::parse(&name, Value::Object(Map::new())),
+            Value::Object(mut map) => match map.remove("name") {
+                Some(Value::String(name)) => Self::parse(&name, Value::Object(map)),
+                Some(_) | None => Err(UnknownStrategy::Shape),
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Err(UnknownStrategy::Shape),
+        }
+    }
+
+    /// The strategy's name.
+    pub fn name(&self) -> &'static str {
+        self.def.name
+    }
+
+    /// The strategy, in its first state.
+    pub fn build(&self, rng: &mut Rng) -> Box<dyn Strategy> {
+        (self.def.build)(&self.options, rng)
+            .expect("invariant: the options were checked when the spec was made")
+    }
+}
+
+fn nearest(name: &str) -> &'static str {
+    let name = name.replace('-', "_");
+    let distance = |def: &&&Def| {
+        let spellings = std::iter::once(def.name).chain(def.aliases.iter().copied());
+        spellings.map(|known| strsim::damerau_levenshtein(known, &name)).min()
+    };
+    ALL.iter().min_by_key(distance).map_or(least_busy::DEF.name, |def| def.name)
+}
+
+impl<'de> Deserialize<'de> for StrategySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_value(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl serde::Serialize for StrategySpec {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = Map::new();
+        map.insert("name".to_owned(), self.def.name.into());
+        if let Value::Object(options) = &self.options {
+            map.extend(options.clone());
+        }
+        map.serialize(serializer)
+    }
+}
+
+impl JsonSchema for StrategySpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Strategy".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut forms = Vec::new();
+        let mut names = Vec::new();
+        for def in ALL {
+            names.push(def.name.to_owned());
+            for spelling in std::iter::once(&def.name).chain(def.aliases) {
+                names.push(spelling.replace('_', "-"));
+                names.push((*spelling).to_owned());
+            }
+            let mut form = def.schema(generator).to_value();
+            form["title"] = def.name.into();
+            form["description"] = def.summary.into();
+            form["properties"]["name"] = serde_json::json!({"const": def.name});
+            form["required"] = serde_json::json!(["name"]);
+            forms.push(form);
+        }
+        names.sort();
+        names.dedup();
+        forms.insert(0, serde_json::json!({"type": "string", "enum": names}));
+        json_schema!({"description": "A strategy by name, or a map with its name and options.", "anyOf": forms})
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::catalog::{Capabilities, Name};
+    use crate::facts::Lane;
+    use crate::ids::ModelId;
+
+    /// Views from a line each, such as `weight=2 inflight=3 slots=4`.
+    pub(crate) fn views(lines: &[&str]) -> Vec<View> {
+        let view = |(index, line): (usize, &&str)| {
+            let number = |key: &str| -> Option<f64> {
+                line.split_whitespace()
+                    .find_map(|part| part.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+            };
+            View {
+                id: DeploymentId { index: index as u32, generation: 0 },
+                name_hash: crate::rng::hash(format!("d{index}").as_bytes()),
+                weight: number("weight").unwrap_or(1.0) as u32,
+                slots: number("slots").map(|slots| slots as u32),
+                inflight: number("inflight").unwrap_or(0.0) as u32,
+                tokens_inflight: number("tokens").unwrap_or(0.0) as u64,
+                latency_ms: number("latency_ms"),
+                failures: number("failures").unwrap_or(0.0),
+            }
+        };
+        lines.iter().enumerate().map(view).collect()
+    }
+
+    pub(crate) fn facts() -> Facts {
+        Facts {
+            model: ModelId { index: 0, generation: 0 },
+            version: None,
+            needs: Capabilities::CHAT,
+            tokens_in_estimate: 100,
+            tokens_out_max: Some(100),
+            stream: true,
+            lane: Lane::Live,
+            tenant: Name::from("t"),
+            tenant_hash: 1,
+            session_hash: None,
+            user_hash: None,
+            prefix_hash: None,
+            region: None,
+            tags: smallvec::SmallVec::new(),
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn pick(strategy: &mut dyn Strategy, rng: &mut Rng, views: &[View], facts: &Facts) -> Pick {
+        let mut scores = vec![f64::NAN; views.len()];
+        strategy.pick(&mut Cx { now: Now::ZERO, rng, scores: &mut scores }, views, facts)
+    }
+
+    /// How often each of `views` is picked in `times` picks.
+    pub(crate) fn counts(strategy: &mut dyn Strategy, views: &[View], times: usize) -> Vec<usize> {
+        let mut rng = Rng::seeded(11);
+        let mut counts = vec![0; views.len()];
+        for _ in 0..times {
+            counts[pick(strategy, &mut rng, views, &facts()).position] += 1;
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_is_understood() {
+        for (spelling, name) in [
+            ("round-robin", "round_robin"),
+            ("tiered", "round_robin"),
+            ("weighted-round-robin", "weighted_round_robin"),
+            ("least-busy", "least_busy"),
+            ("latency-based", "latency"),
+            ("latency", "latency"),
+            ("hash", "consistent_hash"),
+            ("consistent-hash", "consistent_hash"),
+            ("random", "random"),
+        ] {
+            let spec = StrategySpec::from_value(spelling.into()).expect(spelling);
+            assert_eq!(spec.name(), name);
+        }
+    }
+
+    #[test]
+    fn l1_unknown_names_and_options_are_errors() {
+        let error =
+            |value: Value| StrategySpec::from_value(value).map(|spec| spec.name()).unwrap_err().to_string();
+        assert_eq!(error("least_bussy".into()), "unknown strategy `least_bussy`; did you mean `least_busy`?");
+        assert_eq!(error("rond-robin".into()), "unknown strategy `rond-robin`; did you mean `round_robin`?");
+        let options = error(serde_json::json!({"name": "random", "colour": 1}));
+        assert!(options.starts_with("strategy `random`: unknown field `colour`"), "{options}");
+        assert_eq!(error(7.into()), "a strategy is a name, or a map with `name` and its options");
+    }
+}
