@@ -117,6 +117,9 @@ pub fn vendors() -> &'static [Vendor] {
     &VENDORS
 }
 
+/// How alike two spellings have to be to be taken for each other, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.75;
+
 /// The vendor of a kind or alias. `-` and `_` are the same.
 pub fn vendor(kind: &str) -> Result<&'static Vendor, UnknownVendor> {
     let wanted = &kind.replace('-', "_");
@@ -124,7 +127,6 @@ pub fn vendor(kind: &str) -> Result<&'static Vendor, UnknownVendor> {
     if let Some(found) = vendors().iter().find(|vendor| names(vendor).any(|name| name == wanted)) {
         return Ok(found);
     }
-    const LIKENESS_MIN: f64 = 0.75;
     let nearest = vendors()
         .iter()
         .flat_map(|vendor| names(vendor).map(move |name| (strsim::jaro_winkler(name, wanted), vendor)))

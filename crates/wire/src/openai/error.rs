@@ -193,15 +193,14 @@ impl ErrorBody {
 
     /// The members of the error object, without its braces.
     pub(super) fn members(&self) -> String {
+        format!(r#"{},"type":{},"who":{}"#, self.flat_members(), quote(self.kind), quote(&self.who.name()))
+    }
+
+    /// The members that also stand at the top of an error event of a response.
+    pub(super) fn flat_members(&self) -> String {
         let optional = |value: Option<&str>| value.map_or_else(|| "null".to_owned(), quote);
-        format!(
-            r#""message":{},"type":{},"param":{},"code":{},"who":{}"#,
-            quote(&self.message),
-            quote(self.kind),
-            optional(self.param.as_deref()),
-            optional(self.code.as_deref()),
-            quote(&self.who.name()),
-        )
+        let (param, code) = (optional(self.param.as_deref()), optional(self.code.as_deref()));
+        format!(r#""message":{},"param":{param},"code":{code}"#, quote(&self.message))
     }
 }
 

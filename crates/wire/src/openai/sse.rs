@@ -26,6 +26,7 @@ pub type Out = SmallVec<[Bytes; 4]>;
 
 /// Relays one stream and keeps account of it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations, each made once")]
 pub struct StreamObserver {
     operation: Operation,
     hide_usage: bool,
@@ -35,6 +36,8 @@ pub struct StreamObserver {
     /// Whether nothing was seen yet, so that a byte order mark may come.
     at_start: bool,
     content_seen: bool,
+    /// Whether the last event was withheld.
+    withheld: bool,
     proper: bool,
     tokens_out_seen: u64,
     usage: Option<Usage>,
@@ -100,6 +103,7 @@ impl StreamObserver {
             pending: BytesMut::new(),
             at_start: true,
             content_seen: false,
+            withheld: false,
             proper: false,
             tokens_out_seen: 0,
             usage: None,
@@ -109,6 +113,9 @@ impl StreamObserver {
     /// Takes what came from the upstream and puts what can be forwarded now into `out`.
     pub fn push(&mut self, chunk: Bytes, out: &mut Out) -> Result<Seen, StreamFault> {
         let mut seen = Seen::default();
+        if chunk.is_empty() {
+            return Ok(seen);
+        }
         let mut from = 0;
         if !self.pending.is_empty() {
             let Some(end) = self.lines.event_end(&chunk, 0) else { return self.hold(&chunk).map(|()| seen) };
@@ -135,8 +142,12 @@ impl StreamObserver {
             }
             from = end;
         }
+        if kept == 0 && from == chunk.len() {
+            out.push(chunk);
+            return Ok(seen);
+        }
         if kept < from {
-            out.push(if kept == 0 && from == chunk.len() { chunk.clone() } else { chunk.slice(kept..from) });
+            out.push(chunk.slice(kept..from));
         }
         self.hold(&chunk[from..])?;
         Ok(seen)
@@ -174,9 +185,17 @@ impl StreamObserver {
 
     /// Takes account of one whole event. `false` if it is to be withheld.
     fn observe(&mut self, event: &[u8], seen: &mut Seen) -> bool {
+        if !self.lines.belated() {
+            self.withheld = self.account(event, seen);
+        }
+        !self.withheld
+    }
+
+    /// Adds up what one event means. `true` if the client is not to get it.
+    fn account(&mut self, event: &[u8], seen: &mut Seen) -> bool {
         let fields = Fields::of(event, self.at_start);
         self.at_start = false;
-        let Some(meaning) = event::meaning(self.operation, &fields, self.content_seen) else { return true };
+        let Some(meaning) = event::meaning(self.operation, &fields, self.content_seen) else { return false };
         let Meaning { content, done, error, usage, only_usage } = meaning;
         if content {
             self.content_seen = true;
@@ -195,7 +214,7 @@ impl StreamObserver {
         if error.is_some() {
             seen.error = error;
         }
-        !(self.hide_usage && only_usage)
+        self.hide_usage && only_usage
     }
 }
 
@@ -207,9 +226,11 @@ pub fn error_event(operation: Operation, error: &ErrorBody) -> Bytes {
             Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n"))
         }
         Operation::Response => {
-            // The dialect's error event is flat, and its `type` is the event's own.
-            let flat = members.replacen("\"type\":", "\"error_type\":", 1);
-            Bytes::from(format!("event: error\ndata: {{\"type\":\"error\",{flat}}}\n\n"))
+            // The dialect documents a flat event, its own client raises on a nested `error`: both are given.
+            let flat = error.flat_members();
+            Bytes::from(format!(
+                "event: error\ndata: {{\"type\":\"error\",{flat},\"error\":{{{members}}}}}\n\n"
+            ))
         }
     }
 }

@@ -123,10 +123,24 @@ fn read_words(scanner: &mut Scanner<'_>, found: &mut Words) -> Result<(), JsonEr
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
             "error" if scanner.peek()? == Kind::Object => read_error(scanner, found)?,
+            "response" if scanner.peek()? == Kind::Object => read_response(scanner, found)?,
             "error" | "message" | "detail" => keep(scanner, &mut found.message)?,
             "code" => keep(scanner, &mut found.code)?,
             "type" => keep(scanner, &mut found.kind)?,
             _ => drop(scanner.skip_value()?),
+        }
+    }
+    Ok(())
+}
+
+/// A failed response carries its error inside.
+fn read_response(scanner: &mut Scanner<'_>, found: &mut Words) -> Result<(), JsonError> {
+    let mut members = scanner.object()?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        if key.is("error") && scanner.peek()? == Kind::Object {
+            read_error(scanner, found)?;
+        } else {
+            scanner.skip_value()?;
         }
     }
     Ok(())

@@ -348,10 +348,9 @@ impl<'a, 'l> Reader<'a, 'l> {
         let field = match self.operation {
             Operation::Chat => Field::Messages,
             Operation::Completion => Field::Prompt,
-            Operation::Embedding => Field::Input,
             // A response may be made from a stored prompt template instead.
             Operation::Response if self.seen & Field::Prompt.bit() != 0 => return Ok(()),
-            Operation::Response => Field::Input,
+            Operation::Embedding | Operation::Response => Field::Input,
         };
         if self.seen & field.bit() != 0 {
             return Ok(());

@@ -261,17 +261,11 @@ impl Reader<'_, '_> {
         let mut message = Message::default();
         let mut members = self.scanner.object()?;
         while let Some(key) = self.scanner.next_key(&mut members)? {
-            let twice = |seen: bool, member: &str| match seen {
-                true => {
-                    Err(Invalid::field(at(member), format!("`{}` appears twice; send it once", at(member))))
-                }
-                false => Ok(()),
-            };
             if is_member(&key, "role", &at)? {
-                twice(message.role.is_some(), "role")?;
+                only_once(message.role.is_some(), || at("role"))?;
                 message.role = Some(self.read_role(&at)?);
             } else if is_member(&key, "content", &at)? {
-                twice(message.content != Content::Missing, "content")?;
+                only_once(message.content != Content::Missing, || at("content"))?;
                 message.content = self.read_content(&at)?;
             } else {
                 self.read_other_member(&key, &mut message)?;
@@ -385,6 +379,15 @@ fn is_member(key: &Text<'_>, name: &str, at: &impl Fn(&str) -> String) -> Result
         }
         None => Ok(false),
     }
+}
+
+fn only_once(seen: bool, param: impl Fn() -> String) -> Result<(), Invalid> {
+    if !seen {
+        return Ok(());
+    }
+    let param = param();
+    let message = format!("`{param}` appears twice; send it once");
+    Err(Invalid::field(param, message))
 }
 
 fn require_some(count: usize, param: &str) -> Result<(), Invalid> {

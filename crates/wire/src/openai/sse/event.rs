@@ -90,8 +90,8 @@ pub(super) fn meaning(operation: Operation, fields: &Fields<'_>, content_seen: b
     }
     match operation {
         Operation::Chat | Operation::Completion | Operation::Embedding => {
-            // Once content flows, an event without these words is content like those before it.
-            if content_seen && !mentions(data, &USAGE) && !mentions(data, &ERROR) {
+            // Once content flows, an object without these words is content like those before it.
+            if content_seen && data.starts_with(b"{") && !mentions(data, &USAGE) && !mentions(data, &ERROR) {
                 return Some(Meaning { content: !is_last_delta(data), ..Meaning::default() });
             }
             let text = std::str::from_utf8(data).ok()?;

@@ -11,20 +11,29 @@ pub(super) struct Lines {
     after_cr: bool,
     /// An event ended with that CR.
     ended: bool,
+    /// What was found last is only the LF of the event before it.
+    belated: bool,
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        Self { empty: true, after_cr: false, ended: false }
+        Self { empty: true, after_cr: false, ended: false, belated: false }
     }
 }
 
 impl Lines {
+    /// Whether the last find is no event but the LF that completes the CRLF of the event before, which was
+    /// forwarded when its CR came.
+    pub(super) const fn belated(&self) -> bool {
+        self.belated
+    }
+
     /// One past the end of the event that is under way at `from`, or `None` if its end is not in the chunk.
     ///
     /// Bytes must be given once, in order. A blank line right after an event counts as an event of its own.
     pub(super) fn event_end(&mut self, chunk: &[u8], from: usize) -> Option<usize> {
         let mut at = from;
+        self.belated = false;
         if self.after_cr {
             let next = *chunk.get(at)?;
             self.after_cr = false;
@@ -32,6 +41,7 @@ impl Lines {
             if next == b'\n' {
                 at += 1;
                 if ended {
+                    self.belated = true;
                     return Some(at);
                 }
             }
