@@ -1,0 +1,149 @@
+//! From the configuration to what routing and the protocols want to know.
+
+use std::sync::Arc;
+
+use pointsman_routing::catalog::{
+    Capabilities, Catalog, CredentialSpec, DeploymentSpec, ModelSpec, Name, ProviderSpec, RegionSpec,
+    SplitSpec, Sticky,
+};
+use pointsman_wire::openai::rules::{Abilities, ModelRules};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Config;
+use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
+use crate::providers::ProviderConfig;
+
+/// Sends of a request where nothing is configured.
+const ATTEMPTS_MAX: u32 = 3;
+
+impl Config {
+    /// What exists, for the fleet.
+    pub fn catalog(&self) -> Catalog {
+        let providers = self.providers.iter().map(|(name, provider)| (name.as_str().into(), provider.spec()));
+        let models =
+            self.models.iter().map(|(name, model)| (name.as_str().into(), self.model_spec(name, model)));
+        Catalog { providers: providers.collect(), models: models.collect() }
+    }
+
+    /// What requests for a model must keep to, whichever deployment serves them: the widest of its deployments.
+    pub fn rules(&self, model: &str) -> ModelRules {
+        let Some(config) = self.models.get(model) else { return ModelRules::default() };
+        let able = config.deployments.iter().map(|deployment| capabilities(deployment, config));
+        let able = able.reduce(Capabilities::with).unwrap_or_else(|| of_list(config.capabilities.as_deref()));
+        let has = |capability| able.contains(capability);
+        let ranges = config.params.iter().map(|(param, range)| {
+            (*param, range.min.unwrap_or(f64::NEG_INFINITY)..=range.max.unwrap_or(f64::INFINITY))
+        });
+        ModelRules {
+            capabilities: Abilities {
+                chat: has(Capabilities::CHAT),
+                completions: has(Capabilities::COMPLETIONS),
+                embeddings: has(Capabilities::EMBEDDINGS),
+                responses: has(Capabilities::RESPONSES),
+                tools: has(Capabilities::TOOLS),
+                vision: has(Capabilities::VISION),
+                json_schema: has(Capabilities::JSON_SCHEMA),
+            },
+            context_tokens_max: widest(config, |d| d.context_tokens_max, config.context_tokens_max),
+            output_tokens_max: widest(config, |d| d.output_tokens_max, config.output_tokens_max),
+            ranges: ranges.collect(),
+        }
+    }
+
+    fn model_spec(&self, name: &str, model: &ModelConfig) -> ModelSpec {
+        let order = self.region.iter().chain(&model.regions.order).map(|region| region.as_str().into());
+        ModelSpec {
+            strategy: model.strategy.clone(),
+            tier_strategies: model
+                .tiers
+                .iter()
+                .map(|(tier, config)| (*tier, config.strategy.clone()))
+                .collect(),
+            split: model.split.as_ref().map(|split| SplitSpec {
+                sticky: match split.sticky {
+                    StickyName::Session => Sticky::Session,
+                    StickyName::Tenant => Sticky::Tenant,
+                    StickyName::User => Sticky::User,
+                    StickyName::Request => Sticky::Request,
+                },
+                arms: split.arms.iter().map(|(arm, weight)| (arm.as_str().into(), *weight)).collect(),
+            }),
+            region: RegionSpec { order: order.collect(), by_latency: model.regions.by == RegionBy::Latency },
+            queue: model.queue.over(&self.queue),
+            timeouts: model.timeouts.over(&self.timeouts),
+            attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
+            breaker: model.breaker.over(&self.breaker),
+            deployments: model.deployments.iter().map(|one| self.deployment_spec(name, model, one)).collect(),
+        }
+    }
+
+    fn deployment_spec(
+        &self,
+        name: &str,
+        model: &ModelConfig,
+        deployment: &DeploymentConfig,
+    ) -> DeploymentSpec {
+        let provider = self.providers.get(&deployment.provider);
+        let region = deployment.region.as_deref().or_else(|| provider?.region.as_deref());
+        DeploymentSpec {
+            name: deployment.name_in(name).into(),
+            provider: deployment.provider.as_str().into(),
+            version: deployment.version.as_deref().map(Name::from),
+            weight: deployment.weight,
+            tier: deployment.tier,
+            slots: deployment.slots.or_else(|| provider?.slots),
+            region: region.map(Arc::from),
+            tags: deployment.tags.iter().map(|tag| tag.as_str().into()).collect(),
+            arm: deployment.arm.as_deref().map(Name::from),
+            capabilities: capabilities(deployment, model),
+            context_tokens_max: deployment.context_tokens_max.or(model.context_tokens_max),
+            output_tokens_max: deployment.output_tokens_max.or(model.output_tokens_max),
+            free: deployment.free.unwrap_or_else(|| provider.is_some_and(ProviderConfig::is_free)),
+            draining: deployment.draining,
+        }
+    }
+}
+
+impl ProviderConfig {
+    fn spec(&self) -> ProviderSpec {
+        let credentials = self.keys.iter().enumerate().map(|(at, key)| CredentialSpec {
+            name: key.name_at(at).into(),
+            rpm: key.rpm,
+            tpm: key.tpm,
+            revision: xxh3_64(key.key.expose().as_bytes()),
+        });
+        ProviderSpec { credentials: credentials.collect() }
+    }
+}
+
+/// The widest limit of the deployments; `None` if any has none.
+fn widest(
+    model: &ModelConfig,
+    own: fn(&DeploymentConfig) -> Option<u32>,
+    general: Option<u32>,
+) -> Option<u32> {
+    let limits = model.deployments.iter().map(|deployment| own(deployment).or(general));
+    limits.reduce(|a, b| Some(a?.max(b?))).unwrap_or(general)
+}
+
+fn capabilities(deployment: &DeploymentConfig, model: &ModelConfig) -> Capabilities {
+    of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()))
+}
+
+/// The set of a list; no list is everything.
+fn of_list(list: Option<&[Capability]>) -> Capabilities {
+    let Some(list) = list else {
+        return Capabilities::NAMES.into_iter().fold(Capabilities::NONE, |all, (one, _)| all.with(one));
+    };
+    list.iter().fold(Capabilities::NONE, |all, capability| {
+        all.with(match capability {
+            Capability::Chat => Capabilities::CHAT,
+            Capability::Completions => Capabilities::COMPLETIONS,
+            Capability::Embeddings => Capabilities::EMBEDDINGS,
+            Capability::Responses => Capabilities::RESPONSES,
+            Capability::Tools => Capabilities::TOOLS,
+            Capability::Vision => Capabilities::VISION,
+            Capability::JsonSchema => Capabilities::JSON_SCHEMA,
+        })
+    })
+}

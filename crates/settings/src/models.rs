@@ -1,0 +1,223 @@
+//! What clients ask for, and the ways to serve it.
+
+use std::collections::BTreeMap;
+
+use pointsman_routing::strategy::StrategySpec;
+use pointsman_wire::openai::rules::ParamName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::sections::{BreakerConfig, QueueConfig, TimeoutsConfig};
+
+/// What clients ask for, and its policy.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Other names that clients may use.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// How a deployment is picked, in every tier that does not say otherwise. Default: `least_busy`.
+    #[serde(default)]
+    pub strategy: StrategySpec,
+    /// Policies of single tiers, by number.
+    #[serde(default)]
+    pub tiers: BTreeMap<u32, TierConfig>,
+    /// An A/B test or canary.
+    pub split: Option<SplitConfig>,
+    /// How regions are preferred.
+    #[serde(default)]
+    pub regions: RegionsConfig,
+    /// What its deployments can do, unless they say otherwise. Default: everything.
+    pub capabilities: Option<Vec<Capability>>,
+    /// Prompt plus output that its deployments accept, in tokens, unless they say otherwise. Default: not checked.
+    #[schemars(range(min = 1))]
+    pub context_tokens_max: Option<u32>,
+    /// Output that its deployments give, in tokens, unless they say otherwise. Default: not checked.
+    #[schemars(range(min = 1))]
+    pub output_tokens_max: Option<u32>,
+    /// Ranges of request parameters, where narrower than the API's.
+    #[serde(default)]
+    pub params: BTreeMap<ParamName, RangeConfig>,
+    /// How long each phase of a request may take, where other than for all models.
+    #[serde(default)]
+    pub timeouts: TimeoutsConfig,
+    /// Its queue, where other than for all models.
+    #[serde(default)]
+    pub queue: QueueConfig,
+    /// Its breakers, where other than for all models.
+    #[serde(default)]
+    pub breaker: BreakerConfig,
+    /// How often a request may be sent in all, the first time included: 1 to 10. Default: 3.
+    #[schemars(range(min = 1, max = 10))]
+    pub attempts_max: Option<u32>,
+    /// The ways to serve it.
+    #[serde(default)]
+    pub deployments: Vec<DeploymentConfig>,
+}
+
+/// The policy of one tier.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TierConfig {
+    /// How a deployment of the tier is picked.
+    pub strategy: StrategySpec,
+}
+
+/// A split of traffic between arms. Deployments name the arm they belong to.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplitConfig {
+    /// What keeps a client on its arm. Default: tenant.
+    #[serde(default)]
+    pub sticky: StickyName,
+    /// The arms with their weights; the sum is free.
+    pub arms: BTreeMap<String, u32>,
+}
+
+/// What a sticky choice is tied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StickyName {
+    /// The session, or the tenant if the request names none.
+    Session,
+    /// The tenant.
+    #[default]
+    Tenant,
+    /// The `user` field, or the tenant.
+    User,
+    /// Nothing: every request is drawn anew.
+    Request,
+}
+
+/// How regions are preferred within a tier, when the client gives no hint.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegionsConfig {
+    /// Nearest first. The gateway's own `region` comes before.
+    #[serde(default)]
+    pub order: Vec<String>,
+    /// What counts as near. Default: order.
+    #[serde(default)]
+    pub by: RegionBy,
+}
+
+/// What counts as near.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RegionBy {
+    /// The configured order.
+    #[default]
+    Order,
+    /// The measured time to connect.
+    Latency,
+}
+
+/// Something a deployment can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Chat completions.
+    Chat,
+    /// Plain completions.
+    Completions,
+    /// Embeddings.
+    Embeddings,
+    /// The responses API.
+    Responses,
+    /// Tool calls.
+    Tools,
+    /// Images in messages.
+    Vision,
+    /// Output held to a JSON schema.
+    JsonSchema,
+}
+
+/// A range, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RangeConfig {
+    /// The least. Default: the API's.
+    pub min: Option<f64>,
+    /// The most. Default: the API's.
+    pub max: Option<f64>,
+}
+
+/// One way to serve a model.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentConfig {
+    /// Unique within the model. Default: `provider/model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The provider it is sent to.
+    pub provider: String,
+    /// The name the provider knows the model by. Default: the model's own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The version it serves, for clients that ask for `model@version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Share of traffic relative to the others of its tier: 0 to 10000; 0 drains it. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(max = 10_000))]
+    pub weight: u32,
+    /// Tiers are tried in ascending order; the next is used when the one before cannot serve. Default: 1.
+    #[serde(default = "one")]
+    pub tier: u32,
+    /// Requests it may have in flight. Default: the provider's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub slots: Option<u32>,
+    /// Where it is. Default: the provider's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// What clients may ask for by `x-pointsman-tags`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The arm of the model's split it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
+    /// What it can do. Default: the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
+    /// Prompt plus output it accepts, in tokens. Default: the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub context_tokens_max: Option<u32>,
+    /// Output it gives, in tokens. Default: the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub output_tokens_max: Option<u32>,
+    /// What it costs. Default: unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceConfig>,
+    /// Whether requests cost nothing, so that one may be sent again even if it was processed. Default: the provider's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<bool>,
+    /// No new requests; those in flight finish. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+}
+
+/// What tokens cost, USD per million.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PriceConfig {
+    /// Prompt tokens.
+    pub input: f64,
+    /// Output tokens.
+    pub output: f64,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl DeploymentConfig {
+    /// Its name within the model called `model`.
+    pub fn name_in(&self, model: &str) -> String {
+        self.name
+            .clone()
+            .unwrap_or_else(|| format!("{}/{}", self.provider, self.model.as_deref().unwrap_or(model)))
+    }
+}

@@ -1,0 +1,273 @@
+//! The smaller sections of the configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pointsman_routing::catalog::{BreakerSpec, QueueSpec, TimeoutSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the gateway accepts from clients and providers.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Bytes of a request body: 1 KiB to 1 GiB. Default: 33554432 (32 MiB).
+    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    pub body_bytes_max: u64,
+    /// The same for single routes, such as `/v1/embeddings`.
+    pub body_bytes_max_by_route: BTreeMap<String, u64>,
+    /// Bytes of a request's head: 8 KiB to 1 MiB. Default: 65536.
+    #[schemars(range(min = 8192, max = 1_048_576))]
+    pub header_bytes_max: usize,
+    /// Header lines of a request: 16 to 1000. Default: 100.
+    #[schemars(range(min = 16, max = 1000))]
+    pub headers_max: usize,
+    /// Time for a request's head, also while a connection is idle, milliseconds. Default: 30000.
+    #[schemars(range(min = 100))]
+    pub header_read_ms: u64,
+    /// Time for a request's body, milliseconds. Default: 60000.
+    #[schemars(range(min = 100))]
+    pub body_read_ms: u64,
+    /// Bytes a second that a body must come with, after a grace of five seconds. Default: 1024.
+    pub body_min_bytes_per_s: u64,
+    /// Nesting of a request's JSON: 4 to 512. Default: 64.
+    #[schemars(range(min = 4, max = 512))]
+    pub json_depth_max: usize,
+    /// Messages of a request. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub messages_max: usize,
+    /// Client connections that may be open. Default: 50000.
+    #[schemars(range(min = 1))]
+    pub connections_max: u64,
+    /// How long a client may read nothing while an answer waits for it, milliseconds. Default: 60000.
+    #[schemars(range(min = 100))]
+    pub write_stall_ms: u64,
+    /// Bytes of a provider's error that are read. Default: 65536.
+    #[schemars(range(min = 1024))]
+    pub upstream_error_body_bytes_max: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 * 1024 * 1024,
+            body_bytes_max_by_route: BTreeMap::new(),
+            header_bytes_max: 64 * 1024,
+            headers_max: 100,
+            header_read_ms: 30_000,
+            body_read_ms: 60_000,
+            body_min_bytes_per_s: 1024,
+            json_depth_max: 64,
+            messages_max: 10_000,
+            connections_max: 50_000,
+            write_stall_ms: 60_000,
+            upstream_error_body_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// Bytes of a request body on this route.
+    pub fn body_bytes_max_of(&self, path: &str) -> u64 {
+        self.body_bytes_max_by_route.get(path).copied().unwrap_or(self.body_bytes_max)
+    }
+}
+
+/// How long each phase of a request may take. What is not given is taken from the section for all models, or has its
+/// default.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutsConfig {
+    /// Until a connection stands, TLS included, milliseconds. Default: 3000.
+    #[schemars(range(min = 1))]
+    pub connect_ms: Option<u64>,
+    /// From sending until the first content, milliseconds. Default: 120000.
+    #[schemars(range(min = 1))]
+    pub first_content_ms: Option<u64>,
+    /// Between two pieces of content, milliseconds. Default: 60000.
+    #[schemars(range(min = 1))]
+    pub idle_ms: Option<u64>,
+    /// From arrival to the end, waits and all attempts included, milliseconds. Default: 600000.
+    #[schemars(range(min = 1))]
+    pub total_ms: Option<u64>,
+    /// How long the head of a good response is held back for its first content, milliseconds. Default: 15000.
+    #[schemars(range(min = 1))]
+    pub header_hold_ms: Option<u64>,
+}
+
+impl TimeoutsConfig {
+    /// The times that hold, where `general` is the section for all models.
+    pub(crate) fn over(&self, general: &Self) -> TimeoutSpec {
+        let ms = |own: Option<u64>, general: Option<u64>, usual| {
+            Duration::from_millis(own.or(general).unwrap_or(usual))
+        };
+        TimeoutSpec {
+            connect: ms(self.connect_ms, general.connect_ms, 3_000),
+            first_content: ms(self.first_content_ms, general.first_content_ms, 120_000),
+            idle: ms(self.idle_ms, general.idle_ms, 60_000),
+            total: ms(self.total_ms, general.total_ms, 600_000),
+            header_hold: ms(self.header_hold_ms, general.header_hold_ms, 15_000),
+        }
+    }
+}
+
+/// Requests that wait for a slot.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// Requests of one model that may wait; 0: none. Default: 1024.
+    pub requests_max: Option<u32>,
+    /// How long one may wait, milliseconds. Default: 30000.
+    pub wait_ms_max: Option<u64>,
+}
+
+impl QueueConfig {
+    pub(crate) fn over(&self, general: &Self) -> QueueSpec {
+        QueueSpec {
+            requests_max: self.requests_max.or(general.requests_max).unwrap_or(1024),
+            wait_max: Duration::from_millis(self.wait_ms_max.or(general.wait_ms_max).unwrap_or(30_000)),
+        }
+    }
+}
+
+/// When a deployment that keeps failing is left alone.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerConfig {
+    /// Failures in a row that open it. Default: 5.
+    #[schemars(range(min = 1))]
+    pub failures: Option<u32>,
+    /// How long it stays open the first time, with a jitter of a half, milliseconds. Doubles. Default: 5000.
+    #[schemars(range(min = 1))]
+    pub open_ms_min: Option<u64>,
+    /// The longest it stays open, milliseconds. Default: 300000.
+    #[schemars(range(min = 1))]
+    pub open_ms_max: Option<u64>,
+}
+
+impl BreakerConfig {
+    pub(crate) fn over(&self, general: &Self) -> BreakerSpec {
+        let ms = |own: Option<u64>, general: Option<u64>, usual| {
+            Duration::from_millis(own.or(general).unwrap_or(usual))
+        };
+        BreakerSpec {
+            failures: self.failures.or(general.failures).unwrap_or(5),
+            open_min: ms(self.open_ms_min, general.open_ms_min, 5_000),
+            open_max: ms(self.open_ms_max, general.open_ms_max, 300_000),
+        }
+    }
+}
+
+/// Active health checks, by a listing or `/health`, never by a generation.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// Time between two checks of a provider, milliseconds; 0 turns them off. Default: 5000.
+    pub interval_ms: u64,
+    /// Time for one check, milliseconds. Default: 2000.
+    #[schemars(range(min = 1))]
+    pub timeout_ms: u64,
+    /// Failed checks in a row until a provider's deployments get no requests. Default: 2.
+    #[schemars(range(min = 1))]
+    pub failures: u32,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { interval_ms: 5_000, timeout_ms: 2_000, failures: 2 }
+    }
+}
+
+/// Decision records.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionsConfig {
+    /// Records kept in memory: 0 to 1000000. Default: 1024.
+    #[schemars(range(max = 1_000_000))]
+    pub ring: usize,
+    /// A file to which every record is appended, a JSON object a line. Default: none.
+    pub log: Option<PathBuf>,
+    /// Records that may wait to be written; more are dropped and counted. Default: 4096.
+    #[schemars(range(min = 1))]
+    pub log_queue_max: usize,
+}
+
+impl Default for DecisionsConfig {
+    fn default() -> Self {
+        Self { ring: 1024, log: None, log_queue_max: 4096 }
+    }
+}
+
+/// The gateway's own log, on standard error.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// What is worth a line. Default: info.
+    pub level: LogLevel,
+    /// How a line looks. Default: text.
+    pub format: LogFormat,
+}
+
+/// What is worth a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What somebody has to look at.
+    Error,
+    /// What somebody may have to look at.
+    Warn,
+    /// What changed.
+    #[default]
+    Info,
+    /// What happened to single requests.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How the gateway stops.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownConfig {
+    /// Time for requests under way to finish, milliseconds. Default: 30000.
+    pub grace_ms: u64,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { grace_ms: 30_000 }
+    }
+}
+
+/// Deployments that were changed through the admin API.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminChangesConfig {
+    /// Where the changes are written, and read at the next start. Default: they are kept across reloads only.
+    pub file: Option<PathBuf>,
+}
