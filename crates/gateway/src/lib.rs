@@ -1,1 +1,13 @@
-//! The gateway.
+//! The gateway: everything that does. Sockets, clocks, files and processes are here, and no routing decision is.
+//!
+//! A request's way begins at [`http::server`], goes through [`http::service`] and is then an [`exchange`], which carries
+//! out what the flow of `pointsman-routing` says.
+
+pub mod app;
+pub mod clock;
+pub mod exchange;
+pub mod http;
+pub mod live;
+pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,141 @@
+//! What all threads share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use pointsman_settings::Config;
+use pointsman_settings::overlay::Overlay;
+use tokio::sync::watch;
+
+use crate::live::Live;
+use crate::snapshot::Snapshot;
+use crate::telemetry::decision_log::DecisionLog;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::record::Record;
+use crate::telemetry::ring::Ring;
+
+/// What all threads share.
+pub struct App {
+    /// The configuration in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// The fleet.
+    pub live: Live,
+    /// All counters.
+    pub metrics: Metrics,
+    /// The newest decision records.
+    pub ring: Ring,
+    /// Where decision records are written, if configured.
+    pub decision_log: Option<DecisionLog>,
+    /// Where the configuration comes from, and what became of the last reload.
+    pub source: Mutex<Source>,
+    /// Client connections that are open.
+    pub connections: AtomicU64,
+    /// Requests between arrival and settlement; compared with the fleet's permits by the self-audit.
+    pub requests: AtomicU64,
+    /// How far the shutdown has come.
+    pub shutdown: watch::Sender<Shutdown>,
+    draining: AtomicBool,
+}
+
+/// Where the configuration comes from, and what became of the last reload.
+#[derive(Default)]
+pub struct Source {
+    /// The config file; `None` when the configuration was discovered.
+    pub path: Option<PathBuf>,
+    /// The configuration as the file has it, without admin changes.
+    pub base: Config,
+    /// What was changed through the admin API.
+    pub overlay: Overlay,
+    /// Why the last reload was refused, if it was.
+    pub last_error: Option<String>,
+}
+
+/// How far the shutdown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shutdown {
+    /// Serving.
+    No,
+    /// No new connections; requests under way finish.
+    Draining,
+    /// The grace period is over: streams are ended with an error event.
+    Now,
+}
+
+impl App {
+    /// The state of a process that serves `base` with `overlay` on top.
+    pub fn new(source: Source, config: Config, decision_log: Option<DecisionLog>) -> Arc<Self> {
+        let metrics = Metrics::new();
+        let live = Live::new(random_seed());
+        let config = Arc::new(config);
+        let ring = Ring::new(config.decisions.ring);
+        let snapshot = Snapshot::build(1, config, &mut live.lock().fleet, &metrics);
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            live,
+            metrics,
+            ring,
+            decision_log,
+            source: Mutex::new(source),
+            connections: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            shutdown: watch::Sender::new(Shutdown::No),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Puts `config` in force. Requests under way keep what they started with.
+    pub fn install(&self, config: Config) -> Arc<Snapshot> {
+        let config = Arc::new(config);
+        self.live.change(|fleet| {
+            let generation = self.snapshot.load().generation + 1;
+            let snapshot = Arc::new(Snapshot::build(generation, config, fleet, &self.metrics));
+            self.snapshot.store(Arc::clone(&snapshot));
+            snapshot
+        })
+    }
+
+    /// Keeps a record for whoever asks, and writes it to the log if there is one.
+    pub fn record(&self, record: Record) {
+        let record = Arc::new(record);
+        if let Some(log) = &self.decision_log
+            && !log.push(Arc::clone(&record))
+        {
+            self.metrics.dropped_records.inc();
+        }
+        self.ring.push(record);
+    }
+
+    /// Moves the shutdown on; it never goes back.
+    pub fn shut_down(&self, stage: Shutdown) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.shutdown.send_if_modified(|now| {
+            let later = stage > *now;
+            if later {
+                *now = stage;
+            }
+            later
+        });
+    }
+
+    /// A seed for a generator that must differ from every other.
+    pub fn seed(&self) -> u64 {
+        random_seed()
+    }
+
+    /// Whether the process is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn random_seed() -> u64 {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 8];
+    // Without randomness of the system the clock still tells two processes apart.
+    if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
+        return crate::clock::unix_ms();
+    }
+    u64::from_ne_bytes(bytes)
+}

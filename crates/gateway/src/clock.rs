@@ -1,0 +1,27 @@
+//! The one place that reads the monotonic clock.
+
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use pointsman_routing::Now;
+
+static BEGAN: OnceLock<Instant> = OnceLock::new();
+
+/// The present moment, counted from the first call in this process.
+pub fn now() -> Now {
+    let began = *BEGAN.get_or_init(Instant::now);
+    Now::from_nanos(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The [`Instant`] of a moment, for timers.
+pub fn instant(at: Now) -> tokio::time::Instant {
+    let began = *BEGAN.get_or_init(Instant::now);
+    // A moment beyond any clock means "no deadline"; a year is as good and cannot overflow.
+    let span = at.since(Now::ZERO).min(std::time::Duration::from_secs(365 * 24 * 3600));
+    tokio::time::Instant::from_std(began + span)
+}
+
+/// Milliseconds since the Unix epoch, for records that people read.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
+}

@@ -1,0 +1,266 @@
+//! What the client is told: the head of a relayed answer, or an error with who failed and what to do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::Response;
+use pointsman_routing::decision::{Outcome, Rejection};
+use pointsman_routing::flow::{Action, Input, Refusal};
+use pointsman_routing::{Failure, FailureClass};
+use pointsman_wire::openai::error::ErrorBody;
+
+use super::relay::Relay;
+use super::{Exchange, RouterBody, attempt};
+use crate::clock;
+use crate::http::respond;
+use crate::telemetry::record::compact;
+use crate::upstream::head::Framing;
+
+const SERVED_BY: HeaderName = HeaderName::from_static("x-pointsman-served-by");
+const DECISION: HeaderName = HeaderName::from_static("x-pointsman-decision");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-pointsman-attempts");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-pointsman-overhead-us");
+const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Headers of a provider that end at the gateway: those of the hop (RFC 9110 §7.6.1), and those that speak for the
+/// provider's host, not for the answer.
+const DROPPED: [&str; 13] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "set-cookie",
+    "alt-svc",
+    "strict-transport-security",
+    "date",
+];
+
+impl Exchange {
+    /// Releases the head of the deployment's answer, and what of its body is there.
+    pub(super) fn respond(mut self: Box<Self>) -> Response<RouterBody> {
+        self.outgoing = None;
+        let Some(head) = self.attempt.as_mut().and_then(|attempt| attempt.head.take()) else {
+            return self.give_up();
+        };
+        let mut response = Response::new(RouterBody::Full(None));
+        *response.status_mut() = head.status;
+        let named_by_connection = connection_tokens(&head.headers);
+        copy_headers(head.headers, response.headers_mut(), &named_by_connection);
+        self.status = Some(head.status.as_u16());
+        let streams = self.attempt.as_ref().is_some_and(attempt::Attempt::is_event_stream);
+        if streams {
+            let headers = response.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+            headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        }
+        self.put_headers(response.headers_mut());
+        if let Some(whole) = self.whole_body(streams) {
+            *response.body_mut() = RouterBody::Full(Some(whole));
+            return response;
+        }
+        let length = match head.framing {
+            Framing::Length(length) if !streams => Some(length),
+            Framing::Empty => Some(0),
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => None,
+        };
+        *response.body_mut() = RouterBody::Relay(Box::new(Relay::new(self, length)));
+        response
+    }
+
+    /// The body of an answer that came in one piece with its end; the request is then settled at once.
+    fn whole_body(&mut self, streams: bool) -> Option<Bytes> {
+        let attempt = self.attempt.as_mut()?;
+        if streams || attempt.ready.len() > 1 || !attempt.is_complete() {
+            return None;
+        }
+        let whole = attempt.ready.pop().unwrap_or_default();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let std::task::Poll::Ready(input @ Input::Done(_)) = attempt.poll(&mut cx) else {
+            attempt.ready.push(whole);
+            return None;
+        };
+        let action = self.step(input);
+        debug_assert!(matches!(action, Action::Finish), "a complete answer ends its flow");
+        self.settle();
+        Some(whole)
+    }
+
+    /// Answers with an error, because no deployment was chosen or the last attempt failed.
+    pub(super) fn refuse(mut self: Box<Self>, refusal: &Refusal) -> Response<RouterBody> {
+        self.attempt = None;
+        self.outgoing = None;
+        let (error, retry_after) = match refusal {
+            Refusal::NotRouted(decision, why) => {
+                let retry_after = match decision.outcome {
+                    Outcome::Rejected { retry_after, .. } => retry_after,
+                    Outcome::Chosen(_) | Outcome::Queued { .. } => None,
+                };
+                (self.error_of_rejection(*why), retry_after)
+            }
+            Refusal::Failed(failure) => (self.error_of(failure), failure.retry_after),
+        };
+        self.status = Some(error.status);
+        let response = self.error_response(&error, retry_after);
+        self.settle();
+        response
+    }
+
+    pub(super) fn error_response(&mut self, error: &ErrorBody, retry_after: Option<Duration>) -> Response<RouterBody> {
+        let body = self.provider_error.as_ref().and_then(|provider| provider.body_with(&error.who.name()));
+        let mut response = respond::error(error, body, self.arrival.id);
+        let wants_retry = matches!(error.status, 429 | 503);
+        if let Some(after) = retry_after.or_else(|| wants_retry.then_some(Duration::from_secs(1))).filter(|_| wants_retry) {
+            let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        self.put_headers(response.headers_mut());
+        response
+    }
+
+    /// The error for a failed attempt.
+    pub(super) fn error_of(&self, failure: &Failure) -> ErrorBody {
+        let last = self.flow.attempts().last();
+        let provider = last.map_or("", |attempt| &attempt.provider);
+        let said = self.provider_error.as_ref();
+        let message = || {
+            let said = said.and_then(|said| said.fault.message.clone());
+            said.unwrap_or_else(|| format!("provider `{provider}` refused the request"))
+        };
+        let from_provider = |status: u16, kind: &'static str, code: &'static str| {
+            ErrorBody::router(status, kind, code, message()).by_provider(provider)
+        };
+        let status = failure.status.unwrap_or(502);
+        match failure.class {
+            FailureClass::Client | FailureClass::ContentPolicy | FailureClass::ContextLength => {
+                from_provider(status, "invalid_request_error", failure.class.name())
+            }
+            FailureClass::CredentialQuota => from_provider(429, "requests", "rate_limit_exceeded"),
+            FailureClass::CredentialDead => ErrorBody::upstream_refused_credential(provider),
+            FailureClass::Overloaded => from_provider(503, "server_error", "overloaded"),
+            FailureClass::ModelMissing => from_provider(502, "server_error", "upstream_model_missing"),
+            FailureClass::Connect => ErrorBody::upstream_connect_failed(provider),
+            FailureClass::Transient if said.is_some() => from_provider(status, "server_error", "upstream_error"),
+            FailureClass::Transient => ErrorBody::upstream_reset(provider),
+            FailureClass::Protocol => ErrorBody::upstream_protocol(provider, "it is not a complete HTTP answer"),
+            FailureClass::ConnectTimeout => ErrorBody::upstream_timeout(provider, "no connection in time"),
+            FailureClass::FirstContentTimeout => ErrorBody::upstream_timeout(provider, "no content in time"),
+            FailureClass::IdleTimeout => ErrorBody::upstream_timeout(provider, "its content stopped coming"),
+            FailureClass::TotalTimeout => ErrorBody::deadline_exceeded(),
+        }
+    }
+
+    fn error_of_rejection(&self, why: Rejection) -> ErrorBody {
+        let model = &self.model.name;
+        let facts = self.flow.facts();
+        let version = facts.version.as_deref().unwrap_or("");
+        let bad = |code: &'static str, message: String| ErrorBody::router(400, "invalid_request_error", code, message);
+        match why {
+            Rejection::NoDeployment => ErrorBody::no_healthy_upstream(format!("model `{model}` has no deployment")),
+            Rejection::NoSuchVersion => ErrorBody::router(
+                404,
+                "invalid_request_error",
+                "model_not_found",
+                format!("model `{model}` has no version `{version}`"),
+            )
+            .with_param("model"),
+            Rejection::NoSuchTags => {
+                bad("no_such_tags", format!("no deployment of model `{model}` carries the tags asked for"))
+                    .with_param("x-pointsman-tags")
+            }
+            Rejection::NotCapable => {
+                let needs = facts.needs.names().collect::<Vec<_>>().join(", ");
+                bad("not_capable", format!("no deployment of model `{model}` can do all of: {needs}"))
+            }
+            Rejection::TooLong => bad(
+                "context_length_exceeded",
+                format!(
+                    "the prompt (about {} tokens) and the output asked for fit no deployment of model `{model}`",
+                    facts.tokens_in_estimate
+                ),
+            )
+            .with_param("messages"),
+            Rejection::Unavailable => ErrorBody::no_healthy_upstream(format!(
+                "no deployment of model `{model}` can serve now; see x-pointsman-decision for each one's reason"
+            )),
+            Rejection::QueueFull => {
+                ErrorBody::overloaded(format!("all slots of model `{model}` are taken and its queue is full"))
+            }
+            Rejection::QueueTimeout => {
+                ErrorBody::overloaded(format!("no slot of model `{model}` became free in the time a request may wait"))
+            }
+        }
+    }
+
+    fn put_headers(&mut self, headers: &mut HeaderMap) {
+        respond::put_request_id(headers, self.arrival.id);
+        if let Some(attempt) = self.flow.attempts().last() {
+            put_text(headers, SERVED_BY, &attempt.name);
+        }
+        if let Some(decision) = self.flow.decisions().last() {
+            put_text(headers, DECISION, &compact(decision, &self.snapshot.names));
+        }
+        headers.insert(ATTEMPTS, HeaderValue::from(self.flow.attempts().len() as u64));
+        let queued = self.flow.queue_wait();
+        if !queued.is_zero() {
+            headers.insert(QUEUE, HeaderValue::from(queued.as_millis() as u64));
+        }
+        let overhead = (clock::now() - self.began).saturating_sub(self.waited);
+        self.overhead = Some(overhead);
+        headers.insert(OVERHEAD, HeaderValue::from(overhead.as_micros() as u64));
+    }
+}
+
+impl attempt::ProviderError {
+    /// The provider's own error object with who failed put in, if it sent one in the client's dialect.
+    fn body_with(&self, who: &str) -> Option<Bytes> {
+        let mut body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        let error = body.get_mut("error")?.as_object_mut()?;
+        error.get("message")?.as_str()?;
+        error.insert("who".to_owned(), who.into());
+        Some(Bytes::from(body.to_string()))
+    }
+}
+
+fn copy_headers(from: HeaderMap, to: &mut HeaderMap, named_by_connection: &[String]) {
+    let mut last = None;
+    for (name, value) in from {
+        let name = name.or(last);
+        let Some(name) = name else { return };
+        last = Some(name.clone());
+        let text = name.as_str();
+        let ours = text.starts_with("x-pointsman-");
+        if !ours && !DROPPED.contains(&text) && !named_by_connection.iter().any(|named| named == text) {
+            to.append(name, value);
+        }
+    }
+}
+
+/// The headers that the provider declared to be of this hop only.
+fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+        .filter(|token| token != "keep-alive" && token != "close" && !token.is_empty())
+        .collect()
+}
+
+/// Puts a text that may hold anything into a header.
+fn put_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let value = HeaderValue::from_str(text).or_else(|_| {
+        let plain: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+        HeaderValue::from_str(&plain)
+    });
+    if let Ok(value) = value {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,456 @@
+//! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use pointsman_routing::failure::Processed;
+use pointsman_routing::flow::{Input, Usage};
+use pointsman_routing::{Failure, FailureClass};
+use pointsman_wire::openai::error::{Fault, FaultKind, classify, retry_after_ms};
+use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::sse::StreamObserver;
+use pointsman_wire::openai::usage;
+use smallvec::SmallVec;
+
+use crate::clock;
+use crate::http::server::Worker;
+use crate::snapshot::Target;
+use crate::upstream::connection::{Call, CallError};
+use crate::upstream::head::Head;
+use crate::upstream::stream::Stream;
+
+/// Bytes of a stream that are held back while its first content is awaited; more counts as content.
+const HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of an unstreamed answer that are kept to read its usage from.
+const USAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a provider said about its failure.
+pub(super) struct ProviderError {
+    /// The provider's name.
+    pub provider: String,
+    /// Its status.
+    pub status: u16,
+    /// Its body, cut to what is configured.
+    pub body: Bytes,
+    /// What that means.
+    pub fault: Fault,
+}
+
+/// One forward of a request to a deployment.
+pub(super) struct Attempt {
+    /// Where it went; `None` if there was no such place any more.
+    pub target: Option<Arc<Target>>,
+    worker: Option<Rc<Worker>>,
+    state: State,
+    operation: Operation,
+    /// Whether the client asked for a stream, and to see its usage.
+    wants: Wants,
+    /// The head of the answer.
+    pub head: Option<Head>,
+    /// Pieces of the answer that the client may have.
+    pub ready: SmallVec<[Bytes; 4]>,
+    observer: Option<Box<StreamObserver>>,
+    /// An unstreamed answer, kept for its usage.
+    kept: SmallVec<[Bytes; 2]>,
+    kept_bytes: usize,
+    held_bytes: usize,
+    content: bool,
+    tokens_out_seen: u64,
+    /// What the prompt was thought to have, for an answer that does not say.
+    tokens_in_estimate: u64,
+    usage: Option<Usage>,
+    error: Option<ProviderError>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wants {
+    stream: bool,
+    usage: bool,
+    injected: bool,
+}
+
+enum State {
+    Connecting(Pin<Box<dyn Future<Output = io::Result<Stream>>>>, SmallVec<[Bytes; 8]>),
+    /// The connection came from the pool; nobody was told yet.
+    Connected(Call),
+    AwaitingHead(Call),
+    Refused(Call, BytesMut),
+    Body(Call),
+    Failed(Failure),
+    /// The whole answer is there, and its end has not been told yet.
+    Ended(Usage),
+    Over,
+}
+
+impl Attempt {
+    /// Begins to send `parts` to the target.
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        target: Arc<Target>,
+        parts: SmallVec<[Bytes; 8]>,
+        request: &Request,
+    ) -> Self {
+        let state = match worker.pool.take(&target.endpoint, clock::now()) {
+            Some(stream) => State::Connected(Call::new(stream, parts)),
+            None => {
+                let endpoint = Arc::clone(&target.endpoint);
+                State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
+            }
+        };
+        let asked = request.include_usage == Some(true);
+        let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
+        let tokens_in_estimate = u64::from(request.tokens_in_estimate());
+        Self::with_state(state, request.operation, wants, tokens_in_estimate, Some((target, Rc::clone(worker))))
+    }
+
+    /// An attempt that failed before it began.
+    pub(super) fn failed(failure: Failure) -> Self {
+        let wants = Wants { stream: false, usage: false, injected: false };
+        Self::with_state(State::Failed(failure), Operation::Chat, wants, 0, None)
+    }
+
+    fn with_state(
+        state: State,
+        operation: Operation,
+        wants: Wants,
+        tokens_in_estimate: u64,
+        place: Option<(Arc<Target>, Rc<Worker>)>,
+    ) -> Self {
+        let (target, worker) = place.unzip();
+        Self {
+            target,
+            worker,
+            state,
+            operation,
+            wants,
+            head: None,
+            ready: SmallVec::new(),
+            observer: None,
+            kept: SmallVec::new(),
+            kept_bytes: 0,
+            held_bytes: 0,
+            content: false,
+            tokens_out_seen: 0,
+            tokens_in_estimate,
+            usage: None,
+            error: None,
+        }
+    }
+
+    /// The next thing that the flow has to know. Data that is no news is put into `ready`.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        loop {
+            match &mut self.state {
+                State::Connecting(connecting, _) => {
+                    let connected = ready!(connecting.as_mut().poll(cx));
+                    return Poll::Ready(self.on_connected(connected));
+                }
+                State::Connected(_) => {
+                    if let State::Connected(call) = std::mem::replace(&mut self.state, State::Over) {
+                        self.state = State::AwaitingHead(call);
+                    }
+                    return Poll::Ready(Input::Connected);
+                }
+                State::AwaitingHead(call) => {
+                    let head = ready!(call.poll_head(cx));
+                    if let Some(input) = self.on_head(head) {
+                        return Poll::Ready(input);
+                    }
+                }
+                State::Refused(call, body) => {
+                    let data = ready!(call.poll_data(cx));
+                    let cap = self.worker.as_ref().map_or(0, |worker| worker.error_body_bytes_max());
+                    if let Some(Ok(data)) = data {
+                        let room = cap.saturating_sub(body.len());
+                        body.extend_from_slice(&data[..data.len().min(room)]);
+                        if body.len() < cap {
+                            continue;
+                        }
+                    }
+                    return Poll::Ready(self.on_refused());
+                }
+                State::Body(call) => {
+                    let data = ready!(call.poll_data(cx));
+                    if let Some(input) = self.on_data(data) {
+                        return Poll::Ready(input);
+                    }
+                }
+                State::Failed(failure) => {
+                    let failure = failure.clone();
+                    self.state = State::Over;
+                    return Poll::Ready(Input::Failed(failure));
+                }
+                State::Ended(usage) => {
+                    let usage = *usage;
+                    self.state = State::Over;
+                    return Poll::Ready(Input::Done(usage));
+                }
+                State::Over => return Poll::Pending,
+            }
+        }
+    }
+
+    /// What the provider said about a failure, once.
+    pub(super) fn take_error(&mut self) -> Option<ProviderError> {
+        self.error.take()
+    }
+
+    /// Gives the connection up; nothing more will be read.
+    pub(super) fn stop(&mut self) {
+        self.state = State::Over;
+        self.ready.clear();
+    }
+
+    /// Whether the answer is an event stream.
+    pub(super) fn is_event_stream(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Whether all of the answer has been read; what is left lies in `ready`.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(&self.state, State::Body(call) if call.is_done()) || matches!(self.state, State::Ended(_))
+    }
+
+    /// What the answer has used so far, for one that was cut short.
+    pub(super) fn usage_so_far(&self) -> Usage {
+        self.usage.unwrap_or(Usage {
+            tokens_in: self.tokens_in_estimate,
+            tokens_in_cached: 0,
+            tokens_out: self.tokens_out_seen,
+            estimated: true,
+            truncated: false,
+        })
+    }
+
+    fn on_connected(&mut self, connected: io::Result<Stream>) -> Input {
+        let parts = match std::mem::replace(&mut self.state, State::Over) {
+            State::Connecting(_, parts) => parts,
+            State::Connected(_)
+            | State::AwaitingHead(_)
+            | State::Refused(..)
+            | State::Body(_)
+            | State::Failed(_)
+            | State::Ended(_)
+            | State::Over => SmallVec::new(),
+        };
+        match connected {
+            Ok(stream) => {
+                self.state = State::AwaitingHead(Call::new(stream, parts));
+                Input::Connected
+            }
+            Err(error) => {
+                tracing::debug!(deployment = self.name(), %error, "cannot connect");
+                Input::Failed(failure(FailureClass::Connect, Processed::No))
+            }
+        }
+    }
+
+    fn on_head(&mut self, head: Result<Head, CallError>) -> Option<Input> {
+        let State::AwaitingHead(call) = std::mem::replace(&mut self.state, State::Over) else { return None };
+        let head = match head {
+            Ok(head) => head,
+            Err(error) => return Some(Input::Failed(self.lost(&error, call.has_sent()))),
+        };
+        let good = head.status.is_success();
+        let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        let readable = !head.headers.contains_key(CONTENT_ENCODING);
+        if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
+            let hide_usage = self.wants.injected && !self.wants.usage;
+            self.observer = Some(Box::new(StreamObserver::new(self.operation, hide_usage)));
+        }
+        self.head = Some(head);
+        if good {
+            self.state = State::Body(call);
+            return Some(Input::Headers);
+        }
+        self.state = State::Refused(call, BytesMut::new());
+        None
+    }
+
+    fn on_refused(&mut self) -> Input {
+        let State::Refused(call, body) = std::mem::replace(&mut self.state, State::Over) else {
+            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+        };
+        let Some(head) = &self.head else {
+            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+        };
+        let status = head.status.as_u16();
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let mut fault = classify(status, retry_after, &body);
+        // An HTTP date has to be held against the clock, which the classification does not read.
+        fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
+        let failure = refused(status, &fault);
+        self.error = Some(ProviderError { provider: self.provider(), status, body: body.freeze(), fault });
+        self.keep(call);
+        Input::Failed(failure)
+    }
+
+    fn on_data(&mut self, data: Option<Result<Bytes, CallError>>) -> Option<Input> {
+        match data {
+            Some(Ok(data)) => self.on_bytes(data),
+            Some(Err(error)) => {
+                self.state = State::Over;
+                Some(Input::Failed(self.lost(&error, true)))
+            }
+            None => Some(self.on_end()),
+        }
+    }
+
+    fn on_bytes(&mut self, data: Bytes) -> Option<Input> {
+        let bytes = data.len();
+        let content = match &mut self.observer {
+            None => {
+                self.keep_for_usage(&data);
+                self.ready.push(data);
+                true
+            }
+            Some(observer) => match observer.push(data, &mut self.ready) {
+                Err(fault) => {
+                    tracing::warn!(deployment = self.name(), %fault, "the provider's stream is malformed");
+                    self.state = State::Over;
+                    return Some(Input::Failed(failure(FailureClass::Protocol, Processed::Maybe)));
+                }
+                Ok(seen) => {
+                    self.tokens_out_seen += u64::from(seen.content_events);
+                    if let Some(usage) = seen.usage {
+                        self.usage = Some(known(&usage));
+                    }
+                    if let Some(error) = seen.error.filter(|_| !self.content && !seen.content) {
+                        return Some(self.on_stream_error(error));
+                    }
+                    seen.content
+                }
+            },
+        };
+        self.held_bytes += bytes;
+        if self.content || !(content || self.held_bytes > HELD_BYTES_MAX) {
+            return None;
+        }
+        self.content = true;
+        Some(Input::FirstContent)
+    }
+
+    /// A good status, and then an error before any content: as good as an error status.
+    fn on_stream_error(&mut self, error: pointsman_wire::openai::sse::StreamError) -> Input {
+        self.state = State::Over;
+        let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(500);
+        let body = Bytes::from(
+            serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}}).to_string(),
+        );
+        let fault = classify(status, None, &body);
+        let failure = refused(status, &fault);
+        self.error = Some(ProviderError { provider: self.provider(), status, body, fault });
+        Input::Failed(failure)
+    }
+
+    fn on_end(&mut self) -> Input {
+        let State::Body(call) = std::mem::replace(&mut self.state, State::Over) else {
+            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+        };
+        let mut truncated = false;
+        if let Some(mut observer) = self.observer.take() {
+            let end = observer.finish(&mut self.ready);
+            truncated = !end.proper;
+            self.observer = Some(observer);
+            if truncated && !self.content {
+                return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+            }
+        } else {
+            self.usage = self.usage_of_kept();
+        }
+        self.keep(call);
+        let usage = Usage { truncated, ..self.usage_so_far() };
+        if self.content {
+            return Input::Done(usage);
+        }
+        // An answer without content is an answer all the same: its head has to be released before its end is told.
+        self.content = true;
+        self.state = State::Ended(usage);
+        Input::FirstContent
+    }
+
+    fn keep_for_usage(&mut self, data: &Bytes) {
+        self.kept_bytes += data.len();
+        if self.kept_bytes <= USAGE_BYTES_MAX {
+            self.kept.push(data.clone());
+        } else {
+            self.kept.clear();
+        }
+    }
+
+    fn usage_of_kept(&mut self) -> Option<Usage> {
+        let kept = std::mem::take(&mut self.kept);
+        let usage = match kept.as_slice() {
+            [] => None,
+            [only] => usage::usage_of_body(self.operation, only),
+            pieces => usage::usage_of_body(self.operation, &pieces.concat()),
+        };
+        usage.as_ref().map(known)
+    }
+
+    fn keep(&self, call: Call) {
+        if let (Some(worker), Some(target), Some(stream)) = (&self.worker, &self.target, call.into_reusable()) {
+            worker.pool.put(&target.endpoint, stream, clock::now());
+        }
+    }
+
+    fn lost(&self, error: &CallError, sent: bool) -> Failure {
+        tracing::debug!(deployment = self.name(), %error, sent, "the attempt failed");
+        let processed = if sent { Processed::Maybe } else { Processed::No };
+        match error {
+            CallError::Lost(_) if !sent => failure(FailureClass::Connect, processed),
+            CallError::Lost(_) => failure(FailureClass::Transient, processed),
+            CallError::Malformed(_) => failure(FailureClass::Protocol, processed),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.target.as_ref().map_or("", |target| &target.name)
+    }
+
+    fn provider(&self) -> String {
+        self.target.as_ref().map_or_else(String::new, |target| target.provider.to_string())
+    }
+}
+
+fn failure(class: FailureClass, processed: Processed) -> Failure {
+    Failure { class, processed, status: None, retry_after: None }
+}
+
+/// A refusal in the flow's words.
+fn refused(status: u16, fault: &Fault) -> Failure {
+    let class = match fault.kind {
+        FaultKind::Client => FailureClass::Client,
+        FaultKind::Transient => FailureClass::Transient,
+        FaultKind::Overloaded => FailureClass::Overloaded,
+        FaultKind::CredentialDead => FailureClass::CredentialDead,
+        FaultKind::CredentialQuota => FailureClass::CredentialQuota,
+        FaultKind::ContextLength => FailureClass::ContextLength,
+        FaultKind::ContentPolicy => FailureClass::ContentPolicy,
+        FaultKind::ModelMissing => FailureClass::ModelMissing,
+        FaultKind::Protocol => FailureClass::Protocol,
+    };
+    let processed = match status {
+        // A gateway in between can say so after the work was done, and billed.
+        502 | 504 => Processed::Maybe,
+        500.. => Processed::RefusedWithError,
+        _ => Processed::No,
+    };
+    Failure { class, processed, status: Some(status), retry_after: fault.retry_after_ms.map(Duration::from_millis) }
+}
+
+fn known(usage: &usage::Usage) -> Usage {
+    Usage {
+        tokens_in: usage.tokens_in,
+        tokens_in_cached: usage.tokens_in_cached,
+        tokens_out: usage.tokens_out,
+        estimated: false,
+        truncated: false,
+    }
+}

@@ -1,0 +1,217 @@
+//! One request from its first decision to its settlement: carries out what the flow says, and tells it what happened.
+//!
+//! Nothing is decided here. [`Exchange::run`] is the only loop over [`Flow::step`]; once the head of a response is
+//! released, [`relay`] goes on from the body's polls. Dropping an exchange at any point cancels what is under way
+//! and settles the rest.
+
+mod answer;
+mod attempt;
+mod outgoing;
+mod relay;
+mod settle;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use pointsman_routing::decision::{Decision, Outcome};
+use pointsman_routing::flow::{Action, Flow, Input};
+use pointsman_routing::{Failure, FailureClass, Now};
+use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::request::{Operation, Request};
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::clock;
+use crate::http::auth::ClientKey;
+use crate::http::prepare::Prepared;
+use crate::http::server::Worker;
+use crate::snapshot::{Model, Snapshot, Target};
+use crate::telemetry::record::RequestId;
+
+use attempt::Attempt;
+pub use outgoing::Trace;
+pub use relay::RouterBody;
+
+/// What is known of a request before its body is read.
+pub struct Arrival {
+    /// Its id.
+    pub id: RequestId,
+    /// When its head was there.
+    pub at: Now,
+    /// The same for people.
+    pub at_unix_ms: u64,
+    /// What it asks for.
+    pub operation: Operation,
+    /// Who asks.
+    pub client: Arc<ClientKey>,
+    /// The trace it belongs to.
+    pub trace: Option<Trace>,
+}
+
+/// One request from its first decision to its settlement.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    snapshot: Arc<Snapshot>,
+    model: Arc<Model>,
+    arrival: Arrival,
+    flow: Flow,
+    /// What to send; gone once an answer is relayed, for then it cannot be sent again.
+    outgoing: Option<(Request, Bytes)>,
+    attempt: Option<Attempt>,
+    granted: Option<oneshot::Receiver<()>>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Now,
+    /// The provider's own words about the last failure.
+    provider_error: Option<attempt::ProviderError>,
+    /// The status that the client was or will be sent.
+    status: Option<u16>,
+    /// When the body was whole and the router's own work began.
+    began: Now,
+    /// Time since then in which the router waited for somebody else.
+    waited: std::time::Duration,
+    overhead: Option<std::time::Duration>,
+    settled: bool,
+}
+
+impl Exchange {
+    /// An exchange for a request that was found valid at `began`.
+    pub fn new(
+        worker: Rc<Worker>,
+        snapshot: Arc<Snapshot>,
+        arrival: Arrival,
+        prepared: Prepared,
+        body: Bytes,
+        began: Now,
+    ) -> Box<Self> {
+        let Prepared { request, model, facts } = prepared;
+        let flow = Flow::new(facts, arrival.at);
+        Box::new(Self {
+            worker,
+            snapshot,
+            model,
+            arrival,
+            flow,
+            outgoing: Some((request, body)),
+            attempt: None,
+            granted: None,
+            timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
+            timer_at: Now::NEVER,
+            provider_error: None,
+            status: None,
+            began,
+            waited: std::time::Duration::ZERO,
+            overhead: None,
+            settled: false,
+        })
+    }
+
+    /// Drives the request until there is a response to give.
+    pub async fn run(mut self: Box<Self>) -> Response<RouterBody> {
+        let mut input = Input::Arrived;
+        loop {
+            match self.step(input) {
+                Action::Forward(decision) => self.begin(&decision),
+                Action::Wait => {}
+                Action::Relay => return self.respond(),
+                Action::Reject(refusal) => return self.refuse(&refusal),
+                Action::Truncate(_) | Action::Finish => {
+                    // Only a response that has begun can be cut short, and only a client that is there is served.
+                    return self.give_up();
+                }
+            }
+            let asked = clock::now();
+            input = poll_fn(|cx| self.poll_input(cx)).await;
+            self.waited += clock::now() - asked;
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Action {
+        let (action, granted) = self.worker.app.live.step(&mut self.flow, clock::now(), input);
+        if granted.is_some() {
+            self.granted = granted;
+        }
+        action
+    }
+
+    /// Begins the attempt that was decided on; the one before it, if any, is dropped and so cancelled.
+    fn begin(&mut self, decision: &Decision) {
+        self.attempt = None;
+        self.granted = None;
+        let (Outcome::Chosen(choice), Some((request, body))) = (&decision.outcome, &self.outgoing) else {
+            return;
+        };
+        // A reload may have come between arrival and decision, in either order.
+        let newest;
+        let (target, credential) = match self.snapshot.targets.get(&choice.deployment) {
+            Some(target) => (Some(target), choice.credential.and_then(|id| self.snapshot.credentials.get(&id))),
+            None => {
+                newest = self.worker.app.snapshot.load();
+                let credential = choice.credential.and_then(|id| newest.credentials.get(&id));
+                (newest.targets.get(&choice.deployment), credential)
+            }
+        };
+        let Some(target) = target else {
+            self.attempt = Some(Attempt::failed(Failure {
+                class: FailureClass::Connect,
+                processed: pointsman_routing::failure::Processed::No,
+                status: None,
+                retry_after: None,
+            }));
+            return;
+        };
+        let target: &Arc<Target> = target;
+        let sent = outgoing::compose(target, credential, request, body, &self.arrival);
+        let attempt = Attempt::begin(&self.worker, Arc::clone(target), sent, request);
+        self.attempt = Some(attempt);
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        if let Some(granted) = &mut self.granted
+            && Pin::new(granted).poll(cx).is_ready()
+        {
+            self.granted = None;
+            return Poll::Ready(Input::Granted);
+        }
+        if let Some(attempt) = &mut self.attempt
+            && let Poll::Ready(input) = attempt.poll(cx)
+        {
+            if let Some(error) = attempt.take_error() {
+                self.provider_error = Some(error);
+            }
+            return Poll::Ready(input);
+        }
+        self.poll_timer(cx).map(|()| Input::TimerFired)
+    }
+
+    /// Ready when the flow wants to be woken. The timer is set anew only when it would come too late, or came early:
+    /// deadlines mostly move away, and a timer that is not touched costs nothing.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let wake_at = self.flow.wake_at();
+        if wake_at < self.timer_at {
+            self.set_timer(wake_at);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if clock::now() >= wake_at {
+                return Poll::Ready(());
+            }
+            self.set_timer(wake_at);
+        }
+    }
+
+    fn set_timer(&mut self, at: Now) {
+        self.timer.as_mut().reset(clock::instant(at));
+        self.timer_at = at;
+    }
+
+    fn give_up(mut self: Box<Self>) -> Response<RouterBody> {
+        let error = ErrorBody::internal("the request ended before it was answered");
+        self.status = Some(error.status);
+        self.error_response(&error, None)
+    }
+}

@@ -1,0 +1,129 @@
+//! What is sent to a provider: the head that its deployment needs, and the client's body with the model's name put in.
+//!
+//! Of the client's headers none is passed on: what a provider gets is what is written here.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue};
+use pointsman_wire::openai::request::Request;
+use pointsman_wire::openai::rewrite::{UsageAsk, rewrite};
+use smallvec::SmallVec;
+
+use super::Arrival;
+use crate::snapshot::Target;
+
+/// Capacity of a request head; what nearly all fit in.
+const HEAD_BYTES: usize = 640;
+/// Bytes of a `tracestate` that are passed on (W3C Trace Context §3.3.1.5).
+const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// The trace a request belongs to (W3C Trace Context).
+#[derive(Debug, Clone)]
+pub struct Trace {
+    id: u128,
+    flags: u8,
+    state: Option<HeaderValue>,
+}
+
+impl Trace {
+    /// The trace that the headers name. A malformed `traceparent` begins a new one, as the standard asks.
+    pub fn read(headers: &HeaderMap, fresh: u128) -> Option<Self> {
+        let parent = headers.get("traceparent")?;
+        let Some((id, flags)) = parent.to_str().ok().and_then(parse_parent) else {
+            return Some(Self { id: fresh, flags: 0, state: None });
+        };
+        let state = headers.get("tracestate").filter(|state| state.len() <= TRACESTATE_BYTES_MAX).cloned();
+        Some(Self { id, flags, state })
+    }
+}
+
+fn parse_parent(text: &str) -> Option<(u128, u8)> {
+    let mut parts = text.split('-');
+    let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let well_formed = hex(version, 2) && version != "ff" && hex(id, 32) && hex(span, 16) && hex(flags, 2);
+    let whole = version != "00" || parts.next().is_none();
+    let id = u128::from_str_radix(id, 16).ok()?;
+    let span = u64::from_str_radix(span, 16).ok()?;
+    (well_formed && whole && id != 0 && span != 0).then_some((id, u8::from_str_radix(flags, 16).ok()?))
+}
+
+/// The bytes of one attempt.
+pub(super) fn compose(
+    target: &Target,
+    credential: Option<&HeaderValue>,
+    request: &Request,
+    body: &Bytes,
+    arrival: &Arrival,
+) -> SmallVec<[Bytes; 8]> {
+    let usage = if target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
+    let rewritten = rewrite(request, body, &target.upstream_model, usage);
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    head.put_slice(target.endpoint.head(request.operation));
+    if let Some(credential) = credential {
+        target.endpoint.write_auth(&mut head, credential);
+    }
+    head.put_slice(if request.stream { b"accept: text/event-stream\r\n" } else { b"accept: application/json\r\n" });
+    head.put_slice(b"x-request-id: ");
+    head.put_slice(&arrival.id.to_hex());
+    if let Some(trace) = &arrival.trace {
+        // The span is ours: the low half of the request's id is as random as any other 64 bits.
+        let span = (arrival.id.0 as u64).max(1);
+        head.put_slice(format!("\r\ntraceparent: 00-{:032x}-{span:016x}-{:02x}", trace.id, trace.flags).as_bytes());
+        if let Some(state) = &trace.state {
+            head.put_slice(b"\r\ntracestate: ");
+            head.put_slice(state.as_bytes());
+        }
+    }
+    head.put_slice(b"\r\ncontent-length: ");
+    put_decimal(&mut head, rewritten.len);
+    head.put_slice(b"\r\n\r\n");
+    let mut parts = SmallVec::with_capacity(rewritten.segments.len() + 1);
+    parts.push(head.freeze());
+    parts.extend(rewritten.segments.into_iter().filter(|part| !part.is_empty()));
+    parts
+}
+
+fn put_decimal(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_continue_or_begin_anew() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(parse_parent(good), Some((0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 1)));
+        for bad in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        ] {
+            assert_eq!(parse_parent(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_written_as_people_write_them() {
+        for number in [0, 7, 10, 65_536, u64::MAX] {
+            let mut out = BytesMut::new();
+            put_decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The body of a response: a fixed one, or the answer of a deployment as it comes.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pointsman_routing::flow::{Action, Input};
+use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::sse::error_event;
+
+use super::Exchange;
+use crate::app::Shutdown;
+use crate::clock;
+
+/// The body of a response.
+pub enum RouterBody {
+    /// It is all there.
+    Full(Option<Bytes>),
+    /// It comes from a deployment. The exchange is settled when the body ends or is dropped.
+    Relay(Box<Relay>),
+}
+
+/// An answer on its way through.
+pub struct Relay {
+    exchange: Box<Exchange>,
+    /// Payload bytes still to come, where the deployment said how many.
+    left: Option<u64>,
+    ended: bool,
+}
+
+impl Relay {
+    pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
+        Self { exchange, left: length, ended: false }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            let Some(attempt) = &mut self.exchange.attempt else { return Poll::Ready(None) };
+            if !attempt.ready.is_empty() {
+                let bytes = attempt.ready.remove(0);
+                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            if self.exchange.worker.stage.get() == Shutdown::Now {
+                return self.cut(None);
+            }
+            let input = match attempt.poll(cx) {
+                Poll::Ready(input) => input,
+                Poll::Pending if !attempt.ready.is_empty() => {
+                    self.exchange.flow.on_chunk(clock::now());
+                    continue;
+                }
+                Poll::Pending => match self.exchange.poll_timer(cx) {
+                    Poll::Ready(()) => Input::TimerFired,
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            match self.exchange.step(input) {
+                Action::Wait | Action::Relay => {}
+                Action::Finish => {
+                    self.exchange.settle();
+                    self.ended = true;
+                }
+                Action::Truncate(failure) => return self.cut(Some(&failure)),
+                Action::Forward(_) | Action::Reject(_) => {
+                    debug_assert!(false, "a response that has begun is neither sent elsewhere nor refused");
+                    return self.cut(None);
+                }
+            }
+        }
+    }
+
+    /// Ends the response early: a stream gets an event that says why, another body is visibly broken off.
+    fn cut(&mut self, failure: Option<&pointsman_routing::Failure>) -> Poll<Option<io::Result<Bytes>>> {
+        let exchange = &mut self.exchange;
+        let error = match failure {
+            Some(failure) => exchange.error_of(failure),
+            None => ErrorBody::router(503, "server_error", "shutting_down", "the gateway is shutting down; ask again"),
+        };
+        let event = exchange.attempt.as_ref().filter(|attempt| attempt.is_event_stream()).map(|_| {
+            error_event(exchange.arrival.operation, &error)
+        });
+        exchange.cut_short(failure.is_none());
+        self.ended = true;
+        if let Some(attempt) = &mut exchange.attempt {
+            attempt.stop();
+        }
+        match event {
+            Some(event) => Poll::Ready(Some(Ok(event))),
+            None => Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error.message)))),
+        }
+    }
+}
+
+impl Body for RouterBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Relay(relay) => relay.poll_frame(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Relay(relay) => {
+                relay.ended && relay.exchange.attempt.as_ref().is_none_or(|attempt| attempt.ready.is_empty())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Relay(relay) => relay.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The end of a request: counted, recorded, and nothing left behind, on whatever way it came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_routing::flow::{FlowOutcome, Input, Usage};
+
+use super::Exchange;
+use crate::clock;
+use crate::telemetry::record::Record;
+
+/// What a client that left before its answer is recorded with, as nginx has it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// How an exchange ended.
+struct End {
+    outcome: &'static str,
+    detail: Option<String>,
+    usage: Option<Usage>,
+}
+
+impl Exchange {
+    /// Counts and records the request. The flow is over.
+    pub(super) fn settle(&mut self) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let now = clock::now();
+        let end = self.end();
+        let app = &self.worker.app;
+        let metrics = &app.metrics;
+        let total = now - self.arrival.at;
+        let queue_wait = self.flow.queue_wait();
+        self.model.metrics.settled(metrics, end.outcome, total, queue_wait, end.usage.as_ref());
+        if let Some(overhead) = self.overhead {
+            metrics.overhead.observe(overhead.as_secs_f64());
+        }
+        let target = self.attempt.as_ref().and_then(|attempt| attempt.target.as_ref());
+        let first_content = self.count_attempts(end.usage.as_ref());
+        if let Some(arm) = self.flow.decisions().last().and_then(|decision| decision.arm.as_ref()) {
+            metrics.arm(&self.model.name, arm, end.outcome);
+        }
+        let cost_micro_usd = end.usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
+        let (facts, decisions, attempts) = self.flow.take_history();
+        app.record(Record {
+            id: self.arrival.id,
+            at_unix_ms: self.arrival.at_unix_ms,
+            arrived: self.arrival.at,
+            operation: self.arrival.operation.name(),
+            model: Some(Arc::clone(&self.model.name)),
+            tenant: Arc::clone(&self.arrival.client.tenant),
+            key: self.arrival.client.name.clone(),
+            facts: Some(facts),
+            decisions,
+            attempts,
+            outcome: end.outcome,
+            detail: end.detail,
+            status: self.status.unwrap_or(CLIENT_CLOSED_REQUEST),
+            usage: end.usage,
+            cost_micro_usd,
+            queue_us: queue_wait.as_micros() as u64,
+            overhead_us: self.overhead.map_or(0, |overhead| overhead.as_micros() as u64),
+            first_content_us: first_content,
+            total_us: total.as_micros() as u64,
+            names: Arc::clone(&self.snapshot.names),
+        });
+    }
+
+    /// Ends a response that has begun before its answer did; `ours` if the gateway is the reason.
+    pub(super) fn cut_short(&mut self, ours: bool) {
+        if ours {
+            let _ = self.step(Input::ClientGone);
+        }
+        self.settle();
+    }
+}
+
+impl Exchange {
+    fn end(&self) -> End {
+        let end = |outcome, detail: Option<String>, usage| End { outcome, detail, usage };
+        let so_far = || self.attempt.as_ref().map(super::attempt::Attempt::usage_so_far);
+        match self.flow.outcome() {
+            Some(FlowOutcome::Completed { usage }) if usage.truncated => {
+                self.worker.app.metrics.truncated("no_proper_end");
+                end("completed", Some("the stream ended without its proper end".to_owned()), Some(*usage))
+            }
+            Some(FlowOutcome::Completed { usage }) => end("completed", None, Some(*usage)),
+            Some(FlowOutcome::Rejected { why }) => end("rejected", Some(why.name().to_owned()), None),
+            Some(FlowOutcome::Failed { failure }) => end("failed", Some(failure.class.name().to_owned()), None),
+            Some(FlowOutcome::Truncated { failure }) => {
+                self.worker.app.metrics.truncated(failure.class.name());
+                end("truncated", Some(failure.class.name().to_owned()), so_far())
+            }
+            Some(FlowOutcome::ClientGone { phase }) => {
+                self.worker.app.metrics.client_cancel(phase.name());
+                end("client_gone", Some(phase.name().to_owned()), so_far())
+            }
+            None => end("failed", Some("unfinished".to_owned()), None),
+        }
+    }
+
+    /// Counts every attempt and gives the time from arrival to the first content, microseconds.
+    fn count_attempts(&self, usage: Option<&Usage>) -> Option<u64> {
+        let metrics = &self.worker.app.metrics;
+        let mut first_content_us = None;
+        for attempt in self.flow.attempts() {
+            let Some(target) = self.snapshot.targets.get(&attempt.deployment) else { continue };
+            let reason = match (&attempt.failure, attempt.first_content) {
+                (Some(failure), _) => failure.class.name(),
+                (None, Some(_)) => "ok",
+                (None, None) => "cancelled",
+            };
+            target.metrics.attempt_ended(metrics, reason);
+            let Some(first) = attempt.first_content else { continue };
+            first_content_us = Some((first - self.arrival.at).as_micros() as u64);
+            target.metrics.first_token(first - attempt.started);
+            let between = usage.map_or(0, |usage| usage.tokens_out.saturating_sub(1));
+            if let (Some(ended), true) = (attempt.ended, between > 0) {
+                target.metrics.per_token(Duration::from_secs_f64((ended - first).as_secs_f64() / between as f64));
+            }
+        }
+        first_content_us
+    }
+}
+
+/// Millionths of a USD, from a price in USD per million tokens: the two millions cancel out.
+fn cost((usage, (input, output)): (Usage, (f64, f64))) -> u64 {
+    (usage.tokens_in as f64 * input + usage.tokens_out as f64 * output).round().max(0.0) as u64
+}
+
+impl Drop for Exchange {
+    /// A client that leaves drops its exchange: the attempt is cancelled by the drop of its connection, and the rest
+    /// is settled here.
+    fn drop(&mut self) {
+        if !self.settled {
+            let _ = self.step(Input::ClientGone);
+            self.settle();
+        }
+    }
+}

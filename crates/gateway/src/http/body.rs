@@ -1,0 +1,97 @@
+//! Reading a request's body whole, within its limits.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use hyper::body::Incoming;
+use pointsman_wire::openai::error::ErrorBody;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Capacity taken on the client's word; more is taken as bytes come.
+const PREALLOCATED_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Time before the rate of a body is judged.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+
+/// What a body must keep to.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyRules {
+    /// Bytes it may have.
+    pub bytes_max: u64,
+    /// Time it may take in all.
+    pub time_max: Duration,
+    /// Bytes a second it must come with, judged after a grace of five seconds.
+    pub bytes_per_s_min: u64,
+}
+
+/// Reads a body whole.
+pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> {
+    let announced = body.size_hint().lower();
+    if announced > rules.bytes_max {
+        return Err(ErrorBody::too_big(rules.bytes_max));
+    }
+    let mut body = pin!(body);
+    let mut watch = Watch { rules, began: Instant::now(), timer: None };
+    let mut whole = BytesMut::new();
+    loop {
+        let received = whole.len() as u64;
+        let Some(frame) = poll_fn(|cx| watch.poll(cx, received, body.as_mut())).await? else { break };
+        let Ok(data) = frame.into_data() else { continue };
+        if received + data.len() as u64 > rules.bytes_max {
+            return Err(ErrorBody::too_big(rules.bytes_max));
+        }
+        if whole.is_empty() {
+            if body.is_end_stream() {
+                // Small bodies come in one piece, which is then passed on as it is.
+                return Ok(data);
+            }
+            whole.reserve(announced.min(PREALLOCATED_BYTES_MAX) as usize);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+
+fn too_slow_error(received: u64, took: Duration) -> ErrorBody {
+    let text = format!("the request body came too slowly: {received} bytes in {} ms", took.as_millis());
+    ErrorBody::router(408, "invalid_request_error", "request_timeout", text)
+}
+
+struct Watch {
+    rules: BodyRules,
+    began: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        received: u64,
+        body: Pin<&mut Incoming>,
+    ) -> Poll<Result<Option<http_body::Frame<Bytes>>, ErrorBody>> {
+        if let Poll::Ready(frame) = body.poll_frame(cx) {
+            return Poll::Ready(frame.transpose().map_err(|error| {
+                ErrorBody::malformed(format!("the request body could not be read: {error}"))
+            }));
+        }
+        // No timer is made for a body that is there already, which is nearly every one.
+        let (rules, began) = (self.rules, self.began);
+        let next = |now: Instant| (now + Duration::from_secs(1)).min(began + rules.time_max);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next(began))));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let took = now - began;
+            let too_slow = took > RATE_GRACE && received < rules.bytes_per_s_min * took.as_secs();
+            if took >= rules.time_max || too_slow {
+                return Poll::Ready(Err(too_slow_error(received, took)));
+            }
+            timer.as_mut().reset(next(now));
+        }
+    }
+}

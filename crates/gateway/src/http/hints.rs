@@ -1,0 +1,71 @@
+//! What a client may say about its request besides the body: the `x-pointsman-*` hints. None is ever forwarded.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use pointsman_routing::Now;
+use pointsman_routing::catalog::Name;
+use pointsman_routing::facts::Lane;
+use pointsman_settings::auth::Hint;
+use pointsman_wire::openai::error::ErrorBody;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::auth::ClientKey;
+
+/// Tags a request may ask for.
+const TAGS_MAX: usize = 8;
+/// Bytes a hint may have.
+const HINT_BYTES_MAX: usize = 256;
+
+/// What a client said about its request.
+#[derive(Debug, Default)]
+pub struct Hints {
+    /// Hash of the session, salted with the tenant.
+    pub session_hash: Option<u64>,
+    /// The region it would like.
+    pub region: Option<Name>,
+    /// Tags the deployment must carry.
+    pub tags: SmallVec<[Name; 2]>,
+    /// When it wants the whole answer.
+    pub deadline: Option<Now>,
+    /// The lane it wants to be in.
+    pub lane: Option<Lane>,
+}
+
+/// Reads the hints that the client's tenant may set; the others are as if they were not there.
+pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, ErrorBody> {
+    let mut hints = Hints::default();
+    for hint in Hint::ALL {
+        let name = hint.header();
+        let Some(value) = headers.get(name).filter(|_| client.may_hint(hint)) else { continue };
+        let bad = |text: &str| ErrorBody::malformed(format!("header `{name}` {text}")).with_param(name);
+        let value = value.to_str().map_err(|_| bad("is not plain text"))?.trim();
+        if value.is_empty() || value.len() > HINT_BYTES_MAX {
+            return Err(bad("must have 1 to 256 bytes"));
+        }
+        match hint {
+            Hint::Session => hints.session_hash = Some(xxh3_64_with_seed(value.as_bytes(), client.tenant_hash)),
+            Hint::Region => hints.region = Some(value.into()),
+            Hint::Tags => {
+                hints.tags = value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Name::from).collect();
+                if hints.tags.len() > TAGS_MAX {
+                    return Err(bad("may name 8 tags at most"));
+                }
+            }
+            Hint::DeadlineMs => {
+                let millis = value.parse().ok().filter(|millis| *millis > 0);
+                let millis = millis.ok_or_else(|| bad("must be a whole number of milliseconds above 0"))?;
+                hints.deadline = Some(now + Duration::from_millis(millis));
+            }
+            Hint::Lane => {
+                hints.lane = Some(match value {
+                    "live" => Lane::Live,
+                    "batch" => Lane::Batch,
+                    _ => return Err(bad("must be `live` or `batch`")),
+                });
+            }
+        }
+    }
+    Ok(hints)
+}

@@ -1,0 +1,12 @@
+//! The clients' side: accept, authenticate, parse and validate, gather facts, and hand over to the exchange.
+
+pub mod auth;
+pub mod body;
+pub mod client_io;
+pub mod guard;
+pub mod hints;
+pub mod prepare;
+pub mod respond;
+pub mod route;
+pub mod server;
+pub mod service;

@@ -1,0 +1,92 @@
+//! From a request's head and body to what routing needs: parse and validate, then gather the facts.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use pointsman_routing::catalog::Capabilities;
+use pointsman_routing::{Facts, Now};
+use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
+use pointsman_wire::openai::rules;
+
+use super::auth::ClientKey;
+use super::hints;
+use super::route::printable;
+use crate::snapshot::{Model, Snapshot};
+
+/// A request that is valid and may be routed.
+pub struct Prepared {
+    /// What was understood of the body, and where it lies.
+    pub request: Request,
+    /// The model it is for.
+    pub model: Arc<Model>,
+    /// What routing needs to know.
+    pub facts: Facts,
+}
+
+/// Parses and validates a request and gathers its facts.
+pub fn prepare(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    operation: Operation,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Now,
+) -> Result<Prepared, ErrorBody> {
+    let limits = BodyLimits {
+        depth_max: snapshot.config.limits.json_depth_max,
+        messages_max: snapshot.config.limits.messages_max,
+        ..BodyLimits::default()
+    };
+    let request = request::parse(operation, body, &limits, client.tenant_hash)?;
+    let model = find_model(snapshot, client, &request.model)?;
+    rules::validate(&request, &model.rules)?;
+    let hints = hints::read(headers, client, now)?;
+    let facts = Facts {
+        model: model.id,
+        version: request.version.as_deref().map(Into::into),
+        needs: needs(&request),
+        tokens_in_estimate: request.tokens_in_estimate(),
+        tokens_out_max: request.tokens_out_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+        stream: request.stream,
+        lane: hints.lane.unwrap_or(client.lane),
+        tenant: Arc::clone(&client.tenant),
+        tenant_hash: client.tenant_hash,
+        session_hash: hints.session_hash,
+        user_hash: request.user_hash,
+        prefix_hash: request.prefix_hash,
+        region: hints.region,
+        tags: hints.tags,
+        deadline: hints.deadline,
+    };
+    Ok(Prepared { request, model, facts })
+}
+
+/// The model of that name, if the client may use it.
+///
+/// A model that exists but is not allowed is told apart from one that does not: the names of models are no secret
+/// between the tenants of one team, and a wrong answer would send its reader looking in the wrong place.
+pub fn find_model(snapshot: &Snapshot, client: &ClientKey, name: &str) -> Result<Arc<Model>, ErrorBody> {
+    let model = snapshot.models.get(name).ok_or_else(|| ErrorBody::model_not_found(&printable(name)))?;
+    if !client.may_use(&model.name) {
+        return Err(ErrorBody::model_not_allowed(&printable(name)));
+    }
+    Ok(Arc::clone(model))
+}
+
+fn needs(request: &Request) -> Capabilities {
+    let base = match request.operation {
+        Operation::Chat => Capabilities::CHAT,
+        Operation::Completion => Capabilities::COMPLETIONS,
+        Operation::Embedding => Capabilities::EMBEDDINGS,
+        Operation::Response => Capabilities::RESPONSES,
+    };
+    [
+        (request.needs.tools, Capabilities::TOOLS),
+        (request.needs.vision, Capabilities::VISION),
+        (request.needs.json_schema, Capabilities::JSON_SCHEMA),
+    ]
+    .into_iter()
+    .filter(|(needed, _)| *needed)
+    .fold(base, |all, (_, one)| all.with(one))
+}

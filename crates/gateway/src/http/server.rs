@@ -1,0 +1,203 @@
+//! One worker of the data plane: a thread that accepts connections and serves them to their end. Workers share the
+//! listener and the [`App`]; connections to providers are a worker's own.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pointsman_routing::Rng;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::client_io::ClientIo;
+use super::service::serve;
+use crate::app::{App, Shutdown};
+use crate::clock;
+use crate::telemetry::record::RequestId;
+use crate::upstream::pool::Pool;
+
+/// Rest after the system refused a connection (out of descriptors, say), so that refusing does not become the work.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Time between looks at idle connections to providers.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// What a client is told that took too long over its request's head.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// What the requests of one thread share.
+pub struct Worker {
+    /// What all threads share.
+    pub app: Arc<App>,
+    /// Idle connections to providers.
+    pub pool: Pool,
+    /// How far the shutdown has come, as this worker knows it.
+    pub stage: Cell<Shutdown>,
+    ids: RefCell<Rng>,
+    open: Cell<usize>,
+    /// Told when the stage changes.
+    staged: Notify,
+    /// Told when a connection closes.
+    closed: Notify,
+}
+
+impl Worker {
+    fn new(app: Arc<App>, seed: u64) -> Self {
+        Self {
+            app,
+            pool: Pool::default(),
+            stage: Cell::new(Shutdown::No),
+            ids: RefCell::new(Rng::seeded(seed)),
+            open: Cell::new(0),
+            staged: Notify::new(),
+            closed: Notify::new(),
+        }
+    }
+
+    /// An id that no other request has.
+    pub fn next_id(&self) -> RequestId {
+        let mut ids = self.ids.borrow_mut();
+        RequestId(u128::from(ids.next_u64()) << 64 | u128::from(ids.next_u64()))
+    }
+
+    /// Bytes of a provider's error that are read.
+    pub fn error_body_bytes_max(&self) -> usize {
+        self.app.snapshot.load().config.limits.upstream_error_body_bytes_max
+    }
+}
+
+/// Serves the listener until the shutdown, and then what is open until it ends or is told to.
+///
+/// # Errors
+/// When the listener cannot be used at all.
+pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let worker = Rc::new(Worker::new(Arc::clone(&app), app.seed()));
+    let mut shutdown = app.shutdown.subscribe();
+    let mut sweep = interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while worker.stage.get() == Shutdown::No {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => accept(&worker, tcp),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections; resting");
+                    sleep(ACCEPT_REST).await;
+                }
+            },
+            _ = shutdown.changed() => worker.stage.set(*shutdown.borrow_and_update()),
+            _ = sweep.tick() => worker.pool.sweep(clock::now()),
+        }
+    }
+    drop(listener);
+    worker.staged.notify_waiters();
+    while worker.open.get() > 0 {
+        tokio::select! {
+            () = worker.closed.notified() => {}
+            _ = shutdown.changed() => {
+                worker.stage.set(*shutdown.borrow_and_update());
+                worker.staged.notify_waiters();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn accept(worker: &Rc<Worker>, tcp: TcpStream) {
+    let connections_max = worker.app.snapshot.load().config.limits.connections_max;
+    let open = Open::new(worker);
+    if worker.app.connections.load(Ordering::Relaxed) > connections_max {
+        worker.app.metrics.refused("connections");
+        return;
+    }
+    spawn_local(async move {
+        let worker = Rc::clone(&open.worker);
+        serve_connection(worker, tcp).await;
+        drop(open);
+    });
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    worker: Rc<Worker>,
+}
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.open.set(worker.open.get() + 1);
+        worker.app.connections.fetch_add(1, Ordering::Relaxed);
+        Self { worker: Rc::clone(worker) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.open.set(self.worker.open.get() - 1);
+        self.worker.app.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.closed.notify_one();
+    }
+}
+
+async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
+    if tcp.set_nodelay(true).is_err() {
+        return;
+    }
+    let snapshot = worker.app.snapshot.load_full();
+    let limits = &snapshot.config.limits;
+    let io = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms));
+    let service = {
+        let worker = Rc::clone(&worker);
+        service_fn(move |request| {
+            let worker = Rc::clone(&worker);
+            async move { Ok::<_, Infallible>(serve(worker, request).await) }
+        })
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits.header_read_ms))
+        .max_buf_size(limits.header_bytes_max)
+        .max_headers(limits.headers_max)
+        .half_close(false)
+        .serve_connection(TokioIo::new(io), service);
+    drop(snapshot);
+    let mut told = Shutdown::No;
+    let mut staged = pin!(worker.staged.notified());
+    staged.as_mut().enable();
+    let ended = poll_fn(|cx| {
+        if worker.stage.get() != told {
+            told = worker.stage.get();
+            Pin::new(&mut connection).graceful_shutdown();
+            // The next stage must wake this task again.
+            staged.set(worker.staged.notified());
+        }
+        let ended = Pin::new(&mut connection).poll(cx);
+        if ended.is_pending() && staged.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        ended
+    })
+    .await;
+    let Err(error) = ended else { return };
+    if error.is_timeout() {
+        worker.app.metrics.refused("slow_header");
+        let mut io = connection.into_parts().io.into_inner();
+        if io.has_unanswered() {
+            // Best effort: a client this slow may not read it.
+            let _ = io.write_all(TOO_SLOW).await;
+            let _ = io.shutdown().await;
+        }
+    } else {
+        tracing::debug!(%error, "a client's connection ended");
+    }
+}

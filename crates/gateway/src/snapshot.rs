@@ -1,0 +1,146 @@
+//! What is configured, made ready for requests: immutable, swapped whole. A request keeps the snapshot it arrived
+//! under until it ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use http::HeaderValue;
+use pointsman_routing::catalog::Name;
+use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
+use pointsman_settings::Config;
+use pointsman_wire::openai::rules::ModelRules;
+
+use crate::http::auth::Keys;
+use crate::telemetry::metrics::{DeploymentMetrics, Metrics, ModelMetrics};
+use crate::upstream::target::{self, Endpoint};
+
+/// The configuration, ready for requests.
+pub struct Snapshot {
+    /// Counts the snapshots of this process, from 1.
+    pub generation: u64,
+    /// What was configured, admin changes included.
+    pub config: Arc<Config>,
+    /// Who may ask.
+    pub keys: Keys,
+    /// Models by name and by alias.
+    pub models: HashMap<Name, Arc<Model>>,
+    /// Where each deployment is.
+    pub targets: HashMap<DeploymentId, Arc<Target>>,
+    /// What each credential sends.
+    pub credentials: HashMap<CredentialId, HeaderValue>,
+    /// Names of deployments, for records that outlive the snapshot.
+    pub names: Arc<BTreeMap<DeploymentId, Name>>,
+}
+
+/// A model as requests meet it.
+pub struct Model {
+    /// Its handle in the fleet.
+    pub id: ModelId,
+    /// Its own name, whatever alias it was asked for by.
+    pub name: Name,
+    /// What requests for it must keep to.
+    pub rules: ModelRules,
+    /// Where its requests are counted.
+    pub metrics: ModelMetrics,
+    /// Whether it was found by an alias; such entries are not listed.
+    pub aliases: Vec<String>,
+}
+
+/// A deployment as an attempt meets it.
+pub struct Target {
+    /// Its name, unique within its model.
+    pub name: Name,
+    /// The provider's name.
+    pub provider: Name,
+    /// The model name the provider knows.
+    pub upstream_model: String,
+    /// Where connections go.
+    pub endpoint: Arc<Endpoint>,
+    /// Whether the provider accepts `stream_options.include_usage`.
+    pub stream_usage: bool,
+    /// USD per million tokens, input and output, if known.
+    pub price_usd_per_mtok: Option<(f64, f64)>,
+    /// Where its attempts are counted.
+    pub metrics: DeploymentMetrics,
+}
+
+impl Snapshot {
+    /// Applies `config` to the fleet and makes the snapshot that belongs to it. Both happen under the fleet's lock,
+    /// so that no decision can name a deployment that the newest snapshot does not know.
+    pub fn build(generation: u64, config: Arc<Config>, fleet: &mut Fleet, metrics: &Metrics) -> Self {
+        fleet.apply(&config.catalog(), crate::clock::now());
+        let mut snapshot = Self {
+            generation,
+            keys: Keys::new(&config.auth),
+            models: HashMap::new(),
+            targets: HashMap::new(),
+            credentials: HashMap::new(),
+            names: Arc::default(),
+            config: Arc::clone(&config),
+        };
+        let endpoints = snapshot.add_providers(fleet);
+        let mut names = BTreeMap::new();
+        for (name, model) in &config.models {
+            let Some(id) = fleet.model(name) else { continue };
+            let name: Name = name.as_str().into();
+            for deployment in &model.deployments {
+                let deployment_name: Name = deployment.name_in(&name).into();
+                let (Some(id), Some(endpoint)) =
+                    (fleet.deployment(id, &deployment_name), endpoints.get(deployment.provider.as_str()))
+                else {
+                    continue;
+                };
+                names.insert(id, Name::clone(&deployment_name));
+                let target = Target {
+                    metrics: metrics.deployment(&name, &deployment_name, &deployment.provider),
+                    name: deployment_name,
+                    provider: deployment.provider.as_str().into(),
+                    upstream_model: deployment.model.clone().unwrap_or_else(|| name.to_string()),
+                    endpoint: Arc::clone(endpoint),
+                    stream_usage: endpoint.vendor.stream_usage,
+                    price_usd_per_mtok: deployment.price.as_ref().map(|price| (price.input, price.output)),
+                };
+                snapshot.targets.insert(id, Arc::new(target));
+            }
+            snapshot.add_model(id, &name, &model.aliases, metrics);
+        }
+        snapshot.names = Arc::new(names);
+        snapshot
+    }
+
+    fn add_providers(&mut self, fleet: &Fleet) -> BTreeMap<String, Arc<Endpoint>> {
+        let mut endpoints = BTreeMap::new();
+        for (name, provider) in &self.config.providers {
+            let endpoint = target::endpoint(name, provider);
+            for (credential_name, secret) in provider.credentials() {
+                if let Some(id) = fleet.credential(name, &credential_name)
+                    && let Some(value) = endpoint.auth_value(secret)
+                {
+                    self.credentials.insert(id, value);
+                }
+            }
+            endpoints.insert(name.clone(), Arc::new(endpoint));
+        }
+        endpoints
+    }
+
+    fn add_model(&mut self, id: ModelId, name: &Name, aliases: &[String], metrics: &Metrics) {
+        let model = Arc::new(Model {
+            id,
+            name: Name::clone(name),
+            rules: self.config.rules(name),
+            metrics: metrics.model(name),
+            aliases: aliases.to_vec(),
+        });
+        for alias in aliases {
+            self.models.insert(alias.as_str().into(), Arc::clone(&model));
+        }
+        self.models.insert(Name::clone(name), model);
+    }
+
+    /// The models that `may_use` lets through, by name, aliases left out.
+    pub fn listed(&self, may_use: impl Fn(&str) -> bool) -> Vec<&Arc<Model>> {
+        self.config.models.keys().filter(|name| may_use(name)).filter_map(|name| self.models.get(name.as_str())).collect()
+    }
+}
+

@@ -1,0 +1,504 @@
+//! All counters, and their text form. Handles are looked up when a snapshot is built, never per request.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pointsman_routing::flow::Usage;
+use pointsman_routing::fleet::{CredentialView, DeploymentView, FleetView};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Values a label may take before the rest is counted as `other`.
+pub const LABEL_VALUES_MAX: usize = 1_000;
+
+const DURATION_BUCKETS: [f64; 14] =
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const FIRST_TOKEN_BUCKETS: [f64; 19] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+];
+const PER_TOKEN_BUCKETS: [f64; 13] =
+    [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+const TOKEN_BUCKETS: [f64; 14] = [
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0,
+    16_777_216.0, 67_108_864.0,
+];
+const OVERHEAD_BUCKETS: [f64; 11] =
+    [0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1];
+
+/// Labels: one model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModelLabels {
+    model: String,
+}
+
+/// Labels: one deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeploymentLabels {
+    model: String,
+    deployment: String,
+    provider: String,
+}
+
+/// Labels: a model and how its requests ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    model: String,
+    outcome: &'static str,
+}
+
+/// Labels: a deployment and how its attempts ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AttemptLabels {
+    model: String,
+    deployment: String,
+    reason: &'static str,
+}
+
+/// Labels: tokens of a model, in or out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TokenLabels {
+    gen_ai_request_model: String,
+    gen_ai_token_type: &'static str,
+}
+
+/// Labels: an arm of a model's split.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ArmLabels {
+    model: String,
+    arm: String,
+    outcome: &'static str,
+}
+
+/// Labels: one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    reason: &'static str,
+}
+
+type Seconds = Histogram;
+
+/// All counters of the process.
+pub struct Metrics {
+    registry: Registry,
+    names: Mutex<BTreeSet<String>>,
+    requests: Family<OutcomeLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    arms: Family<ArmLabels, Counter>,
+    truncated: Family<ReasonLabels, Counter>,
+    client_cancel: Family<ReasonLabels, Counter>,
+    request_duration: Family<ModelLabels, Seconds, fn() -> Seconds>,
+    first_token: Family<DeploymentLabels, Seconds, fn() -> Seconds>,
+    per_token: Family<DeploymentLabels, Seconds, fn() -> Seconds>,
+    tokens: Family<TokenLabels, Histogram, fn() -> Histogram>,
+    queue_wait: Family<ModelLabels, Seconds, fn() -> Seconds>,
+    /// Time spent in the router itself.
+    pub overhead: Seconds,
+    refused: Family<ReasonLabels, Counter>,
+    /// Requests that panicked.
+    pub panics: Counter,
+    /// Reloads that were refused.
+    pub reload_failures: Counter,
+    /// Records that could not be written.
+    pub dropped_records: Counter,
+    config_generation: Gauge,
+    permit_gap: Gauge,
+    connections: Gauge,
+    resident_bytes: Gauge,
+    fleet: FleetGauges,
+}
+
+/// Gauges that are set from the fleet's view when somebody asks for the metrics.
+#[derive(Default)]
+struct FleetGauges {
+    inflight: Family<DeploymentLabels, Gauge>,
+    slots: Family<DeploymentLabels, Gauge>,
+    utilization: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
+    state: Family<StateLabels, Gauge>,
+    transitions: Family<DeploymentLabels, Gauge>,
+    queue_depth: Family<ModelLabels, Gauge>,
+    imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
+    credential: Family<CredentialLabels, Gauge>,
+}
+
+/// Labels: a deployment and one of the states it may be in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabels {
+    model: String,
+    deployment: String,
+    state: String,
+}
+
+/// Labels: a credential and one of the states it may be in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabels {
+    provider: String,
+    credential: String,
+    state: String,
+}
+
+/// Handles of one model.
+pub struct ModelMetrics {
+    model: String,
+    completed: Counter,
+    duration: Seconds,
+    queue_wait: Seconds,
+    tokens_in: Histogram,
+    tokens_out: Histogram,
+}
+
+/// Handles of one deployment.
+pub struct DeploymentMetrics {
+    model: String,
+    deployment: String,
+    succeeded: Counter,
+    first_token: Seconds,
+    per_token: Seconds,
+}
+
+/// What is known outside the counters when somebody asks for them.
+pub struct Surroundings {
+    /// The fleet.
+    pub fleet: FleetView,
+    /// The snapshot in force.
+    pub generation: u64,
+    /// Permits in use.
+    pub permits: u64,
+    /// Attempts under way, as the data plane counts them.
+    pub attempts: u64,
+    /// Client connections that are open.
+    pub connections: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All counters, at 0.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            names: Mutex::default(),
+            requests: Family::default(),
+            attempts: Family::default(),
+            arms: Family::default(),
+            truncated: Family::default(),
+            client_cancel: Family::default(),
+            request_duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            first_token: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
+            per_token: Family::new_with_constructor(|| Histogram::new(PER_TOKEN_BUCKETS)),
+            tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
+            queue_wait: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            overhead: Histogram::new(OVERHEAD_BUCKETS),
+            refused: Family::default(),
+            panics: Counter::default(),
+            reload_failures: Counter::default(),
+            dropped_records: Counter::default(),
+            config_generation: Gauge::default(),
+            permit_gap: Gauge::default(),
+            connections: Gauge::default(),
+            resident_bytes: Gauge::default(),
+            fleet: FleetGauges::default(),
+        };
+        metrics.register_requests();
+        metrics.register_state();
+        metrics
+    }
+
+    fn register_requests(&mut self) {
+        let r = &mut self.registry;
+        r.register("pointsman_requests", "Requests by how they ended", self.requests.clone());
+        r.register("pointsman_attempts", "Attempts by how they ended", self.attempts.clone());
+        r.register("pointsman_split_requests", "Requests by arm of a split", self.arms.clone());
+        r.register("pointsman_stream_truncated", "Answers that broke off", self.truncated.clone());
+        r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
+        r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
+        r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
+        r.register("pointsman_config_reload_failures", "Reloads that were refused", self.reload_failures.clone());
+        r.register("pointsman_dropped_records", "Records that could not be written", self.dropped_records.clone());
+        r.register(
+            "gen_ai_server_request_duration_seconds",
+            "From arrival to the end of the answer",
+            self.request_duration.clone(),
+        );
+        r.register(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From the beginning of the attempt that answered to its first content",
+            self.first_token.clone(),
+        );
+        r.register(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Between output tokens, after the first",
+            self.per_token.clone(),
+        );
+        r.register("gen_ai_client_token_usage", "Tokens of requests", self.tokens.clone());
+        r.register("pointsman_queue_wait_seconds", "Time requests waited for a slot", self.queue_wait.clone());
+        r.register("pointsman_overhead_seconds", "Time spent in the gateway itself", self.overhead.clone());
+    }
+
+    fn register_state(&mut self) {
+        let (r, fleet) = (&mut self.registry, &self.fleet);
+        r.register("pointsman_inflight", "Requests in flight", fleet.inflight.clone());
+        r.register("pointsman_slots", "Slots; -1 where unlimited", fleet.slots.clone());
+        r.register("pointsman_slot_utilization_ratio", "Requests in flight per slot", fleet.utilization.clone());
+        r.register("pointsman_deployment_state", "1 for the state a deployment is in", fleet.state.clone());
+        r.register("pointsman_breaker_transitions", "Changes of breakers' states", fleet.transitions.clone());
+        r.register("pointsman_queue_depth", "Requests that wait for a slot", fleet.queue_depth.clone());
+        r.register(
+            "pointsman_load_imbalance_ratio",
+            "Busiest deployment's load to the mean, 1 when even",
+            fleet.imbalance.clone(),
+        );
+        r.register("pointsman_credential_state", "1 for the state a credential is in", fleet.credential.clone());
+        r.register("pointsman_config_generation", "Configuration in force", self.config_generation.clone());
+        r.register("pointsman_permit_gap", "Permits in use minus attempts under way", self.permit_gap.clone());
+        r.register("pointsman_connections", "Client connections open", self.connections.clone());
+        r.register("process_resident_memory_bytes", "Resident memory", self.resident_bytes.clone());
+    }
+
+    /// The handles of a model.
+    pub fn model(&self, model: &str) -> ModelMetrics {
+        let model = self.label(model);
+        let labels = ModelLabels { model: model.clone() };
+        let tokens = |kind| {
+            self.tokens.get_or_create_owned(&TokenLabels {
+                gen_ai_request_model: model.clone(),
+                gen_ai_token_type: kind,
+            })
+        };
+        ModelMetrics {
+            completed: self.requests.get_or_create_owned(&OutcomeLabels { model: model.clone(), outcome: "completed" }),
+            duration: self.request_duration.get_or_create_owned(&labels),
+            queue_wait: self.queue_wait.get_or_create_owned(&labels),
+            tokens_in: tokens("input"),
+            tokens_out: tokens("output"),
+            model,
+        }
+    }
+
+    /// The handles of a deployment.
+    pub fn deployment(&self, model: &str, deployment: &str, provider: &str) -> DeploymentMetrics {
+        let (model, deployment) = (self.label(model), self.label(deployment));
+        let labels = DeploymentLabels {
+            model: model.clone(),
+            deployment: deployment.clone(),
+            provider: self.label(provider),
+        };
+        let ok = AttemptLabels { model: model.clone(), deployment: deployment.clone(), reason: "ok" };
+        DeploymentMetrics {
+            succeeded: self.attempts.get_or_create_owned(&ok),
+            first_token: self.first_token.get_or_create_owned(&labels),
+            per_token: self.per_token.get_or_create_owned(&labels),
+            model,
+            deployment,
+        }
+    }
+
+    /// A request was refused before routing.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A request on an arm of a split ended.
+    pub fn arm(&self, model: &str, arm: &str, outcome: &'static str) {
+        self.arms.get_or_create(&ArmLabels { model: self.label(model), arm: self.label(arm), outcome }).inc();
+    }
+
+    /// An answer broke off.
+    pub fn truncated(&self, reason: &'static str) {
+        self.truncated.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A client left.
+    pub fn client_cancel(&self, phase: &'static str) {
+        self.client_cancel.get_or_create(&ReasonLabels { reason: phase }).inc();
+    }
+
+    /// All counters as text (OpenMetrics).
+    pub fn encode(&self, around: &Surroundings) -> String {
+        self.config_generation.set(around.generation as i64);
+        self.permit_gap.set(around.permits as i64 - around.attempts as i64);
+        self.connections.set(around.connections as i64);
+        self.resident_bytes.set(resident_bytes());
+        self.fleet.set(&around.fleet, |name| self.label(name));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The value of a label: the name itself for the first thousand names, `other` after that.
+    fn label(&self, name: &str) -> String {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) || names.len() < LABEL_VALUES_MAX {
+            names.insert(name.to_owned());
+            return name.to_owned();
+        }
+        "other".to_owned()
+    }
+}
+
+impl FleetGauges {
+    fn set(&self, fleet: &FleetView, label: impl Fn(&str) -> String) {
+        self.clear();
+        for model in &fleet.models {
+            let name = label(&model.name);
+            let labels = ModelLabels { model: name.clone() };
+            self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
+            self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
+            for deployment in &model.deployments {
+                self.set_deployment(&name, deployment, &label);
+            }
+        }
+        for provider in &fleet.providers {
+            for credential in &provider.credentials {
+                for state in CredentialView::STATES {
+                    let labels = CredentialLabels {
+                        provider: label(&provider.name),
+                        credential: label(&credential.name),
+                        state: state.to_owned(),
+                    };
+                    self.credential.get_or_create(&labels).set(i64::from(credential.state == state));
+                }
+            }
+        }
+    }
+
+    fn set_deployment(&self, model: &str, deployment: &DeploymentView, label: impl Fn(&str) -> String) {
+        let labels = DeploymentLabels {
+            model: model.to_owned(),
+            deployment: label(&deployment.name),
+            provider: label(&deployment.provider),
+        };
+        self.inflight.get_or_create(&labels).set(i64::from(deployment.inflight));
+        self.slots.get_or_create(&labels).set(deployment.slots.map_or(-1, i64::from));
+        if let Some(slots) = deployment.slots {
+            let ratio = f64::from(deployment.inflight) / f64::from(slots.max(1));
+            self.utilization.get_or_create(&labels).set(ratio);
+        }
+        self.transitions.get_or_create(&labels).set(deployment.breaker_transitions as i64);
+        for state in DeploymentView::STATES {
+            let labels = StateLabels {
+                model: model.to_owned(),
+                deployment: labels.deployment.clone(),
+                state: state.to_owned(),
+            };
+            self.state.get_or_create(&labels).set(i64::from(deployment.state == state));
+        }
+    }
+
+    /// Forgets all, so that what was removed is not shown for ever.
+    fn clear(&self) {
+        self.inflight.clear();
+        self.slots.clear();
+        self.utilization.clear();
+        self.state.clear();
+        self.transitions.clear();
+        self.queue_depth.clear();
+        self.imbalance.clear();
+        self.credential.clear();
+    }
+}
+
+/// The busiest deployment's load to the mean, per slot or weight; 1 when even or idle.
+fn imbalance(deployments: &[DeploymentView]) -> f64 {
+    let load = |d: &DeploymentView| f64::from(d.inflight) / f64::from(d.slots.unwrap_or(d.weight).max(1));
+    let loads: Vec<f64> = deployments.iter().filter(|d| d.state == "serving").map(load).collect();
+    let sum: f64 = loads.iter().sum();
+    if sum == 0.0 {
+        return 1.0;
+    }
+    loads.iter().copied().fold(0.0, f64::max) * loads.len() as f64 / sum
+}
+
+/// Resident memory as Linux tells it; 0 elsewhere.
+fn resident_bytes() -> i64 {
+    const PAGE_BYTES: i64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<i64>().ok()).unwrap_or(0) * PAGE_BYTES
+}
+
+impl ModelMetrics {
+    /// A request ended.
+    pub fn settled(
+        &self,
+        metrics: &Metrics,
+        outcome: &'static str,
+        total: Duration,
+        queue_wait: Duration,
+        usage: Option<&Usage>,
+    ) {
+        if outcome == "completed" {
+            self.completed.inc();
+        } else {
+            metrics.requests.get_or_create(&OutcomeLabels { model: self.model.clone(), outcome }).inc();
+        }
+        self.duration.observe(total.as_secs_f64());
+        if !queue_wait.is_zero() {
+            self.queue_wait.observe(queue_wait.as_secs_f64());
+        }
+        if let Some(usage) = usage {
+            self.tokens_in.observe(usage.tokens_in as f64);
+            self.tokens_out.observe(usage.tokens_out as f64);
+        }
+    }
+}
+
+impl DeploymentMetrics {
+    /// An attempt ended: `ok`, `cancelled`, or the class of its failure.
+    pub fn attempt_ended(&self, metrics: &Metrics, reason: &'static str) {
+        if reason == "ok" {
+            self.succeeded.inc();
+            return;
+        }
+        let labels = AttemptLabels { model: self.model.clone(), deployment: self.deployment.clone(), reason };
+        metrics.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Time from the beginning of an attempt to its first content.
+    pub fn first_token(&self, took: Duration) {
+        self.first_token.observe(took.as_secs_f64());
+    }
+
+    /// Time between output tokens.
+    pub fn per_token(&self, took: Duration) {
+        self.per_token.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m4_labels_are_capped() {
+        let metrics = Metrics::new();
+        let configured = metrics.model("configured");
+        for number in 0..2 * LABEL_VALUES_MAX {
+            metrics.arm("configured", &format!("arm-{number}"), "completed");
+        }
+        assert_eq!(configured.model, "configured");
+        assert_eq!(metrics.label("one-more"), "other");
+        assert_eq!(metrics.label("configured"), "configured", "what came first stays");
+        let around = Surroundings {
+            fleet: FleetView { models: Vec::new(), providers: Vec::new() },
+            generation: 1,
+            permits: 0,
+            attempts: 0,
+            connections: 0,
+        };
+        let text = metrics.encode(&around);
+        assert!(text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count() <= LABEL_VALUES_MAX);
+        assert!(text.contains("arm=\"other\""));
+    }
+}

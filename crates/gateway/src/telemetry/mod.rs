@@ -1,0 +1,7 @@
+//! What can be seen from outside: metrics, decision records, logs.
+
+pub mod decision_log;
+pub mod log;
+pub mod metrics;
+pub mod record;
+pub mod ring;

@@ -1,0 +1,258 @@
+//! The decision record: everything about one request that explains what became of it. No content of prompts or
+//! answers, no secrets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pointsman_routing::catalog::Name;
+use pointsman_routing::decision::{Candidate, Decision, Outcome, Why, WhyNot};
+use pointsman_routing::flow::{AttemptRecord, Usage};
+use pointsman_routing::{DeploymentId, Facts, Now};
+use serde_json::{Value, json};
+
+/// Everything about one request that explains what became of it.
+pub struct Record {
+    /// The request's id, as in `x-pointsman-request-id`.
+    pub id: RequestId,
+    /// When it arrived, milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// When it arrived, on the monotonic clock that the decisions use.
+    pub arrived: Now,
+    /// The client dialect's operation, such as `chat`.
+    pub operation: &'static str,
+    /// The model it is for, if it got so far.
+    pub model: Option<Name>,
+    /// Who asked.
+    pub tenant: Name,
+    /// The name of the client key.
+    pub key: Option<Name>,
+    /// What was known for routing.
+    pub facts: Option<Facts>,
+    /// Every decision, in order.
+    pub decisions: Vec<Decision>,
+    /// Every attempt, in order.
+    pub attempts: Vec<AttemptRecord>,
+    /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`.
+    pub outcome: &'static str,
+    /// More on the end: the failure's class, the phase the client left in, what was invalid.
+    pub detail: Option<String>,
+    /// The status the client was sent; 499 when it left before.
+    pub status: u16,
+    /// What the answer used.
+    pub usage: Option<Usage>,
+    /// What it cost, millionths of a USD, if the price is known.
+    pub cost_micro_usd: Option<u64>,
+    /// Time it waited for a slot.
+    pub queue_us: u64,
+    /// Time spent in the router itself, apart from the client, the queue and the upstream.
+    pub overhead_us: u64,
+    /// Time from arrival to first content.
+    pub first_content_us: Option<u64>,
+    /// Time from arrival to the end.
+    pub total_us: u64,
+    /// Names of the deployments that the decisions speak of.
+    pub names: Arc<BTreeMap<DeploymentId, Name>>,
+}
+
+/// A request's id: 128 bits, unique without coordination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u128);
+
+impl RequestId {
+    /// The id in the form that headers and URLs carry.
+    pub fn to_hex(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 32];
+        for (place, digit) in hex.iter_mut().enumerate() {
+            *digit = DIGITS[(self.0 >> (124 - 4 * place) & 15) as usize];
+        }
+        hex
+    }
+
+    /// The id that `text` spells, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Record {
+    /// The record as the admin API and the decision log give it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "request_id": self.id.to_string(),
+            "at_unix_ms": self.at_unix_ms,
+            "operation": self.operation,
+            "model": self.model,
+            "tenant": self.tenant,
+            "key": self.key,
+            "facts": self.facts.as_ref().map(|facts| facts_json(facts, self.arrived)),
+            "decisions": self.decisions.iter().map(|d| decision_json(d, self.arrived, &self.names)).collect::<Vec<_>>(),
+            "attempts": self.attempts.iter().map(|a| attempt_json(a, self.arrived)).collect::<Vec<_>>(),
+            "outcome": self.outcome,
+            "detail": self.detail,
+            "status": self.status,
+            "usage": self.usage.map(|u| json!({
+                "tokens_in": u.tokens_in,
+                "tokens_in_cached": u.tokens_in_cached,
+                "tokens_out": u.tokens_out,
+                "estimated": u.estimated,
+                "truncated": u.truncated,
+            })),
+            "cost_usd": self.cost_micro_usd.map(|micro| micro as f64 / 1e6),
+            "queue_us": self.queue_us,
+            "overhead_us": self.overhead_us,
+            "first_content_us": self.first_content_us,
+            "total_us": self.total_us,
+        })
+    }
+}
+
+/// The facts, without what would identify a prompt: hashes are shown as present or not.
+pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
+    json!({
+        "version": facts.version,
+        "needs": facts.needs.names().collect::<Vec<_>>(),
+        "tokens_in_estimate": facts.tokens_in_estimate,
+        "tokens_out_max": facts.tokens_out_max,
+        "stream": facts.stream,
+        "lane": facts.lane.name(),
+        "session": facts.session_hash.is_some(),
+        "user": facts.user_hash.is_some(),
+        "prefix": facts.prefix_hash.is_some(),
+        "region": facts.region,
+        "tags": facts.tags.as_slice(),
+        "deadline_ms": facts.deadline.map(|at| at.since(arrived).as_millis() as u64),
+    })
+}
+
+/// One decision, with names for handles and times relative to the request's arrival.
+pub fn decision_json(decision: &Decision, arrived: Now, names: &BTreeMap<DeploymentId, Name>) -> Value {
+    let outcome = match &decision.outcome {
+        Outcome::Chosen(choice) => json!({
+            "kind": "chosen",
+            "deployment": choice.name,
+            "provider": choice.provider,
+            "credential": choice.credential_name,
+            "why": why_json(choice.why),
+        }),
+        Outcome::Queued { ticket, ahead } => json!({"kind": "queued", "ticket": ticket.0, "ahead": ahead}),
+        Outcome::Rejected { why, retry_after } => json!({
+            "kind": "rejected",
+            "why": why.name(),
+            "retry_after_ms": retry_after.map(|t| t.as_millis() as u64),
+        }),
+    };
+    json!({
+        "at_us": micros(decision.at, arrived),
+        "strategy": decision.strategy,
+        "arm": decision.arm,
+        "tier": decision.tier,
+        "outcome": outcome,
+        "candidates": decision.candidates.iter().map(|c| candidate_json(c, decision.at, names)).collect::<Vec<_>>(),
+    })
+}
+
+fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId, Name>) -> Value {
+    json!({
+        "deployment": names.get(&candidate.deployment),
+        "tier": candidate.tier,
+        "eligible": candidate.why_not.is_none(),
+        "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
+        "score": candidate.score,
+        "inflight": candidate.inflight,
+        "age_ms": candidate.age.map(|age| age.as_millis() as u64),
+    })
+}
+
+fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
+    let since = |at: Option<Now>| at.map(|at| micros(at, arrived));
+    json!({
+        "deployment": attempt.name,
+        "provider": attempt.provider,
+        "credential": attempt.credential_name,
+        "why": why_json(attempt.why),
+        "started_us": micros(attempt.started, arrived),
+        "connected_us": since(attempt.connected),
+        "headers_us": since(attempt.headers),
+        "first_content_us": since(attempt.first_content),
+        "ended_us": since(attempt.ended),
+        "failure": attempt.failure.as_ref().map(|f| json!({
+            "class": f.class.name(),
+            "processed": f.processed,
+            "status": f.status,
+            "retry_after_ms": f.retry_after.map(|t| t.as_millis() as u64),
+        })),
+    })
+}
+
+fn why_json(why: Why) -> Value {
+    match why {
+        Why::OnlyOne => json!({"rule": "only_one"}),
+        Why::NextInTurn => json!({"rule": "next_in_turn"}),
+        Why::NextByWeight { weight } => json!({"rule": "next_by_weight", "weight": weight}),
+        Why::FewestInFlight { inflight, load } => {
+            json!({"rule": "fewest_in_flight", "inflight": inflight, "load": load})
+        }
+        Why::LowerLatency { score, other } => json!({"rule": "lower_latency", "score": score, "other": other}),
+        Why::Hashed { rank } => json!({"rule": "hashed", "rank": rank}),
+        Why::Drawn { weight } => json!({"rule": "drawn", "weight": weight}),
+        Why::SlotFreed => json!({"rule": "slot_freed"}),
+    }
+}
+
+fn why_not_json(why: WhyNot, at: Now) -> Value {
+    let millis = |until: Now| until.since(at).as_millis() as u64;
+    match why {
+        WhyNot::Lacks(missing) => json!({"rule": why.name(), "missing": missing.names().collect::<Vec<_>>()}),
+        WhyNot::TooLong { context_tokens_max } => json!({"rule": why.name(), "context_tokens_max": context_tokens_max}),
+        WhyNot::BreakerOpen { until } | WhyNot::Cooling { until } => {
+            json!({"rule": why.name(), "returns_in_ms": millis(until)})
+        }
+        WhyNot::NoCredential { until } => json!({"rule": why.name(), "returns_in_ms": until.map(millis)}),
+        WhyNot::OtherVersion
+        | WhyNot::MissingTag
+        | WhyNot::OtherArm
+        | WhyNot::Tried
+        | WhyNot::Drained
+        | WhyNot::Probing
+        | WhyNot::Unhealthy
+        | WhyNot::Full
+        | WhyNot::LaterTier
+        | WhyNot::OtherRegion => json!({"rule": why.name()}),
+    }
+}
+
+fn micros(at: Now, arrived: Now) -> u64 {
+    at.since(arrived).as_micros() as u64
+}
+
+/// The decision in one header value: the rule, the count of candidates, and who was left out and why.
+///
+/// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:breaker_open,gpu-c:full`. At most 400 bytes.
+pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> String {
+    use std::fmt::Write;
+    const BYTES_MAX: usize = 400;
+    let rule = match &decision.outcome {
+        Outcome::Chosen(choice) => choice.why.name(),
+        Outcome::Queued { .. } => "queued",
+        Outcome::Rejected { why, .. } => why.name(),
+    };
+    let mut text = String::with_capacity(96);
+    let _ = write!(text, "{}:{};candidates={}", decision.strategy, rule, decision.candidates.len());
+    let mut first = true;
+    for candidate in &decision.candidates {
+        let Some(why) = candidate.why_not else { continue };
+        let (Some(name), true) = (names.get(&candidate.deployment), text.len() < BYTES_MAX - 80) else { continue };
+        text.push_str(if first { ";excluded=" } else { "," });
+        first = false;
+        text.extend(name.chars().take(40).map(|c| if c.is_ascii_graphic() && c != ',' && c != ';' { c } else { '_' }));
+        let _ = write!(text, ":{}", why.name());
+    }
+    text
+}

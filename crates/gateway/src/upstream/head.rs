@@ -1,0 +1,194 @@
+//! The head of a response, and how its body is framed (RFC 9112 §6.3). Strict: whatever could be read in two ways is
+//! an error, so that nobody can smuggle one answer into another.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use thiserror::Error;
+
+/// Header lines a response may have.
+const HEADERS_MAX: usize = 100;
+/// Bytes a response head may have.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The head of a response.
+#[derive(Debug)]
+pub struct Head {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers as they came, hop-by-hop ones included.
+    pub headers: HeaderMap,
+    /// How the body is framed.
+    pub framing: Framing,
+    /// Whether the connection can be used again after the body.
+    pub keep_alive: bool,
+}
+
+/// How a body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// By its length.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// It ends with the connection.
+    UntilClose,
+}
+
+/// What is wrong with a response.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum Malformed {
+    /// The head is no HTTP/1 head.
+    #[error("the response head is not HTTP/1.1")]
+    Head,
+    /// The head is larger than any honest one.
+    #[error("the response head is larger than {HEAD_BYTES_MAX} bytes or has more than {HEADERS_MAX} lines")]
+    HeadTooLarge,
+    /// Length and transfer encoding contradict each other or themselves.
+    #[error("the response's content-length and transfer-encoding are ambiguous")]
+    Framing,
+    /// A chunk is not framed as RFC 9112 §7.1 says.
+    #[error("a chunk of the response is malformed")]
+    Chunk,
+    /// The provider wants to change the protocol.
+    #[error("the provider answered with an unexpected 1xx")]
+    Informational,
+}
+
+/// Parses a head from the beginning of `bytes`: the head and its length, or `None` if it is not complete. Interim
+/// responses (1xx other than 101) are skipped.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
+    let mut skipped = 0;
+    loop {
+        let Some((head, length)) = parse_one(&bytes[skipped..])? else { return Ok(None) };
+        skipped += length;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS || skipped > HEAD_BYTES_MAX {
+            return Err(Malformed::Informational);
+        }
+        if !head.status.is_informational() {
+            return Ok(Some((head, skipped)));
+        }
+    }
+}
+
+fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut lines);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= HEAD_BYTES_MAX => length,
+        Ok(httparse::Status::Partial) if bytes.len() <= HEAD_BYTES_MAX => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
+        Err(_) => return Err(Malformed::Head),
+    };
+    let status = StatusCode::from_u16(response.code.unwrap_or(0)).map_err(|_| Malformed::Head)?;
+    let http_1_1 = response.version == Some(1);
+    // One copy of the head; every header value is a slice of it.
+    let shared = Bytes::copy_from_slice(&bytes[..length]);
+    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    for line in &*response.headers {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed::Head)?;
+        let start = line.value.as_ptr() as usize - bytes.as_ptr() as usize;
+        let value = if line.value.is_empty() { Bytes::new() } else { shared.slice(start..start + line.value.len()) };
+        headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::Head)?);
+    }
+    let framing = framing(status, &headers, http_1_1)?;
+    let keep_alive = framing != Framing::UntilClose && keeps_alive(&headers, http_1_1);
+    Ok(Some((Head { status, headers, framing, keep_alive }, length)))
+}
+
+fn framing(status: StatusCode, headers: &HeaderMap, http_1_1: bool) -> Result<Framing, Malformed> {
+    let encodings = headers.get_all(http::header::TRANSFER_ENCODING);
+    let lengths = headers.get_all(http::header::CONTENT_LENGTH);
+    let chunked = match (encodings.iter().next(), encodings.iter().count()) {
+        (None, _) => false,
+        (Some(only), 1) if http_1_1 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        (Some(_), _) => return Err(Malformed::Framing),
+    };
+    let mut length = None;
+    for value in lengths {
+        let one = parse_length(value.as_bytes()).ok_or(Malformed::Framing)?;
+        if length.is_some_and(|other| other != one) {
+            return Err(Malformed::Framing);
+        }
+        length = Some(one);
+    }
+    if chunked && length.is_some() {
+        return Err(Malformed::Framing);
+    }
+    if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Ok(Framing::Empty);
+    }
+    Ok(match (chunked, length) {
+        (true, _) => Framing::Chunked,
+        (false, Some(0)) => Framing::Empty,
+        (false, Some(length)) => Framing::Length(length),
+        (false, None) => Framing::UntilClose,
+    })
+}
+
+fn parse_length(digits: &[u8]) -> Option<u64> {
+    (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+        .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
+        .flatten()
+}
+
+fn keeps_alive(headers: &HeaderMap, http_1_1: bool) -> bool {
+    let says = |word: &str| {
+        headers
+            .get_all(http::header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case(word))
+    };
+    if http_1_1 { !says("close") } else { says("keep-alive") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(head: &str, expected: Result<(u16, Framing, bool), Malformed>) {
+        let got = parse(head.as_bytes()).map(|parsed| {
+            let (head, _) = parsed.expect("complete");
+            (head.status.as_u16(), head.framing, head.keep_alive)
+        });
+        assert_eq!(got, expected, "{head:?}");
+    }
+
+    #[test]
+    fn frames_are_told_apart() {
+        check("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Ok((200, Framing::Length(5), true)));
+        check("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n", Ok((200, Framing::Chunked, true)));
+        check("HTTP/1.1 200 OK\r\n\r\n", Ok((200, Framing::UntilClose, false)));
+        check("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n", Ok((200, Framing::Length(1), false)));
+        check("HTTP/1.1 204 No\r\n\r\n", Ok((204, Framing::Empty, true)));
+        check("HTTP/1.1 200 OK\r\nconnection: foo, Close\r\ncontent-length: 1\r\n\r\n", Ok((200, Framing::Length(1), false)));
+        check("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok((200, Framing::Empty, true)));
+    }
+
+    #[test]
+    fn a14_ambiguous_responses_are_refused() {
+        let framing = Err(Malformed::Framing);
+        check("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", framing);
+        check("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n", framing);
+        check("HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n", framing);
+        check("HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n", framing);
+        check("HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\n", framing);
+        check("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", framing);
+        check("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", framing);
+        check("HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", Err(Malformed::Informational));
+        check("garbage\r\n\r\n", Err(Malformed::Head));
+    }
+
+    #[test]
+    fn a_head_may_come_in_pieces_but_not_for_ever() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+        for cut in 0..head.len() {
+            assert!(parse(&head.as_bytes()[..cut]).expect("no error").is_none(), "cut at {cut}");
+        }
+        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(HEAD_BYTES_MAX));
+        assert_eq!(parse(endless.as_bytes()).map(|_| ()), Err(Malformed::HeadTooLarge));
+    }
+}
