@@ -7,7 +7,7 @@ pub mod rules;
 pub mod sse;
 pub mod usage;
 
-pub use error::{ErrorBody, Fault, FaultKind, Invalid, Who};
+pub use error::{ErrorBody, Fault, FaultKind, Invalid, Who, classify, retry_after_ms};
 pub use request::{BodyLimits, Operation, Request, parse};
 pub use rewrite::{Rewritten, UsageAsk, rewrite};
 pub use rules::{Abilities, ModelRules, ParamName, validate};

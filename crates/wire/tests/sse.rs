@@ -1,5 +1,7 @@
 //! Streams are relayed byte for byte, and what is seen on the way does not depend on how they were cut.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use bytes::Bytes;
 use pointsman_wire::openai::sse::{EVENT_BYTES_MAX, Out};
 use pointsman_wire::openai::{
@@ -48,11 +50,8 @@ const USAGE: &str = r#"{"id":"1","choices":[],"usage":{"prompt_tokens":9,"comple
 
 /// A usual chat stream with this line end.
 fn stream(eol: &str) -> String {
-    let mut text = String::new();
-    for data in [ROLE, DELTA, DELTA, STOP, USAGE, "[DONE]"] {
-        text += &format!("data: {data}{eol}{eol}");
-    }
-    text
+    let events = [ROLE, DELTA, DELTA, STOP, USAGE, "[DONE]"];
+    events.map(|data| format!("data: {data}{eol}{eol}")).concat()
 }
 
 #[test]

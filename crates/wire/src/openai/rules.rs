@@ -209,3 +209,104 @@ const fn prompt_field(operation: Operation) -> &'static str {
         Operation::Embedding | Operation::Response => "input",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::request::{BodyLimits, parse};
+
+    const CHAT: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
+
+    fn verdict(operation: Operation, members: &str, rules: &ModelRules) -> Result<(), Invalid> {
+        let body = format!(r#"{{"model":"m",{members}}}"#);
+        validate(&parse(operation, body.as_bytes(), &BodyLimits::default(), 0).unwrap(), rules)
+    }
+
+    #[track_caller]
+    fn refused(result: Result<(), Invalid>, param: &str, words: &[&str]) {
+        let error = result.unwrap_err();
+        assert_eq!((error.status, error.param.as_deref()), (400, Some(param)), "{error}");
+        for word in words.iter().chain(&["`m`"]) {
+            assert!(error.message.contains(word), "{word} in {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_model_cannot_do_is_refused_with_the_field() {
+        let without = |change: fn(&mut Abilities)| {
+            let mut rules = ModelRules::default();
+            change(&mut rules.capabilities);
+            rules
+        };
+        let tools = format!(r#"{CHAT},"tools":[{{}}]"#);
+        assert!(verdict(Operation::Chat, &tools, &ModelRules::default()).is_ok());
+        refused(verdict(Operation::Chat, &tools, &without(|can| can.tools = false)), "tools", &["tools"]);
+        refused(verdict(Operation::Chat, CHAT, &without(|can| can.chat = false)), "model", &["/v1/chat"]);
+        let embed = r#""input":"x""#;
+        let rules = without(|can| can.embeddings = false);
+        refused(verdict(Operation::Embedding, embed, &rules), "model", &["/v1/embeddings"]);
+        assert!(verdict(Operation::Chat, CHAT, &rules).is_ok());
+        let image = r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#;
+        refused(verdict(Operation::Chat, image, &without(|can| can.vision = false)), "messages", &["images"]);
+        let rules = without(|can| can.json_schema = false);
+        let format = format!(r#"{CHAT},"response_format":{{"type":"json_schema"}}"#);
+        refused(verdict(Operation::Chat, &format, &rules), "response_format", &["JSON schema"]);
+        let format = r#""input":"x","text":{"format":{"type":"json_schema"}}"#;
+        refused(verdict(Operation::Response, format, &rules), "text.format", &["JSON schema"]);
+    }
+
+    #[test]
+    fn lengths_are_held_to_the_model() {
+        let rules = ModelRules {
+            context_tokens_max: Some(100),
+            output_tokens_max: Some(50),
+            ..ModelRules::default()
+        };
+        let ask = |prompt_bytes: usize, max: &str| {
+            let prompt = "x".repeat(prompt_bytes);
+            verdict(Operation::Completion, &format!(r#""prompt":"{prompt}"{max}"#), &rules)
+        };
+        assert!(ask(400, "").is_ok());
+        assert!(ask(400, r#","max_tokens":50"#).is_ok());
+        refused(ask(10, r#","max_tokens":51"#), "max_tokens", &["51", "1 to 50"]);
+        refused(
+            ask(401 * 2, r#","max_tokens":50"#),
+            "prompt",
+            &["at least 100 tokens", "50 more", "100 tokens"],
+        );
+        refused(ask(900, ""), "prompt", &["at least 112 tokens"]);
+        let tokens = vec!["1"; 101].join(",");
+        refused(verdict(Operation::Embedding, &format!(r#""input":[{tokens}]"#), &rules), "input", &["101"]);
+        let rules = ModelRules { context_tokens_max: Some(100), ..ModelRules::default() };
+        refused(
+            verdict(Operation::Chat, &format!(r#"{CHAT},"max_tokens":101"#), &rules),
+            "max_tokens",
+            &["101"],
+        );
+    }
+
+    #[test]
+    fn ranges_are_held_to_the_model() {
+        let range = |param: ParamName, range: RangeInclusive<f64>| ModelRules {
+            ranges: vec![(param, range)],
+            ..ModelRules::default()
+        };
+        for (param, good, bad) in [
+            (ParamName::Temperature, "1", "1.5"),
+            (ParamName::TopP, "1", "0.1"),
+            (ParamName::PresencePenalty, "0.5", "-1"),
+            (ParamName::FrequencyPenalty, "0.5", "2"),
+            (ParamName::N, "1", "2"),
+            (ParamName::TopLogprobs, "1", "5"),
+            (ParamName::MaxTokens, "1", "2"),
+        ] {
+            let name = param.name();
+            let ask = |value: &str| {
+                verdict(Operation::Chat, &format!(r#"{CHAT},"{name}":{value}"#), &range(param, 0.5..=1.0))
+            };
+            assert!(ask(good).is_ok(), "{name}");
+            refused(ask(bad), name, &[bad, "0.5 to 1"]);
+            assert!(verdict(Operation::Chat, CHAT, &range(param, 0.5..=1.0)).is_ok(), "unset is in range");
+        }
+    }
+}

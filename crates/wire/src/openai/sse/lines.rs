@@ -7,24 +7,32 @@ use memchr::memchr2;
 pub(super) struct Lines {
     /// The line so far is empty.
     empty: bool,
-    /// The last byte was CR: a LF that follows belongs to it.
-    after_cr: bool,
-    /// An event ended with that CR.
-    ended: bool,
+    last: Last,
     /// What was found last is only the LF of the event before it.
     belated: bool,
 }
 
+/// What the chunk before ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Anything but CR.
+    Other,
+    /// CR: a LF that follows belongs to it.
+    Cr,
+    /// CR that ended an event.
+    CrOfBlank,
+}
+
 impl Default for Lines {
     fn default() -> Self {
-        Self { empty: true, after_cr: false, ended: false, belated: false }
+        Self { empty: true, last: Last::Other, belated: false }
     }
 }
 
 impl Lines {
     /// Whether the last find is no event but the LF that completes the CRLF of the event before, which was
     /// forwarded when its CR came.
-    pub(super) const fn belated(&self) -> bool {
+    pub(super) const fn belated(self) -> bool {
         self.belated
     }
 
@@ -34,13 +42,12 @@ impl Lines {
     pub(super) fn event_end(&mut self, chunk: &[u8], from: usize) -> Option<usize> {
         let mut at = from;
         self.belated = false;
-        if self.after_cr {
+        if self.last != Last::Other {
             let next = *chunk.get(at)?;
-            self.after_cr = false;
-            let ended = std::mem::take(&mut self.ended);
+            let last = std::mem::replace(&mut self.last, Last::Other);
             if next == b'\n' {
                 at += 1;
-                if ended {
+                if last == Last::CrOfBlank {
                     self.belated = true;
                     return Some(at);
                 }
@@ -58,10 +65,7 @@ impl Lines {
                 match chunk.get(at) {
                     Some(b'\n') => at += 1,
                     Some(_) => {}
-                    None => {
-                        self.after_cr = true;
-                        self.ended = blank;
-                    }
+                    None => self.last = if blank { Last::CrOfBlank } else { Last::Cr },
                 }
             }
             if blank {

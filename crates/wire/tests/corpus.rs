@@ -1,0 +1,38 @@
+//! The fuzz corpora, replayed: every seed and every input that once broke something.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "the corpus is files; the crate itself reads none")]
+
+mod invariants;
+
+use std::path::Path;
+
+#[track_caller]
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut inputs: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{} is empty", folder.display());
+    for path in inputs {
+        let input = std::fs::read(&path).unwrap();
+        run(&input);
+        // Cut short at every byte, each seed is many more.
+        for end in 0..input.len().min(2048) {
+            run(&input[..end]);
+        }
+    }
+}
+
+#[test]
+fn requests_of_the_corpus_are_forwarded_as_authorised() {
+    replay("request", invariants::request);
+}
+
+#[test]
+fn d1_streams_of_the_corpus_are_relayed_whole() {
+    replay("sse", invariants::sse);
+}
+
+#[test]
+fn c5_texts_of_the_corpus_are_judged_as_others_do() {
+    replay("json", invariants::json);
+}

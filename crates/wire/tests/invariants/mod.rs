@@ -1,0 +1,143 @@
+//! What holds for any input. Shared by the corpus test and the fuzz targets.
+#![expect(clippy::unwrap_used, reason = "a broken invariant has to stop the run")]
+
+use bytes::Bytes;
+use pointsman_wire::json::{self, JsonFault};
+use pointsman_wire::openai::request::FORBIDDEN;
+use pointsman_wire::openai::sse::Out;
+use pointsman_wire::openai::{
+    BodyLimits, ErrorBody, Operation, StreamObserver, UsageAsk, classify, parse, rewrite, usage_of_body,
+};
+use serde_json::value::RawValue;
+
+const UPSTREAM_MODEL: &str = "up\"stream\\\u{1}/é";
+
+/// What is accepted is forwarded unchanged, but for the model, the forbidden fields and the ask for usage.
+pub(crate) fn request(input: &[u8]) {
+    let body = Bytes::copy_from_slice(input);
+    for operation in Operation::ALL {
+        match parse(operation, &body, &BodyLimits::default(), 1) {
+            Err(invalid) => {
+                assert!(matches!(invalid.status, 400 | 404));
+                assert!(!invalid.message.is_empty());
+                let error = ErrorBody::from(invalid).to_json();
+                json::check(std::str::from_utf8(&error).unwrap(), 4).unwrap();
+            }
+            Ok(request) => {
+                assert!(!request.model.is_empty());
+                let rewritten = rewrite(&request, &body, UPSTREAM_MODEL, UsageAsk::Inject);
+                let whole = rewritten.concat();
+                assert_eq!(whole.len() as u64, rewritten.len);
+                same_but_for_the_model(&body, &whole, rewritten.usage_injected);
+                let again = parse(operation, &whole, &BodyLimits::default(), 1).map(|request| {
+                    assert!(request.forbidden.is_empty());
+                    assert!(!rewritten.usage_injected || request.include_usage == Some(true));
+                });
+                assert!(
+                    again.is_err_and(|error| error.status == 404),
+                    "the test's model has a control character"
+                );
+            }
+        }
+        let _ = usage_of_body(operation, &body);
+        let _ = classify(400, None, &body);
+    }
+}
+
+/// The members of an object in order, duplicates and all, values as they stand.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> serde::Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+fn same_but_for_the_model(before: &[u8], after: &[u8], usage_injected: bool) {
+    // A lone surrogate in a member's name is valid JSON that the other parser cannot represent.
+    let Ok(Members(mut before)) = serde_json::from_slice::<Members>(before) else { return };
+    let Members(mut after) = serde_json::from_slice::<Members>(after).unwrap();
+    before.retain(|(key, _)| {
+        !FORBIDDEN
+            .iter()
+            .any(|name| key.replace('\u{17f}', "s").replace('\u{212a}', "k").eq_ignore_ascii_case(name))
+    });
+    let model = after.iter().find(|(key, _)| key == "model").map(|(_, value)| value.get()).unwrap();
+    assert_eq!(serde_json::from_str::<String>(model).unwrap(), UPSTREAM_MODEL);
+    for members in [&mut before, &mut after] {
+        members.retain(|(key, _)| key != "model" && !(usage_injected && key == "stream_options"));
+    }
+    let texts = |members: &[(String, Box<RawValue>)]| {
+        members.iter().map(|(key, value)| (key.clone(), value.get().to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(&before), texts(&after));
+}
+
+/// However a stream is cut, what is forwarded is its beginning, and what is seen is the same.
+pub(crate) fn sse(stream: &[u8]) {
+    for operation in [Operation::Chat, Operation::Completion, Operation::Response] {
+        for hide_usage in [false, true] {
+            let whole = relay(operation, hide_usage, stream, stream.len().max(1));
+            for piece_bytes in [1, 2, 7, 64] {
+                assert_eq!(whole, relay(operation, hide_usage, stream, piece_bytes));
+            }
+            let (forwarded, cut, _) = &whole;
+            if !hide_usage {
+                let sent =
+                    if forwarded.len() + cut > stream.len() { forwarded.len() - 2 } else { forwarded.len() };
+                assert_eq!(sent + cut, stream.len());
+                assert_eq!(forwarded[..sent], stream[..sent]);
+            }
+        }
+    }
+}
+
+fn relay(
+    operation: Operation,
+    hide_usage: bool,
+    stream: &[u8],
+    piece_bytes: usize,
+) -> (Vec<u8>, usize, String) {
+    let mut observer = StreamObserver::new(operation, hide_usage);
+    let mut out = Out::new();
+    let (mut content, mut done, mut error) = (0, false, None);
+    for piece in stream.chunks(piece_bytes) {
+        match observer.push(Bytes::copy_from_slice(piece), &mut out) {
+            Ok(seen) => {
+                content += seen.content_events;
+                done |= seen.done;
+                error = seen.error.or(error);
+            }
+            Err(fault) => return (Vec::new(), stream.len(), fault.to_string()),
+        }
+    }
+    let end = observer.finish(&mut out);
+    (out.concat(), end.bytes_cut, format!("{content} {done} {error:?} {end:?}"))
+}
+
+/// The scanner accepts what another strict parser accepts, except what is nested too deep.
+pub(crate) fn json(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let theirs = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    match json::check(text, json::DEPTH_MAX) {
+        Ok(()) => assert!(theirs, "accepted alone: {text:?}"),
+        Err(error) if error.what == JsonFault::TooDeep => {}
+        Err(error) => assert!(!theirs, "refused alone: {text:?}: {error}"),
+    }
+}
