@@ -21,7 +21,7 @@ fn chat_body(content_bytes: usize) -> Bytes {
     ))
 }
 
-#[divan::bench(args = [100, 64 << 10, 1 << 20])]
+#[divan::bench(args = [100, 64 << 10, 1 << 20], sample_size = 50)]
 fn parse_and_rewrite(bencher: Bencher<'_, '_>, content_bytes: usize) {
     let body = chat_body(content_bytes);
     let limits = BodyLimits::default();
@@ -38,7 +38,7 @@ fn scan_long_string(bencher: Bencher<'_, '_>) {
 }
 
 /// One event of 250 bytes after content began: the usual case.
-#[divan::bench(args = ["null_usage", "no_usage"])]
+#[divan::bench(args = ["null_usage", "no_usage"], sample_size = 1000)]
 fn relay_chunk(bencher: Bencher<'_, '_>, form: &str) {
     let usage = if form == "null_usage" { r#","usage":null"# } else { "" };
     let head = r#"data: {"id":"chatcmpl-0123456789abcdef","object":"chat.completion.chunk","created":1732000000,"model":"m""#;

@@ -135,59 +135,28 @@ pub(super) fn hex4(digits: &[u8]) -> Option<u16> {
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
-const BLOCK: usize = 64;
 
-/// The first byte from `from` on that is a quote, a backslash or a control character, or the end.
+/// The first quote or backslash from `from` on, or the end.
 #[inline]
-pub(super) fn find_special(bytes: &[u8], from: usize) -> usize {
-    let mut at = from;
-    // Most strings are keys and short words: two words first, blocks only for what is longer.
-    for _ in 0..2 {
-        match word_special(bytes, at) {
-            Some(8) => at += 8,
-            Some(offset) => return at + offset,
-            None => return tail_special(bytes, at),
-        }
-    }
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-        if block_has_special(block) {
-            break;
-        }
-        at += BLOCK;
-    }
-    loop {
-        match word_special(bytes, at) {
-            Some(8) => at += 8,
-            Some(offset) => return at + offset,
-            None => return tail_special(bytes, at),
-        }
-    }
-}
-
-/// Branch-free over the block, so that it becomes vector instructions.
-#[inline]
-fn block_has_special(block: &[u8; BLOCK]) -> bool {
-    block.iter().fold(0_u8, |found, &byte| found | u8::from(is_special(byte))) != 0
-}
-
-/// Offset of the first special byte among the next eight, 8 if there is none, `None` if fewer than eight are left.
-#[inline]
-fn word_special(bytes: &[u8], at: usize) -> Option<usize> {
-    let word = u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?);
-    let quote = word ^ (ONES * 0x22);
-    let slash = word ^ (ONES * 0x5C);
-    // Borrows can only mark bytes above a true hit, and the lowest mark is the one used.
-    let found = (quote.wrapping_sub(ONES) & !quote)
-        | (slash.wrapping_sub(ONES) & !slash)
-        | (word.wrapping_sub(ONES * 0x20) & !word);
-    Some((found & HIGHS).trailing_zeros() as usize / 8)
-}
-
-fn tail_special(bytes: &[u8], from: usize) -> usize {
+pub(super) fn find_quote_or_escape(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
-    from + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
+    // Most strings are names and short words, which end before the long search has begun.
+    for (index, word) in rest.as_chunks::<8>().0.iter().take(2).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (quote, slash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5C));
+        // Borrows can only mark bytes above a true hit, and the lowest mark is the one used.
+        let found = ((quote.wrapping_sub(ONES) & !quote) | (slash.wrapping_sub(ONES) & !slash)) & HIGHS;
+        if found != 0 {
+            return from + index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let passed = rest.len().min(16) & !7;
+    from + passed + memchr::memchr2(b'"', b'\\', &rest[passed..]).unwrap_or(rest.len() - passed)
 }
 
-const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+/// Where the first control character stands.
+pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
+    // Without a branch per byte this becomes vector code; the place matters only when there is one.
+    let found = bytes.iter().fold(0_u8, |found, &byte| found | u8::from(byte < 0x20));
+    if found == 0 { None } else { bytes.iter().position(|&byte| byte < 0x20) }
 }

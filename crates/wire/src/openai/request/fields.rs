@@ -108,9 +108,13 @@ pub(super) fn lookup(key: &Text<'_>) -> Name {
 }
 
 fn lookup_plain(key: &str) -> Name {
-    let known = FIELDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
-    if let Some(&(name, field)) = known {
-        return if name == key { Name::Known(field) } else { Name::Misspelt(field) };
+    // Most members are known and spelt as they should be.
+    if let Some((_, field)) = FIELDS.iter().find(|(name, _)| *name == key) {
+        return Name::Known(*field);
+    }
+    let misspelt = FIELDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    if let Some((_, field)) = misspelt {
+        return Name::Misspelt(*field);
     }
     let forbidden = FORBIDDEN.iter().find(|name| name.eq_ignore_ascii_case(key));
     forbidden.map_or(Name::Other, |name| Name::Forbidden(name))
