@@ -1,5 +1,6 @@
-//! Checks of this repository: `cargo xtask tidy`.
+//! Checks and generators of this repository: `cargo xtask tidy`, `cargo xtask codegen [--check]`.
 
+mod codegen;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -8,15 +9,22 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Checks of this repository")]
+#[command(name = "cargo xtask", about = "Checks and generators of this repository")]
 enum Command {
     /// Checks sizes, words, layers and manifests; every complaint is `path:line: message`.
     Tidy,
+    /// Writes the JSON Schema and the reference pages from the types.
+    Codegen {
+        /// Write nothing; fail if a generated file differs from what would be written.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Tidy => tidy::run(&root()),
+        Command::Codegen { check } => codegen::run(check),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -86,7 +86,7 @@ fn l1_mistakes_are_told_with_their_place_and_what_was_meant() {
         ("weight: 3", "weight: 20000"),
         "13:41: models.llama.deployments[1].weight: 20000 is not from 0 to 10000",
     );
-    check(("model: gpt", "provider: gpu-a"), "13:31: duplicate mapping key: provider");
+    check(("model: gpt", "provider: gpu-a"), "13:29: duplicate mapping key: provider");
     check(
         ("kind: vllm", "kind: vlm"),
         "2:12: providers.gpu-a.kind: unknown provider kind `vlm`; did you mean `vllm`?; known: openai, openai_compatible, vllm, sglang, llama_cpp, ollama, lm_studio, tgi, groq, together, mistral, deepseek, openrouter, fireworks, xai, mock",

@@ -46,8 +46,8 @@ pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<(Value, Places),
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
         let message = error.to_string();
         // The parser's message ends with the place, which stands in front of it here.
-        let message =
-            message.split(" at line ").next().unwrap_or(&message).trim_start_matches("error: ").to_owned();
+        let short = message.split(", set DuplicateKeyPolicy").next().unwrap_or(&message);
+        let message = short.split(" at line ").next().unwrap_or(short).trim_start_matches("error: ").to_owned();
         vec![Diagnostic { line, column, problem: Problem::new("", message) }]
     })?;
     let value = reader.value(root.value, "", 0);
