@@ -32,8 +32,10 @@ pub struct App {
     pub source: Mutex<Source>,
     /// Client connections that are open.
     pub connections: AtomicU64,
-    /// Requests between arrival and settlement; compared with the fleet's permits by the self-audit.
+    /// Requests between their first decision and their settlement.
     pub requests: AtomicU64,
+    /// Attempts under way, counted apart from the fleet's permits so that the self-audit can compare the two.
+    pub attempts: AtomicU64,
     /// How far the shutdown has come.
     pub shutdown: watch::Sender<Shutdown>,
     draining: AtomicBool,
@@ -80,6 +82,7 @@ impl App {
             source: Mutex::new(source),
             connections: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
             shutdown: watch::Sender::new(Shutdown::No),
             draining: AtomicBool::new(false),
         })

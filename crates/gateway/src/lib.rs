@@ -3,11 +3,20 @@
 //! A request's way begins at [`http::server`], goes through [`http::service`] and is then an [`exchange`], which carries
 //! out what the flow of `pointsman-routing` says.
 
+pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod discovery;
 pub mod exchange;
+pub mod explain;
+pub mod health;
 pub mod http;
 pub mod live;
+pub mod mock;
+pub mod reload;
+pub mod serve;
 pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
+pub mod watch;

@@ -332,6 +332,11 @@ impl Flow {
         self.queue_wait
     }
 
+    /// Whether it holds a permit: a request of its own is in flight.
+    pub fn holds_permit(&self) -> bool {
+        self.permit.is_some()
+    }
+
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<&FlowOutcome> {
         self.outcome.as_ref()

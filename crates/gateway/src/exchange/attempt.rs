@@ -32,10 +32,6 @@ const USAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a provider said about its failure.
 pub(super) struct ProviderError {
-    /// The provider's name.
-    pub provider: String,
-    /// Its status.
-    pub status: u16,
     /// Its body, cut to what is configured.
     pub body: Bytes,
     /// What that means.
@@ -286,7 +282,7 @@ impl Attempt {
         // An HTTP date has to be held against the clock, which the classification does not read.
         fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
         let failure = refused(status, &fault);
-        self.error = Some(ProviderError { provider: self.provider(), status, body: body.freeze(), fault });
+        self.error = Some(ProviderError { body: body.freeze(), fault });
         self.keep(call);
         Input::Failed(failure)
     }
@@ -345,7 +341,7 @@ impl Attempt {
         );
         let fault = classify(status, None, &body);
         let failure = refused(status, &fault);
-        self.error = Some(ProviderError { provider: self.provider(), status, body, fault });
+        self.error = Some(ProviderError { body, fault });
         Input::Failed(failure)
     }
 
@@ -412,10 +408,6 @@ impl Attempt {
 
     fn name(&self) -> &str {
         self.target.as_ref().map_or("", |target| &target.name)
-    }
-
-    fn provider(&self) -> String {
-        self.target.as_ref().map_or_else(String::new, |target| target.provider.to_string())
     }
 }
 

@@ -14,6 +14,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -90,6 +91,7 @@ impl Exchange {
     ) -> Box<Self> {
         let Prepared { request, model, facts } = prepared;
         let flow = Flow::new(facts, arrival.at);
+        worker.app.requests.fetch_add(1, Ordering::Relaxed);
         Box::new(Self {
             worker,
             snapshot,
@@ -131,7 +133,14 @@ impl Exchange {
     }
 
     fn step(&mut self, input: Input) -> Action {
-        let (action, granted) = self.worker.app.live.step(&mut self.flow, clock::now(), input);
+        let app = &self.worker.app;
+        let held = self.flow.holds_permit();
+        let (action, granted) = app.live.step(&mut self.flow, clock::now(), input);
+        match (held, self.flow.holds_permit()) {
+            (false, true) => drop(app.attempts.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(app.attempts.fetch_sub(1, Ordering::Relaxed)),
+            (true, true) | (false, false) => {}
+        }
         if granted.is_some() {
             self.granted = granted;
         }

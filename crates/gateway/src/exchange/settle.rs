@@ -1,6 +1,7 @@
 //! The end of a request: counted, recorded, and nothing left behind, on whatever way it came.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pointsman_routing::flow::{FlowOutcome, Input, Usage};
@@ -28,6 +29,7 @@ impl Exchange {
         let now = clock::now();
         let end = self.end();
         let app = &self.worker.app;
+        app.requests.fetch_sub(1, Ordering::Relaxed);
         let metrics = &app.metrics;
         let total = now - self.arrival.at;
         let queue_wait = self.flow.queue_wait();

@@ -26,10 +26,6 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    pub(crate) fn deployment(&self) -> DeploymentId {
-        self.deployment
-    }
-
     /// A copy that belongs to a copy of the fleet.
     pub(super) fn for_copied_fleet(&self) -> Self {
         Self { ..*self }

@@ -1,0 +1,259 @@
+//! Models, deployments and credentials with their live state, and changes on the fly.
+//!
+//! A change is validated like the config file, put on top of it, and kept across reloads. Every answer carries the
+//! configuration's generation as its `etag`; a write with `if-match` is refused when somebody else was faster.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use pointsman_routing::fleet::{DeploymentView, Event, ModelView};
+use pointsman_settings::Config;
+use pointsman_settings::models::DeploymentConfig;
+use pointsman_settings::overlay::{Change, Overlay};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::{clock, reload};
+
+type Answer = Result<Response, Problem>;
+
+pub(super) async fn models(State(app): State<Arc<App>>) -> Answer {
+    let view = app.live.lock().fleet.view(clock::now());
+    let models: Vec<Value> = view.models.iter().map(|model| model_json(&app, model)).collect();
+    tagged(&app, StatusCode::OK, &json!({"models": models}))
+}
+
+pub(super) async fn model(State(app): State<Arc<App>>, Path(model): Path<String>) -> Answer {
+    let view = app.live.lock().fleet.view(clock::now());
+    let found = view.models.iter().find(|known| *known.name == *model);
+    let found = found.ok_or_else(|| no_model(&model))?;
+    tagged(&app, StatusCode::OK, &model_json(&app, found))
+}
+
+fn model_json(app: &App, model: &ModelView) -> Value {
+    let mut value = serde_json::to_value(model).unwrap_or_default();
+    if let Some(config) = app.snapshot.load().config.models.get(&*model.name) {
+        value["aliases"] = json!(config.aliases);
+        value["strategy"] = json!(config.strategy);
+        value["split"] = json!(config.split);
+    }
+    value
+}
+
+pub(super) async fn all(State(app): State<Arc<App>>) -> Answer {
+    let view = app.live.lock().fleet.view(clock::now());
+    let all: Vec<Value> = view
+        .models
+        .iter()
+        .flat_map(|model| {
+            model.deployments.iter().map(|deployment| {
+                let mut value = serde_json::to_value(deployment).unwrap_or_default();
+                value["model"] = json!(model.name);
+                value
+            })
+        })
+        .collect();
+    tagged(&app, StatusCode::OK, &json!({"deployments": all}))
+}
+
+pub(super) async fn one(State(app): State<Arc<App>>, Path((model, name)): Path<(String, String)>) -> Answer {
+    answer_with(&app, StatusCode::OK, &model, &name)
+}
+
+/// The configuration and the live state of one deployment.
+fn answer_with(app: &App, status: StatusCode, model: &str, name: &str) -> Answer {
+    let view = app.live.lock().fleet.view(clock::now());
+    let live: Option<&DeploymentView> = view
+        .models
+        .iter()
+        .find(|known| *known.name == *model)
+        .and_then(|known| known.deployments.iter().find(|known| *known.name == *name));
+    let snapshot = app.snapshot.load();
+    let config = find(&snapshot.config, model, name)?;
+    tagged(app, status, &json!({"config": config, "live": live}))
+}
+
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let deployment: DeploymentConfig = parse(&body)?;
+    let name = deployment.name_in(&model);
+    write(&app, &headers, |config, overlay| {
+        let known = config.models.get(&model).ok_or_else(|| no_model(&model))?;
+        if known.deployments.iter().any(|one| one.name_in(&model) == name) {
+            let text = format!("model `{model}` has a deployment `{name}` already; PUT replaces it");
+            return Err(Problem::new(StatusCode::CONFLICT, "exists", text));
+        }
+        overlay.set(&model, &name, Change::Put(Box::new(deployment)));
+        Ok(())
+    })?;
+    answer_with(&app, StatusCode::CREATED, &model, &name)
+}
+
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let deployment: DeploymentConfig = parse(&body)?;
+    write(&app, &headers, |config, overlay| {
+        if !config.models.contains_key(&model) {
+            return Err(no_model(&model));
+        }
+        overlay.set(&model, &name, Change::Put(Box::new(deployment)));
+        Ok(())
+    })?;
+    answer_with(&app, StatusCode::OK, &model, &name)
+}
+
+/// Changes single fields (RFC 7396: `null` takes one away).
+pub(super) async fn patch(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let Value::Object(fields) = parse(&body)? else {
+        return Err(Problem::bad_request("a patch is a JSON object of the fields to change"));
+    };
+    write(&app, &headers, |config, overlay| {
+        let mut value = serde_json::to_value(find(config, &model, &name)?).unwrap_or_default();
+        for (key, field) in fields {
+            match (field, &mut value) {
+                (Value::Null, Value::Object(map)) => drop(map.remove(&key)),
+                (field, value) => value[key] = field,
+            }
+        }
+        let changed = serde_json::from_value(value).map_err(|error| Problem::bad_request(error.to_string()))?;
+        overlay.set(&model, &name, Change::Put(Box::new(changed)));
+        Ok(())
+    })?;
+    answer_with(&app, StatusCode::OK, &model, &name)
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    write(&app, &headers, |config, overlay| {
+        find(config, &model, &name)?;
+        overlay.set(&model, &name, Change::Remove);
+        Ok(())
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn drain(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    set_draining(&app, &headers, &model, &name, true)
+}
+
+pub(super) async fn undrain(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    set_draining(&app, &headers, &model, &name, false)
+}
+
+fn set_draining(app: &App, headers: &HeaderMap, model: &str, name: &str, draining: bool) -> Answer {
+    write(app, headers, |config, overlay| {
+        let deployment = DeploymentConfig { draining, ..find(config, model, name)?.clone() };
+        overlay.set(model, name, Change::Put(Box::new(deployment)));
+        Ok(())
+    })?;
+    answer_with(app, StatusCode::OK, model, name)
+}
+
+pub(super) async fn reset_breaker(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+) -> Answer {
+    app.live.change(|fleet| {
+        let id = fleet.model(&model).and_then(|id| fleet.deployment(id, &name));
+        let id = id.ok_or_else(|| no_deployment(&model, &name))?;
+        fleet.observe(clock::now(), Event::ResetBreaker(id));
+        Ok::<_, Problem>(())
+    })?;
+    answer_with(&app, StatusCode::OK, &model, &name)
+}
+
+pub(super) async fn credentials(State(app): State<Arc<App>>) -> Answer {
+    let view = app.live.lock().fleet.view(clock::now());
+    tagged(&app, StatusCode::OK, &json!({"providers": view.providers}))
+}
+
+pub(super) async fn restore_credential(
+    State(app): State<Arc<App>>,
+    Path((provider, name)): Path<(String, String)>,
+) -> Answer {
+    app.live.change(|fleet| {
+        let id = fleet.credential(&provider, &name).ok_or_else(|| {
+            Problem::not_found(format!("provider `{provider}` has no credential `{name}`"))
+        })?;
+        fleet.observe(clock::now(), Event::RestoreCredential(id));
+        Ok::<_, Problem>(())
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Makes a change to the overlay, if nobody else was faster.
+fn write(
+    app: &App,
+    headers: &HeaderMap,
+    change: impl FnOnce(&Config, &mut Overlay) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    reload::change_overlay(app, |config, overlay| {
+        // Read under the same lock that the change is made under.
+        let current = etag(app.snapshot.load().generation);
+        if let Some(wanted) = headers.get(header::IF_MATCH)
+            && wanted != "*"
+            && *wanted != current
+        {
+            let text = format!("the configuration is {current:?} now; read it again, and decide again");
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", text));
+        }
+        change(config, overlay)
+    })
+    .map(drop)
+}
+
+fn find<'a>(config: &'a Config, model: &str, name: &str) -> Result<&'a DeploymentConfig, Problem> {
+    let known = config.models.get(model).ok_or_else(|| no_model(model))?;
+    known.deployments.iter().find(|one| one.name_in(model) == name).ok_or_else(|| no_deployment(model, name))
+}
+
+fn no_model(model: &str) -> Problem {
+    Problem::not_found(format!("there is no model `{model}`"))
+}
+
+fn no_deployment(model: &str, name: &str) -> Problem {
+    Problem::not_found(format!("model `{model}` has no deployment `{name}`"))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not understood: {error}")))
+}
+
+fn tagged(app: &App, status: StatusCode, body: &impl Serialize) -> Answer {
+    let tag = etag(app.snapshot.load().generation);
+    Ok((status, [(header::ETAG, tag)], Json(body)).into_response())
+}
+
+fn etag(generation: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{generation}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}

@@ -1,0 +1,61 @@
+//! The admin listener: live state, changes on the fly, decision records, metrics, health pages.
+
+mod access;
+mod decisions;
+mod deployments;
+mod pages;
+mod problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use crate::app::App;
+
+/// Bytes of a request to the admin API.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Serves the admin API for as long as the process lives.
+pub async fn serve(app: Arc<App>, listener: TcpListener) {
+    if let Err(error) = axum::serve(listener, router(app)).await {
+        tracing::error!(%error, "the admin API ended");
+    }
+}
+
+/// All routes of the admin listener.
+pub fn router(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/overview", get(pages::overview))
+        .route("/config", get(pages::config))
+        .route("/reload", post(pages::reload))
+        .route("/models", get(deployments::models))
+        .route("/models/{model}", get(deployments::model))
+        .route("/deployments", get(deployments::all))
+        .route("/models/{model}/deployments", post(deployments::add))
+        .route(
+            "/models/{model}/deployments/{name}",
+            get(deployments::one).put(deployments::put).patch(deployments::patch).delete(deployments::remove),
+        )
+        .route("/models/{model}/deployments/{name}/drain", post(deployments::drain))
+        .route("/models/{model}/deployments/{name}/undrain", post(deployments::undrain))
+        .route("/models/{model}/deployments/{name}/reset-breaker", post(deployments::reset_breaker))
+        .route("/credentials", get(deployments::credentials))
+        .route("/credentials/{provider}/{name}/restore", post(deployments::restore_credential))
+        .route("/decisions", get(decisions::newest))
+        .route("/decisions/{id}", get(decisions::one))
+        .route("/explain", post(decisions::explain));
+    Router::new()
+        .route("/livez", get(pages::livez))
+        .route("/readyz", get(pages::readyz))
+        .route("/healthz", get(pages::readyz))
+        .route("/metrics", get(pages::metrics))
+        .nest("/admin/v1", api)
+        .fallback(pages::unknown)
+        .layer(from_fn_with_state(Arc::clone(&app), access::check))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(app)
+}

@@ -1,0 +1,94 @@
+//! The command line. Exit codes: 0 fine, 1 failed, 2 bad usage or bad config.
+
+mod check;
+mod explain;
+mod keys;
+mod serve;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::mock::MockArgs;
+use crate::reload::LoadError;
+
+/// A router in front of every model a team uses: it picks the deployment that serves a request, and can say why.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The config file. Default: ./pointsman.yaml if it is there; else model servers and keys are looked for
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens without a command, too)
+    Serve(serve::Args),
+    /// Check a config file: every mistake with line, column and what was probably meant
+    Check(check::Args),
+    /// Say what would be decided for a request, without sending it
+    Explain(explain::Args),
+    /// Run a fake inference server to try things on
+    Mock(MockArgs),
+    /// Make a client key, or hash one
+    Keys(keys::Args),
+    /// Print the JSON Schema of the config file
+    Schema,
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or_else(|| Command::Serve(serve::Args::default())) {
+        Command::Serve(args) => serve::run(&args, cli.config),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args, cli.config),
+        Command::Mock(args) => crate::mock::run(args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Schema => out(&format!("{:#}\n", pointsman_settings::schema())),
+        Command::Completions { shell } => completions(shell),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    let bad_config = error.chain().any(|cause| cause.is::<LoadError>() || cause.is::<BadUsage>());
+    ExitCode::from(if bad_config { 2 } else { 1 })
+}
+
+/// What was asked for cannot be done as it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadUsage(String);
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pointsman", &mut script);
+    out(&String::from_utf8_lossy(&script))
+}
+
+/// Prints to standard output. A reader that has gone is no error.
+fn out(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,167 @@
+//! The first run: without a config, model servers on loopback and keys in the environment are found and served, or a
+//! mock if there is nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::HeaderValue;
+use pointsman_settings::models::{DeploymentConfig, ModelConfig};
+use pointsman_settings::providers::{CredentialConfig, ProviderConfig};
+use pointsman_settings::{Config, Secret};
+use pointsman_wire::vendor::{Vendor, vendors};
+use serde_json::{Value, json};
+
+use crate::mock::{MockArgs, MockServer};
+use crate::upstream::probe;
+use crate::upstream::target;
+
+/// Time for a server on this machine to answer.
+const LOOPBACK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Time for a vendor elsewhere to list its models.
+const VENDOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Models taken from one listing.
+const MODELS_MAX: usize = 200;
+/// The model of the built-in mock.
+const MOCK_MODEL: &str = "mock-model";
+
+/// What was found.
+pub struct Found {
+    /// A configuration that serves it.
+    pub config: Config,
+    /// What was looked at and what came of it.
+    lines: Vec<String>,
+    /// Environment variables behind the credentials, by provider.
+    variables: BTreeMap<String, String>,
+    mocks: Vec<MockServer>,
+}
+
+/// Looks around.
+///
+/// # Errors
+/// When not even the built-in mock can be started.
+pub fn discover() -> anyhow::Result<Found> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut found =
+        Found { config: Config::default(), lines: Vec::new(), variables: BTreeMap::new(), mocks: Vec::new() };
+    runtime.block_on(async {
+        for vendor in vendors() {
+            found.look_for(vendor).await;
+        }
+    });
+    if found.config.models.is_empty() {
+        found.add_mocks()?;
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// What was found, and why the rest was not, a line each.
+    pub fn told(&self) -> String {
+        let mut text = String::from("no config file; looked for model servers on this machine and keys in the environment:\n");
+        for line in &self.lines {
+            let _ = writeln!(text, "  {line}");
+        }
+        if !self.mocks.is_empty() {
+            text.push_str("nothing found, so a built-in mock model is served; its answers are made up\n");
+        }
+        text.push_str("to keep this as a file: pointsman serve --print-config > pointsman.yaml\n");
+        text
+    }
+
+    /// The configuration as a file. Secrets stand in it by the names of their variables.
+    pub fn yaml(&self) -> String {
+        let mut providers = serde_json::Map::new();
+        for (name, provider) in &self.config.providers {
+            let mut entry = json!({"kind": provider.kind});
+            if let Some(url) = &provider.base_url {
+                entry["base_url"] = json!(url);
+            }
+            if let Some(variable) = self.variables.get(name) {
+                entry["keys"] = json!([format!("${{{variable}}}")]);
+            }
+            providers.insert(name.clone(), entry);
+        }
+        let models = self.config.models.iter().map(|(name, model)| {
+            (name.clone(), json!({"deployments": model.deployments}))
+        });
+        let models: serde_json::Map<String, Value> = models.collect();
+        // JSON is YAML; a line for each provider and model keeps it readable.
+        let mut text = String::from("# Written by `pointsman serve --print-config`.\n");
+        for (section, entries) in [("providers", providers), ("models", models)] {
+            let _ = writeln!(text, "{section}:");
+            for (name, entry) in entries {
+                let _ = writeln!(text, "  {}: {entry}", Value::from(name));
+            }
+        }
+        text
+    }
+
+    async fn look_for(&mut self, vendor: &'static Vendor) {
+        if let Some(port) = vendor.port {
+            let url = format!("http://127.0.0.1:{port}");
+            let provider = ProviderConfig { kind: vendor.kind.clone(), base_url: Some(url.clone()), ..Default::default() };
+            match list(&provider, None, LOOPBACK_TIMEOUT).await {
+                Ok(models) => {
+                    self.lines.push(format!("{:<20} {url}: {} models", vendor.kind, models.len()));
+                    self.add(&vendor.kind, provider, models);
+                }
+                Err(why) => self.lines.push(format!("{:<20} {url}: {why}", vendor.kind)),
+            }
+        }
+        let set = vendor.env.iter().find_map(|name| Some((name, std::env::var(name).ok().filter(|key| !key.is_empty())?)));
+        let Some((variable, key)) = set else { return };
+        let credential = CredentialConfig { name: None, key: Secret::new(key.clone()), rpm: None, tpm: None };
+        let provider = ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
+        match list(&provider, Some(&key), VENDOR_TIMEOUT).await {
+            Ok(models) => {
+                self.lines.push(format!("{:<20} ${variable}: {} models", vendor.kind, models.len()));
+                self.variables.insert(vendor.kind.clone(), variable.clone());
+                self.add(&vendor.kind, provider, models);
+            }
+            Err(why) => self.lines.push(format!("{:<20} ${variable} is set, but its models cannot be listed: {why}", vendor.kind)),
+        }
+    }
+
+    fn add(&mut self, name: &str, provider: ProviderConfig, models: Vec<String>) {
+        self.config.providers.insert(name.to_owned(), provider);
+        for model in models.into_iter().take(MODELS_MAX).filter(|model| !model.contains('@')) {
+            let deployment = DeploymentConfig { provider: name.to_owned(), weight: 1, tier: 1, ..Default::default() };
+            self.config.models.entry(model).or_default().deployments.push(deployment);
+        }
+    }
+
+    fn add_mocks(&mut self) -> anyhow::Result<()> {
+        let mut deployments = Vec::new();
+        for name in ["mock-a", "mock-b"] {
+            let mock = MockServer::spawn(MockArgs { models: vec![MOCK_MODEL.to_owned()], ..MockArgs::on_any_port() })?;
+            let base_url = Some(format!("http://{}", mock.address()));
+            let provider = ProviderConfig { kind: "mock".to_owned(), base_url, slots: Some(4), ..Default::default() };
+            self.config.providers.insert(name.to_owned(), provider);
+            deployments.push(DeploymentConfig {
+                name: Some(name.to_owned()),
+                provider: name.to_owned(),
+                weight: 1,
+                tier: 1,
+                ..Default::default()
+            });
+            self.mocks.push(mock);
+        }
+        let model = ModelConfig { deployments, ..Default::default() };
+        self.config.models.insert(MOCK_MODEL.to_owned(), model);
+        Ok(())
+    }
+}
+
+/// The models that a server lists.
+async fn list(provider: &ProviderConfig, key: Option<&str>, timeout: Duration) -> Result<Vec<String>, String> {
+    let endpoint = target::endpoint(&provider.kind, provider);
+    let auth: Option<HeaderValue> = key.and_then(|key| endpoint.auth_value(key));
+    let (status, body) = probe::get(&endpoint, &endpoint.models_path(), auth.as_ref(), timeout).await?;
+    if status != 200 {
+        return Err(format!("GET {} gave {status}", endpoint.models_path()));
+    }
+    let body: Value = serde_json::from_slice(&body).map_err(|_| "its list of models is not JSON".to_owned())?;
+    let models = body["data"].as_array().ok_or("it lists no models")?;
+    Ok(models.iter().filter_map(|model| model["id"].as_str().map(str::to_owned)).collect())
+}

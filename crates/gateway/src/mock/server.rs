@@ -1,0 +1,382 @@
+//! The mock's server: takes a slot, takes its time, answers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::time::{Sleep, sleep};
+
+use super::answer::Asked;
+use super::control::{Control, Scripted, Settings};
+
+/// Bytes of the last body that are kept.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (tcp, _) = listener.accept().await?;
+        let control = Arc::clone(&control);
+        tokio::spawn(async move {
+            control.count(|stats| {
+                stats.connections += 1;
+                stats.connections_total += 1;
+            });
+            let _ = tcp.set_nodelay(true);
+            let service = {
+                let control = Arc::clone(&control);
+                service_fn(move |request| answer(Arc::clone(&control), request))
+            };
+            // A closed or broken connection is what clients do.
+            let io = TokioIo::new(tcp);
+            let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).await;
+            control.count(|stats| stats.connections -= 1);
+        });
+    }
+}
+
+type Answer = Response<Steps>;
+
+async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Answer, io::Error> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    control.count(|stats| *stats.paths.entry(path.clone()).or_default() += 1);
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    match (&head.method, path.as_str()) {
+        (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
+        (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
+        (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
+        (&Method::GET, "/metrics") => Ok(metrics(&control)),
+        (&Method::POST, "/_ctl") => Ok(match control.change(&body) {
+            Ok(()) => json_answer(200, &json!({"ok": true})),
+            Err(error) => json_answer(400, &json!({"error": {"message": error}})),
+        }),
+        (&Method::POST, "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses") => {
+            let headers = head.headers.iter().map(|(name, value)| {
+                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            });
+            let headers = headers.collect();
+            control.count(|stats| {
+                stats.last_headers = headers;
+                stats.last_body = String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned();
+            });
+            let key = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            infer(control, path, &body, key).await
+        }
+        _ => Ok(json_answer(404, &json!({"error": {"message": "the mock has nothing here", "type": "not_found_error"}}))),
+    }
+}
+
+async fn infer(control: Arc<Control>, path: String, body: &Bytes, key: Option<String>) -> Result<Answer, io::Error> {
+    let mut call = Call::new(&control);
+    let (settings, scripted, dice) = {
+        let mut inner = control.lock();
+        let dice = [inner.rng.unit(), inner.rng.unit()];
+        (inner.settings.clone(), inner.script.pop_front(), dice)
+    };
+    if settings.api_key.as_ref().is_some_and(|wanted| key.as_deref() != Some(&format!("Bearer {wanted}"))) {
+        return Ok(error(401, "wrong API key", "invalid_request_error", None).finish(call));
+    }
+    let Ok(body_json) = serde_json::from_slice(body) else {
+        return Ok(error(400, "the body is not JSON", "invalid_request_error", None).finish(call));
+    };
+    let asked = Asked { path, body: body_json, body_bytes: body.len() };
+    if let Some(scripted) = scripted {
+        return play(scripted, &asked, &settings, call).await;
+    }
+    if let Some(refusal) = refusal(&settings, dice[0]) {
+        return Ok(refusal.finish(call));
+    }
+    if !call.take_slot(settings.refuse_when_full).await {
+        let full = error(503, "all slots are taken", "server_error", Some(settings.retry_after_s.to_string()));
+        return Ok(full.finish(call));
+    }
+    let prefill = per(asked.tokens_in(), settings.prefill_tokens_per_s);
+    sleep(Duration::from_millis(settings.first_token_ms) + prefill).await;
+    let mut answer = model_answer(&asked, &settings);
+    let half = answer.body_mut().steps.len() / 2;
+    if asked.streams() && dice[1] < settings.cut_rate {
+        answer.body_mut().end_at(half, Step::Cut);
+    } else if asked.streams() && dice[1] < settings.cut_rate + settings.stall_rate {
+        answer.body_mut().end_at(half, Step::Hang);
+    }
+    if !asked.streams() {
+        sleep(per(asked.tokens(settings.tokens), settings.decode_tokens_per_s)).await;
+    }
+    Ok(answer.finish(call))
+}
+
+/// The time that so many tokens take.
+fn per(tokens: usize, tokens_per_s: f64) -> Duration {
+    if tokens_per_s > 0.0 { Duration::from_secs_f64(tokens as f64 / tokens_per_s) } else { Duration::ZERO }
+}
+
+fn refusal(settings: &Settings, dice: f64) -> Option<Answer> {
+    let retry_after = Some(settings.retry_after_s.to_string());
+    if dice < settings.rate_429 {
+        return Some(error(429, "rate limit reached", "requests", retry_after));
+    }
+    if dice < settings.rate_429 + settings.rate_503 {
+        return Some(error(503, "overloaded", "server_error", retry_after));
+    }
+    (dice < settings.rate_429 + settings.rate_503 + settings.error_rate)
+        .then(|| error(settings.error_status, "an error as configured", "server_error", None))
+}
+
+/// What the model says to a request, as steps.
+fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
+    let tokens = asked.tokens(settings.tokens);
+    if !asked.streams() {
+        return json_answer(200, &asked.whole(tokens));
+    }
+    let (first, middle, last) = asked.events(tokens);
+    let pause = per(1, settings.decode_tokens_per_s);
+    let mut steps: VecDeque<Step> = first.into_iter().map(|event| Step::Data(event.into())).collect();
+    for (at, event) in middle.into_iter().enumerate() {
+        if at > 0 && !pause.is_zero() {
+            steps.push_back(Step::Wait(pause));
+        }
+        steps.push_back(Step::Data(event.into()));
+    }
+    steps.extend(last.into_iter().map(|event| Step::Data(event.into())));
+    let mut answer = Response::new(Steps::new(steps));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    answer
+}
+
+/// Answers as a script says.
+async fn play(scripted: Scripted, asked: &Asked, settings: &Settings, mut call: Call) -> Result<Answer, io::Error> {
+    call.take_slot(false).await;
+    sleep(Duration::from_millis(scripted.delay_ms)).await;
+    if scripted.hang {
+        std::future::pending::<()>().await;
+    }
+    if scripted.close {
+        call.done = true;
+        return Err(io::Error::other("scripted"));
+    }
+    let status = scripted.status.unwrap_or(200);
+    let mut answer = match (&scripted.pieces, status) {
+        (Some(pieces), _) => {
+            let mut steps = VecDeque::new();
+            for piece in pieces {
+                steps.push_back(Step::Data(piece.clone().into()));
+                steps.push_back(Step::Wait(Duration::from_millis(scripted.piece_delay_ms)));
+            }
+            let mut answer = Response::new(Steps::new(steps));
+            let kind = if asked.streams() { "text/event-stream" } else { "application/json" };
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            answer
+        }
+        (None, 200) => model_answer(asked, settings),
+        (None, status) => error(status, "as scripted", "server_error", None),
+    };
+    *answer.status_mut() = StatusCode::from_u16(status).map_err(io::Error::other)?;
+    let extra = scripted.headers.into_iter().chain(scripted.retry_after.map(|after| ("retry-after".to_owned(), after)));
+    for (name, value) in extra {
+        let name: HeaderName = name.parse().map_err(io::Error::other)?;
+        answer.headers_mut().insert(name, value.parse().map_err(io::Error::other)?);
+    }
+    let data_at = |steps: &VecDeque<Step>, wanted: usize| {
+        let data = steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::Data(_)));
+        data.map(|(at, _)| at).nth(wanted).unwrap_or(steps.len())
+    };
+    if let Some(wanted) = scripted.cut_after {
+        let at = data_at(&answer.body().steps, wanted);
+        answer.body_mut().end_at(at, Step::Cut);
+    } else if let Some(wanted) = scripted.hang_after {
+        let at = data_at(&answer.body().steps, wanted);
+        answer.body_mut().end_at(at, Step::Hang);
+    }
+    Ok(answer.finish(call))
+}
+
+fn models(control: &Control) -> Value {
+    let data = control.models.iter().map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "mock"}));
+    json!({"object": "list", "data": data.collect::<Vec<_>>()})
+}
+
+fn metrics(control: &Control) -> Answer {
+    let stats = control.stats();
+    let waiting = stats.inflight - stats.slots_busy;
+    let text = format!(
+        "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {}\n# TYPE vllm:num_requests_waiting gauge\n\
+         vllm:num_requests_waiting {waiting}\n",
+        stats.slots_busy
+    );
+    Response::new(Steps::new([Step::Data(text.into())].into()))
+}
+
+fn error(status: u16, message: &str, kind: &str, retry_after: Option<String>) -> Answer {
+    let mut answer =
+        json_answer(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}));
+    if let Some(value) = retry_after.and_then(|after| HeaderValue::try_from(after).ok()) {
+        answer.headers_mut().insert("retry-after", value);
+    }
+    answer
+}
+
+fn json_answer(status: u16, body: &Value) -> Answer {
+    let mut answer = Response::new(Steps::new([Step::Data(body.to_string().into())].into()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// One request, counted as long as it runs, and its slot.
+struct Call {
+    control: Arc<Control>,
+    slot: bool,
+    done: bool,
+}
+
+impl Call {
+    fn new(control: &Arc<Control>) -> Self {
+        control.count(|stats| {
+            stats.requests += 1;
+            stats.inflight += 1;
+        });
+        Self { control: Arc::clone(control), slot: false, done: false }
+    }
+
+    /// Takes a slot, in whatever order; false if it must not wait and none is free.
+    async fn take_slot(&mut self, refuse: bool) -> bool {
+        loop {
+            let changed = self.control.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut inner = self.control.lock();
+                let slots = u64::from(inner.settings.slots);
+                if slots == 0 || inner.stats.slots_busy < slots {
+                    inner.stats.slots_busy += 1;
+                    self.slot = true;
+                    break;
+                }
+            }
+            if refuse {
+                return false;
+            }
+            changed.await;
+        }
+        self.control.changed.notify_waiters();
+        true
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.control.count(|stats| {
+            stats.inflight -= 1;
+            stats.slots_busy -= u64::from(self.slot);
+            stats.cancelled += u64::from(!self.done);
+        });
+    }
+}
+
+trait Finish {
+    /// Gives the call to the answer, which ends it.
+    fn finish(self, call: Call) -> Answer;
+}
+
+impl Finish for Answer {
+    fn finish(mut self, call: Call) -> Answer {
+        self.body_mut().call = Some(call);
+        self
+    }
+}
+
+/// A body that is made of steps.
+pub(super) struct Steps {
+    steps: VecDeque<Step>,
+    pause: Option<Pin<Box<Sleep>>>,
+    call: Option<Call>,
+}
+
+enum Step {
+    Data(Bytes),
+    Wait(Duration),
+    Cut,
+    Hang,
+}
+
+impl Steps {
+    fn new(steps: VecDeque<Step>) -> Self {
+        Self { steps, pause: None, call: None }
+    }
+
+    fn end_at(&mut self, at: usize, step: Step) {
+        self.steps.truncate(at);
+        self.steps.push_back(step);
+    }
+
+    fn over(&mut self) {
+        if let Some(call) = &mut self.call {
+            call.done = true;
+        }
+        self.call = None;
+    }
+}
+
+impl Body for Steps {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(cx));
+                this.pause = None;
+            }
+            match this.steps.pop_front() {
+                None => {
+                    this.over();
+                    return Poll::Ready(None);
+                }
+                Some(Step::Data(data)) => {
+                    if this.steps.is_empty() {
+                        this.over();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Step::Wait(pause)) if pause.is_zero() => {}
+                Some(Step::Wait(pause)) => this.pause = Some(Box::pin(sleep(pause))),
+                Some(Step::Cut) => {
+                    this.over();
+                    return Poll::Ready(Some(Err(io::Error::other("cut"))));
+                }
+                Some(Step::Hang) => {
+                    this.steps.push_front(Step::Hang);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.steps.is_empty() && self.pause.is_none()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self.steps.iter().collect::<Vec<_>>().as_slice() {
+            [Step::Data(only)] => http_body::SizeHint::with_exact(only.len() as u64),
+            _ => http_body::SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The process: listeners, threads, signals, and the way out.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use pointsman_settings::Config;
+use pointsman_settings::overlay::Overlay;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::app::{App, Shutdown, Source};
+use crate::telemetry::decision_log::DecisionLog;
+use crate::{admin, clock, health, http, reload, watch};
+
+/// Time that streams have to be told of the end, after the grace.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// A gateway that is bound to its addresses.
+pub struct Gateway {
+    /// What its threads share.
+    pub app: Arc<App>,
+    /// Where clients are listened to.
+    pub address: SocketAddr,
+    /// Where the admin API is.
+    pub admin_address: SocketAddr,
+    admin: TcpListener,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Binds the addresses and starts the threads that serve clients.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, a log cannot be opened, or a thread cannot be started.
+    pub fn start(path: Option<PathBuf>, base: Config, overlay: Overlay) -> anyhow::Result<Self> {
+        clock::now();
+        let (config, stale) = reload::combine(&base, &overlay)?;
+        for line in stale {
+            tracing::warn!("{line}");
+        }
+        let listener = bind(config.listen, "listen")?;
+        let admin = bind(config.admin, "admin")?;
+        let decision_log = config.decisions.log.as_ref().map(|path| {
+            DecisionLog::open(path, config.decisions.log_queue_max)
+                .with_context(|| format!("cannot open the decision log {}", path.display()))
+        });
+        let threads = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let source = Source { path, base, overlay, last_error: None };
+        let app = App::new(source, config, decision_log.transpose()?);
+        let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
+        let workers = (0..threads)
+            .map(|number| worker(number, Arc::clone(&app), listener.try_clone()?))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { app, address, admin_address, admin, workers })
+    }
+
+    /// Runs the admin API, health checks, file watch and signals until the process is told to stop, and then the way
+    /// out: no new connections, streams finish within the grace, the rest is told, records are written.
+    pub fn run(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let control = control(Arc::clone(&self.app), self.admin)?;
+            tokio::pin!(control);
+            tokio::select! {
+                () = &mut control => {}
+                () = stop_signal() => {}
+            }
+            let leaving = leave(Arc::clone(&self.app), self.workers);
+            tokio::select! {
+                () = leaving => {}
+                // The admin API stays up on the way out: that is when people look.
+                () = &mut control => {}
+                () = stop_signal() => tracing::warn!("told to stop twice; stopping at once"),
+            }
+            anyhow::Ok(())
+        })?;
+        if let Some(log) = &self.app.decision_log {
+            log.close();
+        }
+        Ok(())
+    }
+}
+
+/// Binds an address and says plainly what is in the way.
+fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    let try_bind = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        io::Result::Ok(socket.into())
+    };
+    try_bind().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "{address} is in use; stop what uses it, or set `{key}` to another address in the config"
+        ),
+        _ => anyhow::anyhow!("cannot listen on {address} (`{key}`): {error}"),
+    })
+}
+
+fn worker(number: usize, app: Arc<App>, listener: TcpListener) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let served = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, http::server::run(app, listener)));
+        if let Err(error) = served {
+            tracing::error!(%error, "a worker cannot serve");
+        }
+    })
+}
+
+/// Everything beside serving clients, for as long as the process lives.
+fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Output = ()>> {
+    let admin = tokio::net::TcpListener::from_std(admin)?;
+    let mut hangups = signal(SignalKind::hangup())?;
+    let on_hangup = {
+        let app = Arc::clone(&app);
+        async move {
+            while hangups.recv().await.is_some() {
+                // What came of it is logged and kept.
+                let _ = reload::reload(&app);
+            }
+        }
+    };
+    Ok(async move {
+        tokio::join!(admin::serve(Arc::clone(&app), admin), health::run(Arc::clone(&app)), watch::run(app), on_hangup);
+    })
+}
+
+async fn stop_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn leave(app: Arc<App>, workers: Vec<JoinHandle<()>>) {
+    let grace = Duration::from_millis(app.snapshot.load().config.shutdown.grace_ms);
+    tracing::info!(grace_ms = grace.as_millis() as u64, "stopping: requests under way finish first");
+    app.shut_down(Shutdown::Draining);
+    let mut done = tokio::task::spawn_blocking(move || {
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    });
+    if tokio::time::timeout(grace, &mut done).await.is_err() {
+        tracing::warn!("the grace is over; what still runs is ended with an error");
+        app.shut_down(Shutdown::Now);
+        let _ = tokio::time::timeout(LAST_WORDS, done).await;
+    }
+}
