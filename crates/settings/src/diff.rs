@@ -1,5 +1,8 @@
 //! What changed between two configurations, in words.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::Config;
@@ -9,21 +12,31 @@ use crate::tree::join;
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     compare(&named(old), &named(new), "", &mut changes);
-    let secret = |config: &Config| {
-        let all = config.providers.iter().flat_map(|(name, provider)| {
-            provider
-                .credentials()
-                .map(move |(key, secret)| (format!("providers.{name}.keys.{key}"), secret.to_owned()))
-        });
-        all.collect::<std::collections::BTreeMap<_, _>>()
-    };
-    let before = secret(old);
-    for (path, value) in secret(new) {
-        if before.get(&path).is_some_and(|before| *before != value) {
+    let before = secrets(old);
+    for (path, secret) in secrets(new) {
+        if before.get(&path).is_some_and(|before| *before != secret) {
             changes.push(format!("{path}: another secret"));
         }
     }
     changes
+}
+
+/// Every secret by its path, for comparison only.
+fn secrets(config: &Config) -> BTreeMap<String, &str> {
+    let providers = config.providers.iter().flat_map(|(name, provider)| {
+        let keys =
+            provider.credentials().map(move |(key, secret)| (format!("providers.{name}.keys.{key}"), secret));
+        let headers = provider.headers.iter();
+        keys.chain(
+            headers
+                .map(move |(header, value)| (format!("providers.{name}.headers.{header}"), value.expose())),
+        )
+    });
+    let clients =
+        config.auth.keys.iter().filter_map(|key| Some((format!("auth.keys.{}", key.name), key.secret()?)));
+    let admins = config.auth.admin_keys.iter();
+    let admins = admins.filter_map(|key| Some((format!("auth.admin_keys.{}", key.name), key.secret()?)));
+    providers.chain(clients).chain(admins).collect()
 }
 
 /// The keys that changed but hold from the next start only.
@@ -38,21 +51,32 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
-/// The configuration with deployments by name, so that one that moved is not one that changed.
+/// The configuration with lists of named things by name, so that one that moved is not one that changed.
 fn named(config: &Config) -> Value {
     let mut value = config.redacted();
     for (name, model) in &config.models {
-        let by_name = model
-            .deployments
-            .iter()
-            .map(|one| (one.name_in(name), serde_json::to_value(one).unwrap_or_default()));
+        let by_name = model.deployments.iter().map(|one| (one.name_in(name), json(one)));
         value["models"][name]["deployments"] = Value::Object(by_name.collect());
     }
+    for (name, provider) in &config.providers {
+        let by_name = provider.keys.iter().enumerate().map(|(at, key)| (key.name_at(at), json(key)));
+        value["providers"][name]["keys"] = Value::Object(by_name.collect());
+    }
+    let clients = config.auth.keys.iter().map(|key| (key.name.clone(), json(key)));
+    value["auth"]["keys"] = Value::Object(clients.collect());
+    let admins = config.auth.admin_keys.iter().map(|key| (key.name.clone(), json(key)));
+    value["auth"]["admin_keys"] = Value::Object(admins.collect());
     value
 }
 
+fn json(part: &impl Serialize) -> Value {
+    serde_json::to_value(part).unwrap_or_default()
+}
+
+/// Notes what differs. What has fields and is new or gone is told whole, by name.
 fn compare(old: &Value, new: &Value, path: &str, changes: &mut Vec<String>) {
     match (old, new) {
+        (old, new) if old == new => {}
         (Value::Object(old), Value::Object(new)) => {
             for (key, value) in old {
                 compare(value, new.get(key).unwrap_or(&Value::Null), &join(path, key), changes);
@@ -61,9 +85,12 @@ fn compare(old: &Value, new: &Value, path: &str, changes: &mut Vec<String>) {
                 compare(&Value::Null, value, &join(path, key), changes);
             }
         }
-        (old, new) if old == new => {}
-        (Value::Null, _) => changes.push(format!("{path}: added")),
-        (_, Value::Null) => changes.push(format!("{path}: removed")),
-        (old, new) => changes.push(format!("{path}: {old} -> {new}")),
+        (Value::Null, Value::Object(_)) => changes.push(format!("{path}: added")),
+        (Value::Object(_), Value::Null) => changes.push(format!("{path}: removed")),
+        (old, new) => changes.push(format!("{path}: {} -> {}", shown(old), shown(new))),
     }
+}
+
+fn shown(value: &Value) -> String {
+    if value.is_null() { "none".to_owned() } else { value.to_string() }
 }

@@ -6,9 +6,11 @@ pub mod auth;
 mod build;
 mod diagnostic;
 mod diff;
+pub mod limits;
 pub mod models;
 pub mod overlay;
 pub mod providers;
+mod read;
 mod reference;
 mod secret;
 pub mod sections;
@@ -23,12 +25,14 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostic::{Diagnostic, Problem};
 pub use diff::{diff, restart_needed};
+pub use read::parse;
 pub use reference::{reference_markdown, schema, strategies_markdown, vendors_markdown};
 pub use secret::Secret;
 pub use tree::Sources;
 pub use validate::validate;
 
 use auth::AuthConfig;
+use limits::WORKERS_MAX;
 use models::ModelConfig;
 use providers::ProviderConfig;
 use sections::{
@@ -46,7 +50,7 @@ pub struct Config {
     /// `auth.admin_keys`. Default: 127.0.0.1:8081.
     pub admin: SocketAddr,
     /// Threads that serve clients: 0 to 256; 0 is one per CPU. Default: 0.
-    #[schemars(range(max = 256))]
+    #[schemars(range(max = WORKERS_MAX))]
     pub workers: usize,
     /// Where this gateway is; the first in every model's order of regions.
     pub region: Option<String>,
@@ -97,54 +101,6 @@ impl Default for Config {
             models: BTreeMap::new(),
         }
     }
-}
-
-/// Reads and validates a configuration.
-///
-/// # Errors
-/// Everything that is wrong, each with its place in `text`.
-pub fn parse(text: &str, sources: &Sources<'_>) -> Result<Config, Vec<Diagnostic>> {
-    let (value, places) = tree::read(text, sources)?;
-    let place = |problem: Problem| {
-        let (line, column) = nearest_place(&places, &problem.path);
-        Diagnostic { line, column, problem }
-    };
-    let config: Config = serde_path_to_error::deserialize(value)
-        .map_err(|error| vec![place(shape_problem(&error.path().to_string(), &error.inner().to_string()))])?;
-    let problems = validate(&config);
-    if problems.is_empty() { Ok(config) } else { Err(problems.into_iter().map(place).collect()) }
-}
-
-/// The place of a node, or of the innermost node around it that has one.
-fn nearest_place(places: &tree::Places, path: &str) -> (u64, u64) {
-    let mut path = path;
-    loop {
-        if let Some(place) = places.get(path) {
-            return *place;
-        }
-        let Some(end) = path.rfind(['.', '[']) else { return (1, 1) };
-        path = &path[..end];
-    }
-}
-
-/// What serde says, in our words: the field, and what was probably meant.
-fn shape_problem(path: &str, message: &str) -> Problem {
-    let path = if path == "." { "" } else { path };
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
-        return Problem::new(path, message);
-    }
-    let (Some(unknown), known) = (quoted.next(), quoted.collect::<Vec<_>>()) else {
-        return Problem::new(path, message);
-    };
-    let what = if message.starts_with("unknown field") { "key" } else { "value" };
-    let path = match what {
-        "key" if !path.ends_with(unknown) => tree::join(path, unknown),
-        _ => path.to_owned(),
-    };
-    let help = diagnostic::did_you_mean(unknown, known.iter().copied());
-    let help = help.or_else(|| (!known.is_empty()).then(|| format!("known here: {}", known.join(", "))));
-    Problem { path, message: format!("unknown {what} `{unknown}`"), help }
 }
 
 impl Config {

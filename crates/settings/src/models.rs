@@ -7,6 +7,7 @@ use pointsman_wire::openai::rules::ParamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, WEIGHT_MAX};
 use crate::sections::{BreakerConfig, QueueConfig, TimeoutsConfig};
 
 /// What clients ask for, and its policy.
@@ -48,7 +49,7 @@ pub struct ModelConfig {
     #[serde(default)]
     pub breaker: BreakerConfig,
     /// How often a request may be sent in all, the first time included: 1 to 10. Default: 3.
-    #[schemars(range(min = 1, max = 10))]
+    #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub attempts_max: Option<u32>,
     /// The ways to serve it.
     #[serde(default)]
@@ -143,7 +144,7 @@ pub struct RangeConfig {
 }
 
 /// One way to serve a model.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentConfig {
     /// Unique within the model. Default: `provider/model`.
@@ -159,14 +160,14 @@ pub struct DeploymentConfig {
     pub version: Option<String>,
     /// Share of traffic relative to the others of its tier: 0 to 10000; 0 drains it. Default: 1.
     #[serde(default = "one")]
-    #[schemars(range(max = 10_000))]
+    #[schemars(range(max = WEIGHT_MAX))]
     pub weight: u32,
     /// Tiers are tried in ascending order; the next is used when the one before cannot serve. Default: 1.
     #[serde(default = "one")]
     pub tier: u32,
     /// Requests it may have in flight. Default: the provider's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub slots: Option<u32>,
     /// Where it is. Default: the provider's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +212,29 @@ pub struct PriceConfig {
 
 const fn one() -> u32 {
     1
+}
+
+impl Default for DeploymentConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            provider: String::new(),
+            model: None,
+            version: None,
+            weight: one(),
+            tier: one(),
+            slots: None,
+            region: None,
+            tags: Vec::new(),
+            arm: None,
+            capabilities: None,
+            context_tokens_max: None,
+            output_tokens_max: None,
+            price: None,
+            free: None,
+            draining: false,
+        }
+    }
 }
 
 impl DeploymentConfig {

@@ -1,11 +1,15 @@
 //! Where requests can be sent.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use pointsman_wire::vendor;
-use schemars::JsonSchema;
+use pointsman_wire::vendor::{self, VendorKind};
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX};
 use crate::secret::Secret;
 
 /// Where requests can be sent.
@@ -13,6 +17,7 @@ use crate::secret::Secret;
 #[serde(deny_unknown_fields)]
 pub struct ProviderConfig {
     /// A vendor record, such as `openai`, `vllm` or `openai_compatible` (see the list of vendors).
+    #[schemars(with = "VendorKind")]
     pub kind: String,
     /// Scheme, host and port, with or without the path prefix (`/v1`). Default: the vendor's.
     pub base_url: Option<String>,
@@ -22,7 +27,7 @@ pub struct ProviderConfig {
     /// Where its deployments are, unless they say otherwise.
     pub region: Option<String>,
     /// Requests that each of its deployments may have in flight, unless they say otherwise. Default: unlimited.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub slots: Option<u32>,
     /// Headers sent with every request.
     #[serde(default)]
@@ -39,6 +44,7 @@ pub struct ProviderConfig {
 /// A credential: the key alone, or with its name and limits.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = or_text)]
 pub struct CredentialConfig {
     /// What records call it. Default: `key-1`, `key-2`, …
     pub name: Option<String>,
@@ -52,6 +58,16 @@ pub struct CredentialConfig {
     pub tpm: Option<u32>,
 }
 
+/// The schema of something that is either a text or what `schema` says.
+fn or_text(schema: &mut Schema) {
+    let description = schema.remove("description");
+    let map = schema.clone();
+    *schema = json_schema!({ "anyOf": [{ "type": "string" }, map] });
+    if let Some(description) = description {
+        schema.insert("description".to_owned(), description);
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FullCredential {
@@ -61,16 +77,30 @@ struct FullCredential {
     tpm: Option<u32>,
 }
 
+// By hand, because an untagged enum would not tell which field is wrong.
 impl<'de> Deserialize<'de> for CredentialConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By hand, because an untagged enum would lose which field is wrong.
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if let serde_json::Value::String(key) = value {
-            return Ok(Self { name: None, key: Secret::new(key), rpm: None, tpm: None });
-        }
+        deserializer.deserialize_any(CredentialVisitor)
+    }
+}
+
+struct CredentialVisitor;
+
+impl<'de> Visitor<'de> for CredentialVisitor {
+    type Value = CredentialConfig;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key as text, or a map with `key`")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<CredentialConfig, E> {
+        Ok(CredentialConfig { name: None, key: Secret::new(key), rpm: None, tpm: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CredentialConfig, A::Error> {
         let FullCredential { name, key, rpm, tpm } =
-            FullCredential::deserialize(value).map_err(serde::de::Error::custom)?;
-        Ok(Self { name, key, rpm, tpm })
+            FullCredential::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(CredentialConfig { name, key, rpm, tpm })
     }
 }
 
@@ -99,22 +129,35 @@ pub struct ProviderHealth {
     /// What is asked for by GET; a 2xx is healthy. Default: the vendor's listing or `/health`.
     pub path: Option<String>,
     /// Time between two checks, milliseconds. Default: `health.interval_ms`.
-    #[schemars(range(min = 100))]
+    #[schemars(range(min = HEALTH_INTERVAL_MS_MIN, max = TIME_MS_MAX))]
     pub interval_ms: Option<u64>,
 }
 
+// By hand, for the same reason as credentials.
 impl<'de> Deserialize<'de> for HealthChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if value == "off" {
-            return Ok(Self::Off(OffWord::Off));
+        deserializer.deserialize_any(HealthVisitor)
+    }
+}
+
+struct HealthVisitor;
+
+impl<'de> Visitor<'de> for HealthVisitor {
+    type Value = HealthChoice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`off`, or a map with `path` and `interval_ms`")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<HealthChoice, E> {
+        match word {
+            "off" => Ok(HealthChoice::Off(OffWord::Off)),
+            other => Err(E::unknown_variant(other, &["off"])),
         }
-        if !value.is_object() {
-            return Err(serde::de::Error::custom(
-                "`health` is `off`, or a map with `path` and `interval_ms`",
-            ));
-        }
-        ProviderHealth::deserialize(value).map(Self::On).map_err(serde::de::Error::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HealthChoice, A::Error> {
+        ProviderHealth::deserialize(MapAccessDeserializer::new(map)).map(HealthChoice::On)
     }
 }
 
@@ -123,8 +166,10 @@ impl<'de> Deserialize<'de> for HealthChoice {
 #[serde(deny_unknown_fields, default)]
 pub struct PoolConfig {
     /// How long one is kept, milliseconds: shorter than the provider keeps its side. Default: 4000.
+    #[schemars(range(max = TIME_MS_MAX))]
     pub idle_ms: u64,
     /// How many each data-plane thread keeps. Default: 256.
+    #[schemars(range(max = COUNT_MAX))]
     pub idle_max_per_worker: usize,
 }
 

@@ -8,12 +8,14 @@ use pointsman_routing::catalog::{BreakerSpec, QueueSpec, TimeoutSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{BODY_BYTES_MAX, COUNT_MAX, TIME_MS_MAX};
+
 /// What the gateway accepts from clients and providers.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Bytes of a request body: 1 KiB to 1 GiB. Default: 33554432 (32 MiB).
-    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    #[schemars(range(min = 1024, max = BODY_BYTES_MAX))]
     pub body_bytes_max: u64,
     /// The same for single routes, such as `/v1/embeddings`.
     pub body_bytes_max_by_route: BTreeMap<String, u64>,
@@ -24,10 +26,10 @@ pub struct LimitsConfig {
     #[schemars(range(min = 16, max = 1000))]
     pub headers_max: usize,
     /// Time for a request's head, also while a connection is idle, milliseconds. Default: 30000.
-    #[schemars(range(min = 100))]
+    #[schemars(range(min = 100, max = TIME_MS_MAX))]
     pub header_read_ms: u64,
     /// Time for a request's body, milliseconds. Default: 60000.
-    #[schemars(range(min = 100))]
+    #[schemars(range(min = 100, max = TIME_MS_MAX))]
     pub body_read_ms: u64,
     /// Bytes a second that a body must come with, after a grace of five seconds. Default: 1024.
     pub body_min_bytes_per_s: u64,
@@ -35,16 +37,16 @@ pub struct LimitsConfig {
     #[schemars(range(min = 4, max = 512))]
     pub json_depth_max: usize,
     /// Messages of a request. Default: 10000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub messages_max: usize,
     /// Client connections that may be open. Default: 50000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub connections_max: u64,
     /// How long a client may read nothing while an answer waits for it, milliseconds. Default: 60000.
-    #[schemars(range(min = 100))]
+    #[schemars(range(min = 100, max = TIME_MS_MAX))]
     pub write_stall_ms: u64,
     /// Bytes of a provider's error that are read. Default: 65536.
-    #[schemars(range(min = 1024))]
+    #[schemars(range(min = 1024, max = BODY_BYTES_MAX))]
     pub upstream_error_body_bytes_max: usize,
 }
 
@@ -80,19 +82,19 @@ impl LimitsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct TimeoutsConfig {
     /// Until a connection stands, TLS included, milliseconds. Default: 3000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub connect_ms: Option<u64>,
     /// From sending until the first content, milliseconds. Default: 120000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub first_content_ms: Option<u64>,
     /// Between two pieces of content, milliseconds. Default: 60000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub idle_ms: Option<u64>,
     /// From arrival to the end, waits and all attempts included, milliseconds. Default: 600000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub total_ms: Option<u64>,
     /// How long the head of a good response is held back for its first content, milliseconds. Default: 15000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub header_hold_ms: Option<u64>,
 }
 
@@ -117,8 +119,10 @@ impl TimeoutsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
     /// Requests of one model that may wait; 0: none. Default: 1024.
+    #[schemars(range(max = COUNT_MAX))]
     pub requests_max: Option<u32>,
     /// How long one may wait, milliseconds. Default: 30000.
+    #[schemars(range(max = TIME_MS_MAX))]
     pub wait_ms_max: Option<u64>,
 }
 
@@ -139,10 +143,10 @@ pub struct BreakerConfig {
     #[schemars(range(min = 1))]
     pub failures: Option<u32>,
     /// How long it stays open the first time, with a jitter of a half, milliseconds. Doubles. Default: 5000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub open_ms_min: Option<u64>,
     /// The longest it stays open, milliseconds. Default: 300000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub open_ms_max: Option<u64>,
 }
 
@@ -164,9 +168,10 @@ impl BreakerConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
     /// Time between two checks of a provider, milliseconds; 0 turns them off. Default: 5000.
+    #[schemars(range(max = TIME_MS_MAX))]
     pub interval_ms: u64,
     /// Time for one check, milliseconds. Default: 2000.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub timeout_ms: u64,
     /// Failed checks in a row until a provider's deployments get no requests. Default: 2.
     #[schemars(range(min = 1))]
@@ -184,12 +189,12 @@ impl Default for HealthConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionsConfig {
     /// Records kept in memory: 0 to 1000000. Default: 1024.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = COUNT_MAX))]
     pub ring: usize,
     /// A file to which every record is appended, a JSON object a line. Default: none.
     pub log: Option<PathBuf>,
     /// Records that may wait to be written; more are dropped and counted. Default: 4096.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub log_queue_max: usize,
 }
 
@@ -255,6 +260,7 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownConfig {
     /// Time for requests under way to finish, milliseconds. Default: 30000.
+    #[schemars(range(max = TIME_MS_MAX))]
     pub grace_ms: u64,
 }
 

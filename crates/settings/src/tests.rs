@@ -5,6 +5,9 @@ use super::*;
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
     let env = |name: &str| match name {
         "KEY" => Some("sk-hunter2-hunter2".to_owned()),
+        "NUMBER" => Some("7".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "SHORT" => Some("h2".to_owned()),
         "NESTED" => Some("${KEY}".to_owned()),
         _ => None,
     };
@@ -80,7 +83,7 @@ fn l1_mistakes_are_told_with_their_place_and_what_was_meant() {
     );
     check(
         ("weight: 3", "weight: lots"),
-        "13:41: models.llama.deployments[1].weight: invalid type: string \"lots\", expected u32",
+        "13:41: models.llama.deployments[1].weight: expected a whole number from 0 to 4294967295, found text",
     );
     check(
         ("weight: 3", "weight: 20000"),
@@ -89,12 +92,235 @@ fn l1_mistakes_are_told_with_their_place_and_what_was_meant() {
     check(("model: gpt", "provider: gpu-a"), "13:29: duplicate mapping key: provider");
     check(
         ("kind: vllm", "kind: vlm"),
-        "2:12: providers.gpu-a.kind: unknown provider kind `vlm`; did you mean `vllm`?; known: openai, openai_compatible, vllm, sglang, llama_cpp, ollama, lm_studio, tgi, groq, together, mistral, deepseek, openrouter, fireworks, xai, mock",
+        "2:12: providers.gpu-a.kind: unknown provider kind `vlm`; did you mean `vllm`?",
     );
     check(
         ("http://10.0.0.5:8000", "http://user:pw@10.0.0.5"),
-        "2:24: providers.gpu-a.base_url: `http://user:pw@10.0.0.5` must not carry a user or password; use `keys`",
+        "2:24: providers.gpu-a.base_url: must not carry a user or password; use `keys`",
     );
+}
+
+#[test]
+fn l1_types_are_told_in_words() {
+    check(
+        ("version: '3.1'", "version: 3.10"),
+        "12:47: models.llama.deployments[0].version: expected text, found a number; put it in quotes",
+    );
+    check(
+        ("slots: 16", "slots: -1"),
+        "2:75: providers.gpu-a.slots: expected a whole number from 0 to 4294967295, found a number",
+    );
+    check(("slots: 16", "slots: 0"), "2:75: providers.gpu-a.slots: 0 is not from 1 to 1000000");
+    check(("provider: gpu-a, ", ""), "12:9: models.llama.deployments[0]: `provider` is missing");
+    check(
+        ("rpm: 500", "rpms: 500"),
+        "7:28: providers.openai.keys[1].rpms: unknown key `rpms`; did you mean `rpm`?",
+    );
+    check(
+        ("- ${KEY}", "- [a]"),
+        "6:9: providers.openai.keys[0]: expected a key as text, or a map with `key`, found a list",
+    );
+    check(
+        ("bound: 1.5", "bounds: 1.5"),
+        "10:54: models.llama.strategy.bounds: strategy `consistent_hash`: unknown key `bounds`; did you mean `bound`?",
+    );
+    check(
+        ("bound: 1.5", "bound: 0.5"),
+        "10:5: models.llama.strategy: strategy `consistent_hash`: `bound` must be from 1.0 to 100",
+    );
+    check(
+        ("slots: 16", "health: of"),
+        "2:75: providers.gpu-a.health: unknown value `of`; did you mean `off`?",
+    );
+    check(
+        ("models:", "listen: localhost\nmodels:"),
+        "8:1: listen: not an address; an address is IP:PORT, such as 127.0.0.1:8080",
+    );
+    check(
+        ("models:", "auth:\nmodels:"),
+        "8:1: auth: expected a map, found nothing; give it a value, or remove the key",
+    );
+    check(
+        ("    strategy:", "    tiers: { two: { strategy: random } }\n    strategy:"),
+        "10:5: models.llama.tiers: a key here is a whole number, such as `1`",
+    );
+}
+
+#[test]
+fn l1_every_unknown_key_is_told_at_once() {
+    let text =
+        GOOD.replace("slots:", "slot:").replace("weight:", "wait:").replace("models:", "workrs: 2\nmodels:");
+    let said: Vec<String> = read(&text).map(|_| ()).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "2:75: providers.gpu-a.slot: unknown key `slot`; did you mean `slots`?",
+            "8:1: workrs: unknown key `workrs`; did you mean `workers`?",
+            "14:41: models.llama.deployments[1].wait: unknown key `wait`; did you mean `weight`?",
+        ]
+    );
+}
+
+#[test]
+fn l1_what_does_not_fit_together_is_told() {
+    let model = |with: &'static str| ("    strategy:", with);
+    check(
+        model("    aliases: [a, llama]\n    strategy:"),
+        "10:18: models.llama.aliases[1]: the name `llama` is used by model `llama` too",
+    );
+    check(
+        model("    aliases: [a@b]\n    strategy:"),
+        "10:15: models.llama.aliases[0]: a model's name has no `@`, which stands before a version",
+    );
+    check(
+        model("    tiers: { 3: { strategy: random } }\n    strategy:"),
+        "10:14: models.llama.tiers.3: no deployment is in tier 3",
+    );
+    check(
+        model("    split: { arms: { a: 1 } }\n    strategy:"),
+        "10:22: models.llama.split.arms.a: no deployment is on arm `a`",
+    );
+    check(
+        ("version: '3.1'", "arm: stable"),
+        "12:47: models.llama.deployments[0].arm: the model's split has no arm `stable`",
+    );
+    check(
+        model("    params: { temperature: { min: 2, max: 1 } }\n    strategy:"),
+        "10:15: models.llama.params.temperature: `min` is more than `max`",
+    );
+    check(
+        model("    breaker: { open_ms_min: 400000 }\n    strategy:"),
+        "10:5: models.llama.breaker: `open_ms_min` is 400000, more than `open_ms_max`, which is 300000",
+    );
+    check(
+        ("provider: openai, model: gpt", "provider: gpu-a, model: meta/llama"),
+        "13:9: models.llama.deployments[1]: another deployment is named `gpu-a/meta/llama` too; give one of them a `name`",
+    );
+    check(
+        ("price: { input: 0.15", "price: { input: -1"),
+        "13:61: models.llama.deployments[1].price: a price is not negative",
+    );
+    check(
+        ("models:", "limits: { body_bytes_max_by_route: { /v1/embedding: 2048 } }\nmodels:"),
+        "8:38: limits.body_bytes_max_by_route./v1/embedding: there is no route `/v1/embedding`; did you mean `/v1/embeddings`?",
+    );
+    check(
+        ("models:", "health: { interval_ms: 5 }\nmodels:"),
+        "8:11: health.interval_ms: must be 0 for no checks, or at least 100",
+    );
+    check(
+        ("models:", "timeouts: { idle_ms: 99999999999 }\nmodels:"),
+        "8:13: timeouts.idle_ms: 99999999999 is not from 1 to 86400000",
+    );
+    check(
+        ("kind: openai\n", "kind: openai\n    headers: { Authorization: x }\n"),
+        "5:5: providers.openai.headers: `authorization` is where the keys go; give `keys` or the header, not both",
+    );
+    check(
+        ("slots: 16", "headers: { Host: x }"),
+        "2:86: providers.gpu-a.headers.Host: `Host` is written by the gateway",
+    );
+    check(
+        ("base_url: 'http://10.0.0.5:8000', ", ""),
+        "2:3: providers.gpu-a: providers of kind `vllm` need a `base_url`",
+    );
+    check(
+        ("http://10.0.0.5:8000", "10.0.0.5:8000"),
+        "2:24: providers.gpu-a.base_url: must begin with http:// or https://",
+    );
+}
+
+#[test]
+fn l1_client_keys_are_checked() {
+    let check = |key: &str, expected: &str| {
+        let said = read(&format!("auth:\n  keys:\n    - {{ name: a, {key} }}\n")).map(|_| ()).unwrap_err();
+        assert_eq!(said.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), expected);
+    };
+    check("tenant: t", "3:7: auth.keys[0]: `key` or `key_sha256` is missing");
+    check(
+        "key: short",
+        "3:18: auth.keys[0].key: a key has at least 8 characters; `pointsman keys` makes one",
+    );
+    check("key_sha256: abc", "3:18: auth.keys[0].key_sha256: a SHA-256 has 64 hexadecimal digits");
+    check("key: 12345678", "3:18: auth.keys[0].key: expected text, found a number; put it in quotes");
+    check(
+        "key: 'a b c d e'",
+        "3:18: auth.keys[0].key: a key has neither spaces nor characters that cannot stand in a header; `pointsman keys` makes one",
+    );
+    check(
+        "key: abcdefgh, headers: [regions]",
+        "3:43: auth.keys[0].headers[0]: unknown value `regions`; did you mean `region`?",
+    );
+    check(
+        "key: abcdefgh }\n    - { name: a, key: abcdefgh",
+        "4:7: auth.keys[1]: another entry has the same key\n4:9: auth.keys[1].name: there is another key named `a`",
+    );
+}
+
+#[test]
+fn l1_hostile_yaml_is_refused() {
+    let deep = format!("models: {}{}", "[".repeat(200), "]".repeat(200));
+    assert!(read(&deep).is_err());
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let before = format!("*a{},", level - 1).repeat(10);
+        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    assert!(read(&bomb).is_err());
+    let long = "#".repeat(limits::TEXT_BYTES_MAX + 1);
+    assert!(read(&long).map(|_| ()).unwrap_err()[0].problem.message.contains("bytes"));
+    for text in [
+        "- a\n",
+        "a: b: c\n",
+        "listen: [\n",
+        "'\n",
+        "a: *x\n",
+        "listen: a\n---\nlisten: b\n",
+        "\t- a\n",
+        "<<: {a: 1}\n",
+    ] {
+        let said = read(text).map(|_| ()).unwrap_err();
+        assert!(said.iter().all(|one| one.line > 0), "{text}: {said:?}");
+    }
+    assert!(read("---\n").is_ok());
+    assert!(read("\u{feff}workers: 2\n").is_ok_and(|config| config.workers == 2));
+}
+
+#[test]
+fn m1_a_secret_in_the_wrong_place_is_not_told() {
+    for text in [
+        "workers: ${KEY}",
+        "listen: ${KEY}",
+        "listen: '${KEY}:80'",
+        "log: { level: ${KEY} }",
+        "region: [{ a: ${KEY} }]",
+        "providers: { a: { kind: ${KEY} } }",
+        "providers: { a: { kind: ${SHORT} } }",
+        "providers: { a: { kind: openai, base_url: 'http://u:${KEY}@h' } }",
+        "providers: { a: { kind: openai, base_url: 'ftp://u:hunter2@h' } }",
+        "providers: { a: { kind: openai, keys: ${KEY} } }",
+        "providers: { a: { kind: openai, keys: sk-hunter2 } }",
+        "providers: { a: { kind: openai, keys: [{ key: ${KEY}, rpm: ${KEY} }] } }",
+        "providers: { a: { kind: openai, headers: { x-a: ['${KEY}'] } } }",
+        "providers: { a: { kind: openai, health: ${KEY} } }",
+        "providers: { a: { kind: openai, keys: ['${KEY} x', 'sk hunter2'] } }",
+        "models: { m: { strategy: ${KEY} } }",
+        "models: { m: { strategy: { name: random, a: ${KEY} } } }",
+        "models: { m: { aliases: ['${KEY}@', m, '${KEY}@'] } }",
+        "models: { m: { deployments: [{ provider: ${KEY} }] } }",
+        "auth: { keys: [{ name: a, key: '${KEY} x' }, { name: a, key: hunter2 }] }",
+        "auth: { keys: [{ name: a, key: sk-hunter2, key: sk-hunter2 }] }",
+        "auth: { keys: [{ name: a, key: 'sk-hunter2 }] }",
+        "auth: { keys: [{ name: a, key: \"sk-hunter2\\q\" }] }",
+        "auth: { keys: [{ name: a, key: !!int sk-hunter2 }] }",
+        "auth: { keys: [{ name: a, key: file:/ok, key_sha256: file:/ok }] }",
+    ] {
+        let said = read(text).map(|_| ()).unwrap_err();
+        let printed = format!("{said:?} {}", serde_json::to_string(&said).unwrap());
+        for secret in ["hunter2", "`h2`", "from-a-file"] {
+            assert!(!printed.contains(secret), "{text}: {printed}");
+        }
+    }
 }
 
 #[test]
@@ -140,11 +366,88 @@ fn k6_what_is_put_in_is_not_looked_at_again() {
 }
 
 #[test]
+fn what_is_put_in_may_be_a_number_and_may_have_a_default() {
+    let config =
+        read("workers: ${NUMBER}\nlisten: '127.0.0.1:80${NUMBER}'\nqueue: { wait_ms_max: '${X:-250}' }")
+            .unwrap();
+    assert_eq!((config.workers, config.listen.port(), config.queue.wait_ms_max), (7, 807, Some(250)));
+    let config =
+        read("region: ${EMPTY:-eu}\nmodels: { m: { aliases: ['$${x}', '${SHORT}${SHORT}'] } }").unwrap();
+    assert_eq!(config.region.as_deref(), Some("eu"));
+    assert_eq!(config.models["m"].aliases, ["${x}", "h2h2"]);
+    // Only what was put in: a number in quotes is text.
+    assert!(read("workers: '7'").is_err());
+}
+
+#[test]
+fn anchors_may_be_used() {
+    let text = "timeouts: &t { idle_ms: 5000 }\nmodels: { a: { timeouts: *t }, b: { timeouts: *t } }\n";
+    assert_eq!(read(text).unwrap().models["b"].timeouts.idle_ms, Some(5000));
+}
+
+#[test]
 fn changes_are_told_field_by_field() {
     let old = read(GOOD).unwrap();
-    let new = read(&GOOD.replace("weight: 3", "weight: 4").replace("listen", "listen")).unwrap();
-    assert_eq!(diff(&old, &new), ["models.llama.deployments.openai/gpt.weight: 3 -> 4"]);
-    assert!(restart_needed(&old, &new).is_empty());
+    let check = |change: (&str, &str), expected: &[&str]| {
+        let new = read(&GOOD.replacen(change.0, change.1, 1)).unwrap();
+        assert_eq!(diff(&old, &new), expected, "{change:?}");
+        assert!(restart_needed(&old, &new).is_empty());
+    };
+    check(("weight: 3", "weight: 4"), &["models.llama.deployments.openai/gpt.weight: 3 -> 4"]);
+    check(("region: us-east", "region: eu"), &["providers.gpu-a.region: \"us-east\" -> \"eu\""]);
+    check((", rpm: 500", ""), &["providers.openai.keys.key-2.rpm: 500 -> none"]);
+    check(("- ${KEY}", "- other-key"), &["providers.openai.keys.key-1: another secret"]);
+    check(
+        ("model: gpt", "model: gpt2"),
+        &["models.llama.deployments.openai/gpt: removed", "models.llama.deployments.openai/gpt2: added"],
+    );
+    let keyed = "auth: { keys: [ { name: web, key: abcdefgh } ] }\nlisten: 127.0.0.1:1\nadmin: 127.0.0.1:2\nworkers: 1";
+    let (keyed, empty) = (read(keyed).unwrap(), read("").unwrap());
+    assert!(diff(&empty, &keyed).contains(&"auth.keys.web: added".to_owned()));
+    assert_eq!(restart_needed(&empty, &keyed), ["listen", "admin", "workers"]);
+}
+
+#[test]
+fn a_deployment_is_the_same_in_json_and_yaml() {
+    let text = r#"{"provider": "gpu-a", "weight": 0, "tags": ["a"], "price": {"input": 1, "output": 2}}"#;
+    let one: models::DeploymentConfig = serde_json::from_str(text).unwrap();
+    assert_eq!((one.weight, one.tier, one.draining), (0, 1, false));
+    let again = serde_json::to_string(&one).unwrap();
+    assert_eq!(serde_json::from_str::<models::DeploymentConfig>(&again).unwrap(), one);
+    assert!(serde_json::from_str::<models::DeploymentConfig>(r#"{"provider": "a", "wait": 1}"#).is_err());
+    let mut config = read(GOOD).unwrap();
+    config.models.get_mut("llama").unwrap().deployments.push(models::DeploymentConfig {
+        provider: "gpu-c".to_owned(),
+        weight: 20_000,
+        ..models::DeploymentConfig::default()
+    });
+    let said: Vec<_> = validate(&config).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "models.llama.deployments[2].weight: 20000 is not from 0 to 10000",
+            "models.llama.deployments[2].provider: there is no provider `gpu-c`; did you mean `gpu-a`?",
+        ]
+    );
+}
+
+#[test]
+fn rules_are_the_widest_of_the_deployments() {
+    let text = "\
+providers: { a: { kind: mock, base_url: 'http://h' } }
+models:
+  m:
+    capabilities: [chat]
+    context_tokens_max: 4096
+    params: { temperature: { max: 1.5 } }
+    deployments:
+      - { provider: a }
+      - { provider: a, name: big, context_tokens_max: 8192, output_tokens_max: 100, capabilities: [chat, tools] }
+";
+    let rules = read(text).unwrap().rules("m");
+    assert!(rules.capabilities.chat && rules.capabilities.tools && !rules.capabilities.vision);
+    assert_eq!((rules.context_tokens_max, rules.output_tokens_max), (Some(8192), None));
+    assert_eq!(*rules.ranges[0].1.end(), 1.5);
 }
 
 #[test]

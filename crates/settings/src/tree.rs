@@ -9,9 +9,11 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
 use crate::diagnostic::{Diagnostic, Problem};
+use crate::limits::{ALIAS_NODES_MAX, ALIASES_MAX, DEPTH_MAX, NODES_MAX, PROBLEMS_MAX, TEXT_BYTES_MAX};
 
-/// Nesting a configuration may have.
-const DEPTH_MAX: usize = 32;
+/// Text that was put in and is at least this long is hidden wherever it stands in a message; shorter text only where it
+/// stands alone, for it may be part of a word.
+const HIDDEN_BYTES_MIN: usize = 6;
 
 /// Where values that are not in the file come from.
 pub struct Sources<'a> {
@@ -21,8 +23,21 @@ pub struct Sources<'a> {
     pub file: &'a dyn Fn(&str) -> Result<String, String>,
 }
 
-/// Places by the path of the node, such as `models.llama.deployments[1].provider`.
-pub(crate) type Places = BTreeMap<String, (u64, u64)>;
+/// A document with everything put in.
+pub(crate) struct Document {
+    /// The whole.
+    pub(crate) value: Value,
+    /// Line and column by the path of the node, such as `models.llama.deployments[1].provider`.
+    places: BTreeMap<String, (u64, u64)>,
+    inserted: Vec<Inserted>,
+}
+
+/// What was put in, where, and what stands in its place in messages.
+struct Inserted {
+    path: String,
+    text: String,
+    label: String,
+}
 
 enum Node {
     Scalar(Value),
@@ -30,50 +45,112 @@ enum Node {
     Map(Vec<(Spanned<String>, Spanned<Node>)>),
 }
 
-/// Reads a document: its value, and the place of every node.
-pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<(Value, Places), Vec<Diagnostic>> {
-    let mut reader = Reader { sources, places: Places::new(), problems: Vec::new() };
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok((Value::Object(Map::new()), reader.places));
+/// Reads a document.
+pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<Document, Vec<Diagnostic>> {
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!("the file has {} bytes, {TEXT_BYTES_MAX} are allowed", text.len());
+        return Err(vec![Diagnostic { line: 0, column: 0, problem: Problem::new("", message) }]);
     }
-    let options = serde_saphyr::options! {
+    let document =
+        Document { value: Value::Object(Map::new()), places: BTreeMap::new(), inserted: Vec::new() };
+    let mut reader = Reader { sources, document, problems: Vec::new() };
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(reader.document);
+    }
+    let root: Spanned<Node> =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| vec![told(&error)])?;
+    let value = reader.value(root.value, "");
+    if !value.is_null() {
+        reader.document.value = value;
+    }
+    if reader.problems.is_empty() {
+        return Ok(reader.document);
+    }
+    let problems = reader.problems.into_iter().take(PROBLEMS_MAX);
+    Err(problems.map(|problem| reader.document.diagnostic(problem)).collect())
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         strict_booleans: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
         merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+        // A snippet could show a secret.
         with_snippet: false,
-    };
-    let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
-        let message = error.to_string();
-        // The parser's message ends with the place, which stands in front of it here.
-        let short = message.split(", set DuplicateKeyPolicy").next().unwrap_or(&message);
-        let message = short.split(" at line ").next().unwrap_or(short).trim_start_matches("error: ").to_owned();
-        vec![Diagnostic { line, column, problem: Problem::new("", message) }]
-    })?;
-    let value = reader.value(root.value, "", 0);
-    if reader.problems.is_empty() { Ok((value, reader.places)) } else { Err(reader.problems) }
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            max_aliases: ALIASES_MAX,
+            max_anchors: ALIASES_MAX,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_NODES_MAX },
+    }
+}
+
+/// What the parser says, with the place in front.
+fn told(error: &serde_saphyr::Error) -> Diagnostic {
+    let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+    let message = error.to_string();
+    // It ends with the place, or with advice for programmers.
+    let short = [", set DuplicateKeyPolicy", " at line "]
+        .iter()
+        .fold(message.as_str(), |message, tail| message.split(tail).next().unwrap_or(message));
+    let short = short.trim_start_matches("error: ").to_owned();
+    Diagnostic { line, column, problem: Problem::new("", short) }
+}
+
+impl Document {
+    /// A problem with its place, and with nothing in it that was put in.
+    pub(crate) fn diagnostic(&self, problem: Problem) -> Diagnostic {
+        let (line, column) = self.place(&problem.path);
+        let message = self.hidden(problem.message);
+        let help = problem.help.map(|help| self.hidden(help));
+        Diagnostic { line, column, problem: Problem { path: problem.path, message, help } }
+    }
+
+    /// Whether the text at `path`, or part of it, was put in.
+    pub(crate) fn is_inserted(&self, path: &str) -> bool {
+        self.inserted.iter().any(|inserted| inserted.path == path)
+    }
+
+    fn hidden(&self, message: String) -> String {
+        self.inserted.iter().fold(message, |message, inserted| {
+            if inserted.text.len() >= HIDDEN_BYTES_MIN {
+                return message.replace(&inserted.text, &inserted.label);
+            }
+            message.replace(&format!("`{}`", inserted.text), &format!("`{}`", inserted.label))
+        })
+    }
+
+    /// The place of a node, or of the innermost node around it that has one.
+    fn place(&self, path: &str) -> (u64, u64) {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return *place;
+            }
+            let Some(end) = path.rfind(['.', '[']) else { return (1, 1) };
+            path = &path[..end];
+        }
+    }
 }
 
 struct Reader<'a> {
     sources: &'a Sources<'a>,
-    places: Places,
-    problems: Vec<Diagnostic>,
+    document: Document,
+    problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
-    fn value(&mut self, node: Node, path: &str, depth: usize) -> Value {
-        if depth > DEPTH_MAX {
-            self.problem(path, "the configuration is nested too deeply".to_owned());
-            return Value::Null;
-        }
+    fn value(&mut self, node: Node, path: &str) -> Value {
         match node {
             Node::Scalar(Value::String(text)) => Value::String(self.expand(&text, path)),
             Node::Scalar(value) => value,
             Node::Seq(items) => {
                 let items = items.into_iter().enumerate().map(|(index, item)| {
                     let path = format!("{path}[{index}]");
-                    self.place(&path, item.defined);
-                    self.value(item.value, &path, depth + 1)
+                    self.place(&path, item.referenced);
+                    self.value(item.value, &path)
                 });
                 Value::Array(items.collect())
             }
@@ -81,8 +158,8 @@ impl Reader<'_> {
                 let mut map = Map::new();
                 for (key, value) in entries {
                     let path = join(path, &key.value);
-                    self.place(&path, key.defined);
-                    let value = self.value(value.value, &path, depth + 1);
+                    self.place(&path, key.referenced);
+                    let value = self.value(value.value, &path);
                     map.insert(key.value, value);
                 }
                 Value::Object(map)
@@ -91,44 +168,76 @@ impl Reader<'_> {
     }
 
     fn place(&mut self, path: &str, at: serde_saphyr::Location) {
-        self.places.insert(path.to_owned(), (at.line(), at.column()));
+        self.document.places.insert(path.to_owned(), (at.line(), at.column()));
     }
 
-    fn problem(&mut self, path: &str, message: String) {
-        let (line, column) = self.places.get(path).copied().unwrap_or_default();
-        self.problems.push(Diagnostic { line, column, problem: Problem::new(path, message) });
+    fn insert(&mut self, path: &str, text: &str, label: String) {
+        if !text.is_empty() {
+            self.document.inserted.push(Inserted { path: path.to_owned(), text: text.to_owned(), label });
+        }
     }
 
     /// Puts in `${VAR}`, `${VAR:-default}` and a whole `file:PATH`. What is put in is not looked at again.
     fn expand(&mut self, text: &str, path: &str) -> String {
+        let Some(file) = text.strip_prefix("file:") else { return self.variables(text, path) };
+        let file = self.variables(file, path);
+        match (self.sources.file)(&file) {
+            Ok(content) => {
+                let content = content.trim_end_matches(['\r', '\n']);
+                self.insert(path, content, format!("file:{file}"));
+                content.to_owned()
+            }
+            Err(error) => {
+                self.problems.push(Problem::new(path, format!("cannot read `{file}`: {error}")));
+                String::new()
+            }
+        }
+    }
+
+    fn variables(&mut self, text: &str, path: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                out.push_str(before);
+                out.push_str("${");
+                rest = after;
+                continue;
+            }
             out.push_str(before);
             let Some((inside, behind)) = after.split_once('}') else {
-                self.problem(path, "`${` without `}`".to_owned());
+                let help = "write `$${` for the characters themselves";
+                self.problems.push(Problem::new(path, "`${` without `}`").help(help));
                 return out;
             };
             rest = behind;
-            let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, d)| (name, Some(d)));
-            match (self.sources.env)(name).or_else(|| default.map(str::to_owned)) {
-                Some(value) => out.push_str(&value),
-                None => {
-                    let text = format!(
-                        "environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`"
-                    );
-                    self.problem(path, text);
-                }
-            }
+            out.push_str(&self.variable(inside, path));
         }
         out.push_str(rest);
-        let Some(file) = text.strip_prefix("file:") else { return out };
-        (self.sources.file)(file)
-            .map(|content| content.trim_end_matches(['\r', '\n']).to_owned())
-            .unwrap_or_else(|error| {
-                self.problem(path, format!("cannot read `{file}`: {error}"));
+        out
+    }
+
+    /// The value of a variable; as in a shell, an empty one has its default too.
+    fn variable(&mut self, inside: &str, path: &str) -> String {
+        let (name, default) =
+            inside.split_once(":-").map_or((inside, None), |(name, text)| (name, Some(text)));
+        let set = (self.sources.env)(name);
+        match (set.filter(|text| !text.is_empty() || default.is_none()), default) {
+            (Some(text), _) => {
+                self.insert(path, &text, format!("${{{name}}}"));
+                text
+            }
+            (None, Some(default)) => {
+                self.insert(path, default, format!("${{{name}}}"));
+                default.to_owned()
+            }
+            (None, None) => {
+                let help = format!("set it, or write `${{{name}:-default}}`");
+                let text = format!("environment variable `{name}` is not set");
+                self.problems.push(Problem::new(path, text).help(help));
                 String::new()
-            })
+            }
+        }
     }
 }
 

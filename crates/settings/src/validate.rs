@@ -2,42 +2,95 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor;
 use serde_json::Value;
 
 use crate::Config;
 use crate::auth::parse_sha256;
 use crate::diagnostic::{Problem, did_you_mean};
+use crate::limits::{HEALTH_INTERVAL_MS_MIN, KEY_CHARS_MIN, NAME_BYTES_MAX, WEIGHT_MAX};
 use crate::models::{DeploymentConfig, ModelConfig};
-use crate::providers::ProviderConfig;
+use crate::providers::{HealthChoice, ProviderConfig, ProviderHealth};
 use crate::tree::join;
 
 /// Everything that is wrong with a configuration whose shape is right.
 pub fn validate(config: &Config) -> Vec<Problem> {
     let mut found = ranges(config);
     listeners(config, &mut found);
-    keys(config, &mut found);
-    for (name, provider) in &config.providers {
-        check_provider(&join("providers", name), provider, &mut found);
+    check_routes(config, &mut found);
+    if (1..HEALTH_INTERVAL_MS_MIN).contains(&config.health.interval_ms) {
+        let text = format!("must be 0 for no checks, or at least {HEALTH_INTERVAL_MS_MIN}");
+        found.push(Problem::new("health.interval_ms", text));
     }
-    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    check_text("region", config.region.as_deref(), &mut found);
+    let keys = config.auth.keys.iter().map(|key| Key {
+        name: &key.name,
+        secret: key.secret(),
+        hash: key.key_sha256.as_deref(),
+        tenant: key.tenant(),
+    });
+    check_keys("auth.keys", keys, &mut found);
+    let admins = config.auth.admin_keys.iter().map(|key| Key {
+        name: &key.name,
+        secret: key.secret(),
+        hash: key.key_sha256.as_deref(),
+        tenant: &key.name,
+    });
+    check_keys("auth.admin_keys", admins, &mut found);
+    for (name, provider) in &config.providers {
+        let path = join("providers", name);
+        check_text(&path, Some(name), &mut found);
+        check_provider(&path, provider, &mut found);
+    }
+    check_names(config, &mut found);
     for (name, model) in &config.models {
-        let path = join("models", name);
-        if name.is_empty() || name.contains('@') || name.chars().any(char::is_control) {
-            found.push(Problem::new(
-                &path,
-                "a model's name has no `@` and no control characters, and is not empty",
-            ));
-        }
-        for known in std::iter::once(name).chain(&model.aliases) {
-            if let Some(other) = names.insert(known, name) {
-                let text = format!("the name `{known}` is used by model `{other}` too");
-                found.push(Problem::new(join(&path, "aliases"), text));
-            }
-        }
-        check_model(config, &path, name, model, &mut found);
+        check_model(config, &join("models", name), name, model, &mut found);
     }
     found
+}
+
+/// Every name that clients may ask for stands for one model.
+fn check_names(config: &Config, found: &mut Vec<Problem>) {
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    let models = config.models.keys().map(|name| (name, name, join("models", name)));
+    let aliases = config.models.iter().flat_map(|(name, model)| {
+        let path = move |at| format!("models.{name}.aliases[{at}]");
+        model.aliases.iter().enumerate().map(move |(at, alias)| (alias, name, path(at)))
+    });
+    for (known, model, path) in models.chain(aliases) {
+        check_text(&path, Some(known), found);
+        if known.contains('@') {
+            found.push(Problem::new(&path, "a model's name has no `@`, which stands before a version"));
+        }
+        if let Some(other) = names.insert(known, model) {
+            found.push(Problem::new(path, format!("the name `{known}` is used by model `{other}` too")));
+        }
+    }
+}
+
+/// A name is neither empty nor endless, and fits into a header and a log line.
+fn check_text(path: &str, text: Option<&str>, found: &mut Vec<Problem>) {
+    let Some(text) = text else { return };
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
+        let message = format!("must have 1 to {NAME_BYTES_MAX} bytes and no control characters");
+        found.push(Problem::new(path, message));
+    }
+}
+
+fn check_routes(config: &Config, found: &mut Vec<Problem>) {
+    let routes = || Operation::ALL.iter().map(|operation| operation.path());
+    for route in config.limits.body_bytes_max_by_route.keys() {
+        if !routes().any(|known| known == route) {
+            let problem = Problem::new(
+                format!("limits.body_bytes_max_by_route.{route}"),
+                format!("there is no route `{route}`"),
+            );
+            let help = did_you_mean(route, routes());
+            let all = || format!("known: {}", routes().collect::<Vec<_>>().join(", "));
+            found.push(problem.help(help.unwrap_or_else(all)));
+        }
+    }
 }
 
 /// Holds every number to the range that its schema gives, so that each range stands in one place.
@@ -51,6 +104,10 @@ fn ranges(config: &Config) -> Vec<Problem> {
 
 fn in_range(value: &Value, schema: &Value, root: &Value, path: &str, found: &mut Vec<Problem>) {
     if let Some(target) = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) {
+        // Strategies hold their options to their ranges themselves; several have options of the same name.
+        if target == "/$defs/Strategy" {
+            return;
+        }
         if let Some(schema) = root.pointer(target) {
             in_range(value, schema, root, path, found);
         }
@@ -103,87 +160,145 @@ fn listeners(config: &Config, found: &mut Vec<Problem>) {
     }
 }
 
-fn keys(config: &Config, found: &mut Vec<Problem>) {
-    let clients = config.auth.keys.iter().map(|key| (&key.name, key.secret(), key.key_sha256.as_deref()));
-    check_keys("auth.keys", clients, found);
-    let admins =
-        config.auth.admin_keys.iter().map(|key| (&key.name, key.secret(), key.key_sha256.as_deref()));
-    check_keys("auth.admin_keys", admins, found);
+/// What client keys and admin keys have in common.
+struct Key<'a> {
+    name: &'a str,
+    secret: Option<&'a str>,
+    hash: Option<&'a str>,
+    tenant: &'a str,
 }
 
-fn check_keys<'a>(
-    path: &str,
-    keys: impl Iterator<Item = (&'a String, Option<&'a str>, Option<&'a str>)>,
-    found: &mut Vec<Problem>,
-) {
+fn check_keys<'a>(path: &str, keys: impl Iterator<Item = Key<'a>>, found: &mut Vec<Problem>) {
     let (mut names, mut values) = (BTreeSet::new(), BTreeSet::new());
-    for (at, (name, key, hash)) in keys.enumerate() {
+    for (at, key) in keys.enumerate() {
         let path = format!("{path}[{at}]");
-        if !names.insert(name) {
-            found.push(Problem::new(join(&path, "name"), format!("there is another key named `{name}`")));
+        check_text(&join(&path, "name"), Some(key.name), found);
+        if key.tenant != key.name {
+            check_text(&join(&path, "tenant"), Some(key.tenant), found);
         }
-        match (key, hash) {
-            (Some(_), Some(_)) | (None, None) => {
-                found.push(Problem::new(&path, "a key has either `key` or `key_sha256`"));
-            }
-            (Some(key), None) if key.len() < 8 => {
-                found.push(
-                    Problem::new(join(&path, "key"), "a key has at least 8 characters")
-                        .help("`pointsman keys` makes one"),
-                );
-            }
-            (None, Some(hash)) if parse_sha256(hash).is_none() => {
-                found.push(Problem::new(join(&path, "key_sha256"), "a SHA-256 has 64 hexadecimal digits"));
-            }
-            (Some(_), None) | (None, Some(_)) => {}
+        if !names.insert(key.name) {
+            found.push(Problem::new(
+                join(&path, "name"),
+                format!("there is another key named `{}`", key.name),
+            ));
         }
-        if !values.insert((key, hash)) {
+        if let Err(problem) = check_key(&path, &key) {
+            found.push(problem);
+        }
+        let hash = key.hash.map(str::to_ascii_lowercase);
+        if (key.secret.is_some() || hash.is_some()) && !values.insert((key.secret, hash)) {
             found.push(Problem::new(&path, "another entry has the same key"));
         }
+    }
+}
+
+fn check_key(path: &str, key: &Key<'_>) -> Result<(), Problem> {
+    let at = |field: &str, text: String| Problem::new(join(path, field), text);
+    match (key.secret, key.hash) {
+        (Some(_), Some(_)) => Err(Problem::new(path, "a key has either `key` or `key_sha256`, not both")),
+        (None, None) => Err(Problem::new(path, "`key` or `key_sha256` is missing")),
+        (Some(secret), None) if secret.len() < KEY_CHARS_MIN => {
+            let text = format!("a key has at least {KEY_CHARS_MIN} characters");
+            Err(at("key", text).help("`pointsman keys` makes one"))
+        }
+        (Some(secret), None) if !secret.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            let text = "a key has neither spaces nor characters that cannot stand in a header";
+            Err(at("key", text.to_owned()).help("`pointsman keys` makes one"))
+        }
+        (None, Some(hash)) if parse_sha256(hash).is_none() => {
+            Err(at("key_sha256", "a SHA-256 has 64 hexadecimal digits".to_owned()))
+        }
+        (Some(_), None) | (None, Some(_)) => Ok(()),
     }
 }
 
 fn check_provider(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
     match vendor::vendor(&provider.kind) {
         Err(error) => {
-            let all =
-                vendor::vendors().iter().map(|vendor| vendor.kind.as_str()).collect::<Vec<_>>().join(", ");
-            found.push(Problem::new(join(path, "kind"), error.to_string()).help(format!("known: {all}")));
+            let kinds = vendor::vendors().iter().map(|vendor| vendor.kind.as_str()).collect::<Vec<_>>();
+            let help = error.nearest.as_ref().map_or_else(
+                || format!("known: {}", kinds.join(", ")),
+                |nearest| format!("did you mean `{nearest}`?"),
+            );
+            let text = format!("unknown provider kind `{}`", provider.kind);
+            found.push(Problem::new(join(path, "kind"), text).help(help));
         }
-        Ok(vendor) if provider.base_url.is_none() && vendor.needs_base_url() => {
-            let text = format!("providers of kind `{}` need a `base_url`", provider.kind);
-            found.push(Problem::new(path, text));
+        Ok(vendor) => {
+            if provider.base_url.is_none() && vendor.needs_base_url() {
+                let text = format!("providers of kind `{}` need a `base_url`", provider.kind);
+                found.push(Problem::new(path, text));
+            }
+            if !provider.keys.is_empty() && has_header(provider, vendor.auth.header()) {
+                let text = format!("`{}` is where the keys go", vendor.auth.header());
+                found.push(
+                    Problem::new(join(path, "headers"), text).help("give `keys` or the header, not both"),
+                );
+            }
         }
-        Ok(_) => {}
     }
-    if let Some(url) = &provider.base_url
-        && let Err(why) = check_url(url)
+    // The URL is not repeated: one that is refused may carry a password.
+    if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {
+        found.push(Problem::new(join(path, "base_url"), why));
+    }
+    check_text(&join(path, "region"), provider.region.as_deref(), found);
+    if let Some(HealthChoice::On(ProviderHealth { path: Some(asked), .. })) = &provider.health
+        && (!asked.starts_with('/') || !asked.bytes().all(|byte| byte.is_ascii_graphic()))
     {
-        found.push(Problem::new(join(path, "base_url"), format!("`{url}` {why}")));
+        let text = "must begin with `/` and have neither spaces nor characters beyond ASCII";
+        found.push(Problem::new(format!("{path}.health.path"), text));
     }
+    check_headers(&join(path, "headers"), provider, found);
+    check_credentials(path, provider, found);
+}
+
+fn has_header(provider: &ProviderConfig, wanted: &str) -> bool {
+    provider.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted))
+}
+
+/// Headers that the gateway writes itself, or that end at each hop.
+const OWN_HEADERS: [&str; 11] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn check_headers(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
+    let mut names = BTreeSet::new();
     for (name, value) in &provider.headers {
+        let path = join(path, name);
+        let lower = name.to_ascii_lowercase();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        let ours =
-            ["host", "content-length", "transfer-encoding", "connection", "content-type", "accept-encoding"];
-        if name.is_empty() || !name.bytes().all(plain) || ours.contains(&name.to_ascii_lowercase().as_str()) {
-            found.push(Problem::new(join(path, "headers"), format!("`{name}` cannot be set")));
+        if name.is_empty() || !name.bytes().all(plain) {
+            found.push(Problem::new(&path, "a header's name has letters, digits, `-` and `_` only"));
+        } else if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("x-pointsman-") {
+            found.push(Problem::new(&path, format!("`{name}` is written by the gateway")));
+        }
+        if !names.insert(lower) {
+            found.push(Problem::new(&path, format!("`{name}` is given twice, for case does not count")));
         }
         if value.expose().bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 127) {
-            found.push(Problem::new(
-                join(path, "headers"),
-                format!("the value of `{name}` has control characters"),
-            ));
+            found.push(Problem::new(&path, "the value has control characters"));
         }
     }
+}
+
+fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
     for (at, (name, secret)) in provider.credentials().enumerate() {
         let path = format!("{path}.keys[{at}]");
-        if secret.is_empty() || secret.bytes().any(|byte| !(b' '..127).contains(&byte)) {
-            found.push(Problem::new(
-                &path,
-                "the key is empty or has characters that cannot stand in a header",
-            ));
+        if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let text = "the key is empty, or has spaces or characters that cannot stand in a header";
+            found.push(Problem::new(&path, text));
         }
+        check_text(&path, Some(&name), found);
         if !names.insert(name.clone()) {
             found.push(Problem::new(&path, format!("there is another credential named `{name}`")));
         }
@@ -209,7 +324,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     if host.is_empty() || url.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err("must name a host");
     }
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
         return Err("must have a port from 1 to 65535");
     }
     Ok(())
@@ -219,8 +334,9 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
     let mut names = BTreeSet::new();
     for (at, deployment) in model.deployments.iter().enumerate() {
         let path = format!("{path}.deployments[{at}]");
-        if !names.insert(deployment.name_in(name)) {
-            let text = format!("another deployment is named `{}` too", deployment.name_in(name));
+        let name = deployment.name_in(name);
+        if !names.insert(name.clone()) {
+            let text = format!("another deployment is named `{name}` too");
             found.push(Problem::new(&path, text).help("give one of them a `name`"));
         }
         check_deployment(config, &path, model, deployment, found);
@@ -232,23 +348,41 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
     for tier in model.tiers.keys().filter(|tier| !model.deployments.iter().any(|one| one.tier == **tier)) {
         found.push(Problem::new(format!("{path}.tiers.{tier}"), format!("no deployment is in tier {tier}")));
     }
-    if let Some(split) = &model.split {
-        for arm in
-            split.arms.keys().filter(|arm| !model.deployments.iter().any(|one| one.arm.as_ref() == Some(arm)))
-        {
-            found.push(Problem::new(
-                format!("{path}.split.arms.{arm}"),
-                format!("no deployment is on arm `{arm}`"),
-            ));
-        }
-        if split.arms.values().all(|weight| *weight == 0) {
-            found.push(Problem::new(format!("{path}.split.arms"), "the weight of every arm is 0"));
-        }
+    check_split(&join(path, "split"), model, found);
+    for (at, region) in model.regions.order.iter().enumerate() {
+        check_text(&format!("{path}.regions.order[{at}]"), Some(region), found);
     }
     for (param, range) in &model.params {
-        if range.min.zip(range.max).is_some_and(|(min, max)| min > max) {
-            found.push(Problem::new(format!("{path}.params.{}", param.name()), "`min` is more than `max`"));
+        let path = format!("{path}.params.{}", param.name());
+        if range.min.is_none() && range.max.is_none() {
+            found.push(Problem::new(path, "give `min`, `max` or both"));
+        } else if range.min.zip(range.max).is_some_and(|(min, max)| min > max) {
+            found.push(Problem::new(path, "`min` is more than `max`"));
         }
+    }
+    let breaker = model.breaker.over(&config.breaker);
+    if breaker.open_min > breaker.open_max {
+        let (min, max) = (breaker.open_min.as_millis(), breaker.open_max.as_millis());
+        let text = format!("`open_ms_min` is {min}, more than `open_ms_max`, which is {max}");
+        found.push(Problem::new(join(path, "breaker"), text));
+    }
+}
+
+fn check_split(path: &str, model: &ModelConfig, found: &mut Vec<Problem>) {
+    let Some(split) = &model.split else { return };
+    let path = join(path, "arms");
+    for (arm, weight) in &split.arms {
+        let path = join(&path, arm);
+        check_text(&path, Some(arm), found);
+        if *weight > WEIGHT_MAX {
+            found.push(Problem::new(&path, format!("{weight} is not from 0 to {WEIGHT_MAX}")));
+        }
+        if !model.deployments.iter().any(|one| one.arm.as_ref() == Some(arm)) {
+            found.push(Problem::new(&path, format!("no deployment is on arm `{arm}`")));
+        }
+    }
+    if split.arms.values().all(|weight| *weight == 0) {
+        found.push(Problem::new(path, "the weight of every arm is 0"));
     }
 }
 
@@ -260,15 +394,27 @@ fn check_deployment(
     found: &mut Vec<Problem>,
 ) {
     if !config.providers.contains_key(&deployment.provider) {
-        let problem =
-            Problem::new(join(path, "provider"), format!("there is no provider `{}`", deployment.provider));
+        let text = format!("there is no provider `{}`", deployment.provider);
         let help = did_you_mean(&deployment.provider, config.providers.keys().map(String::as_str));
-        found.push(Problem { help, ..problem });
+        found.push(Problem { help, ..Problem::new(join(path, "provider"), text) });
     }
-    let texts = [("name", &deployment.name), ("model", &deployment.model), ("version", &deployment.version)];
+    let texts = [
+        ("name", &deployment.name),
+        ("model", &deployment.model),
+        ("version", &deployment.version),
+        ("region", &deployment.region),
+    ];
     for (field, text) in texts {
-        if text.as_ref().is_some_and(|text| text.is_empty() || text.chars().any(char::is_control)) {
-            found.push(Problem::new(join(path, field), "must not be empty or have control characters"));
+        check_text(&join(path, field), text.as_deref(), found);
+    }
+    if deployment.version.as_ref().is_some_and(|version| version.contains('@')) {
+        found.push(Problem::new(join(path, "version"), "a version has no `@`, which stands before it"));
+    }
+    for (at, tag) in deployment.tags.iter().enumerate() {
+        let path = format!("{path}.tags[{at}]");
+        check_text(&path, Some(tag), found);
+        if tag.contains(',') || tag.trim() != tag {
+            found.push(Problem::new(path, "a tag has no comma, and no space around it: clients list tags"));
         }
     }
     let arms = model.split.as_ref().map(|split| &split.arms);

@@ -1,0 +1,32 @@
+//! Bounds of what can be configured.
+
+/// Bytes of a config file.
+pub const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Nesting of a config file.
+pub const DEPTH_MAX: usize = 32;
+/// Maps, lists and values of a config file.
+pub const NODES_MAX: usize = 250_000;
+/// Uses of YAML anchors in a config file.
+pub const ALIASES_MAX: usize = 1_000;
+/// Nodes that the uses of anchors may stand for.
+pub const ALIAS_NODES_MAX: usize = 50_000;
+/// Problems that are told at once.
+pub const PROBLEMS_MAX: usize = 32;
+/// Bytes of a name.
+pub const NAME_BYTES_MAX: usize = 256;
+/// The longest time, milliseconds: a day.
+pub const TIME_MS_MAX: u64 = 86_400_000;
+/// The shortest time between two health checks of a provider, milliseconds.
+pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
+/// Connections, slots, queued requests and records.
+pub const COUNT_MAX: u64 = 1_000_000;
+/// The greatest weight of a deployment or an arm.
+pub const WEIGHT_MAX: u32 = 10_000;
+/// Sends of one request.
+pub const ATTEMPTS_MAX: u32 = 10;
+/// Threads that serve clients.
+pub const WORKERS_MAX: usize = 256;
+/// The greatest request body, bytes: 1 GiB.
+pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Characters a client key has at least.
+pub const KEY_CHARS_MIN: usize = 8;
