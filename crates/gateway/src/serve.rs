@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context;
 use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
+use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::LocalSet;
 
 use crate::app::{App, Shutdown, Source};
 use crate::telemetry::decision_log::DecisionLog;
@@ -113,8 +113,8 @@ fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
 
 fn worker(number: usize, app: Arc<App>, listener: TcpListener) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let served = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, http::server::run(app, listener)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let served = runtime.and_then(|runtime| runtime.block_on(http::server::run(app, listener)));
         if let Err(error) = served {
             tracing::error!(%error, "a worker cannot serve");
         }

@@ -56,8 +56,9 @@ pub struct Usage {
 /// What is to be done next. It leaves the shell no choice.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Send the request as the decision says. An attempt that is under way is to be dropped first.
-    Forward(Decision),
+    /// Send the request there. An attempt that is under way is to be dropped first. Why stands in the last of
+    /// [`Flow::decisions`].
+    Forward(Choice),
     /// Nothing, until an input comes or [`Flow::wake_at`] is reached.
     Wait,
     /// Give the client the head of the response and everything that came and will come.
@@ -382,31 +383,33 @@ impl Flow {
         permit: Option<Permit>,
         last: Option<Failure>,
     ) -> Action {
-        self.decisions.push(decision.clone());
-        match (&decision.outcome, permit) {
+        let action = match (&decision.outcome, permit) {
             (Outcome::Chosen(choice), Some(permit)) => {
                 self.begin(fleet, choice, permit, now);
-                Action::Forward(decision)
+                Action::Forward(choice.clone())
             }
             (Outcome::Queued { ticket, .. }, _) => {
                 self.wait(*ticket, &decision, now);
                 Action::Wait
             }
-            (Outcome::Rejected { why, .. }, _) => {
-                let why = *why;
-                self.state = State::Over;
-                if let Some(failure) = last {
-                    self.outcome = Some(FlowOutcome::Failed { failure: failure.clone() });
-                    return Action::Reject(Refusal::Failed(failure));
-                }
-                self.outcome = Some(FlowOutcome::Rejected { why });
-                Action::Reject(Refusal::NotRouted(decision, why))
-            }
+            (Outcome::Rejected { why, .. }, _) => self.reject(&decision, *why, last),
             (Outcome::Chosen(_), None) => {
                 debug_assert!(false, "whoever is chosen comes with a permit");
                 self.fail(failure(FailureClass::Connect, Processed::No))
             }
+        };
+        self.decisions.push(decision);
+        action
+    }
+
+    /// Nothing can be chosen: an attempt that failed before is the better answer, for it says more.
+    fn reject(&mut self, decision: &Decision, why: Rejection, last: Option<Failure>) -> Action {
+        if let Some(failure) = last {
+            return self.fail(failure);
         }
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::Rejected { why });
+        Action::Reject(Refusal::NotRouted(decision.clone(), why))
     }
 
     fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {

@@ -8,80 +8,176 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::Config;
+use crate::tree::join;
 
 /// The JSON Schema (2020-12) of the configuration.
 pub fn schema() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>().to_value()
 }
 
-/// The reference page of the configuration.
+/// The reference page of the configuration: a section for every map, by its path in the file.
 pub fn reference_markdown() -> String {
     let schema = schema();
-    let mut page = String::from(
-        "# Configuration\n\nGenerated from the types by `cargo xtask codegen`; do not edit. Unknown keys are errors. In any text, \
-         `${VAR}` and `${VAR:-default}` are put in once when the file is read, and a value that begins with `file:` is \
-         read from that file. For editors: `pointsman schema`.\n",
-    );
-    section(&mut page, "The file", &schema);
-    let Some(definitions) = schema["$defs"].as_object() else { return page };
-    for (name, definition) in definitions {
-        if definition["properties"].is_object() && name != "Strategy" {
-            section(&mut page, name, definition);
-        } else if let Some(values) = choices(definition) {
-            let about = definition["description"].as_str().unwrap_or_default();
-            let _ = write!(page, "\n## {name}\n\n{about}\n\n| value | meaning |\n|---|---|\n{values}");
+    let mut page = Page { definitions: &schema["$defs"], sections: Vec::new(), text: PREFACE.to_owned() };
+    page.section("the file", &schema);
+    let mut next = 0;
+    while let Some((path, name)) = page.sections.get(next).cloned() {
+        let definition = &page.definitions[name.as_str()];
+        page.section(&format!("`{path}`"), object_form(definition));
+        next += 1;
+    }
+    page.text
+}
+
+const PREFACE: &str = "# Configuration\n\n\
+    Generated from the types by `cargo xtask codegen`; do not edit. Unknown keys are errors. In any value, `${VAR}` and \
+    `${VAR:-default}` are put in once when the file is read (`$${` stands for the characters themselves), and a value \
+    that begins with `file:` is read from that file. For editors: `pointsman schema`.\n";
+
+/// The page while it is written.
+struct Page<'a> {
+    definitions: &'a Value,
+    /// Maps that have or will have a section: the first path they stand at, and the name of their definition.
+    sections: Vec<(String, String)>,
+    text: String,
+}
+
+impl Page<'_> {
+    fn section(&mut self, title: &str, schema: &Value) {
+        let about = in_line(&schema["description"]);
+        let at = title.trim_matches('`');
+        let at = if at == "the file" { "" } else { at };
+        let title = if at.is_empty() { "The file".to_owned() } else { title.to_owned() };
+        let _ = write!(
+            self.text,
+            "\n## {title}\n\n{about}\n\n| key | type | range | meaning |\n|---|---|---|---|\n"
+        );
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut words = String::new();
+        for (key, field) in schema["properties"].as_object().into_iter().flatten() {
+            let kind = self.kind(&join(at, key), field);
+            let about = in_line(&field["description"]);
+            let must = if required.contains(&key.as_str()) { "Required. " } else { "" };
+            let _ = writeln!(self.text, "| `{key}` | {kind} | {} | {must}{about} |", range(field));
+            words.push_str(&self.words(key, field));
         }
+        self.text.push_str(&words);
     }
-    page
-}
 
-fn section(page: &mut String, name: &str, schema: &Value) {
-    let about = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
-    let _ = write!(page, "\n## {name}\n\n{about}\n\n| key | type | meaning |\n|---|---|---|\n");
-    for (key, field) in schema["properties"].as_object().into_iter().flatten() {
-        let about = field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
-        let _ = writeln!(page, "| `{key}` | {} | {about} |", kind(field));
-    }
-}
-
-fn choices(schema: &Value) -> Option<String> {
-    let mut rows = String::new();
-    for form in schema["oneOf"].as_array()? {
-        let about = form["description"].as_str().unwrap_or_default().replace('\n', " ");
-        let _ = writeln!(rows, "| `{}` | {about} |", form["const"].as_str()?);
-    }
-    Some(rows)
-}
-
-/// The type of a field in a few words, with a link where it has a section of its own.
-fn kind(field: &Value) -> String {
-    if let Some(name) = field["$ref"].as_str().and_then(|target| target.strip_prefix("#/$defs/")) {
-        return match name {
-            "Strategy" => "[Strategy](strategies.md)".to_owned(),
-            "Secret" => "secret".to_owned(),
-            _ => format!("[{name}](#{})", name.to_lowercase()),
+    /// The type of a field in a few words, with a link where it has a section of its own.
+    fn kind(&mut self, path: &str, field: &Value) -> String {
+        if let Some(name) = target(field) {
+            return self.named(path, name);
+        }
+        let forms: Vec<&Value> = field["anyOf"].as_array().into_iter().flatten().collect();
+        let forms: Vec<String> = forms
+            .into_iter()
+            .filter(|form| form["type"] != "null")
+            .map(|form| self.kind(path, form))
+            .collect();
+        if !forms.is_empty() {
+            return forms.join(" or ");
+        }
+        let inner = [&field["additionalProperties"], &field["patternProperties"]];
+        let inner = inner.into_iter().find(|inner| inner.is_object()).map(|inner| match &inner["^\\\\d+$"] {
+            Value::Object(_) => &inner["^\\\\d+$"],
+            _ => inner,
+        });
+        let names = match &field["type"] {
+            Value::Array(names) => {
+                names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
+            }
+            Value::String(name) => vec![name.as_str()],
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
         };
-    }
-    let forms = field["anyOf"].as_array().into_iter().flatten();
-    let forms: Vec<String> = forms.filter(|form| form["type"] != "null").map(kind).collect();
-    if !forms.is_empty() {
-        return forms.join(" or ");
-    }
-    let names = match &field["type"] {
-        Value::Array(names) => {
-            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
+        match (names.as_slice(), inner) {
+            (["array"], _) => format!("list of {}", self.kind(&format!("{path}[]"), &field["items"])),
+            (["object"], Some(inner)) => format!("map to {}", self.kind(&format!("{path}.<name>"), inner)),
+            (["string"], _) => "text".to_owned(),
+            (["integer"], _) => "whole number".to_owned(),
+            (["boolean"], _) => "true or false".to_owned(),
+            (names, _) => names.join(" or "),
         }
-        Value::String(name) => vec![name.as_str()],
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
-    };
-    match names.as_slice() {
-        ["array"] => format!("list of {}", kind(&field["items"])),
-        ["object"] if field["additionalProperties"].is_object() => {
-            format!("map to {}", kind(&field["additionalProperties"]))
-        }
-        [] => "value".to_owned(),
-        names => names.join(" or "),
     }
+
+    fn named(&mut self, path: &str, name: &str) -> String {
+        let definition = &self.definitions[name];
+        match name {
+            "Strategy" => return "[strategy](strategies.md)".to_owned(),
+            "VendorKind" => return "[vendor](vendors.md)".to_owned(),
+            "Secret" => return "secret".to_owned(),
+            _ => {}
+        }
+        if let Some([only]) = choices(definition).as_deref() {
+            return format!("`{}`", only.0);
+        }
+        if choices(definition).is_some() {
+            return "word".to_owned();
+        }
+        let form = object_form(definition);
+        if !form["properties"].is_object() {
+            return self.kind(path, definition);
+        }
+        let known = self.sections.iter().find(|(_, known)| known == name).map(|(path, _)| path.clone());
+        let at = known.unwrap_or_else(|| {
+            self.sections.push((path.to_owned(), name.to_owned()));
+            path.to_owned()
+        });
+        let or_text = if std::ptr::eq(form, definition) { "" } else { "text or " };
+        format!("{or_text}[map](#{})", anchor(&at))
+    }
+
+    /// What the words mean that a field may have.
+    fn words(&self, key: &str, field: &Value) -> String {
+        let fields = [field, &field["items"]];
+        let forms = fields.into_iter().chain(field["anyOf"].as_array().into_iter().flatten());
+        let choices = forms.filter_map(target).find_map(|name| choices(&self.definitions[name]));
+        let Some(choices) = choices.filter(|choices| choices.len() > 1) else { return String::new() };
+        let mut text = format!("\nWords of `{key}`:\n\n");
+        for (word, about) in choices {
+            let _ = writeln!(text, "- `{word}`: {about}");
+        }
+        text
+    }
+}
+
+/// The form of a definition that is a map, where others are allowed.
+fn object_form(definition: &Value) -> &Value {
+    let forms = definition["anyOf"].as_array().into_iter().flatten();
+    forms.into_iter().find(|form| form["properties"].is_object()).unwrap_or(definition)
+}
+
+fn target(field: &Value) -> Option<&str> {
+    field["$ref"].as_str().and_then(|target| target.strip_prefix("#/$defs/"))
+}
+
+/// The words of an enumeration with their meanings.
+fn choices(schema: &Value) -> Option<Vec<(&str, String)>> {
+    let forms = schema["oneOf"].as_array()?;
+    forms.iter().map(|form| Some((form["const"].as_str()?, in_line(&form["description"])))).collect()
+}
+
+/// The range of a number; what its type allows anyway is not repeated.
+fn range(field: &Value) -> String {
+    let unsigned = field["format"].as_str().is_some_and(|format| format.starts_with("uint"));
+    match (field["minimum"].as_f64(), field["maximum"].as_f64()) {
+        (None, None) => String::new(),
+        (Some(0.0), None) if unsigned => String::new(),
+        (Some(min), None) => format!("{min} or more"),
+        (None, Some(max)) => format!("up to {max}"),
+        (Some(min), Some(max)) => format!("{min} to {max}"),
+    }
+}
+
+fn in_line(text: &Value) -> String {
+    text.as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|")
+}
+
+/// The anchor that GitHub makes of a heading.
+fn anchor(title: &str) -> String {
+    let kept = title.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_')).collect()
 }
 
 /// The reference page of the strategies.

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
-use pointsman_routing::decision::{Decision, Outcome};
+use pointsman_routing::decision::Choice;
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::{Failure, FailureClass, Now};
 use pointsman_wire::openai::error::ErrorBody;
@@ -117,7 +117,7 @@ impl Exchange {
         let mut input = Input::Arrived;
         loop {
             match self.step(input) {
-                Action::Forward(decision) => self.begin(&decision),
+                Action::Forward(choice) => self.begin(&choice),
                 Action::Wait => {}
                 Action::Relay => return self.respond(),
                 Action::Reject(refusal) => return self.refuse(&refusal),
@@ -148,12 +148,10 @@ impl Exchange {
     }
 
     /// Begins the attempt that was decided on; the one before it, if any, is dropped and so cancelled.
-    fn begin(&mut self, decision: &Decision) {
+    fn begin(&mut self, choice: &Choice) {
         self.attempt = None;
         self.granted = None;
-        let (Outcome::Chosen(choice), Some((request, body))) = (&decision.outcome, &self.outgoing) else {
-            return;
-        };
+        let Some((request, body)) = &self.outgoing else { return };
         // A reload may have come between arrival and decision, in either order.
         let newest;
         let (target, credential) = match self.snapshot.targets.get(&choice.deployment) {

@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Polls a future and gives `None` if it panics.
-pub struct Guard<F>(Pin<Box<F>>);
+pub struct Guard<'f, F>(Pin<&'f mut F>);
 
-impl<F: Future> Guard<F> {
+impl<'f, F: Future> Guard<'f, F> {
     /// Guards `future`.
-    pub fn new(future: F) -> Self {
-        Self(Box::pin(future))
+    pub fn new(future: Pin<&'f mut F>) -> Self {
+        Self(future)
     }
 }
 
-impl<F: Future> Future for Guard<F> {
+impl<F: Future> Future for Guard<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -28,14 +28,16 @@ impl<F: Future> Future for Guard<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
     async fn l9_a_panic_is_an_outcome() {
         let quiet = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| ()));
-        assert_eq!(Guard::new(async { panic!("on purpose") }).await, None::<()>);
+        assert_eq!(Guard::new(pin!(async { panic!("on purpose") })).await, None::<()>);
         std::panic::set_hook(quiet);
-        assert_eq!(Guard::new(async { 7 }).await, Some(7));
+        assert_eq!(Guard::new(pin!(async { 7 })).await, Some(7));
     }
 }

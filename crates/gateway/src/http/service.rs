@@ -1,5 +1,6 @@
 //! The way of a request, in the order it happens: authenticate → parse and validate → facts → exchange.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::telemetry::record::{Record, RequestId};
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
-    match Guard::new(answer(Rc::clone(&worker), request, id, at)).await {
+    match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at))).await {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();
