@@ -49,7 +49,7 @@ pub struct Config {
     /// Where the admin API, the metrics and the health pages are. An address that is not loopback needs
     /// `auth.admin_keys`. Default: 127.0.0.1:8081.
     pub admin: SocketAddr,
-    /// Threads that serve clients: 0 to 256; 0 is one per CPU. Default: 0.
+    /// Threads that serve clients; 0 is one per CPU. Default: 0.
     #[schemars(range(max = WORKERS_MAX))]
     pub workers: usize,
     /// Where this gateway is; the first in every model's order of regions.

@@ -26,6 +26,8 @@ pub const WEIGHT_MAX: u32 = 10_000;
 pub const ATTEMPTS_MAX: u32 = 10;
 /// Threads that serve clients.
 pub const WORKERS_MAX: usize = 256;
+/// The least that request bodies can be limited to, bytes.
+pub const BODY_BYTES_MIN: u64 = 1024;
 /// The greatest request body, bytes: 1 GiB.
 pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Characters a client key has at least.

@@ -36,7 +36,8 @@ pub struct ModelConfig {
     /// Output that its deployments give, in tokens, unless they say otherwise. Default: not checked.
     #[schemars(range(min = 1))]
     pub output_tokens_max: Option<u32>,
-    /// Ranges of request parameters, where narrower than the API's.
+    /// Ranges of request parameters, where narrower than the API's: `temperature`, `top_p`, `presence_penalty`,
+    /// `frequency_penalty`, `n`, `top_logprobs`, `max_tokens`.
     #[serde(default)]
     pub params: BTreeMap<ParamName, RangeConfig>,
     /// How long each phase of a request may take, where other than for all models.
@@ -48,7 +49,7 @@ pub struct ModelConfig {
     /// Its breakers, where other than for all models.
     #[serde(default)]
     pub breaker: BreakerConfig,
-    /// How often a request may be sent in all, the first time included: 1 to 10. Default: 3.
+    /// How often a request may be sent in all, the first time included. Default: 3.
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub attempts_max: Option<u32>,
     /// The ways to serve it.
@@ -71,7 +72,7 @@ pub struct SplitConfig {
     /// What keeps a client on its arm. Default: tenant.
     #[serde(default)]
     pub sticky: StickyName,
-    /// The arms with their weights; the sum is free.
+    /// The arms with their weights, 0 to 10000 each; the sum is free.
     pub arms: BTreeMap<String, u32>,
 }
 
@@ -158,7 +159,7 @@ pub struct DeploymentConfig {
     /// The version it serves, for clients that ask for `model@version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Share of traffic relative to the others of its tier: 0 to 10000; 0 drains it. Default: 1.
+    /// Share of traffic relative to the others of its tier; 0 drains it. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(max = WEIGHT_MAX))]
     pub weight: u32,

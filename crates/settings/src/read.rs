@@ -50,6 +50,16 @@ fn shape(document: &mut Document) -> (Option<Config>, Vec<Problem>) {
                     break;
                 }
             }
+            // The keys of some maps are words of ours too.
+            Mistake::UnknownWord { word, problem } => {
+                let key = path_with(path, &word);
+                let taken = take(&mut document.value, &key);
+                let at = if taken { spell(&key) } else { spell_path(path) };
+                problems.push(Problem { path: at, ..problem });
+                if !taken {
+                    break;
+                }
+            }
             Mistake::TextForNumber(problem) => {
                 let at: Vec<Segment> = path.iter().cloned().collect();
                 if !document.retype(&at) {
@@ -58,8 +68,7 @@ fn shape(document: &mut Document) -> (Option<Config>, Vec<Problem>) {
                 }
             }
             Mistake::Other(problem) => {
-                let at: Vec<Segment> = path.iter().cloned().collect();
-                problems.push(Problem { path: spell(&at), ..problem });
+                problems.push(Problem { path: spell_path(path), ..problem });
                 break;
             }
         }
@@ -70,6 +79,7 @@ fn shape(document: &mut Document) -> (Option<Config>, Vec<Problem>) {
 /// What serde complains of, in our words.
 enum Mistake {
     UnknownKey { key: String, problem: Problem },
+    UnknownWord { word: String, problem: Problem },
     TextForNumber(Problem),
     Other(Problem),
 }
@@ -92,9 +102,12 @@ impl Mistake {
             };
         }
         if let Some(rest) = message.strip_prefix("unknown variant `") {
-            let (value, known) = unknown(rest);
-            let help = advice(&value, &known);
-            return Self::Other(Problem { help, ..found(format!("unknown value `{value}`")) });
+            let (word, known) = unknown(rest);
+            let help = advice(&word, &known);
+            return Self::UnknownWord {
+                problem: Problem { help, ..found(format!("unknown value `{word}`")) },
+                word,
+            };
         }
         if let Some(rest) = message.strip_prefix("missing field ") {
             return Self::Other(found(format!("{rest} is missing")));
@@ -172,7 +185,9 @@ fn in_words(expected: &str) -> String {
 
 /// The path to an unknown key: the key is told of from where it stands or from the map around it.
 fn path_with(path: &Path, key: &str) -> Vec<Segment> {
-    let mut at: Vec<Segment> = path.iter().cloned().collect();
+    // A key that did not even become one has no name in the path.
+    let mut at: Vec<Segment> =
+        path.iter().filter(|segment| !matches!(segment, Segment::Unknown)).cloned().collect();
     if !matches!(at.last(), Some(Segment::Map { key: last }) if last == key) {
         at.push(Segment::Map { key: key.to_owned() });
     }
@@ -186,6 +201,10 @@ fn spell(path: &[Segment]) -> String {
         Segment::Map { key } | Segment::Enum { variant: key } => join(&path, key),
         Segment::Unknown => path,
     })
+}
+
+fn spell_path(path: &Path) -> String {
+    spell(&path.iter().cloned().collect::<Vec<_>>())
 }
 
 /// Takes the key at the end of `path` away; whether it was there.

@@ -19,11 +19,10 @@ pub fn schema() -> Value {
 pub fn reference_markdown() -> String {
     let schema = schema();
     let mut page = Page { definitions: &schema["$defs"], sections: Vec::new(), text: PREFACE.to_owned() };
-    page.section("the file", &schema);
+    page.section("", &schema);
     let mut next = 0;
     while let Some((path, name)) = page.sections.get(next).cloned() {
-        let definition = &page.definitions[name.as_str()];
-        page.section(&format!("`{path}`"), object_form(definition));
+        page.section(&path, &page.definitions[name.as_str()]);
         next += 1;
     }
     page.text
@@ -43,20 +42,18 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn section(&mut self, title: &str, schema: &Value) {
-        let about = in_line(&schema["description"]);
-        let at = title.trim_matches('`');
-        let at = if at == "the file" { "" } else { at };
-        let title = if at.is_empty() { "The file".to_owned() } else { title.to_owned() };
-        let _ = write!(
-            self.text,
-            "\n## {title}\n\n{about}\n\n| key | type | range | meaning |\n|---|---|---|---|\n"
-        );
+    /// Writes the section of the map at `path`.
+    fn section(&mut self, path: &str, definition: &Value) {
+        let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
+        let about = in_line(&definition["description"]);
+        let _ = write!(self.text, "\n## {title}\n\n{about}\n\n");
+        self.text.push_str("| key | type | range | meaning |\n|---|---|---|---|\n");
+        let schema = object_form(definition);
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let mut words = String::new();
         for (key, field) in schema["properties"].as_object().into_iter().flatten() {
-            let kind = self.kind(&join(at, key), field);
+            let kind = self.kind(&join(path, key), field);
             let about = in_line(&field["description"]);
             let must = if required.contains(&key.as_str()) { "Required. " } else { "" };
             let _ = writeln!(self.text, "| `{key}` | {kind} | {} | {must}{about} |", range(field));
@@ -79,11 +76,8 @@ impl Page<'_> {
         if !forms.is_empty() {
             return forms.join(" or ");
         }
-        let inner = [&field["additionalProperties"], &field["patternProperties"]];
-        let inner = inner.into_iter().find(|inner| inner.is_object()).map(|inner| match &inner["^\\\\d+$"] {
-            Value::Object(_) => &inner["^\\\\d+$"],
-            _ => inner,
-        });
+        let patterns = field["patternProperties"].as_object().and_then(|patterns| patterns.values().next());
+        let inner = Some(&field["additionalProperties"]).filter(|inner| inner.is_object()).or(patterns);
         let names = match &field["type"] {
             Value::Array(names) => {
                 names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()

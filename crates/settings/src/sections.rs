@@ -8,21 +8,21 @@ use pointsman_routing::catalog::{BreakerSpec, QueueSpec, TimeoutSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{BODY_BYTES_MAX, COUNT_MAX, TIME_MS_MAX};
+use crate::limits::{BODY_BYTES_MAX, BODY_BYTES_MIN, COUNT_MAX, TIME_MS_MAX};
 
 /// What the gateway accepts from clients and providers.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Bytes of a request body: 1 KiB to 1 GiB. Default: 33554432 (32 MiB).
-    #[schemars(range(min = 1024, max = BODY_BYTES_MAX))]
+    /// Bytes of a request body. Default: 33554432 (32 MiB).
+    #[schemars(range(min = BODY_BYTES_MIN, max = BODY_BYTES_MAX))]
     pub body_bytes_max: u64,
-    /// The same for single routes, such as `/v1/embeddings`.
+    /// The same for single routes: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`.
     pub body_bytes_max_by_route: BTreeMap<String, u64>,
-    /// Bytes of a request's head: 8 KiB to 1 MiB. Default: 65536.
+    /// Bytes of a request's head. Default: 65536.
     #[schemars(range(min = 8192, max = 1_048_576))]
     pub header_bytes_max: usize,
-    /// Header lines of a request: 16 to 1000. Default: 100.
+    /// Header lines of a request. Default: 100.
     #[schemars(range(min = 16, max = 1000))]
     pub headers_max: usize,
     /// Time for a request's head, also while a connection is idle, milliseconds. Default: 30000.
@@ -33,7 +33,7 @@ pub struct LimitsConfig {
     pub body_read_ms: u64,
     /// Bytes a second that a body must come with, after a grace of five seconds. Default: 1024.
     pub body_min_bytes_per_s: u64,
-    /// Nesting of a request's JSON: 4 to 512. Default: 64.
+    /// Nesting of a request's JSON. Default: 64.
     #[schemars(range(min = 4, max = 512))]
     pub json_depth_max: usize,
     /// Messages of a request. Default: 10000.
@@ -188,7 +188,7 @@ impl Default for HealthConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionsConfig {
-    /// Records kept in memory: 0 to 1000000. Default: 1024.
+    /// Records kept in memory. Default: 1024.
     #[schemars(range(max = COUNT_MAX))]
     pub ring: usize,
     /// A file to which every record is appended, a JSON object a line. Default: none.

@@ -9,7 +9,9 @@ use serde_json::Value;
 use crate::Config;
 use crate::auth::parse_sha256;
 use crate::diagnostic::{Problem, did_you_mean};
-use crate::limits::{HEALTH_INTERVAL_MS_MIN, KEY_CHARS_MIN, NAME_BYTES_MAX, WEIGHT_MAX};
+use crate::limits::{
+    BODY_BYTES_MAX, BODY_BYTES_MIN, HEALTH_INTERVAL_MS_MIN, KEY_CHARS_MIN, NAME_BYTES_MAX, WEIGHT_MAX,
+};
 use crate::models::{DeploymentConfig, ModelConfig};
 use crate::providers::{HealthChoice, ProviderConfig, ProviderHealth};
 use crate::tree::join;
@@ -80,7 +82,11 @@ fn check_text(path: &str, text: Option<&str>, found: &mut Vec<Problem>) {
 
 fn check_routes(config: &Config, found: &mut Vec<Problem>) {
     let routes = || Operation::ALL.iter().map(|operation| operation.path());
-    for route in config.limits.body_bytes_max_by_route.keys() {
+    for (route, bytes) in &config.limits.body_bytes_max_by_route {
+        if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(bytes) {
+            let text = format!("{bytes} is not from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}");
+            found.push(Problem::new(format!("limits.body_bytes_max_by_route.{route}"), text));
+        }
         if !routes().any(|known| known == route) {
             let problem = Problem::new(
                 format!("limits.body_bytes_max_by_route.{route}"),
