@@ -9,6 +9,7 @@ use pointsman_routing::decision::{Outcome, Rejection};
 use pointsman_routing::flow::{Action, Input, Refusal};
 use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::openai::error::ErrorBody;
+use smallvec::SmallVec;
 
 use super::relay::Relay;
 use super::{Exchange, RouterBody, attempt};
@@ -51,8 +52,8 @@ impl Exchange {
         };
         let mut response = Response::new(RouterBody::Full(None));
         *response.status_mut() = head.status;
-        let named_by_connection = connection_tokens(&head.headers);
-        copy_headers(head.headers, response.headers_mut(), &named_by_connection);
+        *response.headers_mut() = head.headers;
+        strip(response.headers_mut());
         self.status = Some(head.status.as_u16());
         let streams = self.attempt.as_ref().is_some_and(attempt::Attempt::is_event_stream);
         if streams {
@@ -228,17 +229,18 @@ impl attempt::ProviderError {
     }
 }
 
-fn copy_headers(from: HeaderMap, to: &mut HeaderMap, named_by_connection: &[String]) {
-    let mut last = None;
-    for (name, value) in from {
-        let name = name.or(last);
-        let Some(name) = name else { return };
-        last = Some(name.clone());
-        let text = name.as_str();
-        let ours = text.starts_with("x-pointsman-");
-        if !ours && !DROPPED.contains(&text) && !named_by_connection.iter().any(|named| named == text) {
-            to.append(name, value);
-        }
+/// Takes out what ends at the gateway. The rest is passed on as it came.
+fn strip(headers: &mut HeaderMap) {
+    let named_by_connection = connection_tokens(headers);
+    let ends_here = |name: &HeaderName| {
+        let name = name.as_str();
+        DROPPED.contains(&name)
+            || name.starts_with("x-pointsman-")
+            || named_by_connection.iter().any(|named| named == name)
+    };
+    let dropped: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
     }
 }
 

@@ -152,21 +152,25 @@ fn key_digest(secret: Option<&str>, hash: Option<Digest>) -> Option<Digest> {
 
 /// The one key a request carries, on whatever header. Two different ones are an error: nobody can say which counts.
 fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, ErrorBody> {
-    let bearer = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
-        let value = value.as_bytes();
-        let scheme = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-        if scheme { value[7..].trim_ascii() } else { value }
-    });
-    let others = CARRIERS.iter().flat_map(|name| headers.get_all(*name)).map(http::HeaderValue::as_bytes);
     let mut found: Option<&[u8]> = None;
-    for key in bearer.chain(others).filter(|key| !key.is_empty()) {
+    // One pass over the few headers there are is faster than a lookup for each carrier.
+    for (name, value) in headers {
+        let value = value.as_bytes();
+        let key = if *name == header::AUTHORIZATION {
+            let scheme = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+            if scheme { value[7..].trim_ascii() } else { value }
+        } else if CARRIERS.contains(&name.as_str()) {
+            value
+        } else {
+            continue;
+        };
         if key.len() > KEY_BYTES_MAX {
             return Err(ErrorBody::bad_key("the key is not known to this gateway"));
         }
-        if found.is_some_and(|other| other != key) {
+        if !key.is_empty() && found.is_some_and(|other| other != key) {
             return Err(ErrorBody::malformed("the request carries two different keys; send one"));
         }
-        found = Some(key);
+        found = found.or(Some(key).filter(|key| !key.is_empty()));
     }
     Ok(found)
 }

@@ -36,6 +36,9 @@ pub struct Hints {
 /// Reads the hints that the client's tenant may set; the others are as if they were not there.
 pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, ErrorBody> {
     let mut hints = Hints::default();
+    if !headers.keys().any(|name| name.as_str().starts_with("x-pointsman-")) {
+        return Ok(hints);
+    }
     for hint in Hint::ALL {
         let name = hint.header();
         let Some(value) = headers.get(name).filter(|_| client.may_hint(hint)) else { continue };

@@ -26,28 +26,77 @@ pub struct BadHead {
 
 /// Finds the route of a request.
 pub fn route(head: &request::Parts) -> Result<Route, BadHead> {
-    check_framing(head)?;
-    check_host(head)?;
-    let path = head.uri.path();
-    if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
-        return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
-    }
-    let route = match path {
-        "/v1/chat/completions" => Route::Infer(Operation::Chat),
-        "/v1/completions" => Route::Infer(Operation::Completion),
-        "/v1/embeddings" => Route::Infer(Operation::Embedding),
-        "/v1/responses" => Route::Infer(Operation::Response),
-        "/v1/models" => Route::Models,
-        _ => match path.strip_prefix("/v1/models/") {
-            Some(name) if !name.is_empty() => Route::Model(decode(name)?),
-            Some(_) | None => return Err(unknown(path)),
-        },
-    };
-    check_method(head, &route)?;
+    let lines = Lines::gather(&head.headers);
+    check_framing(head, &lines)?;
+    check_host(head, &lines)?;
+    let route = find(head.uri.path())?;
+    check_method(head, &lines, &route)?;
     Ok(route)
 }
 
-fn check_method(head: &request::Parts, route: &Route) -> Result<(), BadHead> {
+/// The route of a path. The usual ones are compared before anything else is asked.
+fn find(path: &str) -> Result<Route, BadHead> {
+    match path {
+        "/v1/chat/completions" => return Ok(Route::Infer(Operation::Chat)),
+        "/v1/completions" => return Ok(Route::Infer(Operation::Completion)),
+        "/v1/embeddings" => return Ok(Route::Infer(Operation::Embedding)),
+        "/v1/responses" => return Ok(Route::Infer(Operation::Response)),
+        "/v1/models" => return Ok(Route::Models),
+        _ => {}
+    }
+    if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
+        return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
+    }
+    match path.strip_prefix("/v1/models/") {
+        Some(name) if !name.is_empty() => Ok(Route::Model(decode(name)?)),
+        Some(_) | None => Err(unknown(path)),
+    }
+}
+
+/// What the checks need of the headers, gathered in one pass.
+#[derive(Default)]
+struct Lines<'h> {
+    host: Once<'h>,
+    content_length: Once<'h>,
+    transfer_encoding: Once<'h>,
+    content_type: Once<'h>,
+    content_encoding: Once<'h>,
+    expect: Once<'h>,
+    upgrade: bool,
+}
+
+/// A header that should be there once at most.
+#[derive(Default)]
+struct Once<'h> {
+    first: Option<&'h [u8]>,
+    repeated: bool,
+}
+
+impl<'h> Lines<'h> {
+    fn gather(headers: &'h HeaderMap) -> Self {
+        let mut lines = Self::default();
+        for (name, value) in headers {
+            let line = match *name {
+                HOST => &mut lines.host,
+                CONTENT_LENGTH => &mut lines.content_length,
+                TRANSFER_ENCODING => &mut lines.transfer_encoding,
+                CONTENT_TYPE => &mut lines.content_type,
+                CONTENT_ENCODING => &mut lines.content_encoding,
+                EXPECT => &mut lines.expect,
+                UPGRADE => {
+                    lines.upgrade = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            line.repeated |= line.first.is_some();
+            line.first = line.first.or(Some(value.as_bytes()));
+        }
+        lines
+    }
+}
+
+fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Result<(), BadHead> {
     let (allowed, has_body) = match route {
         Route::Infer(_) => (Method::POST, true),
         Route::Models | Route::Model(_) => (Method::GET, false),
@@ -58,25 +107,24 @@ fn check_method(head: &request::Parts, route: &Route) -> Result<(), BadHead> {
         return Err(BadHead { error, close: false });
     }
     if has_body {
-        return check_content(&head.headers);
+        return check_content(lines);
     }
-    let announces = head.headers.contains_key(TRANSFER_ENCODING)
-        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    let announces = lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
     if announces {
         return Err(BadHead { close: true, ..refuse("a GET request has no body here".to_owned()) });
     }
     Ok(())
 }
 
-fn check_content(headers: &HeaderMap) -> Result<(), BadHead> {
-    if let Some(kind) = headers.get(CONTENT_TYPE) {
-        let kind = kind.to_str().unwrap_or("");
-        let essence = kind.split(';').next().unwrap_or("").trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(BadHead { error: ErrorBody::wrong_content_type(&printable(kind)), close: false });
+fn check_content(lines: &Lines<'_>) -> Result<(), BadHead> {
+    if let Some(kind) = lines.content_type.first {
+        let essence = kind.split(|byte| *byte == b';').next().unwrap_or(kind).trim_ascii();
+        if !essence.eq_ignore_ascii_case(b"application/json") {
+            let kind = printable(&String::from_utf8_lossy(kind));
+            return Err(BadHead { error: ErrorBody::wrong_content_type(&kind), close: false });
         }
     }
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if lines.content_encoding.first.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         let text = "compressed request bodies are not understood; send the body as it is";
         let error = ErrorBody::router(415, "invalid_request_error", "unsupported_media_type", text);
         return Err(BadHead { error, close: false });
@@ -85,42 +133,37 @@ fn check_content(headers: &HeaderMap) -> Result<(), BadHead> {
 }
 
 /// What hyper lets pass but could be read in two ways (RFC 9112 §6.1).
-fn check_framing(head: &request::Parts) -> Result<(), BadHead> {
+fn check_framing(head: &request::Parts, lines: &Lines<'_>) -> Result<(), BadHead> {
     let doubt = |text: &str| Err(BadHead { close: true, ..refuse(text.to_owned()) });
-    let headers = &head.headers;
-    let encodings = headers.get_all(TRANSFER_ENCODING).iter().count();
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    if encodings > 0 && lengths > 0 {
+    let (encoding, length) = (&lines.transfer_encoding, &lines.content_length);
+    if encoding.first.is_some() && length.first.is_some() {
         return doubt("content-length and transfer-encoding exclude each other");
     }
-    if lengths > 1 || headers.get(CONTENT_LENGTH).is_some_and(|value| !value.as_bytes().iter().all(u8::is_ascii_digit)) {
+    if length.repeated || length.first.is_some_and(|value| !value.iter().all(u8::is_ascii_digit)) {
         return doubt("content-length must be one number");
     }
-    if encodings > 1
-        || headers.get(TRANSFER_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
+    if encoding.repeated || encoding.first.is_some_and(|value| !value.eq_ignore_ascii_case(b"chunked")) {
         return doubt("transfer-encoding must be `chunked`, once");
     }
-    if encodings > 0 && head.version != Version::HTTP_11 {
+    if encoding.first.is_some() && head.version != Version::HTTP_11 {
         return doubt("transfer-encoding needs HTTP/1.1");
     }
-    if head.method == Method::CONNECT || headers.contains_key(UPGRADE) {
+    if head.method == Method::CONNECT || lines.upgrade {
         return doubt("this is no tunnel: CONNECT and upgrade are refused");
     }
-    if headers.get(EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if lines.expect.first.is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
         return doubt("the only expectation understood is 100-continue");
     }
     Ok(())
 }
 
-fn check_host(head: &request::Parts) -> Result<(), BadHead> {
+fn check_host(head: &request::Parts, lines: &Lines<'_>) -> Result<(), BadHead> {
     let bad = |text: &str| Err(BadHead { close: true, ..refuse(text.to_owned()) });
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
+    let host = match (lines.host.first, lines.host.repeated) {
         (None, _) if head.version == Version::HTTP_10 => return Ok(()),
         (None, _) => return bad("the host header is missing"),
-        (Some(_), Some(_)) => return bad("there is more than one host header"),
-        (Some(host), None) => host.as_bytes(),
+        (Some(_), true) => return bad("there is more than one host header"),
+        (Some(host), false) => host,
     };
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if host.is_empty() || !host.iter().all(plain) {

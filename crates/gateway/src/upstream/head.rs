@@ -2,11 +2,13 @@
 //! an error, so that nobody can smuggle one answer into another.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
 
 /// Header lines a response may have.
 const HEADERS_MAX: usize = 100;
+/// Headers that the gateway adds to a response; room for them is made at once.
+const OWN_HEADERS: usize = 10;
 /// Bytes a response head may have.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -85,64 +87,71 @@ fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
     let http_1_1 = response.version == Some(1);
     // One copy of the head; every header value is a slice of it.
     let shared = Bytes::copy_from_slice(&bytes[..length]);
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + OWN_HEADERS);
+    let mut framed = Framed::default();
     for line in &*response.headers {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed::Head)?;
+        framed.note(&name, line.value, http_1_1)?;
         let start = line.value.as_ptr() as usize - bytes.as_ptr() as usize;
         let value = if line.value.is_empty() { Bytes::new() } else { shared.slice(start..start + line.value.len()) };
         headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::Head)?);
     }
-    let framing = framing(status, &headers, http_1_1)?;
-    let keep_alive = framing != Framing::UntilClose && keeps_alive(&headers, http_1_1);
+    let framing = framed.framing(status)?;
+    let keep_alive = framing != Framing::UntilClose && !framed.close && (http_1_1 || framed.keep_alive);
     Ok(Some((Head { status, headers, framing, keep_alive }, length)))
 }
 
-fn framing(status: StatusCode, headers: &HeaderMap, http_1_1: bool) -> Result<Framing, Malformed> {
-    let encodings = headers.get_all(http::header::TRANSFER_ENCODING);
-    let lengths = headers.get_all(http::header::CONTENT_LENGTH);
-    let chunked = match (encodings.iter().next(), encodings.iter().count()) {
-        (None, _) => false,
-        (Some(only), 1) if http_1_1 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
-        (Some(_), _) => return Err(Malformed::Framing),
-    };
-    let mut length = None;
-    for value in lengths {
-        let one = parse_length(value.as_bytes()).ok_or(Malformed::Framing)?;
-        if length.is_some_and(|other| other != one) {
+/// What the headers say about where the response ends.
+#[derive(Default)]
+struct Framed {
+    chunked: bool,
+    length: Option<u64>,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Framed {
+    fn note(&mut self, name: &HeaderName, value: &[u8], http_1_1: bool) -> Result<(), Malformed> {
+        if *name == header::CONTENT_LENGTH {
+            let length = parse_length(value).ok_or(Malformed::Framing)?;
+            if self.length.is_some_and(|other| other != length) {
+                return Err(Malformed::Framing);
+            }
+            self.length = Some(length);
+        } else if *name == header::TRANSFER_ENCODING {
+            if self.chunked || !http_1_1 || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed::Framing);
+            }
+            self.chunked = true;
+        } else if *name == header::CONNECTION {
+            for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                self.close |= token.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        Ok(())
+    }
+
+    fn framing(&self, status: StatusCode) -> Result<Framing, Malformed> {
+        if self.chunked && self.length.is_some() {
             return Err(Malformed::Framing);
         }
-        length = Some(one);
+        if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+            return Ok(Framing::Empty);
+        }
+        Ok(match (self.chunked, self.length) {
+            (true, _) => Framing::Chunked,
+            (false, Some(0)) => Framing::Empty,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::UntilClose,
+        })
     }
-    if chunked && length.is_some() {
-        return Err(Malformed::Framing);
-    }
-    if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
-        return Ok(Framing::Empty);
-    }
-    Ok(match (chunked, length) {
-        (true, _) => Framing::Chunked,
-        (false, Some(0)) => Framing::Empty,
-        (false, Some(length)) => Framing::Length(length),
-        (false, None) => Framing::UntilClose,
-    })
 }
 
 fn parse_length(digits: &[u8]) -> Option<u64> {
     (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
         .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
         .flatten()
-}
-
-fn keeps_alive(headers: &HeaderMap, http_1_1: bool) -> bool {
-    let says = |word: &str| {
-        headers
-            .get_all(http::header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case(word))
-    };
-    if http_1_1 { !says("close") } else { says("keep-alive") }
 }
 
 #[cfg(test)]
