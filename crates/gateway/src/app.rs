@@ -72,7 +72,7 @@ impl App {
         let live = Live::new(random_seed());
         let config = Arc::new(config);
         let ring = Ring::new(config.decisions.ring);
-        let snapshot = Snapshot::build(1, config, &mut live.lock().fleet, &metrics);
+        let snapshot = Snapshot::build(1, &config, &mut live.lock().fleet, &metrics);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             live,
@@ -93,7 +93,7 @@ impl App {
         let config = Arc::new(config);
         self.live.change(|fleet| {
             let generation = self.snapshot.load().generation + 1;
-            let snapshot = Arc::new(Snapshot::build(generation, config, fleet, &self.metrics));
+            let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot
         })

@@ -1,9 +1,12 @@
 //! The one place that reads the monotonic clock.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pointsman_routing::Now;
+
+/// Longer than any process runs.
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 static BEGAN: OnceLock<Instant> = OnceLock::new();
 
@@ -17,7 +20,7 @@ pub fn now() -> Now {
 pub fn instant(at: Now) -> tokio::time::Instant {
     let began = *BEGAN.get_or_init(Instant::now);
     // A moment beyond any clock means "no deadline"; a year is as good and cannot overflow.
-    let span = at.since(Now::ZERO).min(std::time::Duration::from_secs(365 * 24 * 3600));
+    let span = at.since(Now::ZERO).min(YEAR);
     tokio::time::Instant::from_std(began + span)
 }
 

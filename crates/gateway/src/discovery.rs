@@ -58,7 +58,9 @@ pub fn discover() -> anyhow::Result<Found> {
 impl Found {
     /// What was found, and why the rest was not, a line each.
     pub fn told(&self) -> String {
-        let mut text = String::from("no config file; looked for model servers on this machine and keys in the environment:\n");
+        let mut text = String::from(
+            "no config file; looked for model servers on this machine and keys in the environment:\n",
+        );
         for line in &self.lines {
             let _ = writeln!(text, "  {line}");
         }
@@ -82,9 +84,11 @@ impl Found {
             }
             providers.insert(name.clone(), entry);
         }
-        let models = self.config.models.iter().map(|(name, model)| {
-            (name.clone(), json!({"deployments": model.deployments}))
-        });
+        let models = self
+            .config
+            .models
+            .iter()
+            .map(|(name, model)| (name.clone(), json!({"deployments": model.deployments})));
         let models: serde_json::Map<String, Value> = models.collect();
         // JSON is YAML; a line for each provider and model keeps it readable.
         let mut text = String::from("# Written by `pointsman serve --print-config`.\n");
@@ -100,7 +104,11 @@ impl Found {
     async fn look_for(&mut self, vendor: &'static Vendor) {
         if let Some(port) = vendor.port {
             let url = format!("http://127.0.0.1:{port}");
-            let provider = ProviderConfig { kind: vendor.kind.clone(), base_url: Some(url.clone()), ..Default::default() };
+            let provider = ProviderConfig {
+                kind: vendor.kind.clone(),
+                base_url: Some(url.clone()),
+                ..Default::default()
+            };
             match list(&provider, None, LOOPBACK_TIMEOUT).await {
                 Ok(models) => {
                     self.lines.push(format!("{:<20} {url}: {} models", vendor.kind, models.len()));
@@ -109,24 +117,32 @@ impl Found {
                 Err(why) => self.lines.push(format!("{:<20} {url}: {why}", vendor.kind)),
             }
         }
-        let set = vendor.env.iter().find_map(|name| Some((name, std::env::var(name).ok().filter(|key| !key.is_empty())?)));
+        let set = vendor
+            .env
+            .iter()
+            .find_map(|name| Some((name, std::env::var(name).ok().filter(|key| !key.is_empty())?)));
         let Some((variable, key)) = set else { return };
         let credential = CredentialConfig { name: None, key: Secret::new(key.clone()), rpm: None, tpm: None };
-        let provider = ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
+        let provider =
+            ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
         match list(&provider, Some(&key), VENDOR_TIMEOUT).await {
             Ok(models) => {
                 self.lines.push(format!("{:<20} ${variable}: {} models", vendor.kind, models.len()));
                 self.variables.insert(vendor.kind.clone(), variable.clone());
                 self.add(&vendor.kind, provider, models);
             }
-            Err(why) => self.lines.push(format!("{:<20} ${variable} is set, but its models cannot be listed: {why}", vendor.kind)),
+            Err(why) => self.lines.push(format!(
+                "{:<20} ${variable} is set, but its models cannot be listed: {why}",
+                vendor.kind
+            )),
         }
     }
 
     fn add(&mut self, name: &str, provider: ProviderConfig, models: Vec<String>) {
         self.config.providers.insert(name.to_owned(), provider);
         for model in models.into_iter().take(MODELS_MAX).filter(|model| !model.contains('@')) {
-            let deployment = DeploymentConfig { provider: name.to_owned(), weight: 1, tier: 1, ..Default::default() };
+            let deployment =
+                DeploymentConfig { provider: name.to_owned(), weight: 1, tier: 1, ..Default::default() };
             self.config.models.entry(model).or_default().deployments.push(deployment);
         }
     }
@@ -134,9 +150,13 @@ impl Found {
     fn add_mocks(&mut self) -> anyhow::Result<()> {
         let mut deployments = Vec::new();
         for name in ["mock-a", "mock-b"] {
-            let mock = MockServer::spawn(MockArgs { models: vec![MOCK_MODEL.to_owned()], ..MockArgs::on_any_port() })?;
+            let mock = MockServer::spawn(MockArgs {
+                models: vec![MOCK_MODEL.to_owned()],
+                ..MockArgs::on_any_port()
+            })?;
             let base_url = Some(format!("http://{}", mock.address()));
-            let provider = ProviderConfig { kind: "mock".to_owned(), base_url, slots: Some(4), ..Default::default() };
+            let provider =
+                ProviderConfig { kind: "mock".to_owned(), base_url, slots: Some(4), ..Default::default() };
             self.config.providers.insert(name.to_owned(), provider);
             deployments.push(DeploymentConfig {
                 name: Some(name.to_owned()),
@@ -154,14 +174,19 @@ impl Found {
 }
 
 /// The models that a server lists.
-async fn list(provider: &ProviderConfig, key: Option<&str>, timeout: Duration) -> Result<Vec<String>, String> {
+async fn list(
+    provider: &ProviderConfig,
+    key: Option<&str>,
+    timeout: Duration,
+) -> Result<Vec<String>, String> {
     let endpoint = target::endpoint(&provider.kind, provider);
     let auth: Option<HeaderValue> = key.and_then(|key| endpoint.auth_value(key));
     let (status, body) = probe::get(&endpoint, &endpoint.models_path(), auth.as_ref(), timeout).await?;
     if status != 200 {
         return Err(format!("GET {} gave {status}", endpoint.models_path()));
     }
-    let body: Value = serde_json::from_slice(&body).map_err(|_| "its list of models is not JSON".to_owned())?;
+    let body: Value =
+        serde_json::from_slice(&body).map_err(|_| "its list of models is not JSON".to_owned())?;
     let models = body["data"].as_array().ok_or("it lists no models")?;
     Ok(models.iter().filter_map(|model| model["id"].as_str().map(str::to_owned)).collect())
 }

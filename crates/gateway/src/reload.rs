@@ -64,9 +64,8 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
 pub fn load_overlay(config: &Config) -> anyhow::Result<Overlay> {
     let Some(path) = &config.admin_changes.file else { return Ok(Overlay::default()) };
     match std::fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|error| {
-            anyhow::anyhow!("{}: {error}; mend or remove the file", path.display())
-        }),
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("{}: {error}; mend or remove the file", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Overlay::default()),
         Err(error) => Err(anyhow::anyhow!("cannot read {}: {error}", path.display())),
     }

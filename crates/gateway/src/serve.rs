@@ -103,17 +103,20 @@ fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
         socket.set_nonblocking(true)?;
         io::Result::Ok(socket.into())
     };
-    try_bind().map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{address} is in use; stop what uses it, or set `{key}` to another address in the config"
-        ),
-        _ => anyhow::anyhow!("cannot listen on {address} (`{key}`): {error}"),
+    try_bind().map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return anyhow::anyhow!(
+                "{address} is in use; stop what uses it, or set `{key}` to another address in the config"
+            );
+        }
+        anyhow::anyhow!("cannot listen on {address} (`{key}`): {error}")
     })
 }
 
 fn worker(number: usize, app: Arc<App>, listener: TcpListener) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let served = runtime.and_then(|runtime| runtime.block_on(http::server::run(app, listener)));
         if let Err(error) = served {
             tracing::error!(%error, "a worker cannot serve");
@@ -135,12 +138,18 @@ fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Outp
         }
     };
     Ok(async move {
-        tokio::join!(admin::serve(Arc::clone(&app), admin), health::run(Arc::clone(&app)), watch::run(app), on_hangup);
+        tokio::join!(
+            admin::serve(Arc::clone(&app), admin),
+            health::run(Arc::clone(&app)),
+            watch::run(app),
+            on_hangup
+        );
     })
 }
 
 async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };

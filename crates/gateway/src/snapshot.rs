@@ -67,7 +67,7 @@ pub struct Target {
 impl Snapshot {
     /// Applies `config` to the fleet and makes the snapshot that belongs to it. Both happen under the fleet's lock,
     /// so that no decision can name a deployment that the newest snapshot does not know.
-    pub fn build(generation: u64, config: Arc<Config>, fleet: &mut Fleet, metrics: &Metrics) -> Self {
+    pub fn build(generation: u64, config: &Arc<Config>, fleet: &mut Fleet, metrics: &Metrics) -> Self {
         fleet.apply(&config.catalog(), crate::clock::now());
         let mut snapshot = Self {
             generation,
@@ -76,7 +76,7 @@ impl Snapshot {
             targets: HashMap::new(),
             credentials: HashMap::new(),
             names: Arc::default(),
-            config: Arc::clone(&config),
+            config: Arc::clone(config),
         };
         let endpoints = snapshot.add_providers(fleet);
         let mut names = BTreeMap::new();
@@ -140,7 +140,11 @@ impl Snapshot {
 
     /// The models that `may_use` lets through, by name, aliases left out.
     pub fn listed(&self, may_use: impl Fn(&str) -> bool) -> Vec<&Arc<Model>> {
-        self.config.models.keys().filter(|name| may_use(name)).filter_map(|name| self.models.get(name.as_str())).collect()
+        self.config
+            .models
+            .keys()
+            .filter(|name| may_use(name))
+            .filter_map(|name| self.models.get(name.as_str()))
+            .collect()
     }
 }
-

@@ -27,7 +27,8 @@ pub async fn run(app: Arc<App>) {
     // The folder is watched, not the file: a file that is replaced by renaming is another file, and so is the target of
     // a link that is switched over.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let watching = watcher.and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
+    let watching =
+        watcher.and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
     let _watcher = match watching {
         Ok(watcher) => watcher,
         Err(error) => {

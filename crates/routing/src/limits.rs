@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// The longest a deployment or credential is left alone on a provider's word.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 /// How long a credential is left alone after its first 429 that does not say; doubles with each further one.
 pub const COOLING_MIN: Duration = Duration::from_secs(1);
 /// The longest that doubling goes.
-pub const COOLING_MAX: Duration = Duration::from_secs(60);
+pub const COOLING_MAX: Duration = Duration::from_mins(1);
 /// What a failure counts as where latencies are compared, unless the provider asked for longer (the load biaser of
 /// linkerd2-proxy uses the same).
 pub const FAILURE_LATENCY: Duration = Duration::from_secs(5);
@@ -18,4 +18,4 @@ pub const TOKENS_OUT_ASSUMED: u64 = 256;
 /// The least that a client is told to wait when all is full.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The window that `rpm` and `tpm` speak of.
-pub const QUOTA_WINDOW: Duration = Duration::from_secs(60);
+pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);

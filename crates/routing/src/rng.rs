@@ -20,6 +20,7 @@ impl Rng {
 
     /// A generator of its own for `purpose`. Draws from it do not shift the draws of this one, beyond the one that
     /// seeds it.
+    #[must_use]
     pub fn fork(&mut self, purpose: &str) -> Self {
         Self::seeded(self.next_u64() ^ hash(purpose.as_bytes()))
     }

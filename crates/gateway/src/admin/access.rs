@@ -51,7 +51,9 @@ fn allowed(app: &App, headers: &HeaderMap, path: &str) -> Result<String, Problem
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !is_this_machine(host) {
-        return forbidden("the host header does not name this machine; configure `auth.admin_keys` to use another name");
+        return forbidden(
+            "the host header does not name this machine; configure `auth.admin_keys` to use another name",
+        );
     }
     Ok("loopback".to_owned())
 }
@@ -63,7 +65,8 @@ fn is_this_machine(host: &str) -> bool {
         Some(_) | None => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

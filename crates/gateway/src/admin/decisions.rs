@@ -32,13 +32,18 @@ pub(super) async fn newest(State(app): State<Arc<App>>, Query(query): Query<Newe
     let asked = |model: &Option<pointsman_routing::catalog::Name>| {
         query.model.as_deref().is_none_or(|wanted| model.as_deref() == Some(wanted))
     };
-    let records: Vec<Value> =
-        records.iter().filter(|record| asked(&record.model)).take(limit).map(|record| record.to_json()).collect();
+    let records: Vec<Value> = records
+        .iter()
+        .filter(|record| asked(&record.model))
+        .take(limit)
+        .map(|record| record.to_json())
+        .collect();
     Json(json!({"decisions": records}))
 }
 
 pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let id = RequestId::parse(&id).ok_or_else(|| Problem::bad_request("a request id has 32 hexadecimal digits"))?;
+    let id = RequestId::parse(&id)
+        .ok_or_else(|| Problem::bad_request("a request id has 32 hexadecimal digits"))?;
     let record = app.ring.find(id).ok_or_else(|| {
         Problem::not_found(format!(
             "no record of request {id}; the newest {} are kept (`decisions.ring`)",

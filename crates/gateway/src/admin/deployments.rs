@@ -26,14 +26,14 @@ type Answer = Result<Response, Problem>;
 pub(super) async fn models(State(app): State<Arc<App>>) -> Answer {
     let view = app.live.lock().fleet.view(clock::now());
     let models: Vec<Value> = view.models.iter().map(|model| model_json(&app, model)).collect();
-    tagged(&app, StatusCode::OK, &json!({"models": models}))
+    Ok(tagged(&app, StatusCode::OK, &json!({"models": models})))
 }
 
 pub(super) async fn model(State(app): State<Arc<App>>, Path(model): Path<String>) -> Answer {
     let view = app.live.lock().fleet.view(clock::now());
     let found = view.models.iter().find(|known| *known.name == *model);
     let found = found.ok_or_else(|| no_model(&model))?;
-    tagged(&app, StatusCode::OK, &model_json(&app, found))
+    Ok(tagged(&app, StatusCode::OK, &model_json(&app, found)))
 }
 
 fn model_json(app: &App, model: &ModelView) -> Value {
@@ -59,7 +59,7 @@ pub(super) async fn all(State(app): State<Arc<App>>) -> Answer {
             })
         })
         .collect();
-    tagged(&app, StatusCode::OK, &json!({"deployments": all}))
+    Ok(tagged(&app, StatusCode::OK, &json!({"deployments": all})))
 }
 
 pub(super) async fn one(State(app): State<Arc<App>>, Path((model, name)): Path<(String, String)>) -> Answer {
@@ -76,7 +76,7 @@ fn answer_with(app: &App, status: StatusCode, model: &str, name: &str) -> Answer
         .and_then(|known| known.deployments.iter().find(|known| *known.name == *name));
     let snapshot = app.snapshot.load();
     let config = find(&snapshot.config, model, name)?;
-    tagged(app, status, &json!({"config": config, "live": live}))
+    Ok(tagged(app, status, &json!({"config": config, "live": live})))
 }
 
 pub(super) async fn add(
@@ -134,7 +134,8 @@ pub(super) async fn patch(
                 (field, value) => value[key] = field,
             }
         }
-        let changed = serde_json::from_value(value).map_err(|error| Problem::bad_request(error.to_string()))?;
+        let changed =
+            serde_json::from_value(value).map_err(|error| Problem::bad_request(error.to_string()))?;
         overlay.set(&model, &name, Change::Put(Box::new(changed)));
         Ok(())
     })?;
@@ -194,7 +195,7 @@ pub(super) async fn reset_breaker(
 
 pub(super) async fn credentials(State(app): State<Arc<App>>) -> Answer {
     let view = app.live.lock().fleet.view(clock::now());
-    tagged(&app, StatusCode::OK, &json!({"providers": view.providers}))
+    Ok(tagged(&app, StatusCode::OK, &json!({"providers": view.providers})))
 }
 
 pub(super) async fn restore_credential(
@@ -202,9 +203,9 @@ pub(super) async fn restore_credential(
     Path((provider, name)): Path<(String, String)>,
 ) -> Answer {
     app.live.change(|fleet| {
-        let id = fleet.credential(&provider, &name).ok_or_else(|| {
-            Problem::not_found(format!("provider `{provider}` has no credential `{name}`"))
-        })?;
+        let id = fleet
+            .credential(&provider, &name)
+            .ok_or_else(|| Problem::not_found(format!("provider `{provider}` has no credential `{name}`")))?;
         fleet.observe(clock::now(), Event::RestoreCredential(id));
         Ok::<_, Problem>(())
     })?;
@@ -246,12 +247,13 @@ fn no_deployment(model: &str, name: &str) -> Problem {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not understood: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body is not understood: {error}")))
 }
 
-fn tagged(app: &App, status: StatusCode, body: &impl Serialize) -> Answer {
+fn tagged(app: &App, status: StatusCode, body: &impl Serialize) -> Response {
     let tag = etag(app.snapshot.load().generation);
-    Ok((status, [(header::ETAG, tag)], Json(body)).into_response())
+    (status, [(header::ETAG, tag)], Json(body)).into_response()
 }
 
 fn etag(generation: u64) -> HeaderValue {

@@ -20,8 +20,14 @@ pub(super) async fn livez() -> &'static str {
 
 /// Ready means: clients can be served. What is degraded is told, and does not make it unready.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let degraded: Vec<String> =
-        app.source.lock().unwrap_or_else(PoisonError::into_inner).last_error.iter().map(|e| format!("config: {e}")).collect();
+    let degraded: Vec<String> = app
+        .source
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .last_error
+        .iter()
+        .map(|e| format!("config: {e}"))
+        .collect();
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"}))).into_response();
     }

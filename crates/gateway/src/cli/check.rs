@@ -22,7 +22,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.json {
         let found = match &loaded {
             Err(LoadError::Invalid { found, .. }) => json!(found),
-            Err(error @ (LoadError::Read { .. } | LoadError::Overlay(_))) => json!([{"message": error.to_string()}]),
+            Err(error @ (LoadError::Read { .. } | LoadError::Overlay(_))) => {
+                json!([{"message": error.to_string()}])
+            }
             Ok(_) => json!([]),
         };
         out(&format!("{}\n", json!({"ok": loaded.is_ok(), "found": found})))?;

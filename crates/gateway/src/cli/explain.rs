@@ -33,7 +33,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, config: Option<PathBuf>) -> anyhow::Result<()> {
     let config = config.or_else(super::serve::usual_config);
-    let config = config.ok_or_else(|| BadUsage("say which config to explain with: --config FILE".to_owned()))?;
+    let config =
+        config.ok_or_else(|| BadUsage("say which config to explain with: --config FILE".to_owned()))?;
     let app = App::new(Source::default(), load(&config)?, None);
     let body = read(&args.request).with_context(|| format!("cannot read {}", args.request.display()))?;
     let options = Options { path: Some(args.path.clone()), tenant: args.tenant.clone() };
@@ -81,13 +82,22 @@ fn told(answer: &Value) -> String {
             outcome["credential"].as_str().map(|name| format!(", credential {name}")).unwrap_or_default(),
             text(&outcome["why"]["rule"]),
         ),
-        _ => format!("model {}: {} {}", text(&answer["model"]), text(&outcome["kind"]), text(&outcome["why"])),
+        _ => {
+            format!("model {}: {} {}", text(&answer["model"]), text(&outcome["kind"]), text(&outcome["why"]))
+        }
     }];
-    lines.push(format!("strategy {}, tier {}, arm {}", text(&decision["strategy"]), decision["tier"], text(&decision["arm"])));
+    lines.push(format!(
+        "strategy {}, tier {}, arm {}",
+        text(&decision["strategy"]),
+        decision["tier"],
+        text(&decision["arm"])
+    ));
     for candidate in decision["candidates"].as_array().into_iter().flatten() {
         let verdict = match candidate["why_not"]["rule"].as_str() {
             Some(rule) => rule.to_owned(),
-            None => candidate["score"].as_f64().map_or_else(|| "eligible".to_owned(), |score| format!("eligible, score {score:.3}")),
+            None => candidate["score"]
+                .as_f64()
+                .map_or_else(|| "eligible".to_owned(), |score| format!("eligible, score {score:.3}")),
         };
         lines.push(format!(
             "  {:<32} tier {}  in flight {:<4} {verdict}",

@@ -30,13 +30,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.hash {
         let _ = writeln!(text, "key (give it to the client; it is shown this once): {key}");
     }
-    let _ = write!(text, "key_sha256 (put it into the config):\n\nauth:\n  keys:\n    - {{ name: web, tenant: acme, key_sha256: {hash} }}\n");
+    let _ = write!(
+        text,
+        "key_sha256 (put it into the config):\n\nauth:\n  keys:\n    - {{ name: web, tenant: acme, key_sha256: {hash} }}\n"
+    );
     out(&text)
 }
 
 fn make() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
     Ok(format!("pk-{}", hex(&bytes)))
 }
 

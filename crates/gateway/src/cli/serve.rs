@@ -1,5 +1,6 @@
 //! `pointsman serve`
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -66,16 +67,20 @@ fn greeting(gateway: &Gateway, path: Option<&Path>, found: Option<&discovery::Fo
     };
     for (name, model) in &config.models {
         let deployments: Vec<String> = model.deployments.iter().map(|one| one.name_in(name)).collect();
-        text.push_str(&format!("  {name}: {} ({})\n", deployments.join(", "), model.strategy.name()));
+        let _ = writeln!(text, "  {name}: {} ({})", deployments.join(", "), model.strategy.name());
     }
     let (client, admin) = (gateway.address, gateway.admin_address);
-    text.push_str(&format!("clients: http://{client}/v1   admin: http://{admin} (/metrics, /readyz, /admin/v1/...)\n"));
+    let _ = writeln!(
+        text,
+        "clients: http://{client}/v1   admin: http://{admin} (/metrics, /readyz, /admin/v1/...)"
+    );
     if let Some(model) = config.models.keys().next() {
         let key = if config.auth.keys.is_empty() { "" } else { " -H \"authorization: Bearer $KEY\"" };
-        text.push_str(&format!(
+        let _ = writeln!(
+            text,
             "try: curl -N http://{client}/v1/chat/completions{key} -H 'content-type: application/json' -d \
-             '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'\n"
-        ));
+             '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'"
+        );
     }
     text
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::Response;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pointsman_routing::decision::{Outcome, Rejection};
 use pointsman_routing::flow::{Action, Input, Refusal};
 use pointsman_routing::{Failure, FailureClass};
@@ -113,11 +113,17 @@ impl Exchange {
         response
     }
 
-    pub(super) fn error_response(&mut self, error: &ErrorBody, retry_after: Option<Duration>) -> Response<RouterBody> {
+    pub(super) fn error_response(
+        &mut self,
+        error: &ErrorBody,
+        retry_after: Option<Duration>,
+    ) -> Response<RouterBody> {
         let body = self.provider_error.as_ref().and_then(|provider| provider.body_with(&error.who.name()));
         let mut response = respond::error(error, body, self.arrival.id);
         let wants_retry = matches!(error.status, 429 | 503);
-        if let Some(after) = retry_after.or_else(|| wants_retry.then_some(Duration::from_secs(1))).filter(|_| wants_retry) {
+        if let Some(after) =
+            retry_after.or_else(|| wants_retry.then_some(Duration::from_secs(1))).filter(|_| wants_retry)
+        {
             let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -147,9 +153,13 @@ impl Exchange {
             FailureClass::Overloaded => from_provider(503, "server_error", "overloaded"),
             FailureClass::ModelMissing => from_provider(502, "server_error", "upstream_model_missing"),
             FailureClass::Connect => ErrorBody::upstream_connect_failed(provider),
-            FailureClass::Transient if said.is_some() => from_provider(status, "server_error", "upstream_error"),
+            FailureClass::Transient if said.is_some() => {
+                from_provider(status, "server_error", "upstream_error")
+            }
             FailureClass::Transient => ErrorBody::upstream_reset(provider),
-            FailureClass::Protocol => ErrorBody::upstream_protocol(provider, "it is not a complete HTTP answer"),
+            FailureClass::Protocol => {
+                ErrorBody::upstream_protocol(provider, "it is not a complete HTTP answer")
+            }
             FailureClass::ConnectTimeout => ErrorBody::upstream_timeout(provider, "no connection in time"),
             FailureClass::FirstContentTimeout => ErrorBody::upstream_timeout(provider, "no content in time"),
             FailureClass::IdleTimeout => ErrorBody::upstream_timeout(provider, "its content stopped coming"),
@@ -161,7 +171,9 @@ impl Exchange {
         let model = &self.model.name;
         let facts = self.flow.facts();
         let version = facts.version.as_deref().unwrap_or("");
-        let bad = |code: &'static str, message: String| ErrorBody::router(400, "invalid_request_error", code, message);
+        let bad = |code: &'static str, message: String| {
+            ErrorBody::router(400, "invalid_request_error", code, message)
+        };
         match why {
             Rejection::NoDeployment => ErrorBody::no_healthy_upstream(format!("model `{model}` has no deployment")),
             Rejection::NoSuchVersion => ErrorBody::router(
@@ -259,7 +271,8 @@ fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
 /// Puts a text that may hold anything into a header.
 fn put_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     let value = HeaderValue::from_str(text).or_else(|_| {
-        let plain: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+        let plain: String =
+            text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
         HeaderValue::from_str(&plain)
     });
     if let Ok(value) = value {

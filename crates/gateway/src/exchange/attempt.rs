@@ -14,7 +14,7 @@ use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::openai::error::{Fault, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
-use pointsman_wire::openai::sse::StreamObserver;
+use pointsman_wire::openai::sse::{StreamError, StreamObserver};
 use pointsman_wire::openai::usage;
 use smallvec::SmallVec;
 
@@ -102,7 +102,13 @@ impl Attempt {
         let asked = request.include_usage == Some(true);
         let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
-        Self::with_state(state, request.operation, wants, tokens_in_estimate, Some((target, Rc::clone(worker))))
+        Self::with_state(
+            state,
+            request.operation,
+            wants,
+            tokens_in_estimate,
+            Some((target, Rc::clone(worker))),
+        )
     }
 
     /// An attempt that failed before it began.
@@ -318,7 +324,7 @@ impl Attempt {
                         self.usage = Some(known(&usage));
                     }
                     if let Some(error) = seen.error.filter(|_| !self.content && !seen.content) {
-                        return Some(self.on_stream_error(error));
+                        return Some(self.on_stream_error(&error));
                     }
                     seen.content
                 }
@@ -333,11 +339,12 @@ impl Attempt {
     }
 
     /// A good status, and then an error before any content: as good as an error status.
-    fn on_stream_error(&mut self, error: pointsman_wire::openai::sse::StreamError) -> Input {
+    fn on_stream_error(&mut self, error: &StreamError) -> Input {
         self.state = State::Over;
         let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(500);
         let body = Bytes::from(
-            serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}}).to_string(),
+            serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}})
+                .to_string(),
         );
         let fault = classify(status, None, &body);
         let failure = refused(status, &fault);
@@ -391,7 +398,8 @@ impl Attempt {
     }
 
     fn keep(&self, call: Call) {
-        if let (Some(worker), Some(target), Some(stream)) = (&self.worker, &self.target, call.into_reusable()) {
+        if let (Some(worker), Some(target), Some(stream)) = (&self.worker, &self.target, call.into_reusable())
+        {
             worker.pool.put(&target.endpoint, stream, clock::now());
         }
     }
@@ -434,7 +442,12 @@ fn refused(status: u16, fault: &Fault) -> Failure {
         500.. => Processed::RefusedWithError,
         _ => Processed::No,
     };
-    Failure { class, processed, status: Some(status), retry_after: fault.retry_after_ms.map(Duration::from_millis) }
+    Failure {
+        class,
+        processed,
+        status: Some(status),
+        retry_after: fault.retry_after_ms.map(Duration::from_millis),
+    }
 }
 
 fn known(usage: &usage::Usage) -> Usage {

@@ -155,7 +155,9 @@ impl Exchange {
         // A reload may have come between arrival and decision, in either order.
         let newest;
         let (target, credential) = match self.snapshot.targets.get(&choice.deployment) {
-            Some(target) => (Some(target), choice.credential.and_then(|id| self.snapshot.credentials.get(&id))),
+            Some(target) => {
+                (Some(target), choice.credential.and_then(|id| self.snapshot.credentials.get(&id)))
+            }
             None => {
                 newest = self.worker.app.snapshot.load();
                 let credential = choice.credential.and_then(|id| newest.credentials.get(&id));

@@ -39,7 +39,9 @@ impl Trace {
 fn parse_parent(text: &str) -> Option<(u128, u8)> {
     let mut parts = text.split('-');
     let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex = |text: &str, len: usize| {
+        text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let well_formed = hex(version, 2) && version != "ff" && hex(id, 32) && hex(span, 16) && hex(flags, 2);
     let whole = version != "00" || parts.next().is_none();
     let id = u128::from_str_radix(id, 16).ok()?;
@@ -62,13 +64,19 @@ pub(super) fn compose(
     if let Some(credential) = credential {
         target.endpoint.write_auth(&mut head, credential);
     }
-    head.put_slice(if request.stream { b"accept: text/event-stream\r\n" } else { b"accept: application/json\r\n" });
+    head.put_slice(if request.stream {
+        b"accept: text/event-stream\r\n"
+    } else {
+        b"accept: application/json\r\n"
+    });
     head.put_slice(b"x-request-id: ");
     head.put_slice(&arrival.id.to_hex());
     if let Some(trace) = &arrival.trace {
         // The span is ours: the low half of the request's id is as random as any other 64 bits.
         let span = (arrival.id.0 as u64).max(1);
-        head.put_slice(format!("\r\ntraceparent: 00-{:032x}-{span:016x}-{:02x}", trace.id, trace.flags).as_bytes());
+        head.put_slice(
+            format!("\r\ntraceparent: 00-{:032x}-{span:016x}-{:02x}", trace.id, trace.flags).as_bytes(),
+        );
         if let Some(state) = &trace.state {
             head.put_slice(b"\r\ntracestate: ");
             head.put_slice(state.as_bytes());

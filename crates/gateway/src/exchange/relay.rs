@@ -80,11 +80,18 @@ impl Relay {
         let exchange = &mut self.exchange;
         let error = match failure {
             Some(failure) => exchange.error_of(failure),
-            None => ErrorBody::router(503, "server_error", "shutting_down", "the gateway is shutting down; ask again"),
+            None => ErrorBody::router(
+                503,
+                "server_error",
+                "shutting_down",
+                "the gateway is shutting down; ask again",
+            ),
         };
-        let event = exchange.attempt.as_ref().filter(|attempt| attempt.is_event_stream()).map(|_| {
-            error_event(exchange.arrival.operation, &error)
-        });
+        let event = exchange
+            .attempt
+            .as_ref()
+            .filter(|attempt| attempt.is_event_stream())
+            .map(|_| error_event(exchange.arrival.operation, &error));
         exchange.cut_short(failure.is_none());
         self.ended = true;
         if let Some(attempt) = &mut exchange.attempt {
@@ -101,7 +108,10 @@ impl Body for RouterBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll_frame(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),

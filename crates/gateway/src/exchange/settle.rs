@@ -88,7 +88,9 @@ impl Exchange {
             }
             Some(FlowOutcome::Completed { usage }) => end("completed", None, Some(*usage)),
             Some(FlowOutcome::Rejected { why }) => end("rejected", Some(why.name().to_owned()), None),
-            Some(FlowOutcome::Failed { failure }) => end("failed", Some(failure.class.name().to_owned()), None),
+            Some(FlowOutcome::Failed { failure }) => {
+                end("failed", Some(failure.class.name().to_owned()), None)
+            }
             Some(FlowOutcome::Truncated { failure }) => {
                 self.worker.app.metrics.truncated(failure.class.name());
                 end("truncated", Some(failure.class.name().to_owned()), so_far())
@@ -118,7 +120,9 @@ impl Exchange {
             target.metrics.first_token(first - attempt.started);
             let between = usage.map_or(0, |usage| usage.tokens_out.saturating_sub(1));
             if let (Some(ended), true) = (attempt.ended, between > 0) {
-                target.metrics.per_token(Duration::from_secs_f64((ended - first).as_secs_f64() / between as f64));
+                target
+                    .metrics
+                    .per_token(Duration::from_secs_f64((ended - first).as_secs_f64() / between as f64));
             }
         }
         first_content_us

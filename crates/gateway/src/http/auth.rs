@@ -87,8 +87,11 @@ pub struct Keys {
 impl Keys {
     /// The keys of a configuration.
     pub fn new(config: &AuthConfig) -> Self {
-        let clients: HashMap<_, _> =
-            config.keys.iter().filter_map(|key| Some((key_digest(key.secret(), key.sha256())?, Arc::new(ClientKey::new(key))))).collect();
+        let clients: HashMap<_, _> = config
+            .keys
+            .iter()
+            .filter_map(|key| Some((key_digest(key.secret(), key.sha256())?, Arc::new(ClientKey::new(key)))))
+            .collect();
         let admins = config
             .admin_keys
             .iter()
@@ -200,7 +203,9 @@ mod tests {
 
     #[test]
     fn h5_every_carrier_is_the_same_and_two_keys_are_none() {
-        let one = |lines: &[(&'static str, &str)]| presented(&headers(lines)).map(|key| key.map(<[u8]>::to_vec)).map_err(|e| e.status);
+        let one = |lines: &[(&'static str, &str)]| {
+            presented(&headers(lines)).map(|key| key.map(<[u8]>::to_vec)).map_err(|e| e.status)
+        };
         for carrier in CARRIERS {
             assert_eq!(one(&[(carrier, "abc")]), Ok(Some(b"abc".to_vec())), "{carrier}");
         }

@@ -55,7 +55,6 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
     Ok(whole.freeze())
 }
 
-
 fn too_slow_error(received: u64, took: Duration) -> ErrorBody {
     let text = format!("the request body came too slowly: {received} bytes in {} ms", took.as_millis());
     ErrorBody::router(408, "invalid_request_error", "request_timeout", text)

@@ -48,10 +48,13 @@ pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, 
             return Err(bad("must have 1 to 256 bytes"));
         }
         match hint {
-            Hint::Session => hints.session_hash = Some(xxh3_64_with_seed(value.as_bytes(), client.tenant_hash)),
+            Hint::Session => {
+                hints.session_hash = Some(xxh3_64_with_seed(value.as_bytes(), client.tenant_hash));
+            }
             Hint::Region => hints.region = Some(value.into()),
             Hint::Tags => {
-                hints.tags = value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Name::from).collect();
+                hints.tags =
+                    value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Name::from).collect();
                 if hints.tags.len() > TAGS_MAX {
                     return Err(bad("may name 8 tags at most"));
                 }

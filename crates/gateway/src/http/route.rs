@@ -1,6 +1,8 @@
 //! Which operation a request asks for, judged by its line and headers alone, before anything else is looked at.
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, Method, Uri, Version, request};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
@@ -109,7 +111,8 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
     if has_body {
         return check_content(lines);
     }
-    let announces = lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
+    let announces =
+        lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
     if announces {
         return Err(BadHead { close: true, ..refuse("a GET request has no body here".to_owned()) });
     }
@@ -165,7 +168,8 @@ fn check_host(head: &request::Parts, lines: &Lines<'_>) -> Result<(), BadHead> {
         (Some(_), true) => return bad("there is more than one host header"),
         (Some(host), false) => host,
     };
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if host.is_empty() || !host.iter().all(plain) {
         return bad("the host header is not a host");
     }
@@ -215,6 +219,8 @@ pub fn printable(text: &str) -> String {
 /// The keys that a query may carry elsewhere and must not carry here: they end up in logs.
 pub fn query_has_key(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| {
-        query.split('&').any(|pair| matches!(pair.split('=').next(), Some("key" | "api_key" | "api-key" | "token")))
+        query
+            .split('&')
+            .any(|pair| matches!(pair.split('=').next(), Some("key" | "api_key" | "api-key" | "token")))
     })
 }

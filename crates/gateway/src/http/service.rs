@@ -13,7 +13,6 @@ use pointsman_routing::Now;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
-use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::guard::Guard;
 use super::prepare::{self, prepare};
@@ -39,7 +38,12 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<R
     }
 }
 
-async fn answer(worker: Rc<Worker>, request: Request<Incoming>, id: RequestId, at: Now) -> Response<RouterBody> {
+async fn answer(
+    worker: Rc<Worker>,
+    request: Request<Incoming>,
+    id: RequestId,
+    at: Now,
+) -> Response<RouterBody> {
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
     let route = match route::route(&head) {
@@ -61,11 +65,18 @@ async fn answer(worker: Rc<Worker>, request: Request<Incoming>, id: RequestId, a
         }
     };
     match route {
-        Route::Infer(operation) => infer(worker, snapshot, client, operation, head, body, (id, at)).await,
+        Route::Infer(operation) => {
+            let trace = Trace::read(&head.headers, id.0);
+            let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, trace };
+            infer(worker, snapshot, arrival, head, body).await
+        }
         Route::Models => {
             let listed = snapshot.listed(|model| client.may_use(model));
             let data = listed.iter().map(|model| model_json(&model.name)).collect::<Vec<_>>().join(",");
-            with_id(respond::json(StatusCode::OK, format!(r#"{{"object":"list","data":[{data}]}}"#).into()), id)
+            with_id(
+                respond::json(StatusCode::OK, format!(r#"{{"object":"list","data":[{data}]}}"#).into()),
+                id,
+            )
         }
         Route::Model(name) => match prepare::find_model(&snapshot, &client, &name) {
             Ok(model) => with_id(respond::json(StatusCode::OK, model_json(&model.name).into()), id),
@@ -77,14 +88,11 @@ async fn answer(worker: Rc<Worker>, request: Request<Incoming>, id: RequestId, a
 async fn infer(
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
-    client: Arc<ClientKey>,
-    operation: Operation,
+    arrival: Arrival,
     head: Parts,
     body: Incoming,
-    (id, at): (RequestId, Now),
 ) -> Response<RouterBody> {
-    let trace = Trace::read(&head.headers, id.0);
-    let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, trace };
+    let (operation, at) = (arrival.operation, arrival.at);
     let body = match body::read(body, body_rules(&snapshot, operation)).await {
         Ok(body) => body,
         Err(error) => {

@@ -9,8 +9,9 @@ pub(super) struct Asked {
     pub(super) body_bytes: usize,
 }
 
-const WORDS: [&str; 12] =
-    [" one", " word", " after", " another", " until", " all", " tokens", " are", " out", " and", " then", ","];
+const WORDS: [&str; 12] = [
+    " one", " word", " after", " another", " until", " all", " tokens", " are", " out", " and", " then", ",",
+];
 
 impl Asked {
     pub(super) fn model(&self) -> &str {
@@ -33,7 +34,11 @@ impl Asked {
     }
 
     fn word(&self, at: usize) -> String {
-        if at == 0 { format!("This is the mock `{}`:", self.model()) } else { WORDS[at % WORDS.len()].to_owned() }
+        if at == 0 {
+            format!("This is the mock `{}`:", self.model())
+        } else {
+            WORDS[at % WORDS.len()].to_owned()
+        }
     }
 
     fn choices(&self) -> u64 {
@@ -42,7 +47,9 @@ impl Asked {
 
     fn calls_tool(&self) -> Option<&str> {
         let forced = self.body["tool_choice"] == json!("required") || self.body["tool_choice"].is_object();
-        let asks = self.body["messages"].as_array()?.last()?["content"].as_str().is_some_and(|text| text.contains("tool"));
+        let asks = self.body["messages"].as_array()?.last()?["content"]
+            .as_str()
+            .is_some_and(|text| text.contains("tool"));
         (forced || asks).then(|| self.body["tools"][0]["function"]["name"].as_str()).flatten()
     }
 
@@ -86,10 +93,11 @@ impl Asked {
     }
 
     fn embeddings(&self) -> Value {
-        let inputs = self.body["input"].as_array().map_or(1, |input| {
-            if input.first().is_some_and(Value::is_number) { 1 } else { input.len() }
-        });
-        let data = (0..inputs).map(|index| json!({"object": "embedding", "index": index, "embedding": [0.1, 0.2, 0.3]}));
+        let inputs = self.body["input"]
+            .as_array()
+            .map_or(1, |input| if input.first().is_some_and(Value::is_number) { 1 } else { input.len() });
+        let data = (0..inputs)
+            .map(|index| json!({"object": "embedding", "index": index, "embedding": [0.1, 0.2, 0.3]}));
         let tokens = self.tokens_in();
         json!({"object": "list", "model": self.model(), "data": data.collect::<Vec<_>>(),
                "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
@@ -116,7 +124,10 @@ impl Asked {
         let chunk = |choice: Value| {
             let object = if chat { "chat.completion.chunk" } else { "text_completion" };
             let id = if chat { "chatcmpl-mock" } else { "cmpl-mock" };
-            format!("data: {}\n\n", json!({"id": id, "object": object, "created": 0, "model": self.model(), "choices": [choice]}))
+            format!(
+                "data: {}\n\n",
+                json!({"id": id, "object": object, "created": 0, "model": self.model(), "choices": [choice]})
+            )
         };
         let finish = if chat && self.calls_tool().is_some() { "tool_calls" } else { "stop" };
         let (mut first, mut middle, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -136,7 +147,11 @@ impl Asked {
                     })
                 })),
             }
-            let end = if chat { json!({"index": index, "delta": {}, "finish_reason": finish}) } else { json!({"index": index, "text": "", "finish_reason": finish}) };
+            let end = if chat {
+                json!({"index": index, "delta": {}, "finish_reason": finish})
+            } else {
+                json!({"index": index, "text": "", "finish_reason": finish})
+            };
             last.push(chunk(end));
         }
         if self.body["stream_options"]["include_usage"] == json!(true) {
@@ -159,16 +174,28 @@ impl Asked {
         let first = vec![
             event("response.created", json!({"response": self.response("in_progress", "", 0)}), 0),
             event("response.output_item.added", json!({"output_index": 0, "item": item}), 1),
-            event("response.content_part.added", json!({"item_id": "msg_mock", "output_index": 0, "content_index": 0,
-                "part": {"type": "output_text", "text": "", "annotations": []}}), 2),
+            event(
+                "response.content_part.added",
+                json!({"item_id": "msg_mock", "output_index": 0, "content_index": 0,
+                "part": {"type": "output_text", "text": "", "annotations": []}}),
+                2,
+            ),
         ];
         let delta = |at: usize| {
             let data = json!({"item_id": "msg_mock", "output_index": 0, "content_index": 0, "delta": self.word(at), "logprobs": []});
             event("response.output_text.delta", data, 3 + at)
         };
         let last = vec![
-            event("response.output_text.done", json!({"item_id": "msg_mock", "output_index": 0, "content_index": 0, "text": text, "logprobs": []}), 3 + tokens),
-            event("response.completed", json!({"response": self.response("completed", &text, tokens)}), 4 + tokens),
+            event(
+                "response.output_text.done",
+                json!({"item_id": "msg_mock", "output_index": 0, "content_index": 0, "text": text, "logprobs": []}),
+                3 + tokens,
+            ),
+            event(
+                "response.completed",
+                json!({"response": self.response("completed", &text, tokens)}),
+                4 + tokens,
+            ),
         ];
         (first, (0..tokens).map(delta).collect(), last)
     }

@@ -75,14 +75,23 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
                 stats.last_headers = headers;
                 stats.last_body = String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned();
             });
-            let key = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let key =
+                head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
             infer(control, path, &body, key).await
         }
-        _ => Ok(json_answer(404, &json!({"error": {"message": "the mock has nothing here", "type": "not_found_error"}}))),
+        _ => Ok(json_answer(
+            404,
+            &json!({"error": {"message": "the mock has nothing here", "type": "not_found_error"}}),
+        )),
     }
 }
 
-async fn infer(control: Arc<Control>, path: String, body: &Bytes, key: Option<String>) -> Result<Answer, io::Error> {
+async fn infer(
+    control: Arc<Control>,
+    path: String,
+    body: &Bytes,
+    key: Option<String>,
+) -> Result<Answer, io::Error> {
     let mut call = Call::new(&control);
     let (settings, scripted, dice) = {
         let mut inner = control.lock();
@@ -103,13 +112,14 @@ async fn infer(control: Arc<Control>, path: String, body: &Bytes, key: Option<St
         return Ok(refusal.finish(call));
     }
     if !call.take_slot(settings.refuse_when_full).await {
-        let full = error(503, "all slots are taken", "server_error", Some(settings.retry_after_s.to_string()));
+        let full =
+            error(503, "all slots are taken", "server_error", Some(settings.retry_after_s.to_string()));
         return Ok(full.finish(call));
     }
     let prefill = per(asked.tokens_in(), settings.prefill_tokens_per_s);
     sleep(Duration::from_millis(settings.first_token_ms) + prefill).await;
     let mut answer = model_answer(&asked, &settings);
-    let half = answer.body_mut().steps.len() / 2;
+    let half = answer.body_mut().queue.len() / 2;
     if asked.streams() && dice[1] < settings.cut_rate {
         answer.body_mut().end_at(half, Step::Cut);
     } else if asked.streams() && dice[1] < settings.cut_rate + settings.stall_rate {
@@ -160,7 +170,12 @@ fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
 }
 
 /// Answers as a script says.
-async fn play(scripted: Scripted, asked: &Asked, settings: &Settings, mut call: Call) -> Result<Answer, io::Error> {
+async fn play(
+    scripted: Scripted,
+    asked: &Asked,
+    settings: &Settings,
+    mut call: Call,
+) -> Result<Answer, io::Error> {
     call.take_slot(false).await;
     sleep(Duration::from_millis(scripted.delay_ms)).await;
     if scripted.hang {
@@ -187,7 +202,10 @@ async fn play(scripted: Scripted, asked: &Asked, settings: &Settings, mut call: 
         (None, status) => error(status, "as scripted", "server_error", None),
     };
     *answer.status_mut() = StatusCode::from_u16(status).map_err(io::Error::other)?;
-    let extra = scripted.headers.into_iter().chain(scripted.retry_after.map(|after| ("retry-after".to_owned(), after)));
+    let extra = scripted
+        .headers
+        .into_iter()
+        .chain(scripted.retry_after.map(|after| ("retry-after".to_owned(), after)));
     for (name, value) in extra {
         let name: HeaderName = name.parse().map_err(io::Error::other)?;
         answer.headers_mut().insert(name, value.parse().map_err(io::Error::other)?);
@@ -197,17 +215,20 @@ async fn play(scripted: Scripted, asked: &Asked, settings: &Settings, mut call: 
         data.map(|(at, _)| at).nth(wanted).unwrap_or(steps.len())
     };
     if let Some(wanted) = scripted.cut_after {
-        let at = data_at(&answer.body().steps, wanted);
+        let at = data_at(&answer.body().queue, wanted);
         answer.body_mut().end_at(at, Step::Cut);
     } else if let Some(wanted) = scripted.hang_after {
-        let at = data_at(&answer.body().steps, wanted);
+        let at = data_at(&answer.body().queue, wanted);
         answer.body_mut().end_at(at, Step::Hang);
     }
     Ok(answer.finish(call))
 }
 
 fn models(control: &Control) -> Value {
-    let data = control.models.iter().map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "mock"}));
+    let data = control
+        .models
+        .iter()
+        .map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "mock"}));
     json!({"object": "list", "data": data.collect::<Vec<_>>()})
 }
 
@@ -223,8 +244,10 @@ fn metrics(control: &Control) -> Answer {
 }
 
 fn error(status: u16, message: &str, kind: &str, retry_after: Option<String>) -> Answer {
-    let mut answer =
-        json_answer(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}));
+    let mut answer = json_answer(
+        status,
+        &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}),
+    );
     if let Some(value) = retry_after.and_then(|after| HeaderValue::try_from(after).ok()) {
         answer.headers_mut().insert("retry-after", value);
     }
@@ -303,7 +326,7 @@ impl Finish for Answer {
 
 /// A body that is made of steps.
 pub(super) struct Steps {
-    steps: VecDeque<Step>,
+    queue: VecDeque<Step>,
     pause: Option<Pin<Box<Sleep>>>,
     call: Option<Call>,
 }
@@ -317,12 +340,12 @@ enum Step {
 
 impl Steps {
     fn new(steps: VecDeque<Step>) -> Self {
-        Self { steps, pause: None, call: None }
+        Self { queue: steps, pause: None, call: None }
     }
 
     fn end_at(&mut self, at: usize, step: Step) {
-        self.steps.truncate(at);
-        self.steps.push_back(step);
+        self.queue.truncate(at);
+        self.queue.push_back(step);
     }
 
     fn over(&mut self) {
@@ -337,20 +360,23 @@ impl Body for Steps {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         loop {
             if let Some(pause) = &mut this.pause {
                 ready!(pause.as_mut().poll(cx));
                 this.pause = None;
             }
-            match this.steps.pop_front() {
+            match this.queue.pop_front() {
                 None => {
                     this.over();
                     return Poll::Ready(None);
                 }
                 Some(Step::Data(data)) => {
-                    if this.steps.is_empty() {
+                    if this.queue.is_empty() {
                         this.over();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -362,7 +388,7 @@ impl Body for Steps {
                     return Poll::Ready(Some(Err(io::Error::other("cut"))));
                 }
                 Some(Step::Hang) => {
-                    this.steps.push_front(Step::Hang);
+                    this.queue.push_front(Step::Hang);
                     return Poll::Pending;
                 }
             }
@@ -370,11 +396,11 @@ impl Body for Steps {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.steps.is_empty() && self.pause.is_none()
+        self.queue.is_empty() && self.pause.is_none()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        match self.steps.iter().collect::<Vec<_>>().as_slice() {
+        match self.queue.iter().collect::<Vec<_>>().as_slice() {
             [Step::Data(only)] => http_body::SizeHint::with_exact(only.len() as u64),
             _ => http_body::SizeHint::default(),
         }

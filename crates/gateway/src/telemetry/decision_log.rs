@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,7 +28,9 @@ impl DecisionLog {
         let file = append(path)?;
         let (sender, receiver) = sync_channel(queue_max.max(1));
         let path = path.to_owned();
-        let thread = std::thread::Builder::new().name("decision-log".into()).spawn(move || write(&path, file, &receiver))?;
+        let thread = std::thread::Builder::new()
+            .name("decision-log".into())
+            .spawn(move || write(&path, file, &receiver))?;
         Ok(Self { sender, thread: Mutex::new(Some(thread)) })
     }
 
@@ -56,7 +58,7 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn write(path: &PathBuf, file: File, receiver: &Receiver<Message>) {
+fn write(path: &Path, file: File, receiver: &Receiver<Message>) {
     let mut out = BufWriter::new(file);
     let mut failing = false;
     while let Ok(first) = receiver.recv() {

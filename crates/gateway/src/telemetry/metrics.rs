@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pointsman_routing::flow::Usage;
 use pointsman_routing::fleet::{CredentialView, DeploymentView, FleetView};
+use pointsman_routing::flow::Usage;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -22,13 +22,26 @@ pub const LABEL_VALUES_MAX: usize = 1_000;
 const DURATION_BUCKETS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 const FIRST_TOKEN_BUCKETS: [f64; 19] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
+    80.0,
 ];
 const PER_TOKEN_BUCKETS: [f64; 13] =
     [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
 const TOKEN_BUCKETS: [f64; 14] = [
-    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0,
-    16_777_216.0, 67_108_864.0,
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
 ];
 const OVERHEAD_BUCKETS: [f64; 11] =
     [0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1];
@@ -224,8 +237,16 @@ impl Metrics {
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
-        r.register("pointsman_config_reload_failures", "Reloads that were refused", self.reload_failures.clone());
-        r.register("pointsman_dropped_records", "Records that could not be written", self.dropped_records.clone());
+        r.register(
+            "pointsman_config_reload_failures",
+            "Reloads that were refused",
+            self.reload_failures.clone(),
+        );
+        r.register(
+            "pointsman_dropped_records",
+            "Records that could not be written",
+            self.dropped_records.clone(),
+        );
         r.register(
             "gen_ai_server_request_duration_seconds",
             "From arrival to the end of the answer",
@@ -242,7 +263,11 @@ impl Metrics {
             self.per_token.clone(),
         );
         r.register("gen_ai_client_token_usage", "Tokens of requests", self.tokens.clone());
-        r.register("pointsman_queue_wait_seconds", "Time requests waited for a slot", self.queue_wait.clone());
+        r.register(
+            "pointsman_queue_wait_seconds",
+            "Time requests waited for a slot",
+            self.queue_wait.clone(),
+        );
         r.register("pointsman_overhead_seconds", "Time spent in the gateway itself", self.overhead.clone());
     }
 
@@ -250,7 +275,11 @@ impl Metrics {
         let (r, fleet) = (&mut self.registry, &self.fleet);
         r.register("pointsman_inflight", "Requests in flight", fleet.inflight.clone());
         r.register("pointsman_slots", "Slots; -1 where unlimited", fleet.slots.clone());
-        r.register("pointsman_slot_utilization_ratio", "Requests in flight per slot", fleet.utilization.clone());
+        r.register(
+            "pointsman_slot_utilization_ratio",
+            "Requests in flight per slot",
+            fleet.utilization.clone(),
+        );
         r.register("pointsman_deployment_state", "1 for the state a deployment is in", fleet.state.clone());
         r.register("pointsman_breaker_transitions", "Changes of breakers' states", fleet.transitions.clone());
         r.register("pointsman_queue_depth", "Requests that wait for a slot", fleet.queue_depth.clone());
@@ -259,9 +288,17 @@ impl Metrics {
             "Busiest deployment's load to the mean, 1 when even",
             fleet.imbalance.clone(),
         );
-        r.register("pointsman_credential_state", "1 for the state a credential is in", fleet.credential.clone());
+        r.register(
+            "pointsman_credential_state",
+            "1 for the state a credential is in",
+            fleet.credential.clone(),
+        );
         r.register("pointsman_config_generation", "Configuration in force", self.config_generation.clone());
-        r.register("pointsman_permit_gap", "Permits in use minus attempts under way", self.permit_gap.clone());
+        r.register(
+            "pointsman_permit_gap",
+            "Permits in use minus attempts under way",
+            self.permit_gap.clone(),
+        );
         r.register("pointsman_connections", "Client connections open", self.connections.clone());
         r.register("process_resident_memory_bytes", "Resident memory", self.resident_bytes.clone());
     }
@@ -277,7 +314,9 @@ impl Metrics {
             })
         };
         ModelMetrics {
-            completed: self.requests.get_or_create_owned(&OutcomeLabels { model: model.clone(), outcome: "completed" }),
+            completed: self
+                .requests
+                .get_or_create_owned(&OutcomeLabels { model: model.clone(), outcome: "completed" }),
             duration: self.request_duration.get_or_create_owned(&labels),
             queue_wait: self.queue_wait.get_or_create_owned(&labels),
             tokens_in: tokens("input"),
@@ -498,7 +537,10 @@ mod tests {
             connections: 0,
         };
         let text = metrics.encode(&around);
-        assert!(text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count() <= LABEL_VALUES_MAX);
+        assert!(
+            text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count()
+                <= LABEL_VALUES_MAX
+        );
         assert!(text.contains("arm=\"other\""));
     }
 }

@@ -199,7 +199,9 @@ fn why_json(why: Why) -> Value {
         Why::FewestInFlight { inflight, load } => {
             json!({"rule": "fewest_in_flight", "inflight": inflight, "load": load})
         }
-        Why::LowerLatency { score, other } => json!({"rule": "lower_latency", "score": score, "other": other}),
+        Why::LowerLatency { score, other } => {
+            json!({"rule": "lower_latency", "score": score, "other": other})
+        }
         Why::Hashed { rank } => json!({"rule": "hashed", "rank": rank}),
         Why::Drawn { weight } => json!({"rule": "drawn", "weight": weight}),
         Why::SlotFreed => json!({"rule": "slot_freed"}),
@@ -210,7 +212,9 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
     let millis = |until: Now| until.since(at).as_millis() as u64;
     match why {
         WhyNot::Lacks(missing) => json!({"rule": why.name(), "missing": missing.names().collect::<Vec<_>>()}),
-        WhyNot::TooLong { context_tokens_max } => json!({"rule": why.name(), "context_tokens_max": context_tokens_max}),
+        WhyNot::TooLong { context_tokens_max } => {
+            json!({"rule": why.name(), "context_tokens_max": context_tokens_max})
+        }
         WhyNot::BreakerOpen { until } | WhyNot::Cooling { until } => {
             json!({"rule": why.name(), "returns_in_ms": millis(until)})
         }
@@ -248,10 +252,14 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
     let mut first = true;
     for candidate in &decision.candidates {
         let Some(why) = candidate.why_not else { continue };
-        let (Some(name), true) = (names.get(&candidate.deployment), text.len() < BYTES_MAX - 80) else { continue };
+        let (Some(name), true) = (names.get(&candidate.deployment), text.len() < BYTES_MAX - 80) else {
+            continue;
+        };
         text.push_str(if first { ";excluded=" } else { "," });
         first = false;
-        text.extend(name.chars().take(40).map(|c| if c.is_ascii_graphic() && c != ',' && c != ';' { c } else { '_' }));
+        text.extend(
+            name.chars().take(40).map(|c| if c.is_ascii_graphic() && c != ',' && c != ';' { c } else { '_' }),
+        );
         let _ = write!(text, ":{}", why.name());
     }
     text

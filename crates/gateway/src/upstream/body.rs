@@ -104,13 +104,14 @@ impl Decoder {
 /// The state after one byte of framing; `None` after the last.
 fn step(chunk: Chunk, byte: u8) -> Result<Option<Chunk>, Malformed> {
     Ok(Some(match (chunk, byte) {
-        (Chunk::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < CHUNK_DIGITS_MAX => {
+        (Chunk::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+            if digits < CHUNK_DIGITS_MAX =>
+        {
             let digit = u64::from((byte as char).to_digit(16).ok_or(Malformed::Chunk)?);
             Chunk::Size { size: size << 4 | digit, digits: digits + 1 }
         }
-        (Chunk::Size { size, digits: 1.. }, b'\r') => Chunk::SizeLf { size },
         (Chunk::Size { size, digits: 1.. }, b';' | b' ' | b'\t') => Chunk::Extension { size, seen: 1 },
-        (Chunk::Extension { size, .. }, b'\r') => Chunk::SizeLf { size },
+        (Chunk::Size { size, digits: 1.. } | Chunk::Extension { size, .. }, b'\r') => Chunk::SizeLf { size },
         (Chunk::Extension { size, seen }, _) if byte != b'\n' && seen < CHUNK_LINE_BYTES_MAX => {
             Chunk::Extension { size, seen: seen + 1 }
         }
@@ -169,7 +170,18 @@ mod tests {
 
     #[test]
     fn a5_odd_chunk_framing_is_refused() {
-        for body in ["0x1\r\na", "1_0\r\n", "-1\r\n", "\r\n", "5 5\n", "1\nA", "1\r\nAB", "1\r\nA\n", "g\r\n", "11111111111111111\r\n"] {
+        for body in [
+            "0x1\r\na",
+            "1_0\r\n",
+            "-1\r\n",
+            "\r\n",
+            "5 5\n",
+            "1\nA",
+            "1\r\nAB",
+            "1\r\nA\n",
+            "g\r\n",
+            "11111111111111111\r\n",
+        ] {
             assert_eq!(decode_in_pieces(body.as_bytes(), 64).map(|_| ()), Err(Malformed::Chunk), "{body:?}");
         }
         let long = format!("1;{}\r\n", "x".repeat(CHUNK_LINE_BYTES_MAX + 1));

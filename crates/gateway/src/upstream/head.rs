@@ -93,7 +93,8 @@ fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed::Head)?;
         framed.note(&name, line.value, http_1_1)?;
         let start = line.value.as_ptr() as usize - bytes.as_ptr() as usize;
-        let value = if line.value.is_empty() { Bytes::new() } else { shared.slice(start..start + line.value.len()) };
+        let value =
+            if line.value.is_empty() { Bytes::new() } else { shared.slice(start..start + line.value.len()) };
         headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::Head)?);
     }
     let framing = framed.framing(status)?;
@@ -136,7 +137,8 @@ impl Framed {
         if self.chunked && self.length.is_some() {
             return Err(Malformed::Framing);
         }
-        if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+        {
             return Ok(Framing::Empty);
         }
         Ok(match (self.chunked, self.length) {
@@ -173,8 +175,14 @@ mod tests {
         check("HTTP/1.1 200 OK\r\n\r\n", Ok((200, Framing::UntilClose, false)));
         check("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n", Ok((200, Framing::Length(1), false)));
         check("HTTP/1.1 204 No\r\n\r\n", Ok((204, Framing::Empty, true)));
-        check("HTTP/1.1 200 OK\r\nconnection: foo, Close\r\ncontent-length: 1\r\n\r\n", Ok((200, Framing::Length(1), false)));
-        check("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok((200, Framing::Empty, true)));
+        check(
+            "HTTP/1.1 200 OK\r\nconnection: foo, Close\r\ncontent-length: 1\r\n\r\n",
+            Ok((200, Framing::Length(1), false)),
+        );
+        check(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            Ok((200, Framing::Empty, true)),
+        );
     }
 
     #[test]

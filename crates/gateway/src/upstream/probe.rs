@@ -31,7 +31,13 @@ pub async fn get(
 async fn ask(endpoint: &Endpoint, path: &str, auth: Option<&HeaderValue>) -> Result<(u16, Bytes), String> {
     let stream = Stream::connect(endpoint).await.map_err(|error| format!("cannot connect: {error}"))?;
     let mut request = BytesMut::new();
-    request.extend_from_slice(format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\naccept: application/json\r\n", endpoint.authority).as_bytes());
+    request.extend_from_slice(
+        format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\naccept: application/json\r\n",
+            endpoint.authority
+        )
+        .as_bytes(),
+    );
     if let Some(auth) = auth {
         endpoint.write_auth(&mut request, auth);
     }

@@ -29,8 +29,9 @@ impl Stream {
         match endpoint.scheme {
             Scheme::Http => Ok(Self::Plain(tcp)),
             Scheme::Https => {
-                let name = ServerName::try_from(endpoint.host.clone())
-                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "host is not a name that TLS can verify"))?;
+                let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
+                    io::Error::new(io::ErrorKind::InvalidInput, "host is not a name that TLS can verify")
+                })?;
                 let tls = TlsConnector::from(tls_config()).connect(name, tcp).await?;
                 Ok(Self::Tls(Box::new(tls)))
             }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::catalog::{Catalog, ModelSpec, Name};
-use crate::decision::Decision;
 use crate::facts::Facts;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
@@ -88,6 +87,16 @@ impl Clone for Model {
             queue: VecDeque::new(),
         }
     }
+}
+
+/// What a waiter was told.
+pub(crate) enum Collected {
+    /// Nothing: it waits still.
+    Waiting,
+    /// It cannot be served where it waited.
+    AskAgain,
+    /// It has a slot.
+    Granted(Box<Grant>),
 }
 
 /// A provider, live.
@@ -225,9 +234,13 @@ impl Fleet {
         self.woken.push(ticket);
     }
 
-    /// What a waiter was told: `None` if it waits still.
-    pub(crate) fn collect(&mut self, ticket: Ticket) -> Option<Option<(Decision, Permit)>> {
-        self.grants.remove(&ticket).map(|grant| grant.map(Grant::into_parts))
+    /// What a waiter was told.
+    pub(crate) fn collect(&mut self, ticket: Ticket) -> Collected {
+        match self.grants.remove(&ticket) {
+            None => Collected::Waiting,
+            Some(None) => Collected::AskAgain,
+            Some(Some(grant)) => Collected::Granted(Box::new(grant)),
+        }
     }
 
     fn apply_providers(&mut self, catalog: &Catalog) {
@@ -261,20 +274,19 @@ impl Fleet {
     }
 
     fn apply_model(&mut self, name: &Name, spec: &ModelSpec) {
-        let id = match self.model_ids.get(name) {
-            Some(id) => *id,
-            None => {
-                let model = Model {
-                    name: Name::clone(name),
-                    spec: spec.clone(),
-                    deployments: Vec::new(),
-                    tiers: BTreeMap::new(),
-                    queue: VecDeque::new(),
-                };
-                let id = self.models.insert(model);
-                self.model_ids.insert(Name::clone(name), id);
-                id
-            }
+        let id = if let Some(id) = self.model_ids.get(name) {
+            *id
+        } else {
+            let model = Model {
+                name: Name::clone(name),
+                spec: spec.clone(),
+                deployments: Vec::new(),
+                tiers: BTreeMap::new(),
+                queue: VecDeque::new(),
+            };
+            let id = self.models.insert(model);
+            self.model_ids.insert(Name::clone(name), id);
+            id
         };
         let old = self.models.get(id).map(|model| model.deployments.clone()).unwrap_or_default();
         let mut kept = Vec::with_capacity(spec.deployments.len());

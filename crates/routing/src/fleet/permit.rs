@@ -76,6 +76,10 @@ impl Fleet {
     }
 
     /// Gives a permit back and learns from how its attempt ended. The next in the queue gets the slot.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a permit that was given back must not be there any more"
+    )]
     pub(crate) fn release(&mut self, permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
         self.learn_credential(&permit, ended, now);
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else {

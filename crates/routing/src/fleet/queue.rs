@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Ended, Fleet, Permit};
+use super::{Collected, Ended, Fleet, Permit};
 use crate::decide::{Evaluation, choose};
 use crate::decision::{Decision, Outcome, Why};
 use crate::facts::Facts;
@@ -57,8 +57,8 @@ impl Fleet {
         if let Some(model) = self.models.get_mut(model) {
             model.queue.retain(|waiter| waiter.ticket != ticket);
         }
-        if let Some(Some((_, permit))) = self.collect(ticket) {
-            self.release(permit, Ended::Abandoned, now, rng);
+        if let Collected::Granted(grant) = self.collect(ticket) {
+            self.release(grant.permit, Ended::Abandoned, now, rng);
         }
     }
 

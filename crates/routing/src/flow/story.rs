@@ -1,0 +1,168 @@
+//! What happens to a request, what is done about it, and how it is told afterwards.
+
+use crate::catalog::Name;
+use crate::decision::{Choice, Decision, Rejection, Why};
+use crate::failure::Failure;
+use crate::ids::DeploymentId;
+use crate::time::Now;
+
+/// What happened to a request.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// It was validated and authorised, and its facts are known.
+    Arrived,
+    /// The fleet granted it a slot while it waited.
+    Granted,
+    /// The connection stands and the request is being sent.
+    Connected,
+    /// The head of a good (2xx) response came.
+    Headers,
+    /// The first content came: the first content event of a stream, the first byte of another body.
+    FirstContent,
+    /// The answer came to its end.
+    Done(Usage),
+    /// The attempt failed.
+    Failed(Failure),
+    /// The moment of [`Flow::wake_at`] came.
+    TimerFired,
+    /// The client left.
+    ClientGone,
+}
+
+/// What an answer used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Prompt tokens.
+    pub tokens_in: u64,
+    /// Prompt tokens that the provider had cached; part of `tokens_in`.
+    pub tokens_in_cached: u64,
+    /// Output tokens.
+    pub tokens_out: u64,
+    /// Whether the numbers are estimates because the provider gave none.
+    pub estimated: bool,
+    /// Whether a stream ended without its proper end.
+    pub truncated: bool,
+}
+
+/// What is to be done next. It leaves the shell no choice.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Send the request there. An attempt that is under way is to be dropped first. Why stands in the last of
+    /// [`Flow::decisions`].
+    Forward(Choice),
+    /// Nothing, until an input comes or [`Flow::wake_at`] is reached.
+    Wait,
+    /// Give the client the head of the response and everything that came and will come.
+    Relay,
+    /// Drop the attempt under way and answer with an error. The flow is over.
+    Reject(Refusal),
+    /// Drop the attempt under way and end the running response with an in-band error. The flow is over.
+    Truncate(Failure),
+    /// Nothing is left to do; drop whatever is under way. The flow is over.
+    Finish,
+}
+
+/// Why a request is answered with an error.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// No deployment could be chosen; the decision says why.
+    NotRouted(Decision, Rejection),
+    /// The last attempt failed and there is no other.
+    Failed(Failure),
+}
+
+/// Where a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not decided on yet.
+    New,
+    /// Waiting for a slot.
+    Queued,
+    /// Waiting for a connection.
+    Connecting,
+    /// Sent; nothing came back yet.
+    AwaitingHeaders,
+    /// A good response began; its head is held back for its first content.
+    HoldingHeaders,
+    /// The head was released; the first content is awaited.
+    AwaitingContent,
+    /// Content is on its way to the client.
+    Relaying,
+    /// At its end.
+    Over,
+}
+
+impl Phase {
+    /// The name in records and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Queued => "queued",
+            Self::Connecting => "connecting",
+            Self::AwaitingHeaders => "awaiting_headers",
+            Self::HoldingHeaders => "holding_headers",
+            Self::AwaitingContent => "awaiting_content",
+            Self::Relaying => "relaying",
+            Self::Over => "over",
+        }
+    }
+}
+
+/// One forward of a request, as it went.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    /// Where it went.
+    pub deployment: DeploymentId,
+    /// That deployment's name.
+    pub name: Name,
+    /// That deployment's provider.
+    pub provider: Name,
+    /// The credential it was sent with.
+    pub credential_name: Option<Name>,
+    /// Why it went there.
+    pub why: Why,
+    /// Whether a request costs nothing there.
+    pub free: bool,
+    /// When it began.
+    pub started: Now,
+    /// When its connection stood.
+    pub connected: Option<Now>,
+    /// When the head of a good response came.
+    pub headers: Option<Now>,
+    /// When the first content came.
+    pub first_content: Option<Now>,
+    /// When it ended.
+    pub ended: Option<Now>,
+    /// How it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone)]
+pub enum FlowOutcome {
+    /// The whole answer was relayed.
+    Completed {
+        /// What it used.
+        usage: Usage,
+    },
+    /// No deployment could be chosen.
+    Rejected {
+        /// Why.
+        why: Rejection,
+    },
+    /// The last attempt failed.
+    Failed {
+        /// How.
+        failure: Failure,
+    },
+    /// The answer broke off after its head was released.
+    Truncated {
+        /// How.
+        failure: Failure,
+    },
+    /// The client left.
+    ClientGone {
+        /// Where the request was then.
+        phase: Phase,
+    },
+}
