@@ -38,6 +38,20 @@ use attempt::Attempt;
 pub use outgoing::Trace;
 pub use relay::RouterBody;
 
+/// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
+/// [`Call::poll_head`](crate::upstream::connection::Call::poll_head)).
+async fn give_way() {
+    let mut turned = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut turned, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// What is known of a request before its body is read.
 pub struct Arrival {
     /// Its id.
@@ -119,7 +133,10 @@ impl Exchange {
             match self.step(input) {
                 Action::Forward(choice) => self.begin(&choice),
                 Action::Wait => {}
-                Action::Relay => return self.respond(),
+                Action::Relay => {
+                    give_way().await;
+                    return self.respond();
+                }
                 Action::Reject(refusal) => return self.refuse(&refusal),
                 Action::Truncate(_) | Action::Finish => {
                     // Only a response that has begun can be cut short, and only a client that is there is served.
