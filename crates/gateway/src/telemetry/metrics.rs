@@ -1,11 +1,10 @@
 //! All counters, and their text form. Handles are looked up when a snapshot is built, never per request.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pointsman_routing::fleet::{CredentialView, DeploymentView, FleetView};
+use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::Usage;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,6 +14,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use fleet::FleetGauges;
+
+mod fleet;
 
 /// Values a label may take before the rest is counted as `other`.
 pub const LABEL_VALUES_MAX: usize = 1_000;
@@ -126,35 +129,6 @@ pub struct Metrics {
     connections: Gauge,
     resident_bytes: Gauge,
     fleet: FleetGauges,
-}
-
-/// Gauges that are set from the fleet's view when somebody asks for the metrics.
-#[derive(Default)]
-struct FleetGauges {
-    inflight: Family<DeploymentLabels, Gauge>,
-    slots: Family<DeploymentLabels, Gauge>,
-    utilization: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
-    state: Family<StateLabels, Gauge>,
-    transitions: Family<DeploymentLabels, Gauge>,
-    queue_depth: Family<ModelLabels, Gauge>,
-    imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
-    credential: Family<CredentialLabels, Gauge>,
-}
-
-/// Labels: a deployment and one of the states it may be in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StateLabels {
-    model: String,
-    deployment: String,
-    state: String,
-}
-
-/// Labels: a credential and one of the states it may be in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CredentialLabels {
-    provider: String,
-    credential: String,
-    state: String,
 }
 
 /// Handles of one model.
@@ -385,79 +359,6 @@ impl Metrics {
         }
         "other".to_owned()
     }
-}
-
-impl FleetGauges {
-    fn set(&self, fleet: &FleetView, label: impl Fn(&str) -> String) {
-        self.clear();
-        for model in &fleet.models {
-            let name = label(&model.name);
-            let labels = ModelLabels { model: name.clone() };
-            self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
-            self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
-            for deployment in &model.deployments {
-                self.set_deployment(&name, deployment, &label);
-            }
-        }
-        for provider in &fleet.providers {
-            for credential in &provider.credentials {
-                for state in CredentialView::STATES {
-                    let labels = CredentialLabels {
-                        provider: label(&provider.name),
-                        credential: label(&credential.name),
-                        state: state.to_owned(),
-                    };
-                    self.credential.get_or_create(&labels).set(i64::from(credential.state == state));
-                }
-            }
-        }
-    }
-
-    fn set_deployment(&self, model: &str, deployment: &DeploymentView, label: impl Fn(&str) -> String) {
-        let labels = DeploymentLabels {
-            model: model.to_owned(),
-            deployment: label(&deployment.name),
-            provider: label(&deployment.provider),
-        };
-        self.inflight.get_or_create(&labels).set(i64::from(deployment.inflight));
-        self.slots.get_or_create(&labels).set(deployment.slots.map_or(-1, i64::from));
-        if let Some(slots) = deployment.slots {
-            let ratio = f64::from(deployment.inflight) / f64::from(slots.max(1));
-            self.utilization.get_or_create(&labels).set(ratio);
-        }
-        self.transitions.get_or_create(&labels).set(deployment.breaker_transitions as i64);
-        for state in DeploymentView::STATES {
-            let labels = StateLabels {
-                model: model.to_owned(),
-                deployment: labels.deployment.clone(),
-                state: state.to_owned(),
-            };
-            self.state.get_or_create(&labels).set(i64::from(deployment.state == state));
-        }
-    }
-
-    /// Forgets all, so that what was removed is not shown for ever.
-    fn clear(&self) {
-        self.inflight.clear();
-        self.slots.clear();
-        self.utilization.clear();
-        self.state.clear();
-        self.transitions.clear();
-        self.queue_depth.clear();
-        self.imbalance.clear();
-        self.credential.clear();
-    }
-}
-
-/// The busiest deployment's load to the mean, per slot or weight; 1 when even or idle.
-fn imbalance(deployments: &[DeploymentView]) -> f64 {
-    let load = |d: &DeploymentView| f64::from(d.inflight) / f64::from(d.slots.unwrap_or(d.weight).max(1));
-    let loads: Vec<f64> = deployments.iter().filter(|d| d.state == "serving").map(load).collect();
-    let sum: f64 = loads.iter().sum();
-    if sum == 0.0 {
-        return 1.0;
-    }
-    loads.iter().copied().fold(0.0, f64::max) * loads.len() as f64 / sum
 }
 
 /// Resident memory as Linux tells it; 0 elsewhere.

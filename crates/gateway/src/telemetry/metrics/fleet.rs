@@ -1,0 +1,113 @@
+//! Gauges that are set from the fleet's view when somebody asks for them.
+
+use std::sync::atomic::AtomicU64;
+
+use pointsman_routing::fleet::{CredentialView, DeploymentView, FleetView};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::{DeploymentLabels, ModelLabels};
+
+/// Gauges that are set from the fleet's view when somebody asks for the metrics.
+#[derive(Default)]
+pub(super) struct FleetGauges {
+    pub(super) inflight: Family<DeploymentLabels, Gauge>,
+    pub(super) slots: Family<DeploymentLabels, Gauge>,
+    pub(super) utilization: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
+    pub(super) state: Family<StateLabels, Gauge>,
+    pub(super) transitions: Family<DeploymentLabels, Gauge>,
+    pub(super) queue_depth: Family<ModelLabels, Gauge>,
+    pub(super) imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
+    pub(super) credential: Family<CredentialLabels, Gauge>,
+}
+
+/// Labels: a deployment and one of the states it may be in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StateLabels {
+    model: String,
+    deployment: String,
+    state: String,
+}
+
+/// Labels: a credential and one of the states it may be in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CredentialLabels {
+    provider: String,
+    credential: String,
+    state: String,
+}
+
+impl FleetGauges {
+    /// Sets all to what the view says.
+    pub(super) fn set(&self, fleet: &FleetView, label: impl Fn(&str) -> String) {
+        self.clear();
+        for model in &fleet.models {
+            let name = label(&model.name);
+            let labels = ModelLabels { model: name.clone() };
+            self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
+            self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
+            for deployment in &model.deployments {
+                self.set_deployment(&name, deployment, &label);
+            }
+        }
+        for provider in &fleet.providers {
+            for credential in &provider.credentials {
+                for state in CredentialView::STATES {
+                    let labels = CredentialLabels {
+                        provider: label(&provider.name),
+                        credential: label(&credential.name),
+                        state: state.to_owned(),
+                    };
+                    self.credential.get_or_create(&labels).set(i64::from(credential.state == state));
+                }
+            }
+        }
+    }
+
+    fn set_deployment(&self, model: &str, deployment: &DeploymentView, label: impl Fn(&str) -> String) {
+        let labels = DeploymentLabels {
+            model: model.to_owned(),
+            deployment: label(&deployment.name),
+            provider: label(&deployment.provider),
+        };
+        self.inflight.get_or_create(&labels).set(i64::from(deployment.inflight));
+        self.slots.get_or_create(&labels).set(deployment.slots.map_or(-1, i64::from));
+        if let Some(slots) = deployment.slots {
+            let ratio = f64::from(deployment.inflight) / f64::from(slots.max(1));
+            self.utilization.get_or_create(&labels).set(ratio);
+        }
+        self.transitions.get_or_create(&labels).set(deployment.breaker_transitions as i64);
+        for state in DeploymentView::STATES {
+            let labels = StateLabels {
+                model: model.to_owned(),
+                deployment: labels.deployment.clone(),
+                state: state.to_owned(),
+            };
+            self.state.get_or_create(&labels).set(i64::from(deployment.state == state));
+        }
+    }
+
+    /// Forgets all, so that what was removed is not shown for ever.
+    fn clear(&self) {
+        self.inflight.clear();
+        self.slots.clear();
+        self.utilization.clear();
+        self.state.clear();
+        self.transitions.clear();
+        self.queue_depth.clear();
+        self.imbalance.clear();
+        self.credential.clear();
+    }
+}
+
+/// The busiest deployment's load to the mean, per slot or weight; 1 when even or idle.
+fn imbalance(deployments: &[DeploymentView]) -> f64 {
+    let load = |d: &DeploymentView| f64::from(d.inflight) / f64::from(d.slots.unwrap_or(d.weight).max(1));
+    let loads: Vec<f64> = deployments.iter().filter(|d| d.state == "serving").map(load).collect();
+    let sum: f64 = loads.iter().sum();
+    if sum == 0.0 {
+        return 1.0;
+    }
+    loads.iter().copied().fold(0.0, f64::max) * loads.len() as f64 / sum
+}

@@ -1,0 +1,232 @@
+//! A gateway in front of mocks, and clients that say just what they are told to, byte for byte.
+#![expect(dead_code, unreachable_pub, missing_docs, reason = "every test file uses a part of this, and names speak")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pointsman::app::App;
+use pointsman::mock::{MockArgs, MockServer, Scripted, Settings, Stats};
+use pointsman::serve::Gateway;
+use pointsman_settings::overlay::Overlay;
+use pointsman_settings::{Config, Sources};
+use serde_json::{Value, json};
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A gateway in front of mocks.
+pub struct World {
+    pub mocks: Vec<MockServer>,
+    pub gateway: Gateway,
+}
+
+/// A mock that takes no time.
+pub fn fast() -> Settings {
+    Settings { prefill_tokens_per_s: 0.0, decode_tokens_per_s: 0.0, first_token_ms: 0, ..Settings::default() }
+}
+
+/// A configuration from text.
+pub fn config(text: &str) -> Config {
+    let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
+    pointsman_settings::parse(text, &sources).unwrap_or_else(|found| panic!("{found:?}\n{text}"))
+}
+
+impl World {
+    /// `count` mocks `m0`, `m1`, … behind the model `m`, in tiers of their own so that `m0` is asked first, and `extra`
+    /// in the configuration.
+    pub fn new(count: usize, extra: &str) -> Self {
+        Self::with(count, "", "", extra)
+    }
+
+    /// The same with fields in every provider and in the model.
+    pub fn with(count: usize, provider: &str, model: &str, extra: &str) -> Self {
+        let start = |_| MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts");
+        let mocks: Vec<MockServer> = (0..count).map(start).collect();
+        let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
+        for (number, mock) in mocks.iter().enumerate() {
+            let address = mock.address();
+            text.push_str(&format!("  m{number}: {{ kind: mock, base_url: 'http://{address}', health: off{provider} }}\n"));
+        }
+        text.push_str(&format!("models:\n  m:\n{model}    deployments:\n"));
+        for number in 0..count {
+            text.push_str(&format!("      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"));
+        }
+        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
+        Self { mocks, gateway }
+    }
+
+    pub fn app(&self) -> &Arc<App> {
+        &self.gateway.app
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.gateway.address
+    }
+
+    pub fn script(&self, mock: usize, script: impl IntoIterator<Item = Scripted>) {
+        self.mocks[mock].control().script(script);
+    }
+
+    pub fn stats(&self, mock: usize) -> Stats {
+        self.mocks[mock].control().stats()
+    }
+
+    /// Requests that reached any upstream.
+    pub fn reached(&self) -> u64 {
+        (0..self.mocks.len()).map(|mock| self.stats(mock).requests).sum()
+    }
+
+    /// Asks with a chat body.
+    pub fn chat(&self, body: &Value) -> Answer {
+        self.post("/v1/chat/completions", "", body.to_string().as_bytes())
+    }
+
+    /// Posts JSON with further header lines.
+    pub fn post(&self, path: &str, headers: &str, body: &[u8]) -> Answer {
+        self.send(&request(path, headers, body))
+    }
+
+    /// Sends bytes as they are and reads an answer.
+    pub fn send(&self, bytes: &[u8]) -> Answer {
+        let mut connection = self.connect();
+        // A gateway that refuses early may close before all is written.
+        let _ = connection.write_all(bytes);
+        Answer::read(&mut connection)
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let connection = TcpStream::connect(self.address()).expect("the gateway listens");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        connection
+    }
+
+    /// The record of a request.
+    pub fn record(&self, answer: &Answer) -> Value {
+        let id = answer.header("x-pointsman-request-id").expect("every answer has an id").to_owned();
+        let id = pointsman::telemetry::record::RequestId::parse(&id).expect("a request id");
+        let mut found = None;
+        self.until("the record is there", || {
+            found = self.app().ring.find(id);
+            found.is_some()
+        });
+        found.expect("just seen").to_json()
+    }
+
+    /// Waits for a condition that must come true.
+    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn permits(&self) -> u64 {
+        self.app().live.lock().fleet.permits_in_use()
+    }
+}
+
+/// A request as people send it.
+pub fn request(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// A chat body for the model `m`.
+pub fn hello() -> Value {
+    json!({"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+/// The same, streamed.
+pub fn stream() -> Value {
+    let mut body = hello();
+    body["stream"] = json!(true);
+    body
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+    /// Whether the body came to the end that its framing promised.
+    pub whole: bool,
+    /// Whether the gateway closed the connection after it.
+    pub closed: bool,
+}
+
+impl Answer {
+    /// Reads one answer.
+    pub fn read(connection: &mut TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        while find(&bytes, b"\r\n\r\n").is_none() && more(connection, &mut bytes) {}
+        let Some(end) = find(&bytes, b"\r\n\r\n") else { return Self { closed: true, ..Self::default() } };
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        let mut rest = bytes.split_off(end + 4);
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let mut answer = Self { status, head, ..Self::default() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            while !rest.ends_with(b"0\r\n\r\n") && more(connection, &mut rest) {}
+            answer.whole = rest.ends_with(b"0\r\n\r\n");
+            answer.body = String::from_utf8_lossy(&unchunk(&rest)).into_owned();
+        } else {
+            let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            while rest.len() < length && more(connection, &mut rest) {}
+            answer.whole = rest.len() == length;
+            answer.body = String::from_utf8_lossy(&rest).into_owned();
+        }
+        connection.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
+        answer.closed = matches!(connection.read(&mut [0; 1]), Ok(0)) || answer.header("connection") == Some("close");
+        answer
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find(|line| line.split(':').next() == Some(name))?;
+        line.split_once(':').map(|(_, value)| value.trim())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The error's field of that name.
+    pub fn error(&self, field: &str) -> Value {
+        self.json()["error"][field].clone()
+    }
+}
+
+fn more(connection: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 16 * 1024];
+    match connection.read(&mut buffer) {
+        Ok(0) | Err(_) => false,
+        Ok(read) => {
+            bytes.extend_from_slice(&buffer[..read]);
+            true
+        }
+    }
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(end) = find(bytes, b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap_or("0"), 16).unwrap_or(0);
+        let data = &bytes[end + 2..];
+        if size == 0 || data.len() < size + 2 {
+            out.extend_from_slice(&data[..data.len().min(size)]);
+            break;
+        }
+        out.extend_from_slice(&data[..size]);
+        bytes = &data[size + 2..];
+    }
+    out
+}
