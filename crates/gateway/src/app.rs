@@ -46,6 +46,8 @@ pub struct App {
 pub struct Source {
     /// The config file; `None` when the configuration was discovered.
     pub path: Option<PathBuf>,
+    /// What the file held when it was last looked at.
+    pub seen: Option<Vec<u8>>,
     /// The configuration as the file has it, without admin changes.
     pub base: Config,
     /// What was changed through the admin API.

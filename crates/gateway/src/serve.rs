@@ -56,7 +56,8 @@ impl Gateway {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let source = Source { path, base, overlay, last_error: None };
+        let seen = path.as_ref().and_then(|path| std::fs::read(path).ok());
+        let source = Source { path, seen, base, overlay, last_error: None };
         let app = App::new(source, config, decision_log.transpose()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
         let workers = (0..threads)

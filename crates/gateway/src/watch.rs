@@ -36,15 +36,24 @@ pub async fn run(app: Arc<App>) {
             return std::future::pending().await;
         }
     };
-    let mut known = std::fs::read(&path).ok();
-    while changes.recv().await.is_some() {
-        tokio::time::sleep(SETTLE).await;
-        while changes.try_recv().is_ok() {}
+    loop {
+        // Looked at once before the first change is told of: one may have come before the watch stood.
         let content = std::fs::read(&path).ok();
+        let mut source = app.source.lock().unwrap_or_else(PoisonError::into_inner);
         // A file that is gone for a moment is being replaced.
-        if content.is_some() && content != known {
-            known = content;
+        let changed = content.is_some() && content != source.seen;
+        if changed {
+            source.seen = content;
+        }
+        drop(source);
+        if changed {
+            // What came of it is logged and kept.
             let _ = reload::reload(&app);
         }
+        if changes.recv().await.is_none() {
+            return;
+        }
+        tokio::time::sleep(SETTLE).await;
+        while changes.try_recv().is_ok() {}
     }
 }

@@ -15,7 +15,8 @@ fn check(world: &World, name: &str, bytes: &[u8], status: u16) {
 }
 
 fn post(lines: &str) -> Vec<u8> {
-    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n{lines}\r\n").into_bytes()
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n{lines}\r\n")
+        .into_bytes()
 }
 
 #[test]
@@ -57,7 +58,8 @@ fn a4_odd_header_lines_are_refused() {
     }
     // An underscore variant is another header and means nothing: the real length counts.
     let body = hello().to_string();
-    let lines = format!("content_length: 3\r\ntransfer_encoding: chunked\r\ncontent-length: {}\r\n", body.len());
+    let lines =
+        format!("content_length: 3\r\ntransfer_encoding: chunked\r\ncontent-length: {}\r\n", body.len());
     let answer = world.send(&[post(&lines), body.into_bytes()].concat());
     assert_eq!(answer.status, 200, "{answer:?}");
 }
@@ -65,18 +67,39 @@ fn a4_odd_header_lines_are_refused() {
 #[test]
 fn a5_odd_chunks_are_refused() {
     let world = World::new(1, "");
-    for chunk in ["0x1\r\n{\r\n", "1_0\r\n", "-1\r\n", "\r\n{", "1\n{\n", "1 x\r\n{\r\n", "11111111111111111\r\n{", "2\r\n{}XX"] {
-        let bytes = [post("transfer-encoding: chunked\r\n"), chunk.as_bytes().to_vec(), b"0\r\n\r\n".to_vec()].concat();
+    for chunk in [
+        "0x1\r\n{\r\n",
+        "1_0\r\n",
+        "-1\r\n",
+        "\r\n{",
+        "1\n{\n",
+        "1 x\r\n{\r\n",
+        "11111111111111111\r\n{",
+        "2\r\n{}XX",
+    ] {
+        let bytes =
+            [post("transfer-encoding: chunked\r\n"), chunk.as_bytes().to_vec(), b"0\r\n\r\n".to_vec()]
+                .concat();
         check(&world, chunk, &bytes, 400);
     }
     let long = format!("1;{}\r\n{{\r\n0\r\n\r\n", "x".repeat(64 * 1024));
-    check(&world, "64 KiB extension", &[post("transfer-encoding: chunked\r\n"), long.into_bytes()].concat(), 400);
+    check(
+        &world,
+        "64 KiB extension",
+        &[post("transfer-encoding: chunked\r\n"), long.into_bytes()].concat(),
+        400,
+    );
 }
 
 #[test]
 fn a6_no_tunnels() {
     let world = World::new(1, "");
-    check(&world, "upgrade", &post("connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n"), 400);
+    check(
+        &world,
+        "upgrade",
+        &post("connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n"),
+        400,
+    );
     check(&world, "connect", b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n", 400);
 }
 
@@ -84,7 +107,11 @@ fn a6_no_tunnels() {
 fn a7_an_early_answer_leaves_no_bytes_behind() {
     let world = World::new(1, "auth: { keys: [ { name: k, key: 'the-right-key' } ] }");
     let mut connection = world.connect();
-    let smuggled = request("/v1/chat/completions", "authorization: Bearer the-right-key\r\n", hello().to_string().as_bytes());
+    let smuggled = request(
+        "/v1/chat/completions",
+        "authorization: Bearer the-right-key\r\n",
+        hello().to_string().as_bytes(),
+    );
     let outer = request("/v1/chat/completions", "authorization: Bearer wrong\r\n", &smuggled);
     connection.write_all(&outer).expect("written");
     assert_eq!(Answer::read(&mut connection).status, 401);
@@ -99,12 +126,22 @@ fn a7_an_early_answer_leaves_no_bytes_behind() {
 fn a8_a_get_has_no_body() {
     let world = World::new(1, "");
     check(&world, "length", b"GET /v1/models HTTP/1.1\r\nhost: g\r\ncontent-length: 2\r\n\r\n{}", 400);
-    check(&world, "chunked", b"GET /v1/models HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400);
+    check(
+        &world,
+        "chunked",
+        b"GET /v1/models HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    );
 }
 
 #[test]
 fn a9_a10_a13_i4_i5_nothing_of_the_clients_head_is_forwarded() {
-    let world = World::with(1, ", keys: [the-providers-key]", "", "auth: { keys: [ { name: k, key: 'clients-own-key' } ] }");
+    let world = World::with(
+        1,
+        ", keys: [the-providers-key]",
+        "",
+        "auth: { keys: [ { name: k, key: 'clients-own-key' } ] }",
+    );
     let headers = "authorization: Bearer clients-own-key\r\nconnection: authorization, x-request-id\r\nte: trailers\r\n\
                    x-forwarded-for: 1.2.3.4\r\nx-gateway-model-name-rewrite: x\r\nx-pointsman-session: s\r\ncookie: a=b\r\n\
                    openai-organization: org\r\nproxy-authorization: x\r\n";
@@ -113,7 +150,16 @@ fn a9_a10_a13_i4_i5_nothing_of_the_clients_head_is_forwarded() {
     let seen = world.stats(0).last_headers;
     assert_eq!(seen["authorization"], "Bearer the-providers-key");
     assert_eq!(seen["x-request-id"], answer.header("x-pointsman-request-id").unwrap());
-    let allowed = ["host", "user-agent", "accept", "accept-encoding", "content-type", "content-length", "authorization", "x-request-id"];
+    let allowed = [
+        "host",
+        "user-agent",
+        "accept",
+        "accept-encoding",
+        "content-type",
+        "content-length",
+        "authorization",
+        "x-request-id",
+    ];
     assert!(seen.keys().all(|name| allowed.contains(&name.as_str())), "{seen:?}");
     for hop in ["keep-alive", "transfer-encoding", "proxy-authenticate"] {
         assert!(answer.header(hop).is_none() || hop == "transfer-encoding", "{hop}");
@@ -184,11 +230,16 @@ fn b4_floods_of_headers_are_refused() {
 #[test]
 fn b7_a_reader_that_stops_holds_the_upstream_back_and_is_cut_off() {
     let world = World::new(1, "limits: { write_stall_ms: 300 }");
-    let piece = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(32 * 1024));
+    let piece = format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
+        "x".repeat(32 * 1024)
+    );
     let pieces = vec![piece; 2000];
     world.script(0, [pointsman::mock::Scripted { pieces: Some(pieces), ..Default::default() }]);
     let mut connection = world.connect();
-    connection.write_all(&request("/v1/chat/completions", "", stream().to_string().as_bytes())).expect("written");
+    connection
+        .write_all(&request("/v1/chat/completions", "", stream().to_string().as_bytes()))
+        .expect("written");
     // 64 MiB are to come and nobody reads. The upstream must be given up, and not have been read to its end.
     world.until("the upstream is let go", || world.stats(0).cancelled == 1);
     world.until("the permit is back", || world.permits() == 0);

@@ -1,5 +1,10 @@
 //! A gateway in front of mocks, and clients that say just what they are told to, byte for byte.
-#![expect(dead_code, unreachable_pub, missing_docs, reason = "every test file uses a part of this, and names speak")]
+#![expect(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "every test file uses a part of this, and names speak"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,16 +47,23 @@ impl World {
 
     /// The same with fields in every provider and in the model.
     pub fn with(count: usize, provider: &str, model: &str, extra: &str) -> Self {
-        let start = |_| MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts");
+        let start = |_| {
+            MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() })
+                .expect("a mock starts")
+        };
         let mocks: Vec<MockServer> = (0..count).map(start).collect();
         let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
         for (number, mock) in mocks.iter().enumerate() {
             let address = mock.address();
-            text.push_str(&format!("  m{number}: {{ kind: mock, base_url: 'http://{address}', health: off{provider} }}\n"));
+            text.push_str(&format!(
+                "  m{number}: {{ kind: mock, base_url: 'http://{address}', health: off{provider} }}\n"
+            ));
         }
         text.push_str(&format!("models:\n  m:\n{model}    deployments:\n"));
         for number in 0..count {
-            text.push_str(&format!("      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"));
+            text.push_str(&format!(
+                "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"
+            ));
         }
         let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
         Self { mocks, gateway }
@@ -182,7 +194,8 @@ impl Answer {
             answer.body = String::from_utf8_lossy(&rest).into_owned();
         }
         connection.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
-        answer.closed = matches!(connection.read(&mut [0; 1]), Ok(0)) || answer.header("connection") == Some("close");
+        answer.closed =
+            matches!(connection.read(&mut [0; 1]), Ok(0)) || answer.header("connection") == Some("close");
         answer
     }
 

@@ -1,0 +1,354 @@
+//! Keys, the admin API, reloads, and the way out.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use pointsman::mock::{MockArgs, MockServer, Scripted};
+use serde_json::{Value, json};
+use support::{Answer, PATIENCE, World, fast, hello, request, stream};
+
+const KEYS: &str = "auth: { keys: [ { name: web, tenant: acme, key: 'key-of-acme', models: ['m*'] }, \
+                    { name: other, tenant: other, key: 'key-of-other', models: ['x-*'] } ] }";
+
+fn ask(world: &World, headers: &str) -> Answer {
+    world.post("/v1/chat/completions", headers, hello().to_string().as_bytes())
+}
+
+fn get(world: &World, path: &str, headers: &str) -> Answer {
+    world.send(format!("GET {path} HTTP/1.1\r\nhost: g\r\n{headers}\r\n").as_bytes())
+}
+
+#[test]
+fn h1_h3_h5_keys_on_every_carrier_and_nobody_else() {
+    let world = World::new(1, KEYS);
+    for carrier in [
+        "authorization: Bearer key-of-acme",
+        "x-api-key: key-of-acme",
+        "api-key: key-of-acme",
+        "x-goog-api-key: key-of-acme",
+    ] {
+        assert_eq!(ask(&world, &format!("{carrier}\r\n")).status, 200, "{carrier}");
+    }
+    let messages: Vec<Value> =
+        ["authorization: Bearer key-of-acm", "authorization: Bearer key-of-acme-and-more", "x-api-key: nope"]
+            .iter()
+            .map(|carrier| {
+                let answer = ask(&world, &format!("{carrier}\r\n"));
+                assert_eq!(answer.status, 401, "{carrier}: no prefix of a key is a key");
+                answer.error("message")
+            })
+            .collect();
+    assert!(
+        messages.iter().all(|message| *message == messages[0]),
+        "unknown and wrong keys are told the same"
+    );
+    assert_eq!(ask(&world, "").status, 401);
+    assert_eq!(ask(&world, "authorization: Bearer key-of-acme\r\nx-api-key: key-of-other\r\n").status, 400);
+    let query = request("/v1/chat/completions?key=key-of-acme", "", hello().to_string().as_bytes());
+    assert_eq!(world.send(&query).status, 400);
+    assert_eq!(world.reached(), 4);
+}
+
+#[test]
+fn a_key_uses_and_sees_its_own_models_only() {
+    let world = World::new(1, KEYS);
+    let (acme, other) = ("authorization: Bearer key-of-acme\r\n", "authorization: Bearer key-of-other\r\n");
+    let listed = |key| get(&world, "/v1/models", key).json()["data"].as_array().map(Vec::len);
+    assert_eq!((listed(acme), listed(other)), (Some(1), Some(0)));
+    assert_eq!(ask(&world, other).status, 403);
+    assert_eq!(get(&world, "/v1/models/m", acme).json()["id"], "m");
+    assert_eq!(get(&world, "/v1/models/m", other).status, 403);
+    assert_eq!(get(&world, "/v1/models/nope", acme).status, 404);
+}
+
+/// The real binary with a config file, in front of a mock.
+struct Binary {
+    child: Child,
+    client: String,
+    admin: String,
+    folder: tempfile::TempDir,
+    mock: MockServer,
+}
+
+impl Binary {
+    fn start(text: &str) -> Self {
+        let mock = MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() })
+            .expect("a mock starts");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pointsman.yaml");
+        std::fs::write(&path, Self::text(text, &mock)).expect("written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+            .args(["serve", "--config"])
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = lines
+            .find_map(|line| line.ok().filter(|line| line.starts_with("clients: ")))
+            .expect("it says where");
+        let mut words =
+            line.split("http://").skip(1).map(|part| part.split(['/', ' ']).next().unwrap_or("").to_owned());
+        let (client, admin) = (words.next().expect("clients"), words.next().expect("admin"));
+        Self { child, client, admin, folder, mock }
+    }
+
+    fn text(text: &str, mock: &MockServer) -> String {
+        format!(
+            "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{}",
+            text.replace("MOCK", &format!("http://{}", mock.address()))
+        )
+    }
+
+    fn rewrite(&self, text: &str) {
+        let next = self.folder.path().join("next");
+        std::fs::write(&next, Self::text(text, &self.mock)).expect("written");
+        std::fs::rename(next, self.folder.path().join("pointsman.yaml")).expect("replaced");
+    }
+
+    fn admin(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
+        send(&self.admin, request.as_bytes())
+    }
+
+    fn ask(&self) -> Answer {
+        send(&self.client, &request("/v1/chat/completions", "", hello().to_string().as_bytes()))
+    }
+
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let began = std::time::Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(status.expect("kill runs").success());
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn connect(address: &str) -> TcpStream {
+    let connection = TcpStream::connect(address).expect("it listens");
+    connection.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    connection
+}
+
+fn send(address: &str, bytes: &[u8]) -> Answer {
+    let mut connection = connect(address);
+    let _ = connection.write_all(bytes);
+    Answer::read(&mut connection)
+}
+
+const ONE: &str = "providers: { p: { kind: mock, base_url: 'MOCK', health: off, keys: ['the-secret-of-p'] } }\n\
+                   models: { m: { strategy: round_robin, deployments: [ { name: a, provider: p } ] } }\n\
+                   admin_changes: { file: FOLDER/changes.json }\n";
+
+fn one() -> String {
+    // The folder is not known yet; the changes stay in memory here.
+    ONE.lines().filter(|line| !line.contains("FOLDER")).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[test]
+fn deployments_come_change_drain_and_go_on_the_fly() {
+    let binary = Binary::start(&one());
+    let path = "/admin/v1/models/m/deployments";
+    let first = binary.admin("GET", &format!("{path}/a"), "", "");
+    let tag = first.header("etag").expect("an etag").to_owned();
+    let added =
+        binary.admin("POST", path, &format!("if-match: {tag}\r\n"), r#"{"name":"b/2","provider":"p"}"#);
+    assert_eq!((added.status, &added.json()["live"]["state"]), (201, &json!("serving")), "{added:?}");
+    assert_eq!(binary.admin("POST", path, "", r#"{"name":"b/2","provider":"p"}"#).status, 409);
+    let stale =
+        binary.admin("PATCH", &format!("{path}/b%2F2"), &format!("if-match: {tag}\r\n"), r#"{"weight":5}"#);
+    assert_eq!(
+        (stale.status, stale.header("content-type")),
+        (412, Some("application/problem+json")),
+        "l8: {stale:?}"
+    );
+    let changed = binary.admin("PATCH", &format!("{path}/b%2F2"), "", r#"{"weight":5}"#);
+    assert_eq!(changed.json()["live"]["weight"], 5);
+    let bad = binary.admin("POST", path, "", r#"{"name":"c","provider":"nope"}"#);
+    assert_eq!((bad.status, &bad.json()["code"]), (422, &json!("invalid_config")), "{bad:?}");
+    assert!(
+        bad.json()["errors"][0]["path"].as_str().is_some_and(|path| path.contains("deployments[2]")),
+        "{bad:?}"
+    );
+    assert_eq!(binary.admin("POST", &format!("{path}/a/drain"), "", "").json()["live"]["state"], "draining");
+    assert_eq!(binary.ask().header("x-pointsman-served-by"), Some("b/2"));
+    assert_eq!(binary.admin("POST", "/admin/v1/reload", "", "").status, 200);
+    assert_eq!(binary.ask().header("x-pointsman-served-by"), Some("b/2"), "changes are kept across a reload");
+    assert_eq!(binary.admin("POST", &format!("{path}/a/undrain"), "", "").status, 200);
+    assert_eq!(binary.admin("DELETE", &format!("{path}/b%2F2"), "", "").status, 204);
+    assert_eq!(binary.ask().header("x-pointsman-served-by"), Some("a"));
+    assert_eq!(binary.admin("GET", &format!("{path}/b%2F2"), "", "").status, 404);
+}
+
+#[test]
+fn h7_h9_m1_the_admin_api_keeps_its_own() {
+    let binary =
+        Binary::start(&format!("{}auth: {{ keys: [ {{ name: k, key: 'a-clients-key' }} ] }}\n", one()));
+    let refused = |headers: &str| binary.admin("GET", "/admin/v1/models", headers, "").status;
+    assert_eq!(refused("authorization: Bearer a-clients-key\r\n"), 403, "h7");
+    assert_eq!(refused("origin: http://evil.example\r\n"), 403, "h9");
+    assert_eq!(
+        send(&binary.admin, b"GET /admin/v1/models HTTP/1.1\r\nhost: evil.example\r\n\r\n").status,
+        403,
+        "h9"
+    );
+    for path in
+        ["/admin/v1/config", "/admin/v1/overview", "/admin/v1/credentials", "/admin/v1/models", "/metrics"]
+    {
+        let answer = binary.admin("GET", path, "", "");
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(
+            !answer.body.contains("the-secret-of-p") && !answer.body.contains("a-clients-key"),
+            "m1: {path}"
+        );
+    }
+    assert_eq!(binary.admin("GET", "/livez", "", "").status, 200);
+}
+
+#[test]
+fn l2_a_bad_reload_keeps_the_old_config_and_says_so() {
+    let binary = Binary::start(&one());
+    binary.rewrite(&one().replace("round_robin", "rond_robin"));
+    let failed = || binary.admin("GET", "/readyz", "", "").json()["degraded"][0].as_str().map(str::to_owned);
+    binary.until("the file watch refuses it", || failed().is_some());
+    assert!(failed().is_some_and(|why| why.contains("did you mean `round_robin`")), "{:?}", failed());
+    assert_eq!(binary.ask().status, 200);
+    assert!(
+        binary.admin("GET", "/metrics", "", "").body.contains("pointsman_config_reload_failures_total 1")
+    );
+    binary.rewrite(&one().replace("round_robin", "random"));
+    let strategy = || binary.admin("GET", "/admin/v1/models/m", "", "").json()["strategy"]["name"].clone();
+    binary.until("the next edit is taken", || strategy() == "random");
+    assert_eq!(binary.admin("GET", "/readyz", "", "").json()["degraded"], json!([]));
+    binary.rewrite(&one().replace("round_robin", "least_busy"));
+    binary.signal("HUP");
+    binary.until("SIGHUP reloads", || strategy() == "least_busy");
+}
+
+#[test]
+fn l3_l5_streams_outlive_reloads_and_finish_before_the_exit() {
+    let mut binary = Binary::start(&one());
+    let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n".to_owned();
+    let mut pieces = vec![piece; 20];
+    pieces.push("data: [DONE]\n\n".to_owned());
+    binary.mock.control().script([Scripted {
+        pieces: Some(pieces),
+        piece_delay_ms: 40,
+        ..Default::default()
+    }]);
+    let mut client = connect(&binary.client);
+    client.write_all(&request("/v1/chat/completions", "", stream().to_string().as_bytes())).expect("written");
+    let mut first = [0; 16];
+    client.read_exact(&mut first).expect("the head comes");
+    binary.rewrite(&one().replace("name: a", "name: z"));
+    let names = || binary.admin("GET", "/admin/v1/models/m", "", "").json()["deployments"][0]["name"].clone();
+    binary.until("the reload is in force", || names() == "z");
+    binary.signal("TERM");
+    binary.until("readyz says so", || binary.admin("GET", "/readyz", "", "").status == 503);
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).expect("the stream goes on");
+    assert!(rest.ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"), "{rest}");
+    assert!(binary.child.wait().expect("it ends").success(), "exit code 0");
+}
+
+#[test]
+fn what_does_not_finish_within_the_grace_is_told() {
+    let mut binary = Binary::start(&format!("{}shutdown: {{ grace_ms: 200 }}\n", one()));
+    binary.mock.control().script([Scripted { hang_after: Some(2), ..Default::default() }]);
+    let mut client = connect(&binary.client);
+    client.write_all(&request("/v1/chat/completions", "", stream().to_string().as_bytes())).expect("written");
+    client.read_exact(&mut [0; 16]).expect("the head comes");
+    binary.signal("TERM");
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).expect("an end");
+    assert!(rest.contains("shutting_down") && !rest.contains("[DONE]"), "{rest}");
+    assert!(binary.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn records_and_explanations_are_there_for_the_asking() {
+    let log = tempfile::tempdir().expect("a folder");
+    let path = log.path().join("decisions.ndjson");
+    let binary = Binary::start(&format!("{}decisions: {{ log: '{}' }}\n", one(), path.display()));
+    let id = binary.ask().header("x-pointsman-request-id").expect("an id").to_owned();
+    let record = || binary.admin("GET", &format!("/admin/v1/decisions/{id}"), "", "");
+    binary.until("the record is there", || record().status == 200);
+    let record = record().json();
+    assert_eq!(
+        (&record["attempts"][0]["deployment"], &record["attempts"][0]["credential"]),
+        (&json!("a"), &json!("key-1"))
+    );
+    assert!(
+        record["decisions"][0]["candidates"][0]["eligible"] == json!(true) && record["overhead_us"].is_u64(),
+        "{record}"
+    );
+    let listed = binary.admin("GET", "/admin/v1/decisions?limit=5", "", "").json();
+    assert_eq!(listed["decisions"].as_array().map(Vec::len), Some(1));
+    let explained = binary.admin("POST", "/admin/v1/explain", "", &hello().to_string());
+    assert_eq!(explained.json()["decision"]["outcome"]["deployment"], "a", "{explained:?}");
+    assert_eq!(binary.mock.control().stats().requests, 1, "an explanation sends nothing");
+    binary.until("the log has it", || std::fs::read_to_string(&path).is_ok_and(|text| text.contains(&id)));
+    let line = std::fs::read_to_string(&path).expect("readable");
+    assert!(line.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    assert_eq!(binary.admin("GET", "/admin/v1/decisions/ffff", "", "").status, 400);
+}
+
+#[test]
+fn admin_changes_are_written_back_and_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("changes.json");
+    let text = ONE.replace("FOLDER/changes.json", &file.display().to_string());
+    let binary = Binary::start(&text);
+    let added = binary.admin("POST", "/admin/v1/models/m/deployments", "", r#"{"name":"b","provider":"p"}"#);
+    assert_eq!(added.status, 201, "{added:?}");
+    drop(binary);
+    assert!(Path::new(&file).exists());
+    let again = Binary::start(&text);
+    assert_eq!(again.admin("GET", "/admin/v1/models/m/deployments/b", "", "").status, 200);
+}
+
+#[test]
+fn l1_check_says_where_and_what_was_meant() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bad.yaml");
+    std::fs::write(&path, "models:\n  m:\n    stratgy: random\n").expect("written");
+    for args in [["check", ""], ["serve", "--config"]] {
+        let args = args.iter().filter(|arg| !arg.is_empty());
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_pointsman")).args(args).arg(&path).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("bad.yaml:3:5: models.m.stratgy: unknown key `stratgy`; did you mean `strategy`?"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn m3_control_characters_never_reach_the_log_as_they_are() {
+    let world = World::new(1, "");
+    let answer = world.post("/v1/\u{1b}[31mred", "", b"{}");
+    assert!(!answer.body.contains('\u{1b}') && !answer.head.contains('\u{1b}'), "{answer:?}");
+    let answer =
+        world.chat(&json!({"model": "a\u{1b}[31m\r\nb", "messages": [{"role": "user", "content": "x"}]}));
+    assert!(answer.status == 404 && !answer.body.contains('\u{1b}'), "{answer:?}");
+}

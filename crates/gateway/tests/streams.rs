@@ -1,0 +1,340 @@
+//! Answers that fail, stall, break off, and clients that leave.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use pointsman::mock::{Scripted, Settings};
+use serde_json::json;
+use support::{Answer, World, hello, request, stream};
+
+const CONTENT: &str = "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
+
+fn pieces(pieces: &[&str]) -> Scripted {
+    Scripted { pieces: Some(pieces.iter().map(|piece| (*piece).to_owned()).collect()), ..Default::default() }
+}
+
+fn status(status: u16) -> Scripted {
+    Scripted { status: Some(status), ..Default::default() }
+}
+
+/// A server that closes what it accepts, and one that is not there.
+fn served_by(answer: &Answer) -> Option<&str> {
+    answer.header("x-pointsman-served-by")
+}
+
+#[test]
+fn failures_before_content_are_somebody_elses_turn() {
+    let retry = |code| Scripted { retry_after: Some("1".to_owned()), ..status(code) };
+    for (name, script) in [
+        ("429", retry(429)),
+        ("503 with retry-after", retry(503)),
+        ("404", status(404)),
+        ("401", status(401)),
+        (
+            "d2 error event",
+            pieces(&["data: {\"error\":{\"message\":\"boom\",\"type\":\"server_error\"}}\n\n"]),
+        ),
+        ("d2 empty stream", pieces(&["data: [DONE"])),
+        ("500 of an own engine", status(500)),
+        ("closed without an answer", Scripted { close: true, ..Default::default() }),
+    ] {
+        let world = World::new(2, "");
+        world.script(0, [script]);
+        let answer = world.chat(&stream());
+        assert_eq!((answer.status, served_by(&answer)), (200, Some("d1")), "{name}: {answer:?}");
+        assert_eq!(answer.header("x-pointsman-attempts"), Some("2"), "{name}");
+        assert!(answer.body.ends_with("data: [DONE]\n\n"), "{name}");
+        let record = world.record(&answer);
+        assert_eq!(record["attempts"][0]["deployment"], "d0", "{name}");
+        assert!(record["attempts"][0]["failure"]["class"].is_string(), "{name}: {record}");
+        world.until("all permits are back", || world.permits() == 0);
+    }
+}
+
+#[test]
+fn d2_a_stall_before_content_is_somebody_elses_turn() {
+    let world = World::new(2, "timeouts: { first_content_ms: 200 }");
+    world.script(0, [Scripted { hang_after: Some(0), ..Default::default() }]);
+    let answer = world.chat(&stream());
+    assert_eq!((answer.status, served_by(&answer)), (200, Some("d1")), "{answer:?}");
+    world.until("the stalled call is cancelled", || world.stats(0).cancelled == 1);
+}
+
+#[test]
+fn paid_generations_are_never_sent_twice() {
+    for script in [status(502), status(500), Scripted { close: true, ..Default::default() }] {
+        let world = World::with(2, ", free: false", "", "");
+        world.script(0, [script]);
+        let answer = world.chat(&hello());
+        assert!(answer.status >= 500, "{answer:?}");
+        assert_eq!(answer.error("who"), "provider:m0");
+        assert_eq!((world.stats(0).requests, world.stats(1).requests), (1, 0));
+    }
+}
+
+#[test]
+fn a_clients_fault_is_passed_on_in_the_providers_words() {
+    let world = World::new(2, "");
+    let body = r#"{"error":{"message":"prompt too long","type":"exceed_context_size_error","code":400,"n_ctx":512}}"#;
+    world.script(0, [Scripted { status: Some(400), ..pieces(&[body]) }]);
+    let answer = world.chat(&hello());
+    assert_eq!(
+        (answer.status, answer.error("message"), answer.error("n_ctx")),
+        (400, json!("prompt too long"), json!(512))
+    );
+    assert_eq!(answer.error("who"), "provider:m0");
+    assert_eq!(world.stats(1).requests, 0);
+}
+
+#[test]
+fn i1_redirects_are_not_followed() {
+    let world = World::with(1, ", keys: [the-providers-key]", "", "");
+    let headers = [("location".to_owned(), "http://127.0.0.1:1/".to_owned())].into();
+    world.script(0, [Scripted { headers, ..status(302) }]);
+    let answer = world.chat(&hello());
+    assert_eq!((answer.status, answer.header("location")), (502, None), "{answer:?}");
+}
+
+#[test]
+fn d3_a_death_after_content_is_told_in_band() {
+    let world = World::new(2, "");
+    world.script(
+        0,
+        [Scripted { piece_delay_ms: 20, cut_after: Some(2), ..pieces(&[CONTENT, CONTENT, CONTENT]) }],
+    );
+    let answer = world.chat(&stream());
+    assert_eq!((answer.status, answer.whole), (200, true));
+    assert!(answer.body.contains("\"error\"") && answer.body.contains("provider:m0"), "{}", answer.body);
+    assert!(!answer.body.contains("[DONE]") && !answer.body.contains("\"stop\""), "{}", answer.body);
+    assert_eq!(world.stats(1).requests, 0, "no failover after content");
+    assert_eq!(world.record(&answer)["outcome"], "truncated");
+}
+
+#[test]
+fn d3_an_unstreamed_answer_that_breaks_off_is_visibly_broken() {
+    let world = World::with(1, ", free: false", "", "");
+    let half = r#"{"id":"x","choices":[{"message":{"content":"ha"#;
+    world.script(0, [Scripted { piece_delay_ms: 20, cut_after: Some(1), ..pieces(&[half, "lf"]) }]);
+    let answer = world.chat(&hello());
+    assert!(!answer.whole, "{answer:?}");
+    assert_eq!(world.record(&answer)["outcome"], "truncated");
+}
+
+#[test]
+fn d4_odd_events_in_the_middle_pass_as_they_are() {
+    let world = World::new(1, "");
+    let odd = "data: {not json\n\n";
+    world.script(0, [pieces(&[CONTENT, odd, ": comment\n\n", CONTENT, "data: [DONE]\n\n"])]);
+    let answer = world.chat(&stream());
+    assert_eq!(answer.body, format!("{CONTENT}{odd}: comment\n\n{CONTENT}data: [DONE]\n\n"));
+}
+
+#[test]
+fn d1_events_pass_byte_for_byte_however_they_are_cut() {
+    let text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"h\u{e9}\u{1F600}\"}}]}\r\n\r\n: x\r\n\r\ndata: [DONE]\r\n\r\n";
+    let world = World::new(1, "");
+    let script =
+        Scripted { piece_delay_ms: 1, ..pieces(&text.split_inclusive(|_| true).collect::<Vec<_>>()) };
+    world.script(0, [script]);
+    assert_eq!(world.chat(&stream()).body, text);
+}
+
+#[test]
+fn d5_a_stream_without_its_end_is_marked() {
+    let world = World::new(1, "");
+    world.script(0, [pieces(&[CONTENT])]);
+    let answer = world.chat(&stream());
+    assert!(!answer.body.contains("[DONE]"));
+    assert_eq!(world.record(&answer)["usage"]["truncated"], true);
+}
+
+#[test]
+fn d6_silence_between_chunks_ends_in_an_error_event() {
+    let world = World::new(1, "timeouts: { idle_ms: 200 }");
+    world.script(0, [Scripted { hang_after: Some(2), ..Default::default() }]);
+    let answer = world.chat(&stream());
+    assert!(answer.whole && answer.body.contains("upstream_timeout"), "{}", answer.body);
+    world.until("the upstream is cancelled", || world.stats(0).cancelled == 1);
+    assert_eq!(world.record(&answer)["detail"], "idle_timeout");
+}
+
+#[test]
+fn d7_who_leaves_the_queue_is_never_sent() {
+    let world = World::with(1, ", slots: 1", "", "");
+    world.script(0, [Scripted { hang: true, ..Default::default() }]);
+    let mut first = world.connect();
+    first.write_all(&request("/v1/chat/completions", "", hello().to_string().as_bytes())).expect("written");
+    world.until("the slot is taken", || world.stats(0).requests == 1);
+    let mut second = world.connect();
+    second.write_all(&request("/v1/chat/completions", "", hello().to_string().as_bytes())).expect("written");
+    let depth = || world.app().live.lock().fleet.view(pointsman::clock::now()).models[0].queue_depth;
+    world.until("the second waits", || depth() == 1);
+    drop(second);
+    world.until("it left the queue", || depth() == 0);
+    drop(first);
+    world.until("the first is cancelled", || world.stats(0).cancelled == 1 && world.permits() == 0);
+    assert_eq!(world.stats(0).requests, 1);
+    let newest = world.app().ring.newest(10);
+    assert!(newest.iter().any(|record| record.detail.as_deref() == Some("queued") && record.status == 499));
+}
+
+#[test]
+fn d8_d9_d10_a_client_that_leaves_cancels_its_call() {
+    for (name, body, script, read_some) in [
+        ("d8 before content", stream(), Scripted { hang: true, ..Default::default() }, false),
+        ("d9 mid-stream", stream(), Scripted { hang_after: Some(2), ..Default::default() }, true),
+        ("d10 unstreamed", hello(), Scripted { hang: true, ..Default::default() }, false),
+    ] {
+        let world = World::new(2, "");
+        world.script(0, [script]);
+        let mut client = world.connect();
+        client.write_all(&request("/v1/chat/completions", "", body.to_string().as_bytes())).expect("written");
+        world.until("the call is under way", || world.stats(0).inflight == 1);
+        if read_some {
+            assert!(client.read(&mut [0; 64]).expect("content") > 0);
+        }
+        drop(client);
+        world.until("the call is cancelled", || world.stats(0).cancelled == 1);
+        world.until("the permit is back", || world.permits() == 0);
+        assert_eq!(world.stats(1).requests, 0, "{name}: nobody else is asked");
+    }
+}
+
+#[test]
+fn d12_streams_are_not_compressed_or_cached() {
+    let world = World::new(1, "");
+    let answer =
+        world.post("/v1/chat/completions", "accept-encoding: gzip\r\n", stream().to_string().as_bytes());
+    assert_eq!(answer.header("content-encoding"), None);
+    assert_eq!(answer.header("cache-control"), Some("no-cache, no-transform"));
+    assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+    assert_eq!(world.stats(0).last_headers["accept-encoding"], "identity");
+}
+
+#[test]
+fn d13_usage_is_known_always_and_shown_when_asked() {
+    let world = World::new(1, "");
+    for (asked, shown) in [
+        (json!(null), false),
+        (json!({"include_usage": false}), false),
+        (json!({"include_usage": true}), true),
+    ] {
+        let mut body = stream();
+        body["stream_options"] = asked.clone();
+        let answer = world.chat(&body);
+        assert_eq!(answer.body.contains("\"usage\""), shown, "{asked}: {}", answer.body);
+        let usage = &world.record(&answer)["usage"];
+        assert_eq!((&usage["tokens_out"], &usage["estimated"]), (&json!(4), &json!(false)), "{asked}");
+    }
+}
+
+#[test]
+fn a_full_queue_and_a_long_wait_get_503_with_retry_after() {
+    for (extra, code) in
+        [("queue: { requests_max: 0 }", "queue_full"), ("queue: { wait_ms_max: 100 }", "queue_timeout")]
+    {
+        let world = World::with(1, ", slots: 1", "", extra);
+        world.script(0, [Scripted { hang: true, ..Default::default() }]);
+        let mut first = world.connect();
+        first
+            .write_all(&request("/v1/chat/completions", "", hello().to_string().as_bytes()))
+            .expect("written");
+        world.until("the slot is taken", || world.stats(0).requests == 1);
+        let answer = world.chat(&hello());
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+        assert_eq!(world.record(&answer)["detail"], code);
+    }
+}
+
+#[test]
+fn a_freed_slot_goes_to_who_waits() {
+    let world = World::with(1, ", slots: 1", "", "");
+    world.script(0, [Scripted { delay_ms: 200, ..Default::default() }]);
+    let mut first = world.connect();
+    first.write_all(&request("/v1/chat/completions", "", hello().to_string().as_bytes())).expect("written");
+    world.until("the slot is taken", || world.stats(0).requests == 1);
+    let answer = world.chat(&hello());
+    assert_eq!(answer.status, 200);
+    let waited: u64 = answer.header("x-pointsman-queue-ms").expect("it waited").parse().expect("a number");
+    assert!(waited > 0 && waited < 5_000, "{waited}");
+    let record = world.record(&answer);
+    assert_eq!(record["decisions"][0]["outcome"]["kind"], "queued");
+    assert_eq!(record["attempts"][0]["why"]["rule"], "slot_freed");
+}
+
+#[test]
+fn a_deadline_is_kept() {
+    let world = World::new(1, "");
+    world.script(0, [Scripted { hang: true, ..Default::default() }]);
+    let answer = world.post(
+        "/v1/chat/completions",
+        "x-pointsman-deadline-ms: 200\r\n",
+        hello().to_string().as_bytes(),
+    );
+    assert_eq!((answer.status, answer.error("code")), (504, json!("deadline_exceeded")));
+    world.until("the call is cancelled", || world.stats(0).cancelled == 1);
+}
+
+#[test]
+fn a_long_silence_releases_the_head() {
+    let world = World::new(1, "timeouts: { header_hold_ms: 100 }");
+    world.script(
+        0,
+        [Scripted { piece_delay_ms: 300, ..pieces(&[": ping\n\n", CONTENT, "data: [DONE]\n\n"]) }],
+    );
+    let mut client = world.connect();
+    client.write_all(&request("/v1/chat/completions", "", stream().to_string().as_bytes())).expect("written");
+    client.set_read_timeout(Some(Duration::from_millis(280))).expect("a timeout can be set");
+    let mut head = [0; 1024];
+    let read = client.read(&mut head).expect("the head comes before the content");
+    assert!(String::from_utf8_lossy(&head[..read]).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_refused_key_is_taken_out_and_the_next_serves() {
+    let world = World::with(1, ", keys: [bad-key-1, good-key-2]", "", "");
+    world.mocks[0].control().set(|settings: &mut Settings| settings.api_key = Some("good-key-2".to_owned()));
+    for _ in 0..4 {
+        assert_eq!(world.chat(&hello()).status, 200);
+    }
+    let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+    let states: Vec<_> =
+        view.providers[0].credentials.iter().map(|one| (&*one.name, one.state, one.failures)).collect();
+    assert_eq!(states, [("key-1", "dead", 1), ("key-2", "live", 0)]);
+}
+
+#[test]
+fn a_cooled_key_rests_for_its_retry_after() {
+    let world = World::with(1, ", keys: [key-one-1, key-two-2]", "", "");
+    world.script(0, [Scripted { retry_after: Some("30".to_owned()), ..status(429) }]);
+    assert_eq!(world.chat(&hello()).status, 200);
+    let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+    let cooling: Vec<_> = view.providers[0].credentials.iter().filter(|one| one.state == "cooling").collect();
+    assert_eq!(cooling.len(), 1);
+    assert!(cooling[0].returns_in_ms.is_some_and(|ms| (25_000..=30_000).contains(&ms)), "{cooling:?}");
+}
+
+#[test]
+fn every_answer_says_who_and_why() {
+    let world = World::new(1, "");
+    for body in [
+        hello(),
+        stream(),
+        json!({"model": "m"}),
+        json!({"model": "nope", "messages": [{"role": "user", "content": "x"}]}),
+    ] {
+        let answer = world.chat(&body);
+        assert_eq!(answer.header("x-pointsman-request-id").map(str::len), Some(32), "{answer:?}");
+        if answer.status == 200 {
+            assert_eq!(served_by(&answer), Some("d0"));
+            assert!(
+                answer
+                    .header("x-pointsman-decision")
+                    .is_some_and(|why| why.starts_with("least_busy:only_one;candidates=1"))
+            );
+            assert!(answer.header("x-pointsman-overhead-us").is_some_and(|us| us.parse::<u64>().is_ok()));
+        }
+    }
+}
