@@ -38,15 +38,7 @@ pub async fn run(app: Arc<App>) {
     };
     loop {
         // Looked at once before the first change is told of: one may have come before the watch stood.
-        let content = std::fs::read(&path).ok();
-        let mut source = app.source.lock().unwrap_or_else(PoisonError::into_inner);
-        // A file that is gone for a moment is being replaced.
-        let changed = content.is_some() && content != source.seen;
-        if changed {
-            source.seen = content;
-        }
-        drop(source);
-        if changed {
+        if has_changed(&app, &path) {
             // What came of it is logged and kept.
             let _ = reload::reload(&app);
         }
@@ -56,4 +48,16 @@ pub async fn run(app: Arc<App>) {
         tokio::time::sleep(SETTLE).await;
         while changes.try_recv().is_ok() {}
     }
+}
+
+/// Whether the file holds something else than when it was last looked at.
+fn has_changed(app: &App, path: &Path) -> bool {
+    let content = std::fs::read(path).ok();
+    let mut source = app.source.lock().unwrap_or_else(PoisonError::into_inner);
+    // A file that is gone for a moment is being replaced.
+    let changed = content.is_some() && content != source.seen;
+    if changed {
+        source.seen = content;
+    }
+    changed
 }
