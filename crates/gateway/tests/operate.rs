@@ -122,6 +122,7 @@ impl Binary {
         send(&self.client, &request("/v1/chat/completions", "", hello().to_string().as_bytes()))
     }
 
+    #[expect(clippy::unused_self, reason = "reads like the other helpers")]
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let began = std::time::Instant::now();
         while !holds() {
