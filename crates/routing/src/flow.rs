@@ -112,7 +112,8 @@ impl Flow {
     /// When [`Input::TimerFired`] is due.
     pub fn wake_at(&self) -> Now {
         let phase = match self.state {
-            State::New | State::Over => Now::NEVER,
+            State::Over => return Now::NEVER,
+            State::New => Now::NEVER,
             State::Queued { until, recheck, .. } => until.min(recheck),
             State::Connecting { until }
             | State::AwaitingHeaders { until }

@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod keys;
 mod serve;
+mod simulate;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Args),
     /// Say what would be decided for a request, without sending it
     Explain(explain::Args),
+    /// Drive the config's rules through simulated traffic, in virtual time
+    Simulate(simulate::Args),
     /// Run a fake inference server to try things on
     Mock(MockArgs),
     /// Make a client key, or hash one
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args, cli.config),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args, cli.config),
+        Command::Simulate(args) => simulate::run(&args, cli.config),
         Command::Mock(args) => crate::mock::run(args),
         Command::Keys(args) => keys::run(&args),
         Command::Schema => out(&format!("{:#}\n", pointsman_settings::schema())),

@@ -1,0 +1,91 @@
+//! `pointsman simulate`
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use pointsman_simulator::{Report, Spec, run as simulate};
+
+use super::{BadUsage, out};
+use crate::reload::load;
+
+/// Arguments of `simulate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model that is asked for. Default: the first of the config
+    #[arg(long)]
+    model: Option<String>,
+    /// What all chance follows from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Requests in all
+    #[arg(long, default_value_t = 10_000)]
+    requests: u64,
+    /// Requests a second
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+    /// Share of attempts that fail with 500
+    #[arg(long, default_value_t = 0.0)]
+    error_rate: f64,
+    /// Share of clients that leave
+    #[arg(long, default_value_t = 0.0)]
+    leave_rate: f64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, path: Option<PathBuf>) -> anyhow::Result<()> {
+    let path = path.or_else(super::serve::usual_config);
+    let path = path.ok_or_else(|| BadUsage("say which config to simulate: --config FILE".to_owned()))?;
+    let config = load(&path)?;
+    let model = args.model.clone().or_else(|| config.models.keys().next().cloned());
+    let model = model.filter(|model| config.models.contains_key(model));
+    let model = model.ok_or_else(|| BadUsage("the config has no such model; see --model".to_owned()))?;
+    if !(args.rate > 0.0 && args.rate.is_finite()) {
+        return Err(BadUsage("--rate must be above 0".to_owned()).into());
+    }
+    let spec = Spec {
+        model: model.clone(),
+        requests: args.requests,
+        rate_per_s: args.rate,
+        error_rate: args.error_rate,
+        leave_rate: args.leave_rate,
+        ..Spec::default()
+    };
+    let report = simulate(&config.catalog(), &spec, args.seed);
+    if args.json {
+        return out(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    }
+    let mut text = table(&model, &report);
+    let (file, seed, requests, rate) = (path.display(), args.seed, args.requests, args.rate);
+    let _ = writeln!(
+        text,
+        "again: pointsman simulate --config {file} --model {model} --seed {seed} --requests {requests} --rate {rate} \
+         --error-rate {} --leave-rate {}",
+        args.error_rate, args.leave_rate
+    );
+    out(&text)
+}
+
+/// The report for people.
+fn table(model: &str, report: &Report) -> String {
+    let mut text = String::new();
+    let outcomes =
+        report.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
+    let _ =
+        writeln!(text, "model {model}: {} requests in {:.0} s: {outcomes}", report.requests, report.span_s);
+    let _ = writeln!(
+        text,
+        "first content p50 {:.0} ms, p99 {:.0} ms; queue wait p99 {:.0} ms; {} attempts",
+        report.first_content_ms_p50, report.first_content_ms_p99, report.queue_wait_ms_p99, report.attempts
+    );
+    for (name, one) in &report.deployments {
+        let (share, inflight) = (one.share * 100.0, one.inflight_mean);
+        let _ = writeln!(
+            text,
+            "  {name:<40} {:>7} attempts ({share:>5.1} %), {:>5} failed, {inflight:>6.1} in flight on average",
+            one.attempts, one.failures
+        );
+    }
+    text
+}

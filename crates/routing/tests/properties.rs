@@ -1,0 +1,132 @@
+//! What holds whatever happens, in whatever order; and that the same seed gives the same run.
+
+mod support;
+
+use std::time::Duration;
+
+use pointsman_routing::FailureClass;
+use pointsman_routing::failure::Processed;
+use pointsman_routing::flow::{Action, Flow, Input, Phase};
+use proptest::prelude::*;
+use support::{World, catalog, failed};
+
+const FLEETS: [&[&str]; 4] = [
+    &["a slots=1"],
+    &["a slots=2", "b slots=1 tier=2"],
+    &["a slots=1 paid keys=2", "b slots=1", "c weight=3 tier=2"],
+    &["a slots=1", "b slots=2 weight=0", "c slots=1 keys=1 paid"],
+];
+const STRATEGIES: [&str; 6] =
+    ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
+
+/// One thing that happens: to which flow, what, and how much later.
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    flow: usize,
+    what: u8,
+    later_ms: u64,
+}
+
+fn input(what: u8) -> Input {
+    match what {
+        0 => Input::Connected,
+        1 => Input::Headers,
+        2 => Input::FirstContent,
+        3 => Input::Done(Default::default()),
+        4 => failed(FailureClass::Connect, Processed::No, None),
+        5 => failed(FailureClass::CredentialQuota, Processed::No, Some(2)),
+        6 => failed(FailureClass::Transient, Processed::Maybe, None),
+        7 => failed(FailureClass::Overloaded, Processed::RefusedWithError, Some(1)),
+        8 => failed(FailureClass::CredentialDead, Processed::No, None),
+        9 => Input::TimerFired,
+        _ => Input::ClientGone,
+    }
+}
+
+/// Whether a driver could give this input to a flow in this phase.
+fn possible(flow: &Flow, input: &Input) -> bool {
+    match (flow.phase(), input) {
+        (Phase::Over | Phase::New, _) => false,
+        (_, Input::ClientGone | Input::TimerFired) => true,
+        (Phase::Queued, _) => false,
+        (Phase::Connecting, input) => matches!(input, Input::Connected | Input::Failed(_)),
+        (Phase::AwaitingHeaders, input) => matches!(input, Input::Headers | Input::Failed(_)),
+        (Phase::HoldingHeaders | Phase::AwaitingContent, input) => {
+            matches!(input, Input::FirstContent | Input::Failed(_))
+        }
+        (Phase::Relaying, input) => matches!(input, Input::Done(_) | Input::Failed(_)),
+    }
+}
+
+/// Walks through `events` and gives the log of actions.
+fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
+    let mut world = World::new(&catalog(strategy, lines));
+    let slots: u64 = lines.iter().map(|line| if line.contains("slots=2") { 2 } else { 1 }).sum();
+    let unlimited = lines.iter().any(|line| !line.contains("slots="));
+    let mut flows: Vec<(Flow, bool)> = Vec::new();
+    let mut log = Vec::new();
+    let act = |world: &mut World, entry: &mut (Flow, bool), input: Input, log: &mut Vec<String>| {
+        let (flow, relayed) = entry;
+        let action = world.step(flow, input);
+        assert!(
+            !(*relayed && matches!(action, Action::Forward(_) | Action::Reject(_))),
+            "no failover after content"
+        );
+        *relayed |= matches!(action, Action::Relay);
+        assert!(flow.attempts().len() <= 3);
+        let total = Duration::from_secs(60);
+        let arrived = flow.attempts().first().map_or(world.now, |attempt| attempt.started);
+        assert!(
+            flow.attempts().iter().all(|attempt| attempt.started - arrived < total),
+            "no attempt after the deadline"
+        );
+        log.push(format!("{:?} {action:?}", world.now));
+    };
+    for event in events {
+        world.wait(Duration::from_millis(event.later_ms));
+        if event.flow >= flows.len() {
+            let facts = world.facts();
+            flows.push((Flow::new(facts, world.now), false));
+            let last = flows.len() - 1;
+            act(&mut world, &mut flows[last], Input::Arrived, &mut log);
+        } else if possible(&flows[event.flow].0, &input(event.what)) {
+            act(&mut world, &mut flows[event.flow], input(event.what), &mut log);
+        }
+        // Whoever was granted a slot is told, as every driver does.
+        let mut woken = world.woken();
+        while let Some(ticket) = woken.pop() {
+            if let Some(entry) =
+                flows.iter_mut().find(|(flow, _)| flow.ticket().is_some_and(|own| own.0 == ticket))
+            {
+                act(&mut world, entry, Input::Granted, &mut log);
+            }
+            woken.extend(world.woken());
+        }
+        let holding = flows.iter().filter(|(flow, _)| flow.holds_permit()).count() as u64;
+        assert_eq!(world.fleet.permits_in_use(), holding, "a permit is held by exactly one request");
+        assert!(unlimited || holding <= slots, "slots are never exceeded");
+    }
+    for (flow, _) in &mut flows {
+        let _ = world.step(flow, Input::ClientGone);
+    }
+    assert_eq!(world.fleet.permits_in_use(), 0, "every permit comes back");
+    log
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = (0_usize..12, 0_u8..11, 0_u64..4_000);
+    prop::collection::vec(event.prop_map(|(flow, what, later_ms)| Event { flow, what, later_ms }), 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn permits_deadlines_and_content_are_respected(
+        strategy in 0..STRATEGIES.len(), fleet in 0..FLEETS.len(), events in events()
+    ) {
+        let log = walk(STRATEGIES[strategy], FLEETS[fleet], &events);
+        let again = walk(STRATEGIES[strategy], FLEETS[fleet], &events);
+        prop_assert_eq!(log, again, "the same seed gives the same run");
+    }
+}

@@ -1,0 +1,80 @@
+//! The world keeps its own laws, and shows what the rules do.
+
+use pointsman_routing::Catalog;
+use pointsman_settings::Sources;
+
+use crate::{Report, Spec, run};
+
+fn catalog(strategy: &str) -> Catalog {
+    let text = format!(
+        "providers:\n  a: {{ kind: vllm, base_url: 'http://a', slots: 32 }}\n  b: {{ kind: vllm, base_url: 'http://b', slots: 32 }}\n\
+         models:\n  m:\n    strategy: {strategy}\n    deployments: [ {{ name: a, provider: a }}, {{ name: b, provider: b }} ]\n"
+    );
+    let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
+    pointsman_settings::parse(&text, &sources).expect("a good config").catalog()
+}
+
+fn spec() -> Spec {
+    Spec { model: "m".to_owned(), requests: 2_000, ..Spec::default() }
+}
+
+fn outcome(report: &Report, name: &str) -> u64 {
+    report.outcomes.get(name).copied().unwrap_or(0)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let spec = Spec { error_rate: 0.05, quota_rate: 0.02, leave_rate: 0.1, ..spec() };
+    let catalog = catalog("least_busy");
+    assert_eq!(run(&catalog, &spec, 7), run(&catalog, &spec, 7));
+    assert_ne!(run(&catalog, &spec, 7).log_hash, run(&catalog, &spec, 8).log_hash);
+}
+
+#[test]
+fn least_busy_sends_less_to_the_slower() {
+    let spec = Spec { slowness: [("b".to_owned(), 2.0)].into(), rate_per_s: 40.0, ..spec() };
+    let busy = run(&catalog("least_busy"), &spec, 1);
+    let turns = run(&catalog("round_robin"), &spec, 1);
+    assert!((turns.deployments["a"].share - 0.5).abs() < 0.01, "{turns:?}");
+    assert!(busy.deployments["a"].share > 0.55, "{busy:?}");
+    let gap = |report: &Report| {
+        (report.deployments["a"].inflight_mean - report.deployments["b"].inflight_mean).abs()
+    };
+    assert!(gap(&busy) < gap(&turns), "least_busy evens out the load");
+}
+
+#[test]
+fn a_crash_costs_what_was_in_flight_and_no_more() {
+    let spec = Spec { crashes: [("b".to_owned(), (10.0, 20.0))].into(), ..spec() };
+    let report = run(&catalog("least_busy"), &spec, 1);
+    let lost = outcome(&report, "truncated") + outcome(&report, "failed") + outcome(&report, "rejected");
+    assert!(lost > 0 && lost <= 32, "at most the slots of one deployment: {report:?}");
+    assert_eq!(outcome(&report, "completed") + lost, 2_000);
+}
+
+#[test]
+fn overload_is_refused_and_everything_ends() {
+    let spec = Spec { rate_per_s: 400.0, leave_rate: 0.2, error_rate: 0.1, ..spec() };
+    let report = run(&catalog("least_busy"), &spec, 1);
+    assert!(outcome(&report, "rejected") > 0, "{report:?}");
+    assert_eq!(report.outcomes.values().sum::<u64>(), 2_000);
+}
+
+#[test]
+fn a_hundred_worlds_keep_the_invariants() {
+    let strategies =
+        ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
+    for seed in 0..100 {
+        let catalog = catalog(strategies[seed as usize % strategies.len()]);
+        let spec = Spec {
+            requests: 150,
+            rate_per_s: 20.0 * (seed % 10 + 1) as f64,
+            error_rate: 0.1,
+            quota_rate: 0.05,
+            leave_rate: 0.2,
+            crashes: [("a".to_owned(), (0.5, 2.0))].into(),
+            ..spec()
+        };
+        assert_eq!(run(&catalog, &spec, seed).requests, 150);
+    }
+}
