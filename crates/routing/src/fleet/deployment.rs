@@ -93,7 +93,7 @@ impl Deployment {
             slots: self.spec.slots,
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
-            latency_ms: self.first_content.value_ms(now),
+            latency: self.first_content,
             failures: self.failures(now),
         }
     }

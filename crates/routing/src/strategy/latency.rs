@@ -13,6 +13,7 @@ use super::{Cx, Def, FromParams, Pick, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::rng::Rng;
+use crate::time::Now;
 
 /// Options of `latency`: none.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -42,9 +43,9 @@ impl FromParams for Latency {
 /// long enough to let the first answer come before it is sent more.
 const UNKNOWN_BUSY_MS: f64 = 5_000.0;
 
-fn score(view: &View) -> f64 {
+fn score(view: &View, now: Now) -> f64 {
     let pending = f64::from(view.inflight);
-    match view.latency_ms {
+    match view.latency.value_ms(now) {
         // Never asked and idle: worth a try.
         None if view.inflight == 0 => 0.0,
         None => UNKNOWN_BUSY_MS * pending,
@@ -56,7 +57,7 @@ impl Strategy for Latency {
     fn pick(&mut self, cx: &mut Cx<'_>, eligible: &[View], _: &Facts) -> Pick {
         let first = cx.draw(eligible);
         if eligible.len() == 1 {
-            let score = score(&eligible[0]);
+            let score = score(&eligible[0], cx.now);
             cx.scores[0] = score;
             return Pick { position: 0, why: Why::OnlyOne };
         }
@@ -65,7 +66,7 @@ impl Strategy for Latency {
             // Any other will do; drawing until they differ could take long when one weight dominates.
             second = (first + 1 + cx.rng.below(eligible.len() - 1)) % eligible.len();
         }
-        let (a, b) = (score(&eligible[first]), score(&eligible[second]));
+        let (a, b) = (score(&eligible[first], cx.now), score(&eligible[second], cx.now));
         cx.scores[first] = a;
         cx.scores[second] = b;
         let (position, score, other) = if b < a { (second, b, a) } else { (first, a, b) };

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::ids::DeploymentId;
+use crate::latency::PeakEwma;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -51,23 +52,21 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// The position with the lowest score, ties broken at random; notes the scores. O(n), one pass.
+    /// The position with the lowest score, ties broken at random with one draw; notes the scores. O(n).
     pub fn min_by(&mut self, eligible: &[View], score: impl Fn(&View) -> f64) -> usize {
-        let (mut best, mut ties) = (0, 0);
-        for (position, view) in eligible.iter().enumerate() {
+        let (mut best, mut ties) = (f64::INFINITY, 0);
+        for (view, place) in eligible.iter().zip(&mut *self.scores) {
             let score = score(view);
-            self.scores[position] = score;
-            if position == 0 || score < self.scores[best] {
-                (best, ties) = (position, 1);
-            } else if score <= self.scores[best] {
-                // Reservoir sampling: each of the tied is as likely as the others.
+            *place = score;
+            if score < best {
+                (best, ties) = (score, 1);
+            } else if score <= best {
                 ties += 1;
-                if self.rng.below(ties) == 0 {
-                    best = position;
-                }
             }
         }
-        best
+        let drawn = if ties > 1 { self.rng.below(ties) } else { 0 };
+        let tied = self.scores.iter().enumerate().filter(|(_, score)| **score <= best);
+        tied.map(|(position, _)| position).nth(drawn).unwrap_or(0)
     }
 
     /// A position drawn by weight. Weights are at least 1.
@@ -99,8 +98,8 @@ pub struct View {
     pub inflight: u32,
     /// Tokens of those, in and out.
     pub tokens_inflight: u64,
-    /// Normalised time to first content lately, milliseconds, failures included; `None` if nothing is known.
-    pub latency_ms: Option<f64>,
+    /// Normalised time to first content lately, failures included. Read only by strategies that go by it.
+    pub latency: PeakEwma,
     /// Recent failures, fading: 1 for one right now.
     pub failures: f64,
 }
@@ -330,7 +329,11 @@ pub(crate) mod testing {
                 slots: number("slots").map(|slots| slots as u32),
                 inflight: number("inflight").unwrap_or(0.0) as u32,
                 tokens_inflight: number("tokens").unwrap_or(0.0) as u64,
-                latency_ms: number("latency_ms"),
+                latency: number("latency_ms").map_or_else(PeakEwma::default, |ms| {
+                    let mut latency = PeakEwma::default();
+                    latency.observe(Now::ZERO, std::time::Duration::from_secs_f64(ms / 1e3));
+                    latency
+                }),
                 failures: number("failures").unwrap_or(0.0),
             }
         };

@@ -42,17 +42,16 @@ impl FromParams for WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
-    fn gain(&mut self, view: &View, total: i64) -> i64 {
-        let at = match self.gained.binary_search_by_key(&view.id, |(id, _)| *id) {
-            Ok(at) => at,
-            Err(at) => {
-                self.gained.insert(at, (view.id, 0));
-                at
-            }
-        };
-        let gained = &mut self.gained[at].1;
-        *gained = (*gained + i64::from(view.weight)).clamp(-total, total);
-        *gained
+    /// Where a deployment's gains are. `hint` is where they are while all deployments are eligible, which is the usual
+    /// case and then saves the search.
+    fn place(&mut self, id: DeploymentId, hint: usize) -> usize {
+        if self.gained.get(hint).is_some_and(|(known, _)| *known == id) {
+            return hint;
+        }
+        self.gained.binary_search_by_key(&id, |(known, _)| *known).unwrap_or_else(|at| {
+            self.gained.insert(at, (id, 0));
+            at
+        })
     }
 }
 
@@ -64,15 +63,16 @@ impl Strategy for WeightedRoundRobin {
         }
         let mut best = (0, i64::MIN);
         for (position, view) in eligible.iter().enumerate() {
-            let gained = self.gain(view, total);
-            if gained > best.1 {
-                best = (position, gained);
+            let place = self.place(view.id, position);
+            let gained = &mut self.gained[place].1;
+            *gained = (*gained + i64::from(view.weight)).clamp(-total, total);
+            if *gained > best.1 {
+                best = (position, *gained);
             }
         }
         let picked = &eligible[best.0];
-        if let Ok(at) = self.gained.binary_search_by_key(&picked.id, |(id, _)| *id) {
-            self.gained[at].1 -= total;
-        }
+        let place = self.place(picked.id, best.0);
+        self.gained[place].1 -= total;
         Pick { position: best.0, why: Why::NextByWeight { weight: picked.weight } }
     }
 

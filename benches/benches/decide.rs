@@ -1,0 +1,93 @@
+//! One decision, its permit included, by strategy and number of deployments; with what it allocates.
+
+use std::time::Duration;
+
+use divan::{AllocProfiler, Bencher};
+use pointsman_routing::catalog::{
+    BreakerSpec, Capabilities, Catalog, DeploymentSpec, ModelSpec, ProviderSpec, QueueSpec, RegionSpec,
+    TimeoutSpec,
+};
+use pointsman_routing::facts::Lane;
+use pointsman_routing::strategy::StrategySpec;
+use pointsman_routing::{Facts, Fleet, Now, Rng, decide};
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+const STRATEGIES: [&str; 6] =
+    ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
+
+fn main() {
+    divan::main();
+}
+
+fn catalog(strategy: &str, deployments: usize) -> Catalog {
+    let mut catalog = Catalog::default();
+    let deployment = |number: usize| DeploymentSpec {
+        name: format!("d{number}").into(),
+        provider: "p".into(),
+        version: None,
+        weight: 1 + number as u32 % 3,
+        tier: 1,
+        slots: Some(16),
+        region: None,
+        tags: Vec::new(),
+        arm: None,
+        capabilities: Capabilities::CHAT,
+        context_tokens_max: Some(8192),
+        output_tokens_max: None,
+        free: true,
+        draining: false,
+    };
+    catalog.providers.insert("p".into(), ProviderSpec::default());
+    let second = Duration::from_secs(1);
+    let model = ModelSpec {
+        strategy: StrategySpec::from_value(strategy.into()).unwrap_or_default(),
+        tier_strategies: Default::default(),
+        split: None,
+        region: RegionSpec::default(),
+        queue: QueueSpec { requests_max: 8, wait_max: second },
+        timeouts: TimeoutSpec {
+            connect: second,
+            first_content: second,
+            idle: second,
+            total: second,
+            header_hold: second,
+        },
+        attempts_max: 3,
+        breaker: BreakerSpec { failures: 5, open_min: second, open_max: second },
+        deployments: (0..deployments).map(deployment).collect(),
+    };
+    catalog.models.insert("m".into(), model);
+    catalog
+}
+
+#[divan::bench(args = STRATEGIES, consts = [8, 64])]
+fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
+    let mut fleet = Fleet::new();
+    fleet.apply(&catalog(strategy, N), Now::ZERO);
+    let Some(model) = fleet.model("m") else { return };
+    let facts = Facts {
+        model,
+        version: None,
+        needs: Capabilities::CHAT,
+        tokens_in_estimate: 500,
+        tokens_out_max: Some(100),
+        stream: true,
+        lane: Lane::Live,
+        tenant: "t".into(),
+        tenant_hash: 1,
+        session_hash: Some(7),
+        user_hash: None,
+        prefix_hash: None,
+        region: None,
+        tags: Default::default(),
+        deadline: None,
+    };
+    let mut rng = Rng::seeded(1);
+    let mut now = Now::from_millis(1);
+    bencher.bench_local(|| {
+        now = now + Duration::from_micros(10);
+        decide(&mut fleet, &facts, &[], now, &mut rng)
+    });
+}
