@@ -65,6 +65,22 @@ fn a_key_uses_and_sees_its_own_models_only() {
     assert_eq!(get(&world, "/v1/models/nope", acme).status, 404);
 }
 
+#[test]
+fn h2_neither_keys_nor_their_hashes_are_ever_shown() {
+    let key = "a-key-that-is-hashed";
+    let hash: String = pointsman::http::auth::sha256(key.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .concat();
+    let world = World::new(1, &format!("auth: {{ keys: [ {{ name: k, key_sha256: '{hash}' }} ] }}"));
+    assert_eq!(ask(&world, &format!("authorization: Bearer {key}\r\n")).status, 200);
+    assert_eq!(ask(&world, &format!("authorization: Bearer {hash}\r\n")).status, 401, "a hash is no key");
+    let config = &world.app().snapshot.load().config;
+    let shown = format!("{config:?} {}", config.redacted());
+    assert!(!shown.contains(&hash) && !shown.contains(key));
+}
+
 /// The real binary with a config file, in front of a mock.
 struct Binary {
     child: Child,

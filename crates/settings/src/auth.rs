@@ -27,7 +27,7 @@ pub struct KeyConfig {
     /// The key itself; or give `key_sha256`.
     pub key: Option<Secret>,
     /// The SHA-256 of the key in hexadecimal, so that the key itself stands nowhere (`pointsman keys` makes both).
-    pub key_sha256: Option<String>,
+    pub key_sha256: Option<Secret>,
     /// The models it may use, by name; `*` stands for anything. Default: all.
     pub models: Option<Vec<String>>,
     /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags, deadline_ms.
@@ -46,7 +46,7 @@ pub struct AdminKeyConfig {
     /// The key itself; or give `key_sha256`.
     pub key: Option<Secret>,
     /// The SHA-256 of the key in hexadecimal.
-    pub key_sha256: Option<String>,
+    pub key_sha256: Option<Secret>,
 }
 
 /// Something a client may say about its request by header.
@@ -105,7 +105,7 @@ impl KeyConfig {
 
     /// The hash of the key, if it is configured.
     pub fn sha256(&self) -> Option<[u8; 32]> {
-        self.key_sha256.as_deref().and_then(parse_sha256)
+        self.key_sha256.as_ref().map(Secret::expose).and_then(parse_sha256)
     }
 
     /// The hints its tenant may set.
@@ -132,7 +132,7 @@ impl AdminKeyConfig {
 
     /// The hash of the key, if it is configured.
     pub fn sha256(&self) -> Option<[u8; 32]> {
-        self.key_sha256.as_deref().and_then(parse_sha256)
+        self.key_sha256.as_ref().map(Secret::expose).and_then(parse_sha256)
     }
 }
 

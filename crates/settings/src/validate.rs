@@ -14,6 +14,7 @@ use crate::limits::{
 };
 use crate::models::{DeploymentConfig, ModelConfig};
 use crate::providers::{HealthChoice, ProviderConfig, ProviderHealth};
+use crate::secret::Secret;
 use crate::tree::join;
 
 /// Everything that is wrong with a configuration whose shape is right.
@@ -29,14 +30,14 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     let keys = config.auth.keys.iter().map(|key| Key {
         name: &key.name,
         secret: key.secret(),
-        hash: key.key_sha256.as_deref(),
+        hash: key.key_sha256.as_ref().map(Secret::expose),
         tenant: key.tenant(),
     });
     check_keys("auth.keys", keys, &mut found);
     let admins = config.auth.admin_keys.iter().map(|key| Key {
         name: &key.name,
         secret: key.secret(),
-        hash: key.key_sha256.as_deref(),
+        hash: key.key_sha256.as_ref().map(Secret::expose),
         tenant: &key.name,
     });
     check_keys("auth.admin_keys", admins, &mut found);

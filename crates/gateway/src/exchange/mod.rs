@@ -150,6 +150,7 @@ impl Exchange {
     }
 
     fn step(&mut self, input: Input) -> Action {
+        self.alert(&input);
         let app = &self.worker.app;
         let held = self.flow.holds_permit();
         let (action, granted) = app.live.step(&mut self.flow, clock::now(), input);
@@ -162,6 +163,17 @@ impl Exchange {
             self.granted = granted;
         }
         action
+    }
+
+    /// Says aloud what an operator has to look at: a credential that its provider refuses.
+    fn alert(&self, input: &Input) {
+        if let (Input::Failed(failure), Some(attempt)) = (input, self.flow.attempts().last())
+            && failure.class == FailureClass::CredentialDead
+        {
+            let (provider, credential) =
+                (&attempt.provider, attempt.credential_name.as_deref().unwrap_or("none"));
+            tracing::error!(%provider, credential, status = failure.status, "the provider refuses the credential; it is out until its secret changes or the admin API restores it");
+        }
     }
 
     /// Begins the attempt that was decided on; the one before it, if any, is dropped and so cancelled.

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use pointsman_routing::fleet::{CredentialView, DeploymentView, FleetView};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -16,7 +17,7 @@ pub(super) struct FleetGauges {
     pub(super) slots: Family<DeploymentLabels, Gauge>,
     pub(super) utilization: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
     pub(super) state: Family<StateLabels, Gauge>,
-    pub(super) transitions: Family<DeploymentLabels, Gauge>,
+    pub(super) transitions: Family<DeploymentLabels, Counter>,
     pub(super) queue_depth: Family<ModelLabels, Gauge>,
     pub(super) imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
     pub(super) credential: Family<CredentialLabels, Gauge>,
@@ -77,7 +78,8 @@ impl FleetGauges {
             let ratio = f64::from(deployment.inflight) / f64::from(slots.max(1));
             self.utilization.get_or_create(&labels).set(ratio);
         }
-        self.transitions.get_or_create(&labels).set(deployment.breaker_transitions as i64);
+        // Counted by the fleet; cleared above, so adding is setting.
+        self.transitions.get_or_create(&labels).inc_by(deployment.breaker_transitions);
         for state in DeploymentView::STATES {
             let labels = StateLabels {
                 model: model.to_owned(),
