@@ -5,7 +5,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use pointsman_wire::json;
 use pointsman_wire::openai::sse::Out;
-use pointsman_wire::openai::{BodyLimits, Operation, StreamObserver, UsageAsk, parse, rewrite};
+use pointsman_wire::openai::{BodyLimits, Operation, StreamObserver, UsageAsk, literal, parse, rewrite};
 
 fn main() {
     divan::main();
@@ -25,9 +25,10 @@ fn chat_body(content_bytes: usize) -> Bytes {
 fn parse_and_rewrite(bencher: Bencher<'_, '_>, content_bytes: usize) {
     let body = chat_body(content_bytes);
     let limits = BodyLimits::default();
+    let upstream_model = literal("meta-llama/Llama-3.1-8B-Instruct");
     bencher.counter(BytesCount::new(body.len())).bench(|| {
         let request = parse(Operation::Chat, black_box(&body), &limits, 1).ok();
-        request.map(|request| rewrite(&request, &body, "meta-llama/Llama-3.1-8B-Instruct", UsageAsk::Inject))
+        request.map(|request| rewrite(&request, &body, &upstream_model, UsageAsk::Inject))
     });
 }
 

@@ -1,11 +1,11 @@
 //! The fleet behind its one short lock, and the wakers of those who wait for a slot.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::ids::Ticket;
 use pointsman_routing::{Fleet, Now, Rng};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -19,14 +19,18 @@ pub struct Inner {
     /// All that is known of what exists.
     pub fleet: Fleet,
     rng: Rng,
-    wakers: HashMap<Ticket, oneshot::Sender<()>>,
+    wakers: FxHashMap<Ticket, oneshot::Sender<()>>,
 }
 
 impl Live {
     /// An empty fleet with a generator seeded by `seed`.
     pub fn new(seed: u64) -> Self {
         Self {
-            inner: Mutex::new(Inner { fleet: Fleet::new(), rng: Rng::seeded(seed), wakers: HashMap::new() }),
+            inner: Mutex::new(Inner {
+                fleet: Fleet::new(),
+                rng: Rng::seeded(seed),
+                wakers: FxHashMap::default(),
+            }),
         }
     }
 

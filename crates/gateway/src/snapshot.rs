@@ -1,16 +1,20 @@
 //! What is configured, made ready for requests: immutable, swapped whole. A request keeps the snapshot it arrived
 //! under until it ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
+use pointsman_wire::openai::literal;
 use pointsman_wire::openai::rules::ModelRules;
+use rustc_hash::FxHashMap;
 
 use crate::http::auth::Keys;
+use crate::http::respond;
 use crate::telemetry::metrics::{DeploymentMetrics, Metrics, ModelMetrics};
 use crate::upstream::target::{self, Endpoint};
 
@@ -23,11 +27,11 @@ pub struct Snapshot {
     /// Who may ask.
     pub keys: Keys,
     /// Models by name and by alias.
-    pub models: HashMap<Name, Arc<Model>>,
+    pub models: FxHashMap<Name, Arc<Model>>,
     /// Where each deployment is.
-    pub targets: HashMap<DeploymentId, Arc<Target>>,
+    pub targets: FxHashMap<DeploymentId, Arc<Target>>,
     /// What each credential sends.
-    pub credentials: HashMap<CredentialId, HeaderValue>,
+    pub credentials: FxHashMap<CredentialId, HeaderValue>,
     /// Names of deployments, for records that outlive the snapshot.
     pub names: Arc<BTreeMap<DeploymentId, Name>>,
 }
@@ -52,8 +56,10 @@ pub struct Target {
     pub name: Name,
     /// The provider's name.
     pub provider: Name,
-    /// The model name the provider knows.
-    pub upstream_model: String,
+    /// The name as `x-pointsman-served-by` has it.
+    pub served_by: HeaderValue,
+    /// The model name the provider knows, as it stands in a body.
+    pub upstream_model: Bytes,
     /// Where connections go.
     pub endpoint: Arc<Endpoint>,
     /// Whether the provider accepts `stream_options.include_usage`.
@@ -72,9 +78,9 @@ impl Snapshot {
         let mut snapshot = Self {
             generation,
             keys: Keys::new(&config.auth),
-            models: HashMap::new(),
-            targets: HashMap::new(),
-            credentials: HashMap::new(),
+            models: FxHashMap::default(),
+            targets: FxHashMap::default(),
+            credentials: FxHashMap::default(),
             names: Arc::default(),
             config: Arc::clone(config),
         };
@@ -93,9 +99,10 @@ impl Snapshot {
                 names.insert(id, Name::clone(&deployment_name));
                 let target = Target {
                     metrics: metrics.deployment(&name, &deployment_name, &deployment.provider),
+                    served_by: respond::text_value(&deployment_name),
                     name: deployment_name,
                     provider: deployment.provider.as_str().into(),
-                    upstream_model: deployment.model.clone().unwrap_or_else(|| name.to_string()),
+                    upstream_model: literal(deployment.model.as_deref().unwrap_or(&name)),
                     endpoint: Arc::clone(endpoint),
                     stream_usage: endpoint.vendor.stream_usage,
                     price_usd_per_mtok: deployment.price.as_ref().map(|price| (price.input, price.output)),

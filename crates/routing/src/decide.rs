@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::breaker::Passage;
-use crate::catalog::{Name, RegionSpec};
+use crate::catalog::{Capabilities, DeploymentSpec, Name, RegionSpec};
 use crate::decision::{Candidate, Choice, Decision, Outcome, Rejection, Why, WhyNot};
 use crate::facts::Facts;
 use crate::fleet::credential::{Turn, earlier};
-use crate::fleet::{Deployment, Fleet, Permit, tokens_of};
+use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::ids::{CredentialId, DeploymentId};
 use crate::limits::RETRY_AFTER_MIN;
 use crate::rng::Rng;
@@ -72,89 +72,132 @@ pub(crate) fn choose(
     let Some(model) = fleet.models.get(facts.model) else { return Evaluation::Rejected(decision) };
     decision.strategy = model.spec.strategy.name();
     decision.arm = model.spec.split.as_ref().and_then(|split| split::arm(split, facts, rng));
-    decision.candidates = filter(fleet, facts, tried, decision.arm.as_ref(), now);
+    let mut scratch = std::mem::take(&mut fleet.scratch);
+    filter(fleet, facts, tried, &mut decision, &mut scratch);
     let can_serve = |candidate: &Candidate| matches!(candidate.why_not, None | Some(WhyNot::Full));
     if decision.arm.is_some() && !decision.candidates.iter().any(can_serve) {
         // An arm that cannot serve must not fail its requests; the others serve them, and the record shows it.
         decision.arm = None;
-        decision.candidates = filter(fleet, facts, tried, None, now);
+        filter(fleet, facts, tried, &mut decision, &mut scratch);
     }
-    let eligible = decision.candidates.iter().filter(|candidate| candidate.why_not.is_none());
-    let Some(tier) = eligible.map(|candidate| candidate.tier).min() else {
-        return none_eligible(decision, now);
+    let evaluation = if scratch.eligible.is_empty() {
+        none_eligible(decision, now)
+    } else {
+        narrow(fleet, facts, &mut decision, &mut scratch);
+        let (position, why) = pick(fleet, facts, &mut decision, &mut scratch, rng);
+        let id = decision.candidates[position].deployment;
+        let credential = take_credential(fleet, id, facts, now);
+        let permit = fleet.take(id, credential, facts, now);
+        decision.outcome = Outcome::Chosen(choice(fleet, id, credential, why));
+        Evaluation::Chosen(decision, permit)
     };
-    decision.tier = tier;
-    narrow(fleet, facts, &mut decision, now);
-    let (position, why) = pick(fleet, facts, &mut decision, now, rng);
-    let id = decision.candidates[position].deployment;
-    let credential = take_credential(fleet, id, facts, now);
-    let permit = fleet.take(id, credential, facts, now);
-    decision.outcome = Outcome::Chosen(choice(fleet, id, credential, why));
-    Evaluation::Chosen(decision, permit)
+    fleet.scratch = scratch;
+    evaluation
 }
 
-/// Holds every deployment of the model to the request; the first thing that speaks against it is its *why not*.
+/// Holds every deployment of the model to the request; the first thing that speaks against it is its *why not*. What
+/// nothing speaks against is gathered as the strategies see it.
 fn filter(
     fleet: &Fleet,
     facts: &Facts,
     tried: &[DeploymentId],
-    arm: Option<&Name>,
-    now: Now,
-) -> Vec<Candidate> {
-    let Some(model) = fleet.models.get(facts.model) else { return Vec::new() };
-    let mut candidates = Vec::with_capacity(model.deployments.len());
+    decision: &mut Decision,
+    scratch: &mut Scratch,
+) {
+    let Some(model) = fleet.models.get(facts.model) else { return };
+    let now = decision.at;
+    let wanted = Wanted {
+        asked: Asked::new(facts, decision.arm.as_ref()),
+        needs: facts.needs,
+        tokens: u64::from(facts.tokens_in_estimate) + facts.tokens_out_max.map_or(0, u64::from),
+    };
+    scratch.eligible.clear();
+    decision.candidates.clear();
+    decision.candidates.reserve_exact(model.deployments.len());
     // Deployments of one provider share its credentials, and mostly stand together.
-    let mut last_provider = None;
+    let mut last_provider = (usize::MAX, Ok(()));
     for id in &model.deployments {
         let Some(deployment) = fleet.deployments.get(*id) else { continue };
-        let why_not = unfit(deployment, facts, arm)
-            .or_else(|| tried.contains(id).then_some(WhyNot::Tried))
-            .or_else(|| closed(deployment, now))
-            .or_else(|| {
-                let known = last_provider.filter(|(provider, _)| *provider == deployment.provider);
-                let (_, usable) = known.unwrap_or_else(|| {
-                    (deployment.provider, usable_credential(fleet, deployment.provider, facts, now))
-                });
-                last_provider = Some((deployment.provider, usable));
-                usable.err().map(|until| WhyNot::NoCredential { until })
-            })
-            .or_else(|| deployment.is_full().then_some(WhyNot::Full));
-        candidates.push(Candidate {
+        if last_provider.0 != deployment.provider {
+            let usable = usable_credential(fleet, deployment.provider, facts, now);
+            last_provider = (deployment.provider, usable);
+        }
+        let why_not = why_not(deployment, &wanted, tried.contains(id), last_provider.1, now);
+        if why_not.is_none() {
+            scratch.eligible.push(deployment.view(*id, decision.candidates.len(), now));
+        }
+        decision.candidates.push(Candidate {
             deployment: *id,
             tier: deployment.spec.tier,
             score: None,
             why_not,
             inflight: deployment.inflight,
-            age: deployment.heard.map(|heard| now - heard),
+            heard: deployment.heard,
         });
     }
-    candidates
 }
 
-/// Why the deployment is not for this request, whatever its state.
-fn unfit(deployment: &Deployment, facts: &Facts, arm: Option<&Name>) -> Option<WhyNot> {
+/// What a request needs of a deployment, whatever its state.
+struct Wanted<'a> {
+    asked: Option<Asked<'a>>,
+    needs: Capabilities,
+    /// Prompt and output together.
+    tokens: u64,
+}
+
+/// Which deployments a request asks for by name; most do not.
+struct Asked<'a> {
+    version: Option<&'a Name>,
+    tags: &'a [Name],
+    arm: Option<&'a Name>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>) -> Option<Self> {
+        let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some();
+        any.then(|| Self { version: facts.version.as_ref(), tags: &facts.tags, arm })
+    }
+
+    // Comparing names takes registers that the loop over deployments needs.
+    #[inline(never)]
+    fn against(&self, spec: &DeploymentSpec) -> Option<WhyNot> {
+        if self.version.is_some() && self.version != spec.version.as_ref() {
+            return Some(WhyNot::OtherVersion);
+        }
+        if self.tags.iter().any(|tag| !spec.tags.contains(tag)) {
+            return Some(WhyNot::MissingTag);
+        }
+        (self.arm.is_some() && self.arm != spec.arm.as_ref()).then_some(WhyNot::OtherArm)
+    }
+}
+
+/// The first thing that speaks against a deployment: that it is not for this request, or takes none now.
+#[inline]
+fn why_not(
+    deployment: &Deployment,
+    wanted: &Wanted<'_>,
+    tried: bool,
+    credential: Result<(), Option<Now>>,
+    now: Now,
+) -> Option<WhyNot> {
     let spec = &deployment.spec;
-    if facts.version.is_some() && facts.version != spec.version {
-        return Some(WhyNot::OtherVersion);
+    if let Some(asked) = &wanted.asked
+        && let Some(why) = asked.against(spec)
+    {
+        return Some(why);
     }
-    if facts.tags.iter().any(|tag| !spec.tags.contains(tag)) {
-        return Some(WhyNot::MissingTag);
-    }
-    if arm.is_some() && arm != spec.arm.as_ref() {
-        return Some(WhyNot::OtherArm);
-    }
-    let missing = facts.needs.without(spec.capabilities);
+    let missing = wanted.needs.without(spec.capabilities);
     if !missing.is_empty() {
         return Some(WhyNot::Lacks(missing));
     }
-    let wanted = u64::from(facts.tokens_in_estimate) + facts.tokens_out_max.map_or(0, u64::from);
-    spec.context_tokens_max
-        .filter(|max| wanted > u64::from(*max))
-        .map(|context_tokens_max| WhyNot::TooLong { context_tokens_max })
-}
-
-/// Why the deployment takes no request now.
-fn closed(deployment: &Deployment, now: Now) -> Option<WhyNot> {
+    if let Some(context_tokens_max) = spec.context_tokens_max
+        && wanted.tokens > u64::from(context_tokens_max)
+    {
+        return Some(WhyNot::TooLong { context_tokens_max });
+    }
+    if tried {
+        return Some(WhyNot::Tried);
+    }
     if deployment.is_drained() {
         return Some(WhyNot::Drained);
     }
@@ -166,10 +209,17 @@ fn closed(deployment: &Deployment, now: Now) -> Option<WhyNot> {
         Passage::OpenUntil(until) => return Some(WhyNot::BreakerOpen { until }),
         Passage::Probing => return Some(WhyNot::Probing),
     }
-    (now < deployment.cooling_until).then_some(WhyNot::Cooling { until: deployment.cooling_until })
+    if now < deployment.cooling_until {
+        return Some(WhyNot::Cooling { until: deployment.cooling_until });
+    }
+    if let Err(until) = credential {
+        return Some(WhyNot::NoCredential { until });
+    }
+    deployment.is_full().then_some(WhyNot::Full)
 }
 
 /// Whether the provider has a credential that is usable, or needs none; else the soonest that one is.
+#[inline(never)]
 fn usable_credential(fleet: &Fleet, provider: usize, facts: &Facts, now: Now) -> Result<(), Option<Now>> {
     let credentials = &fleet.providers[provider].credentials;
     let mut soonest = None;
@@ -245,26 +295,33 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
     Evaluation::Rejected(decision)
 }
 
-/// Leaves eligible only those of the chosen tier, and of the best region among them.
-fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, now: Now) {
-    let tier = decision.tier;
-    for candidate in decision.candidates.iter_mut().filter(|c| c.why_not.is_none() && c.tier != tier) {
-        candidate.why_not = Some(WhyNot::LaterTier);
+/// Leaves eligible only those of the first tier that has any, and of the best region among them.
+fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut Scratch) {
+    let candidates = &mut decision.candidates;
+    let tiers = candidates.iter().filter(|candidate| candidate.why_not.is_none()).map(|c| c.tier);
+    let (tier, last) = tiers.fold((u32::MAX, 0), |(first, last), tier| (first.min(tier), last.max(tier)));
+    decision.tier = tier;
+    if last > tier {
+        for candidate in candidates.iter_mut().filter(|c| c.why_not.is_none() && c.tier != tier) {
+            candidate.why_not = Some(WhyNot::LaterTier);
+        }
+        scratch.eligible.retain(|view| candidates[view.place as usize].why_not.is_none());
     }
     let Some(model) = fleet.models.get(facts.model) else { return };
     let spec = &model.spec.region;
     if facts.region.is_none() && spec.order.is_empty() && !spec.by_latency {
         return;
     }
+    let now = decision.at;
     let rank =
         |id: DeploymentId| fleet.deployments.get(id).map_or(f64::MAX, |d| region_rank(d, facts, spec, now));
-    let eligible = decision.candidates.iter().filter(|candidate| candidate.why_not.is_none());
-    let best = eligible.map(|candidate| rank(candidate.deployment)).fold(f64::MAX, f64::min);
-    for candidate in decision.candidates.iter_mut().filter(|candidate| candidate.why_not.is_none()) {
+    let best = scratch.eligible.iter().map(|view| rank(view.id)).fold(f64::MAX, f64::min);
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.why_not.is_none()) {
         if rank(candidate.deployment) > best {
             candidate.why_not = Some(WhyNot::OtherRegion);
         }
     }
+    scratch.eligible.retain(|view| candidates[view.place as usize].why_not.is_none());
 }
 
 /// How far away a deployment is: 0 is what the client asked for, then the configured order or the measured connect
@@ -284,35 +341,31 @@ fn region_rank(deployment: &Deployment, facts: &Facts, spec: &RegionSpec, now: N
 }
 
 /// Lets the tier's strategy pick; gives the position among the candidates.
-fn pick(fleet: &mut Fleet, facts: &Facts, decision: &mut Decision, now: Now, rng: &mut Rng) -> (usize, Why) {
-    let mut scratch = std::mem::take(&mut fleet.scratch);
-    scratch.eligible.clear();
-    scratch.positions.clear();
-    for (position, candidate) in decision.candidates.iter().enumerate().filter(|(_, c)| c.why_not.is_none()) {
-        if let Some(deployment) = fleet.deployments.get(candidate.deployment) {
-            scratch.eligible.push(deployment.view(candidate.deployment, now));
-            scratch.positions.push(position);
-        }
-    }
-    scratch.scores.clear();
-    scratch.scores.resize(scratch.eligible.len(), f64::NAN);
+fn pick(
+    fleet: &mut Fleet,
+    facts: &Facts,
+    decision: &mut Decision,
+    scratch: &mut Scratch,
+    rng: &mut Rng,
+) -> (usize, Why) {
+    let Scratch { eligible, scores } = scratch;
+    scores.clear();
+    scores.resize(eligible.len(), f64::NAN);
     let mut picked = (0, Why::OnlyOne);
     if let Some(model) = fleet.models.get_mut(facts.model)
         && let Some(tier) = model.tiers.get_mut(&decision.tier)
     {
         let spec = model.spec.tier_strategies.get(&decision.tier).unwrap_or(&model.spec.strategy);
         decision.strategy = spec.name();
-        let mut cx = Cx { now, rng, scores: &mut scratch.scores };
-        let pick = tier.strategy.pick(&mut cx, &scratch.eligible, facts);
-        let alone = scratch.eligible.len() == 1;
-        picked = (pick.position, if alone { Why::OnlyOne } else { pick.why });
+        let mut cx = Cx { now: decision.at, rng, scores };
+        let pick = tier.strategy.pick(&mut cx, eligible, facts);
+        picked = (pick.position, if eligible.len() == 1 { Why::OnlyOne } else { pick.why });
     }
-    for (position, score) in scratch.positions.iter().zip(&scratch.scores) {
-        decision.candidates[*position].score = Some(*score).filter(|score| score.is_finite());
+    let candidates = decision.candidates.iter_mut().filter(|candidate| candidate.why_not.is_none());
+    for (candidate, score) in candidates.zip(&*scores) {
+        candidate.score = Some(*score).filter(|score| score.is_finite());
     }
-    let position = scratch.positions[picked.0];
-    fleet.scratch = scratch;
-    (position, picked.1)
+    (eligible[picked.0].place as usize, picked.1)
 }
 
 fn choice(fleet: &Fleet, id: DeploymentId, credential: Option<CredentialId>, why: Why) -> Choice {

@@ -143,8 +143,15 @@ pub struct Candidate {
     pub why_not: Option<WhyNot>,
     /// Requests in flight.
     pub inflight: u32,
-    /// Age of the newest thing known of it (a response or a probe).
-    pub age: Option<Duration>,
+    /// When something was last heard of it (a response or a probe).
+    pub heard: Option<Now>,
+}
+
+impl Candidate {
+    /// Age of the newest thing that was known of it when the decision was made.
+    pub fn age(&self, at: Now) -> Option<Duration> {
+        self.heard.map(|heard| at - heard)
+    }
 }
 
 /// Why a deployment could not be picked.

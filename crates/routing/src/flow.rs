@@ -83,8 +83,9 @@ impl Flow {
             state: State::New,
             permit: None,
             tried: SmallVec::new(),
-            decisions: Vec::new(),
-            attempts: Vec::new(),
+            // Nearly every request takes one of each, and a record keeps what is allocated here.
+            decisions: Vec::with_capacity(1),
+            attempts: Vec::with_capacity(1),
             queued_since: None,
             queue_wait: Duration::ZERO,
             last_chunk: now,

@@ -16,9 +16,9 @@ pub(crate) fn arm(split: &SplitSpec, facts: &Facts, rng: &mut Rng) -> Option<Nam
         Sticky::Request => rng.next_u64(),
     };
     let armed = split.arms.iter().filter(|(_, weight)| *weight > 0);
-    let wanted =
+    let distances =
         armed.map(|(name, weight)| (name, rendezvous(key, hash(name.as_bytes()), f64::from(*weight))));
-    wanted.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(name, _)| Name::clone(name))
+    distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(name, _)| Name::clone(name))
 }
 
 #[cfg(test)]

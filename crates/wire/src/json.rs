@@ -13,7 +13,7 @@ use std::borrow::Cow;
 mod text;
 
 pub use text::{Piece, Text};
-use text::{find_control, find_quote_or_escape, hex4};
+use text::{find_control, find_quote_or_escape, find_short_end, hex4};
 
 /// The deepest nesting a scanner can be told to accept.
 pub const DEPTH_MAX: usize = 1024;
@@ -140,6 +140,12 @@ impl<'a> Scanner<'a> {
         Self { text, bytes: text.as_bytes(), at: 0, depth: 0, depth_max: depth_max.min(DEPTH_MAX) }
     }
 
+    /// A scanner among the members of an object whose beginning is not part of `text`: the walk goes on to its end.
+    pub(crate) fn within_object(text: &'a str, depth_max: usize) -> (Self, Walk) {
+        let scanner = Self { depth: 1, ..Self::new(text, depth_max) };
+        (scanner, Walk { first: true })
+    }
+
     /// The byte the scanner is at.
     pub const fn at(&self) -> usize {
         self.at
@@ -195,6 +201,14 @@ impl<'a> Scanner<'a> {
             return Err(self.fault(JsonFault::Type));
         }
         let start = self.at + 1;
+        if let Some(at) = find_short_end(self.bytes, start) {
+            self.at = at + 1;
+            return Ok(Text::new(self.text.get(start..at).unwrap_or_default(), start, 0));
+        }
+        self.long_string(start)
+    }
+
+    fn long_string(&mut self, start: usize) -> Result<Text<'a>, JsonError> {
         let mut at = start;
         let mut saved = 0;
         let fault = loop {

@@ -9,7 +9,7 @@ pub mod usage;
 
 pub use error::{ErrorBody, Fault, FaultKind, Invalid, Who, classify, retry_after_ms};
 pub use request::{BodyLimits, Operation, Request, parse};
-pub use rewrite::{Rewritten, UsageAsk, rewrite};
+pub use rewrite::{Rewritten, Segments, UsageAsk, literal, rewrite};
 pub use rules::{Abilities, ModelRules, ParamName, validate};
 pub use sse::{End, Seen, StreamError, StreamFault, StreamObserver, error_event};
 pub use usage::{Usage, usage_of_body};

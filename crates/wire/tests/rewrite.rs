@@ -3,14 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use bytes::Bytes;
-use pointsman_wire::openai::{BodyLimits, Operation, UsageAsk, parse, rewrite};
+use pointsman_wire::openai::{BodyLimits, Operation, UsageAsk, literal, parse, rewrite};
 use proptest::prelude::*;
 use serde_json::Value;
 
 fn rewritten(operation: Operation, body: &str, model: &str, usage: UsageAsk) -> (String, bool) {
     let body = Bytes::copy_from_slice(body.as_bytes());
     let request = parse(operation, &body, &BodyLimits::default(), 0).unwrap();
-    let result = rewrite(&request, &body, model, usage);
+    let result = rewrite(&request, &body, &literal(model), usage);
     let whole = result.concat();
     assert_eq!(whole.len() as u64, result.len);
     (String::from_utf8(whole.to_vec()).unwrap(), result.usage_injected)
@@ -37,7 +37,7 @@ fn c4_c6_only_the_model_changes() {
 fn the_same_name_copies_nothing() {
     let body = Bytes::from_static(br#"{"model":"up","input":"x"}"#);
     let request = parse(Operation::Embedding, &body, &BodyLimits::default(), 0).unwrap();
-    let result = rewrite(&request, &body, "up", UsageAsk::Inject);
+    let result = rewrite(&request, &body, &literal("up"), UsageAsk::Inject);
     assert_eq!(result.segments.len(), 1);
     assert_eq!(result.segments[0].as_ptr(), body.as_ptr());
 }

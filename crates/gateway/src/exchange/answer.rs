@@ -9,12 +9,11 @@ use pointsman_routing::decision::{Outcome, Rejection};
 use pointsman_routing::flow::{Action, Input, Refusal};
 use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::openai::error::ErrorBody;
-use smallvec::SmallVec;
 
 use super::relay::Relay;
 use super::{Exchange, RouterBody, attempt};
 use crate::clock;
-use crate::http::respond;
+use crate::http::respond::{self, text_value};
 use crate::telemetry::record::compact;
 use crate::upstream::head::Framing;
 
@@ -24,24 +23,6 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-pointsman-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-pointsman-overhead-us");
 const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// Headers of a provider that end at the gateway: those of the hop (RFC 9110 §7.6.1), and those that speak for the
-/// provider's host, not for the answer.
-const DROPPED: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "set-cookie",
-    "alt-svc",
-    "strict-transport-security",
-    "date",
-];
 
 impl Exchange {
     /// Releases the head of the deployment's answer, and what of its body is there.
@@ -53,7 +34,6 @@ impl Exchange {
         let mut response = Response::new(RouterBody::Full(None));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
-        strip(response.headers_mut());
         self.status = Some(head.status.as_u16());
         let streams = self.attempt.as_ref().is_some_and(attempt::Attempt::is_event_stream);
         if streams {
@@ -87,9 +67,10 @@ impl Exchange {
             attempt.ready.push(whole);
             return None;
         };
-        let action = self.step(input);
+        let now = clock::now();
+        let action = self.step(input, now);
         debug_assert!(matches!(action, Action::Finish), "a complete answer ends its flow");
-        self.settle();
+        self.settle(now);
         Some(whole)
     }
 
@@ -109,7 +90,7 @@ impl Exchange {
         };
         self.status = Some(error.status);
         let response = self.error_response(&error, retry_after);
-        self.settle();
+        self.settle(clock::now());
         response
     }
 
@@ -214,12 +195,17 @@ impl Exchange {
     fn put_headers(&mut self, headers: &mut HeaderMap) {
         respond::put_request_id(headers, self.arrival.id);
         if let Some(attempt) = self.flow.attempts().last() {
-            put_text(headers, SERVED_BY, &attempt.name);
+            let target = self.snapshot.targets.get(&attempt.deployment);
+            let name = target.map_or_else(|| text_value(&attempt.name), |target| target.served_by.clone());
+            headers.insert(SERVED_BY, name);
         }
         if let Some(decision) = self.flow.decisions().last() {
-            put_text(headers, DECISION, &compact(decision, &self.snapshot.names));
+            headers.insert(DECISION, text_value(&compact(decision, &self.snapshot.names)));
         }
-        headers.insert(ATTEMPTS, HeaderValue::from(self.flow.attempts().len() as u64));
+        let attempts = self.flow.attempts().len();
+        // Most take one, and a static value needs no allocation.
+        let one = HeaderValue::from_static("1");
+        headers.insert(ATTEMPTS, if attempts == 1 { one } else { HeaderValue::from(attempts as u64) });
         let queued = self.flow.queue_wait();
         if !queued.is_zero() {
             headers.insert(QUEUE, HeaderValue::from(queued.as_millis() as u64));
@@ -238,44 +224,5 @@ impl attempt::ProviderError {
         error.get("message")?.as_str()?;
         error.insert("who".to_owned(), who.into());
         Some(Bytes::from(body.to_string()))
-    }
-}
-
-/// Takes out what ends at the gateway. The rest is passed on as it came.
-fn strip(headers: &mut HeaderMap) {
-    let named_by_connection = connection_tokens(headers);
-    let ends_here = |name: &HeaderName| {
-        let name = name.as_str();
-        DROPPED.contains(&name)
-            || name.starts_with("x-pointsman-")
-            || named_by_connection.iter().any(|named| named == name)
-    };
-    let dropped: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
-    for name in dropped {
-        headers.remove(name);
-    }
-}
-
-/// The headers that the provider declared to be of this hop only.
-fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|token| token.trim().to_ascii_lowercase())
-        .filter(|token| token != "keep-alive" && token != "close" && !token.is_empty())
-        .collect()
-}
-
-/// Puts a text that may hold anything into a header.
-fn put_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    let value = HeaderValue::from_str(text).or_else(|_| {
-        let plain: String =
-            text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-        HeaderValue::from_str(&plain)
-    });
-    if let Ok(value) = value {
-        headers.insert(name, value);
     }
 }

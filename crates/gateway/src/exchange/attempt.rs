@@ -11,7 +11,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
-use pointsman_routing::{Failure, FailureClass};
+use pointsman_routing::{Failure, FailureClass, Now};
+use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::error::{Fault, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::{StreamError, StreamObserver};
@@ -72,7 +73,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<Stream>>>>, SmallVec<[Bytes; 8]>),
+    Connecting(Pin<Box<dyn Future<Output = io::Result<Stream>>>>, Segments),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
@@ -89,10 +90,11 @@ impl Attempt {
     pub(super) fn begin(
         worker: &Rc<Worker>,
         target: Arc<Target>,
-        parts: SmallVec<[Bytes; 8]>,
+        parts: Segments,
         request: &Request,
+        now: Now,
     ) -> Self {
-        let state = match worker.pool.take(&target.endpoint, clock::now()) {
+        let state = match worker.pool.take(&target.endpoint, now) {
             Some(stream) => State::Connected(Call::new(stream, parts)),
             None => {
                 let endpoint = Arc::clone(&target.endpoint);
@@ -239,7 +241,7 @@ impl Attempt {
             | State::Body(_)
             | State::Failed(_)
             | State::Ended(_)
-            | State::Over => SmallVec::new(),
+            | State::Over => Segments::new(),
         };
         match connected {
             Ok(stream) => {
@@ -308,7 +310,11 @@ impl Attempt {
         let bytes = data.len();
         let content = match &mut self.observer {
             None => {
-                self.keep_for_usage(&data);
+                if self.kept.is_empty() && self.is_complete() {
+                    self.usage = usage::usage_of_body(&data).as_ref().map(known);
+                } else {
+                    self.keep_for_usage(&data);
+                }
                 self.ready.push(data);
                 true
             }
@@ -365,7 +371,7 @@ impl Attempt {
                 return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
             }
         } else {
-            self.usage = self.usage_of_kept();
+            self.usage = self.usage.take().or_else(|| self.usage_of_kept());
         }
         self.keep(call);
         let usage = Usage { truncated, ..self.usage_so_far() };
@@ -391,8 +397,8 @@ impl Attempt {
         let kept = std::mem::take(&mut self.kept);
         let usage = match kept.as_slice() {
             [] => None,
-            [only] => usage::usage_of_body(self.operation, only),
-            pieces => usage::usage_of_body(self.operation, &pieces.concat()),
+            [only] => usage::usage_of_body(only),
+            pieces => usage::usage_of_body(&pieces.concat()),
         };
         usage.as_ref().map(known)
     }

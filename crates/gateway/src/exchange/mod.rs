@@ -129,9 +129,13 @@ impl Exchange {
     /// Drives the request until there is a response to give.
     pub async fn run(mut self: Box<Self>) -> Response<RouterBody> {
         let mut input = Input::Arrived;
+        let mut now = clock::now();
         loop {
-            match self.step(input) {
-                Action::Forward(choice) => self.begin(&choice),
+            match self.step(input, now) {
+                Action::Forward(choice) => {
+                    self.begin(&choice, now);
+                    now = clock::now();
+                }
                 Action::Wait => {}
                 Action::Relay => {
                     give_way().await;
@@ -143,17 +147,18 @@ impl Exchange {
                     return self.give_up();
                 }
             }
-            let asked = clock::now();
+            let asked = now;
             input = poll_fn(|cx| self.poll_input(cx)).await;
-            self.waited += clock::now() - asked;
+            now = clock::now();
+            self.waited += now - asked;
         }
     }
 
-    fn step(&mut self, input: Input) -> Action {
+    fn step(&mut self, input: Input, now: Now) -> Action {
         self.alert(&input);
         let app = &self.worker.app;
         let held = self.flow.holds_permit();
-        let (action, granted) = app.live.step(&mut self.flow, clock::now(), input);
+        let (action, granted) = app.live.step(&mut self.flow, now, input);
         match (held, self.flow.holds_permit()) {
             (false, true) => drop(app.attempts.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(app.attempts.fetch_sub(1, Ordering::Relaxed)),
@@ -177,7 +182,7 @@ impl Exchange {
     }
 
     /// Begins the attempt that was decided on; the one before it, if any, is dropped and so cancelled.
-    fn begin(&mut self, choice: &Choice) {
+    fn begin(&mut self, choice: &Choice, now: Now) {
         self.attempt = None;
         self.granted = None;
         let Some((request, body)) = &self.outgoing else { return };
@@ -204,7 +209,7 @@ impl Exchange {
         };
         let target: &Arc<Target> = target;
         let sent = outgoing::compose(target, credential, request, body, &self.arrival);
-        let attempt = Attempt::begin(&self.worker, Arc::clone(target), sent, request);
+        let attempt = Attempt::begin(&self.worker, Arc::clone(target), sent, request, now);
         self.attempt = Some(attempt);
     }
 

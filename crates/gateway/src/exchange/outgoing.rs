@@ -5,8 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 use pointsman_wire::openai::request::Request;
-use pointsman_wire::openai::rewrite::{UsageAsk, rewrite};
-use smallvec::SmallVec;
+use pointsman_wire::openai::{Segments, UsageAsk, rewrite};
 
 use super::Arrival;
 use crate::snapshot::Target;
@@ -56,7 +55,7 @@ pub(super) fn compose(
     request: &Request,
     body: &Bytes,
     arrival: &Arrival,
-) -> SmallVec<[Bytes; 8]> {
+) -> Segments {
     let usage = if target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rewritten = rewrite(request, body, &target.upstream_model, usage);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
@@ -83,26 +82,12 @@ pub(super) fn compose(
         }
     }
     head.put_slice(b"\r\ncontent-length: ");
-    put_decimal(&mut head, rewritten.len);
+    head.put_slice(itoa::Buffer::new().format(rewritten.len).as_bytes());
     head.put_slice(b"\r\n\r\n");
-    let mut parts = SmallVec::with_capacity(rewritten.segments.len() + 1);
+    let mut parts = Segments::new();
     parts.push(head.freeze());
     parts.extend(rewritten.segments.into_iter().filter(|part| !part.is_empty()));
     parts
-}
-
-fn put_decimal(out: &mut BytesMut, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -123,15 +108,6 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
         ] {
             assert_eq!(parse_parent(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn decimals_are_written_as_people_write_them() {
-        for number in [0, 7, 10, 65_536, u64::MAX] {
-            let mut out = BytesMut::new();
-            put_decimal(&mut out, number);
-            assert_eq!(out, number.to_string().as_bytes());
         }
     }
 }

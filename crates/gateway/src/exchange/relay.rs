@@ -60,10 +60,11 @@ impl Relay {
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            match self.exchange.step(input) {
+            let now = clock::now();
+            match self.exchange.step(input, now) {
                 Action::Wait | Action::Relay => {}
                 Action::Finish => {
-                    self.exchange.settle();
+                    self.exchange.settle(now);
                     self.ended = true;
                 }
                 Action::Truncate(failure) => return self.cut(Some(&failure)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pointsman_routing::Now;
 use pointsman_routing::flow::{FlowOutcome, Input, Usage};
 
 use super::Exchange;
@@ -22,11 +23,10 @@ struct End {
 
 impl Exchange {
     /// Counts and records the request. The flow is over.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, now: Now) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let now = clock::now();
         let end = self.end();
         let app = &self.worker.app;
         app.requests.fetch_sub(1, Ordering::Relaxed);
@@ -70,10 +70,11 @@ impl Exchange {
 
     /// Ends a response that has begun before its answer did; `ours` if the gateway is the reason.
     pub(super) fn cut_short(&mut self, ours: bool) {
+        let now = clock::now();
         if ours {
-            let _ = self.step(Input::ClientGone);
+            let _ = self.step(Input::ClientGone, now);
         }
-        self.settle();
+        self.settle(now);
     }
 }
 
@@ -139,8 +140,9 @@ impl Drop for Exchange {
     /// is settled here.
     fn drop(&mut self) {
         if !self.settled {
-            let _ = self.step(Input::ClientGone);
-            self.settle();
+            let now = clock::now();
+            let _ = self.step(Input::ClientGone, now);
+            self.settle(now);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Who asks: client keys, looked up by digest and compared in constant time.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri, header};
@@ -9,6 +8,7 @@ use pointsman_routing::facts::Lane;
 use pointsman_settings::auth::{AuthConfig, Hint, KeyConfig};
 use pointsman_wire::openai::error::ErrorBody;
 use ring::digest;
+use rustc_hash::FxHashMap;
 use subtle::ConstantTimeEq;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -78,8 +78,8 @@ impl ClientKey {
 /// All client keys, and the keys of the admin API.
 #[derive(Debug)]
 pub struct Keys {
-    clients: HashMap<Digest, Arc<ClientKey>>,
-    admins: HashMap<Digest, Name>,
+    clients: FxHashMap<Digest, Arc<ClientKey>>,
+    admins: FxHashMap<Digest, Name>,
     /// Who everybody is when no keys are configured (loopback only; the settings see to that).
     anonymous: Option<Arc<ClientKey>>,
 }
@@ -87,7 +87,7 @@ pub struct Keys {
 impl Keys {
     /// The keys of a configuration.
     pub fn new(config: &AuthConfig) -> Self {
-        let clients: HashMap<_, _> = config
+        let clients: FxHashMap<_, _> = config
             .keys
             .iter()
             .filter_map(|key| Some((key_digest(key.secret(), key.sha256())?, Arc::new(ClientKey::new(key)))))

@@ -34,7 +34,7 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
         return Err(ErrorBody::too_big(rules.bytes_max));
     }
     let mut body = pin!(body);
-    let mut watch = Watch { rules, began: Instant::now(), timer: None };
+    let mut watch = Watch { rules, timer: None };
     let mut whole = BytesMut::new();
     loop {
         let received = whole.len() as u64;
@@ -62,8 +62,8 @@ fn too_slow_error(received: u64, took: Duration) -> ErrorBody {
 
 struct Watch {
     rules: BodyRules,
-    began: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// When it had to be waited for first, and the next look at how it comes.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Watch {
@@ -79,18 +79,21 @@ impl Watch {
             }));
         }
         // No timer is made for a body that is there already, which is nearly every one.
-        let (rules, began) = (self.rules, self.began);
-        let next = |now: Instant| (now + Duration::from_secs(1)).min(began + rules.time_max);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next(began))));
+        let rules = self.rules;
+        let next = |began: Instant, now: Instant| (now + Duration::from_secs(1)).min(began + rules.time_max);
+        let (began, timer) = self.timer.get_or_insert_with(|| {
+            let began = Instant::now();
+            (began, Box::pin(sleep_until(next(began, began))))
+        });
         loop {
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
-            let took = now - began;
+            let took = now - *began;
             let too_slow = took > RATE_GRACE && received < rules.bytes_per_s_min * took.as_secs();
             if took >= rules.time_max || too_slow {
                 return Poll::Ready(Err(too_slow_error(received, took)));
             }
-            timer.as_mut().reset(next(now));
+            timer.as_mut().reset(next(*began, now));
         }
     }
 }

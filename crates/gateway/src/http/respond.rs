@@ -27,6 +27,16 @@ pub fn error(error: &ErrorBody, body: Option<Bytes>, id: RequestId) -> Response<
     response
 }
 
+/// A text that may hold anything as a header's value: what cannot stand there becomes `?`.
+pub fn text_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| {
+        let plain =
+            text.bytes().map(|byte| if byte.is_ascii_graphic() || byte == b' ' { byte } else { b'?' });
+        HeaderValue::from_maybe_shared(plain.collect::<Bytes>())
+            .expect("invariant: only graphic ASCII and spaces")
+    })
+}
+
 /// Puts the request's id into a response's headers.
 pub fn put_request_id(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&id.to_hex())) {

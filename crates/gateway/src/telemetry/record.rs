@@ -63,8 +63,8 @@ impl RequestId {
     pub fn to_hex(self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; 32];
-        for (place, digit) in hex.iter_mut().enumerate() {
-            *digit = DIGITS[(self.0 >> (124 - 4 * place) & 15) as usize];
+        for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(self.0.to_be_bytes()) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
         hex
     }
@@ -166,7 +166,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
         "score": candidate.score,
         "inflight": candidate.inflight,
-        "age_ms": candidate.age.map(|age| age.as_millis() as u64),
+        "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
 }
 
@@ -240,7 +240,6 @@ fn micros(at: Now, arrived: Now) -> u64 {
 ///
 /// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:breaker_open,gpu-c:full`. At most 400 bytes.
 pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> String {
-    use std::fmt::Write;
     const BYTES_MAX: usize = 400;
     let rule = match &decision.outcome {
         Outcome::Chosen(choice) => choice.why.name(),
@@ -248,7 +247,10 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
         Outcome::Rejected { why, .. } => why.name(),
     };
     let mut text = String::with_capacity(96);
-    let _ = write!(text, "{}:{};candidates={}", decision.strategy, rule, decision.candidates.len());
+    for part in [decision.strategy, ":", rule, ";candidates="] {
+        text.push_str(part);
+    }
+    text.push_str(itoa::Buffer::new().format(decision.candidates.len()));
     let mut first = true;
     for candidate in &decision.candidates {
         let Some(why) = candidate.why_not else { continue };
@@ -260,7 +262,8 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
         text.extend(
             name.chars().take(40).map(|c| if c.is_ascii_graphic() && c != ',' && c != ';' { c } else { '_' }),
         );
-        let _ = write!(text, ":{}", why.name());
+        text.push(':');
+        text.push_str(why.name());
     }
     text
 }

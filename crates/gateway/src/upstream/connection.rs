@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use smallvec::SmallVec;
+use pointsman_wire::openai::Segments;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -38,7 +38,7 @@ pub enum CallError {
 pub struct Call {
     stream: Stream,
     /// What is still to be written.
-    out: SmallVec<[Bytes; 8]>,
+    out: Segments,
     written: u64,
     /// A head that came in pieces.
     partial: BytesMut,
@@ -52,7 +52,7 @@ pub struct Call {
 
 impl Call {
     /// A call that will write `request` to `stream`.
-    pub fn new(stream: Stream, request: SmallVec<[Bytes; 8]>) -> Self {
+    pub fn new(stream: Stream, request: Segments) -> Self {
         Self {
             stream,
             out: request,

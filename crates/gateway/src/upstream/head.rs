@@ -7,8 +7,28 @@ use thiserror::Error;
 
 /// Header lines a response may have.
 const HEADERS_MAX: usize = 100;
-/// Headers that the gateway adds to a response; room for them is made at once.
-const OWN_HEADERS: usize = 10;
+/// Headers that the gateway adds to a response, less those that nearly every response has and that end here; room is
+/// made for as many at once.
+const OWN_HEADERS: usize = 3;
+/// Headers of a provider that end at the gateway: those of the hop (RFC 9110 §7.6.1), and those that speak for the
+/// provider's host, not for the answer.
+const DROPPED: [&str; 13] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "set-cookie",
+    "alt-svc",
+    "strict-transport-security",
+    "date",
+];
+/// What the gateway alone may say.
+const OWN_PREFIX: &str = "x-pointsman-";
 /// Bytes a response head may have.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -17,7 +37,7 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub struct Head {
     /// The status.
     pub status: StatusCode,
-    /// The headers as they came, hop-by-hop ones included.
+    /// The headers that go on to the client, as they came.
     pub headers: HeaderMap,
     /// How the body is framed.
     pub framing: Framing,
@@ -85,26 +105,47 @@ fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
     };
     let status = StatusCode::from_u16(response.code.unwrap_or(0)).map_err(|_| Malformed::Head)?;
     let http_1_1 = response.version == Some(1);
-    // One copy of the head; every header value is a slice of it.
-    let shared = Bytes::copy_from_slice(&bytes[..length]);
     let mut headers = HeaderMap::with_capacity(response.headers.len() + OWN_HEADERS);
     let mut framed = Framed::default();
+    // One copy of the head, if any is needed; header values are slices of it.
+    let mut shared = None;
     for line in &*response.headers {
+        framed.note(line.name, line.value, http_1_1)?;
+        if ends_here(line.name) {
+            continue;
+        }
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed::Head)?;
-        framed.note(&name, line.value, http_1_1)?;
-        let start = line.value.as_ptr() as usize - bytes.as_ptr() as usize;
-        let value =
-            if line.value.is_empty() { Bytes::new() } else { shared.slice(start..start + line.value.len()) };
-        headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::Head)?);
+        let value = match line.value {
+            b"" => HeaderValue::from_static(""),
+            b"application/json" => HeaderValue::from_static("application/json"),
+            value => {
+                let start = value.as_ptr() as usize - bytes.as_ptr() as usize;
+                let shared = shared.get_or_insert_with(|| Bytes::copy_from_slice(&bytes[..length]));
+                HeaderValue::from_maybe_shared(shared.slice(start..start + value.len()))
+                    .map_err(|_| Malformed::Head)?
+            }
+        };
+        headers.append(name, value);
+    }
+    for name in &framed.named {
+        headers.remove(name.as_str());
     }
     let framing = framed.framing(status)?;
     let keep_alive = framing != Framing::UntilClose && !framed.close && (http_1_1 || framed.keep_alive);
     Ok(Some((Head { status, headers, framing, keep_alive }, length)))
 }
 
+/// Whether a header is not passed on.
+fn ends_here(name: &str) -> bool {
+    let own = name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX));
+    own || DROPPED.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
+}
+
 /// What the headers say about where the response ends.
 #[derive(Default)]
 struct Framed {
+    /// Headers that the provider declared to be of this hop only.
+    named: Vec<String>,
     chunked: bool,
     length: Option<u64>,
     close: bool,
@@ -112,22 +153,28 @@ struct Framed {
 }
 
 impl Framed {
-    fn note(&mut self, name: &HeaderName, value: &[u8], http_1_1: bool) -> Result<(), Malformed> {
-        if *name == header::CONTENT_LENGTH {
+    fn note(&mut self, name: &str, value: &[u8], http_1_1: bool) -> Result<(), Malformed> {
+        let is = |known: HeaderName| name.eq_ignore_ascii_case(known.as_str());
+        if is(header::CONTENT_LENGTH) {
             let length = parse_length(value).ok_or(Malformed::Framing)?;
             if self.length.is_some_and(|other| other != length) {
                 return Err(Malformed::Framing);
             }
             self.length = Some(length);
-        } else if *name == header::TRANSFER_ENCODING {
+        } else if is(header::TRANSFER_ENCODING) {
             if self.chunked || !http_1_1 || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Malformed::Framing);
             }
             self.chunked = true;
-        } else if *name == header::CONNECTION {
+        } else if is(header::CONNECTION) {
             for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                self.close |= token.eq_ignore_ascii_case(b"close");
-                self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                if token.eq_ignore_ascii_case(b"close") {
+                    self.close = true;
+                } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                } else if let Ok(name) = std::str::from_utf8(token) {
+                    self.named.push(name.to_ascii_lowercase());
+                }
             }
         }
         Ok(())
@@ -183,6 +230,28 @@ mod tests {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             Ok((200, Framing::Empty, true)),
         );
+    }
+
+    #[test]
+    fn headers_of_the_hop_and_of_the_host_end_here() {
+        let lines = [
+            "HTTP/1.1 200 OK",
+            "content-length: 1",
+            "Date: today",
+            "set-cookie: a=b",
+            "Connection: keep-alive, X-Hop",
+            "x-hop: 1",
+            "X-Pointsman-Cost-Usd: 0",
+            "content-type: application/json",
+            "x-request-id: abc",
+            "x-empty:",
+            "\r\n",
+        ];
+        let (head, _) = parse(lines.join("\r\n").as_bytes()).expect("well formed").expect("complete");
+        let mut kept: Vec<_> =
+            head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [("content-type", "application/json"), ("x-empty", ""), ("x-request-id", "abc")]);
     }
 
     #[test]

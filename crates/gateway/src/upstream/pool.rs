@@ -1,10 +1,11 @@
 //! Idle connections of one worker, by endpoint. Not shared between threads, so taking one is a pop.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pointsman_routing::Now;
+use rustc_hash::FxHashMap;
 
 use super::connection;
 use super::stream::Stream;
@@ -13,7 +14,7 @@ use super::target::Endpoint;
 /// Idle connections of one worker.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<Arc<str>, VecDeque<Idle>>>,
+    idle: RefCell<FxHashMap<Arc<str>, VecDeque<Idle>>>,
 }
 
 struct Idle {

@@ -85,9 +85,10 @@ impl Deployment {
         self.cooling_until = self.cooling_until.max(now + span);
     }
 
-    pub(crate) fn view(&self, id: DeploymentId, now: Now) -> View {
+    pub(crate) fn view(&self, id: DeploymentId, place: usize, now: Now) -> View {
         View {
             id,
+            place: u32::try_from(place).unwrap_or(u32::MAX),
             name_hash: self.name_hash,
             weight: self.spec.weight,
             slots: self.spec.slots,

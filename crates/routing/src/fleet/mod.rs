@@ -49,8 +49,6 @@ pub struct Fleet {
 #[derive(Clone, Default)]
 pub(crate) struct Scratch {
     pub(crate) eligible: Vec<View>,
-    /// Positions of the eligible among the candidates.
-    pub(crate) positions: Vec<usize>,
     pub(crate) scores: Vec<f64>,
 }
 

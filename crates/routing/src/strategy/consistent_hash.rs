@@ -95,22 +95,24 @@ impl Strategy for ConsistentHash {
         let own = tokens_of(facts);
         let all: u64 = own + eligible.iter().map(|view| view.tokens_inflight).sum::<u64>();
         let weights: f64 = eligible.iter().map(|view| f64::from(view.weight)).sum();
-        let mut best: Option<usize> = None;
-        for (position, view) in eligible.iter().enumerate() {
+        let share_of_one = self.params.bound * all as f64 / weights;
+        let (mut best, mut best_score) = (None, f64::INFINITY);
+        for (position, (view, place)) in eligible.iter().zip(&mut *cx.scores).enumerate() {
             let weight = f64::from(view.weight);
-            // Lower is better wherever scores are shown.
-            cx.scores[position] = -rendezvous(key, view.name_hash, weight);
-            let share = self.params.bound * all as f64 * weight / weights;
-            let admissible = view.inflight == 0 || (view.tokens_inflight + own) as f64 <= share;
-            if admissible && best.is_none_or(|best| cx.scores[position] < cx.scores[best]) {
-                best = Some(position);
+            let score = rendezvous(key, view.name_hash, weight);
+            *place = score;
+            let admissible =
+                view.inflight == 0 || (view.tokens_inflight + own) as f64 <= share_of_one * weight;
+            if admissible && score < best_score {
+                (best, best_score) = (Some(position), score);
             }
         }
         // All may be above their bound when shares are smaller than one request; then preference alone counts.
         let position = best.unwrap_or_else(|| {
             (0..eligible.len()).min_by(|a, b| cx.scores[*a].total_cmp(&cx.scores[*b])).unwrap_or(0)
         });
-        let rank = cx.scores.iter().filter(|score| **score < cx.scores[position]).count();
+        let chosen = cx.scores[position];
+        let rank = cx.scores.iter().filter(|score| **score < chosen).count();
         Pick { position, why: Why::Hashed { rank: u32::try_from(rank).unwrap_or(u32::MAX) } }
     }
 

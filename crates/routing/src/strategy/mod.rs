@@ -88,6 +88,8 @@ impl Cx<'_> {
 pub struct View {
     /// Its handle.
     pub id: DeploymentId,
+    /// Its place among all deployments of the model.
+    pub place: u32,
     /// Hash of its name, the same in every process.
     pub name_hash: u64,
     /// Its weight, at least 1.
@@ -324,6 +326,7 @@ pub(crate) mod testing {
             };
             View {
                 id: DeploymentId { index: index as u32, generation: 0 },
+                place: index as u32,
                 name_hash: crate::rng::hash(format!("d{index}").as_bytes()),
                 weight: number("weight").unwrap_or(1.0) as u32,
                 slots: number("slots").map(|slots| slots as u32),

@@ -136,22 +136,35 @@ pub(super) fn hex4(digits: &[u8]) -> Option<u16> {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
+/// Bytes within which a string is looked for word by word.
+const SHORT_BYTES: usize = 32;
+
+/// The end of a short string without escapes or control characters that begins at `from`: where its quote stands.
+///
+/// Most strings are names and short words, which end before the long searches have begun.
+#[inline]
+pub(super) fn find_short_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let near = bytes.get(from..bytes.len().min(from + SHORT_BYTES))?;
+    for (index, word) in near.as_chunks::<8>().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (quote, slash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5C));
+        // Borrows can only mark bytes above a true hit, and the lowest mark is the one used.
+        let hits = (quote.wrapping_sub(ONES) & !quote)
+            | (slash.wrapping_sub(ONES) & !slash)
+            | (word.wrapping_sub(ONES * 0x20) & !word);
+        if hits & HIGHS != 0 {
+            let at = from + index * 8 + (hits & HIGHS).trailing_zeros() as usize / 8;
+            return (bytes.get(at) == Some(&b'"')).then_some(at);
+        }
+    }
+    None
+}
+
 /// The first quote or backslash from `from` on, or the end.
 #[inline]
 pub(super) fn find_quote_or_escape(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
-    // Most strings are names and short words, which end before the long search has begun.
-    for (index, word) in rest.as_chunks::<8>().0.iter().take(2).enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let (quote, slash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5C));
-        // Borrows can only mark bytes above a true hit, and the lowest mark is the one used.
-        let found = ((quote.wrapping_sub(ONES) & !quote) | (slash.wrapping_sub(ONES) & !slash)) & HIGHS;
-        if found != 0 {
-            return from + index * 8 + found.trailing_zeros() as usize / 8;
-        }
-    }
-    let passed = rest.len().min(16) & !7;
-    from + passed + memchr::memchr2(b'"', b'\\', &rest[passed..]).unwrap_or(rest.len() - passed)
+    from + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
 }
 
 /// Where the first control character stands.

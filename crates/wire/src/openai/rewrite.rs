@@ -20,11 +20,14 @@ pub enum UsageAsk {
     AsSent,
 }
 
+/// Pieces of a body, or of a message. Nearly every request has no more than four.
+pub type Segments = SmallVec<[Bytes; 4]>;
+
 /// A body in pieces.
 #[derive(Debug, Clone)]
 pub struct Rewritten {
     /// The pieces in order. Most share the client's buffer.
-    pub segments: SmallVec<[Bytes; 8]>,
+    pub segments: Segments,
     /// All their bytes together.
     pub len: u64,
     /// Whether usage was asked for on the client's behalf, so that the usage event has to be withheld.
@@ -41,19 +44,23 @@ impl Rewritten {
     }
 }
 
+/// A text as it stands in a body: a JSON string, quotes included.
+pub fn literal(text: &str) -> Bytes {
+    quote(text).into()
+}
+
 /// A stretch of the body and what stands there instead.
 struct Edit {
     span: Span,
     replacement: Bytes,
 }
 
-/// The body of `request` as the upstream is to get it.
-pub fn rewrite(request: &Request, body: &Bytes, upstream_model: &str, usage: UsageAsk) -> Rewritten {
+/// The body of `request` as the upstream is to get it; `upstream_model` is made by [`literal`].
+pub fn rewrite(request: &Request, body: &Bytes, upstream_model: &Bytes, usage: UsageAsk) -> Rewritten {
     let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
-    let model = Bytes::from(quote(upstream_model));
     let span = request.spans.model;
-    if body.get(span.start..span.end) != Some(&*model) {
-        edits.push(Edit { span, replacement: model });
+    if body.get(span.start..span.end) != Some(&**upstream_model) {
+        edits.push(Edit { span, replacement: upstream_model.clone() });
     }
     let injection = usage_edit(request, usage);
     let usage_injected = injection.is_some();
@@ -104,7 +111,7 @@ fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
 }
 
 fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {
-    let mut segments: SmallVec<[Bytes; 8]> = SmallVec::new();
+    let mut segments = Segments::new();
     let mut at = 0;
     for edit in edits {
         segments.push(body.slice(at..edit.span.start));

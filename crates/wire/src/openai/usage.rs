@@ -1,8 +1,10 @@
 //! What an answer used, as the provider counted it.
 
-use crate::json::{JsonError, Kind, Scanner, Walk};
+use std::sync::LazyLock;
 
-use super::request::Operation;
+use memchr::memmem;
+
+use crate::json::{JsonError, Kind, Scanner, Walk};
 
 /// Nesting accepted in answers; they are read leniently, but not without end.
 pub(super) const ANSWER_DEPTH_MAX: usize = 256;
@@ -18,23 +20,35 @@ pub struct Usage {
     pub tokens_out: u64,
 }
 
-/// The usage in the body of an answer that was not streamed, if it has any.
-pub fn usage_of_body(operation: Operation, body: &[u8]) -> Option<Usage> {
-    let text = std::str::from_utf8(body).ok()?;
-    // Most of the body is content; an answer without the word is not worth reading.
-    memchr::memmem::find(body, b"\"usage\"")?;
-    match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            let mut scanner = Scanner::new(text, ANSWER_DEPTH_MAX);
-            top_level(&mut scanner).ok().flatten()
-        }
+/// The member that tells of it, in every operation.
+const USAGE: &[u8] = b"\"usage\"";
+
+/// The usage in the body of an answer that was not streamed, if it has any. O(1) in the content where usage comes
+/// behind it, as it does with nearly every provider; else O(n).
+pub fn usage_of_body(body: &[u8]) -> Option<Usage> {
+    static LAST: LazyLock<memmem::FinderRev<'static>> = LazyLock::new(|| memmem::FinderRev::new(USAGE));
+    // Quotes inside strings are escaped, so this is a whole string, if the body is JSON.
+    let last = LAST.rfind(body)?;
+    if let Some(usage) = last_member(&body[last..]) {
+        return Some(usage);
     }
+    // It is a value, or a member of something else; the right one may come before it.
+    let mut scanner = Scanner::new(std::str::from_utf8(body).ok()?, ANSWER_DEPTH_MAX);
+    let mut members = scanner.object().ok()?;
+    usage_member(&mut scanner, &mut members).ok().flatten()
 }
 
-fn top_level(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
+/// The usage at the beginning of `tail`, if what follows it are members of the outermost object and its end.
+fn last_member(tail: &[u8]) -> Option<Usage> {
+    let (mut scanner, mut members) =
+        Scanner::within_object(std::str::from_utf8(tail).ok()?, ANSWER_DEPTH_MAX);
+    let usage = usage_member(&mut scanner, &mut members).ok()?;
+    scanner.finish().is_ok().then_some(usage?)
+}
+
+fn usage_member(scanner: &mut Scanner<'_>, members: &mut Walk) -> Result<Option<Usage>, JsonError> {
     let mut usage = None;
-    let mut members = scanner.object()?;
-    while let Some(key) = scanner.next_key(&mut members)? {
+    while let Some(key) = scanner.next_key(members)? {
         if key.is("usage") {
             usage = read_usage(scanner)?;
         } else {
@@ -110,8 +124,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(operation: Operation, body: &str, expected: Option<(u64, u64, u64)>) {
-        let got = usage_of_body(operation, body.as_bytes())
+    fn check(body: &str, expected: Option<(u64, u64, u64)>) {
+        let got = usage_of_body(body.as_bytes())
             .map(|usage| (usage.tokens_in, usage.tokens_in_cached, usage.tokens_out));
         assert_eq!(got, expected, "{body}");
     }
@@ -119,38 +133,45 @@ mod tests {
     #[test]
     fn usage_in_both_spellings() {
         check(
-            Operation::Chat,
             r#"{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":8}}}"#,
             Some((12, 8, 3)),
         );
         check(
-            Operation::Response,
             r#"{"output":[],"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":4},"output_tokens":3}}"#,
             Some((12, 4, 3)),
         );
-        check(
-            Operation::Embedding,
-            r#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#,
-            Some((5, 0, 0)),
-        );
-        check(Operation::Chat, r#"{"usage":null}"#, None);
-        check(Operation::Chat, r#"{"choices":[{"usage":{"prompt_tokens":5}}]}"#, None);
-        check(Operation::Chat, r#"{"usage":{"prompt_tokens":5}"#, None);
-        check(Operation::Chat, "", None);
+        check(r#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#, Some((5, 0, 0)));
+        check(r#"{"usage":null}"#, None);
+        check(r#"{"choices":[{"usage":{"prompt_tokens":5}}]}"#, None);
+        check(r#"{"usage":{"prompt_tokens":5}"#, None);
+        check("", None);
+    }
+
+    #[test]
+    fn only_the_outermost_member_counts_wherever_it_stands() {
+        let usage = r#""usage":{"prompt_tokens":7,"completion_tokens":1}"#;
+        let expected = Some((7, 0, 1));
+        check(&format!("{{{usage}}}"), expected);
+        check(&format!("{{{usage} , \"choices\":[{{}}] }}\n"), expected);
+        check(&format!(r#"{{{usage},"choices":[{{"text":"say \"usage\": {{}}"}}]}}"#), expected);
+        check(&format!(r#"{{{usage},"choices":[{{"usage":{{"prompt_tokens":9}}}}]}}"#), expected);
+        check(&format!(r#"{{{usage},"object":"usage"}}"#), expected);
+        check(&format!(r#"{{"usage":{{"prompt_tokens":9}},{usage}}}"#), expected);
+        check(&format!(r#"{{"x_groq":{{{usage}}}}}"#), None);
+        check(&format!("[{{{usage}}}]"), None);
     }
 
     #[test]
     fn c7_usage_is_never_negative_and_never_overflows() {
         let body =
             |count: &str| format!(r#"{{"usage":{{"prompt_tokens":{count},"completion_tokens":{count}}}}}"#);
-        check(Operation::Chat, &body("-1"), Some((0, 0, 0)));
-        check(Operation::Chat, &body("-9223372036854775809"), Some((0, 0, 0)));
-        check(Operation::Chat, &body("99999999999999999999999"), Some((u64::MAX, 0, u64::MAX)));
-        check(Operation::Chat, &body("1e400"), Some((u64::MAX, 0, u64::MAX)));
-        check(Operation::Chat, &body("7.9"), Some((7, 0, 7)));
-        check(Operation::Chat, &body("\"12\""), Some((0, 0, 0)));
+        check(&body("-1"), Some((0, 0, 0)));
+        check(&body("-9223372036854775809"), Some((0, 0, 0)));
+        check(&body("99999999999999999999999"), Some((u64::MAX, 0, u64::MAX)));
+        check(&body("1e400"), Some((u64::MAX, 0, u64::MAX)));
+        check(&body("7.9"), Some((7, 0, 7)));
+        check(&body("\"12\""), Some((0, 0, 0)));
         check(
-            Operation::Chat,
             r#"{"usage":{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}}"#,
             Some((5, 5, 0)),
         );

@@ -6,7 +6,8 @@ use pointsman_wire::json::{self, JsonFault};
 use pointsman_wire::openai::request::FORBIDDEN;
 use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{
-    BodyLimits, ErrorBody, Operation, StreamObserver, UsageAsk, classify, parse, rewrite, usage_of_body,
+    BodyLimits, ErrorBody, Operation, StreamObserver, UsageAsk, classify, literal, parse, rewrite,
+    usage_of_body,
 };
 use serde_json::value::RawValue;
 
@@ -25,7 +26,7 @@ pub(crate) fn request(input: &[u8]) {
             }
             Ok(request) => {
                 assert!(!request.model.is_empty());
-                let rewritten = rewrite(&request, &body, UPSTREAM_MODEL, UsageAsk::Inject);
+                let rewritten = rewrite(&request, &body, &literal(UPSTREAM_MODEL), UsageAsk::Inject);
                 let whole = rewritten.concat();
                 assert_eq!(whole.len() as u64, rewritten.len);
                 same_but_for_the_model(&body, &whole, rewritten.usage_injected);
@@ -39,7 +40,7 @@ pub(crate) fn request(input: &[u8]) {
                 );
             }
         }
-        let _ = usage_of_body(operation, &body);
+        let _ = usage_of_body(&body);
         let _ = classify(400, None, &body);
     }
 }
