@@ -304,8 +304,13 @@ fn what_does_not_finish_within_the_grace_is_told() {
 fn records_and_explanations_are_there_for_the_asking() {
     let log = tempfile::tempdir().expect("a folder");
     let path = log.path().join("decisions.ndjson");
-    let binary = Binary::start(&format!("{}decisions: {{ log: '{}' }}\n", one(), path.display()));
-    let id = binary.ask().header("x-pointsman-request-id").expect("an id").to_owned();
+    let priced = one().replace("provider: p }", "provider: p, price: { input: 1000, output: 2000 } }");
+    let binary = Binary::start(&format!("{priced}decisions: {{ log: '{}' }}\n", path.display()));
+    let answer = binary.ask();
+    let id = answer.header("x-pointsman-request-id").expect("an id").to_owned();
+    let tokens = |field: &str| answer.json()["usage"][field].as_f64().expect("a count");
+    let cost_usd = (tokens("prompt_tokens") + 2.0 * tokens("completion_tokens")) / 1000.0;
+    assert_eq!(answer.header("x-pointsman-cost-usd"), Some(format!("{cost_usd:.6}").as_str()));
     let record = || binary.admin("GET", &format!("/admin/v1/decisions/{id}"), "", "");
     binary.until("the record is there", || record().status == 200);
     let record = record().json();
@@ -314,7 +319,9 @@ fn records_and_explanations_are_there_for_the_asking() {
         (&json!("a"), &json!("key-1"))
     );
     assert!(
-        record["decisions"][0]["candidates"][0]["eligible"] == json!(true) && record["overhead_us"].is_u64(),
+        record["decisions"][0]["candidates"][0]["eligible"] == json!(true)
+            && record["overhead_us"].is_u64()
+            && record["cost_usd"] == json!(cost_usd),
         "{record}"
     );
     let listed = binary.admin("GET", "/admin/v1/decisions?limit=5", "", "").json();

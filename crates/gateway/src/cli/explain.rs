@@ -86,12 +86,8 @@ fn told(answer: &Value) -> String {
             format!("model {}: {} {}", text(&answer["model"]), text(&outcome["kind"]), text(&outcome["why"]))
         }
     }];
-    lines.push(format!(
-        "strategy {}, tier {}, arm {}",
-        text(&decision["strategy"]),
-        decision["tier"],
-        text(&decision["arm"])
-    ));
+    let arm = decision["arm"].as_str().map(|arm| format!(", arm {arm}")).unwrap_or_default();
+    lines.push(format!("strategy {}, tier {}{arm}", text(&decision["strategy"]), decision["tier"]));
     for candidate in decision["candidates"].as_array().into_iter().flatten() {
         let verdict = match candidate["why_not"]["rule"].as_str() {
             Some(rule) => rule.to_owned(),

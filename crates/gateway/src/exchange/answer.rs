@@ -21,6 +21,7 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-pointsman-served-by");
 const DECISION: HeaderName = HeaderName::from_static("x-pointsman-decision");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-pointsman-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-pointsman-overhead-us");
+const COST: HeaderName = HeaderName::from_static("x-pointsman-cost-usd");
 const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -43,6 +44,9 @@ impl Exchange {
         }
         self.put_headers(response.headers_mut());
         if let Some(whole) = self.whole_body(streams) {
+            if let Some(cost) = self.cost_micro_usd {
+                response.headers_mut().insert(COST, text_value(&micro_usd(cost)));
+            }
             *response.body_mut() = RouterBody::Full(Some(whole));
             return response;
         }
@@ -225,4 +229,9 @@ impl attempt::ProviderError {
         error.insert("who".to_owned(), who.into());
         Some(Bytes::from(body.to_string()))
     }
+}
+
+/// Millionths of a USD as USD, such as `0.001250`.
+fn micro_usd(micro: u64) -> String {
+    format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
 }

@@ -90,6 +90,8 @@ pub struct Exchange {
     /// Time since then in which the router waited for somebody else.
     waited: std::time::Duration,
     overhead: Option<std::time::Duration>,
+    /// What the request cost, once it is settled and if the price is known.
+    cost_micro_usd: Option<u64>,
     settled: bool,
 }
 
@@ -122,6 +124,7 @@ impl Exchange {
             began,
             waited: std::time::Duration::ZERO,
             overhead: None,
+            cost_micro_usd: None,
             settled: false,
         })
     }

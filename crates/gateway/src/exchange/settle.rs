@@ -66,6 +66,7 @@ impl Exchange {
             total_us: total.as_micros() as u64,
             names: Arc::clone(&self.snapshot.names),
         });
+        self.cost_micro_usd = cost_micro_usd;
     }
 
     /// Ends a response that has begun before its answer did; `ours` if the gateway is the reason.
