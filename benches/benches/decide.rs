@@ -50,6 +50,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         timeouts: TimeoutSpec {
             connect: second,
             first_content: second,
+            answer: second,
             idle: second,
             total: second,
             header_hold: second,
@@ -72,6 +73,7 @@ fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
         version: None,
         needs: Capabilities::CHAT,
         tokens_in_estimate: 500,
+        tokens_in_min: 500,
         tokens_out_max: Some(100),
         stream: true,
         lane: Lane::Live,

@@ -118,6 +118,9 @@ impl Capabilities {
     /// Output held to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(1 << 6);
 
+    /// The operations: a request needs just one of them.
+    const OPERATIONS: u32 = Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::RESPONSES.0;
+
     /// Every capability with its name in the configuration and in messages.
     pub const NAMES: [(Self, &'static str); 7] = [
         (Self::CHAT, "chat"),
@@ -144,6 +147,12 @@ impl Capabilities {
     /// Whether all of `other` is in this set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// The operation in the set.
+    #[must_use]
+    pub const fn operation(self) -> Self {
+        Self(self.0 & Self::OPERATIONS)
     }
 
     /// Whether the set is empty.
@@ -202,8 +211,10 @@ pub struct QueueSpec {
 pub struct TimeoutSpec {
     /// Until a connection stands, TLS included.
     pub connect: Duration,
-    /// From sending until the first content.
+    /// From sending until the first content of a stream.
     pub first_content: Duration,
+    /// From sending until an answer that is not streamed, which comes when all of it is made.
+    pub answer: Duration,
     /// Between two pieces of content.
     pub idle: Duration,
     /// From arrival to the end, waits and all attempts included.

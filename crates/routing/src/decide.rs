@@ -109,7 +109,8 @@ fn filter(
     let wanted = Wanted {
         asked: Asked::new(facts, decision.arm.as_ref()),
         needs: facts.needs,
-        tokens: u64::from(facts.tokens_in_estimate) + facts.tokens_out_max.map_or(0, u64::from),
+        tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
+        tokens_out: facts.tokens_out_max.unwrap_or(0),
     };
     scratch.eligible.clear();
     decision.candidates.clear();
@@ -141,8 +142,9 @@ fn filter(
 struct Wanted<'a> {
     asked: Option<Asked<'a>>,
     needs: Capabilities,
-    /// Prompt and output together.
+    /// Prompt and output together, at the least.
     tokens: u64,
+    tokens_out: u32,
 }
 
 /// Which deployments a request asks for by name; most do not.
@@ -195,6 +197,11 @@ fn why_not(
     {
         return Some(WhyNot::TooLong { context_tokens_max });
     }
+    if let Some(output_tokens_max) = spec.output_tokens_max
+        && wanted.tokens_out > output_tokens_max
+    {
+        return Some(WhyNot::OutputTooLong { output_tokens_max });
+    }
     if tried {
         return Some(WhyNot::Tried);
     }
@@ -211,6 +218,12 @@ fn why_not(
     }
     if now < deployment.cooling_until {
         return Some(WhyNot::Cooling { until: deployment.cooling_until });
+    }
+    if let Some((what, until)) = deployment.missing
+        && now < until
+        && what.contains(wanted.needs.operation())
+    {
+        return Some(WhyNot::Missing { until });
     }
     if let Err(until) = credential {
         return Some(WhyNot::NoCredential { until });
@@ -284,7 +297,14 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
     } else if all(|why| matches!(why, WhyNot::OtherVersion | WhyNot::MissingTag | WhyNot::Lacks(_))) {
         Rejection::NotCapable
     } else if all(|why| {
-        matches!(why, WhyNot::OtherVersion | WhyNot::MissingTag | WhyNot::Lacks(_) | WhyNot::TooLong { .. })
+        matches!(
+            why,
+            WhyNot::OtherVersion
+                | WhyNot::MissingTag
+                | WhyNot::Lacks(_)
+                | WhyNot::TooLong { .. }
+                | WhyNot::OutputTooLong { .. }
+        )
     }) {
         Rejection::TooLong
     } else {

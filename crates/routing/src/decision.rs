@@ -170,6 +170,11 @@ pub enum WhyNot {
         /// Tokens it accepts.
         context_tokens_max: u32,
     },
+    /// More output is asked for than it gives.
+    OutputTooLong {
+        /// Tokens it gives.
+        output_tokens_max: u32,
+    },
     /// An earlier attempt of this request failed there.
     Tried,
     /// It is drained, by weight 0 or by an operator.
@@ -186,6 +191,11 @@ pub enum WhyNot {
     /// It asked to be left alone.
     Cooling {
         /// Until then.
+        until: Now,
+    },
+    /// It said lately that it does not know the upstream model, or not this operation.
+    Missing {
+        /// When it is asked again.
         until: Now,
     },
     /// No credential of its provider is usable.
@@ -221,13 +231,14 @@ impl WhyNot {
     /// When it will no longer speak against the deployment, if that is known.
     pub const fn returns_at(self) -> Option<Now> {
         match self {
-            Self::BreakerOpen { until } | Self::Cooling { until } => Some(until),
+            Self::BreakerOpen { until } | Self::Cooling { until } | Self::Missing { until } => Some(until),
             Self::NoCredential { until } => until,
             Self::OtherVersion
             | Self::MissingTag
             | Self::OtherArm
             | Self::Lacks(_)
             | Self::TooLong { .. }
+            | Self::OutputTooLong { .. }
             | Self::Tried
             | Self::Drained
             | Self::Probing
@@ -246,6 +257,8 @@ impl WhyNot {
             Self::OtherArm => "other_arm",
             Self::Lacks(_) => "lacks_capability",
             Self::TooLong { .. } => "too_long",
+            Self::OutputTooLong { .. } => "output_too_long",
+            Self::Missing { .. } => "upstream_missing",
             Self::Tried => "tried",
             Self::Drained => "drained",
             Self::BreakerOpen { .. } => "breaker_open",

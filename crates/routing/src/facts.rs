@@ -15,8 +15,10 @@ pub struct Facts {
     pub version: Option<Name>,
     /// What the request needs of a deployment.
     pub needs: Capabilities,
-    /// Prompt tokens, estimated.
+    /// Prompt tokens, estimated. Counts as load.
     pub tokens_in_estimate: u32,
+    /// Prompt tokens there are at the very least; of several prompts, those of the longest. Held to context lengths.
+    pub tokens_in_min: u32,
     /// The most output the client asked for, if it said.
     pub tokens_out_max: Option<u32>,
     /// Whether the answer is streamed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Name, TimeoutSpec};
+use crate::catalog::{Capabilities, Name, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
@@ -68,6 +68,7 @@ impl Flow {
             timeouts: TimeoutSpec {
                 connect: Duration::ZERO,
                 first_content: Duration::ZERO,
+                answer: Duration::ZERO,
                 idle: Duration::ZERO,
                 total: Duration::ZERO,
                 header_hold: Duration::ZERO,
@@ -314,7 +315,9 @@ impl Flow {
     fn on_connected(&mut self, now: Now) -> Action {
         if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempts.last_mut()) {
             attempt.connected = Some(now);
-            self.state = State::AwaitingHeaders { until: now + self.policy.timeouts.first_content };
+            let timeouts = &self.policy.timeouts;
+            let patience = if self.facts.stream { timeouts.first_content } else { timeouts.answer };
+            self.state = State::AwaitingHeaders { until: now + patience };
         }
         Action::Wait
     }
@@ -337,10 +340,11 @@ impl Flow {
         };
         self.state = State::Relaying;
         self.last_chunk = now;
-        if let (Some(attempt), Some(permit)) = (self.attempts.last_mut(), &self.permit) {
+        let telling = self.facts.stream || self.facts.needs.contains(Capabilities::EMBEDDINGS);
+        if let (Some(attempt), Some(permit)) = (self.attempts.last_mut(), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);
-            fleet.note_first_content(permit, now - from, now);
+            fleet.note_first_content(permit, telling.then(|| now - from), now);
         }
         if held { Action::Relay } else { Action::Wait }
     }

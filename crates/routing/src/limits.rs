@@ -19,3 +19,5 @@ pub const TOKENS_OUT_ASSUMED: u64 = 256;
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The window that `rpm` and `tpm` speak of.
 pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
+/// How long a deployment is believed that said it does not have an operation or a model.
+pub const MISSING_BELIEVED: Duration = Duration::from_mins(1);

@@ -84,9 +84,13 @@ pub struct TimeoutsConfig {
     /// Until a connection stands, TLS included, milliseconds. Default: 3000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub connect_ms: Option<u64>,
-    /// From sending until the first content, milliseconds. Default: 120000.
+    /// From sending until the first content of a stream, milliseconds. Default: 120000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub first_content_ms: Option<u64>,
+    /// From sending until an answer that is not streamed, which comes when all of it is made, milliseconds. Default:
+    /// 300000.
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
+    pub answer_ms: Option<u64>,
     /// Between two pieces of content, milliseconds. Default: 60000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub idle_ms: Option<u64>,
@@ -107,6 +111,7 @@ impl TimeoutsConfig {
         TimeoutSpec {
             connect: ms(self.connect_ms, general.connect_ms, 3_000),
             first_content: ms(self.first_content_ms, general.first_content_ms, 120_000),
+            answer: ms(self.answer_ms, general.answer_ms, 300_000),
             idle: ms(self.idle_ms, general.idle_ms, 60_000),
             total: ms(self.total_ms, general.total_ms, 600_000),
             header_hold: ms(self.header_hold_ms, general.header_hold_ms, 15_000),

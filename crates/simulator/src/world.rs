@@ -204,6 +204,7 @@ impl World<'_> {
             version: None,
             needs: Capabilities::CHAT,
             tokens_in_estimate: u32::try_from(tokens_in).unwrap_or(u32::MAX),
+            tokens_in_min: u32::try_from(tokens_in).unwrap_or(u32::MAX),
             tokens_out_max: None,
             stream: true,
             lane: Lane::Live,

@@ -429,5 +429,5 @@ fn a_prefix_may_span_messages() {
 fn estimates_bracket_the_prompt() {
     let request = messages(&format!(r#"[{{"role":"user","content":"{}"}}]"#, "word ".repeat(800))).unwrap();
     assert_eq!(request.tokens_in_estimate(), 1004);
-    assert_eq!(request.tokens_in_at_least(), 500);
+    assert_eq!(request.tokens_in_min, 500);
 }

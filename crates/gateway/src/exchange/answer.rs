@@ -13,14 +13,10 @@ use pointsman_wire::openai::error::ErrorBody;
 use super::relay::Relay;
 use super::{Exchange, RouterBody, attempt};
 use crate::clock;
-use crate::http::respond::{self, text_value};
+use crate::http::respond::{self, ATTEMPTS, DECISION, OVERHEAD, SERVED_BY, text_value};
 use crate::telemetry::record::compact;
 use crate::upstream::head::Framing;
 
-const SERVED_BY: HeaderName = HeaderName::from_static("x-pointsman-served-by");
-const DECISION: HeaderName = HeaderName::from_static("x-pointsman-decision");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-pointsman-attempts");
-const OVERHEAD: HeaderName = HeaderName::from_static("x-pointsman-overhead-us");
 const COST: HeaderName = HeaderName::from_static("x-pointsman-cost-usd");
 const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -84,13 +80,20 @@ impl Exchange {
         self.outgoing = None;
         let (error, retry_after) = match refusal {
             Refusal::NotRouted(decision, why) => {
+                self.provider_error = None;
                 let retry_after = match decision.outcome {
                     Outcome::Rejected { retry_after, .. } => retry_after,
                     Outcome::Chosen(_) | Outcome::Queued { .. } => None,
                 };
                 (self.error_of_rejection(*why), retry_after)
             }
-            Refusal::Failed(failure) => (self.error_of(failure), failure.retry_after),
+            Refusal::Failed(failure) => {
+                let error = self.error_of(failure);
+                if !is_about_the_request(failure.class) {
+                    self.provider_error = None;
+                }
+                (error, failure.retry_after)
+            }
         };
         self.status = Some(error.status);
         let response = self.error_response(&error, retry_after);
@@ -133,10 +136,10 @@ impl Exchange {
             FailureClass::Client | FailureClass::ContentPolicy | FailureClass::ContextLength => {
                 from_provider(status, "invalid_request_error", failure.class.name())
             }
-            FailureClass::CredentialQuota => from_provider(429, "requests", "rate_limit_exceeded"),
+            FailureClass::CredentialQuota => ErrorBody::upstream_quota(provider),
             FailureClass::CredentialDead => ErrorBody::upstream_refused_credential(provider),
             FailureClass::Overloaded => from_provider(503, "server_error", "overloaded"),
-            FailureClass::ModelMissing => from_provider(502, "server_error", "upstream_model_missing"),
+            FailureClass::ModelMissing => ErrorBody::upstream_model_missing(provider),
             FailureClass::Connect => ErrorBody::upstream_connect_failed(provider),
             FailureClass::Transient if said.is_some() => {
                 from_provider(status, "server_error", "upstream_error")
@@ -202,6 +205,8 @@ impl Exchange {
             let target = self.snapshot.targets.get(&attempt.deployment);
             let name = target.map_or_else(|| text_value(&attempt.name), |target| target.served_by.clone());
             headers.insert(SERVED_BY, name);
+        } else {
+            headers.insert(SERVED_BY, HeaderValue::from_static("router"));
         }
         if let Some(decision) = self.flow.decisions().last() {
             headers.insert(DECISION, text_value(&compact(decision, &self.snapshot.names)));
@@ -218,6 +223,12 @@ impl Exchange {
         self.overhead = Some(overhead);
         headers.insert(OVERHEAD, HeaderValue::from(overhead.as_micros() as u64));
     }
+}
+
+/// Whether a provider's own error is passed on as it came: only when it speaks of the client's request. The others may
+/// speak of the operator's account and keys.
+const fn is_about_the_request(class: FailureClass) -> bool {
+    matches!(class, FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy)
 }
 
 impl attempt::ProviderError {

@@ -31,7 +31,7 @@ use crate::clock;
 use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
 use crate::http::server::Worker;
-use crate::snapshot::{Model, Snapshot, Target};
+use crate::snapshot::{Model, Snapshot};
 use crate::telemetry::record::RequestId;
 
 use attempt::Attempt;
@@ -188,20 +188,17 @@ impl Exchange {
     fn begin(&mut self, choice: &Choice, now: Now) {
         self.attempt = None;
         self.granted = None;
+        self.provider_error = None;
         let Some((request, body)) = &self.outgoing else { return };
-        // A reload may have come between arrival and decision, in either order.
-        let newest;
-        let (target, credential) = match self.snapshot.targets.get(&choice.deployment) {
-            Some(target) => {
-                (Some(target), choice.credential.and_then(|id| self.snapshot.credentials.get(&id)))
-            }
-            None => {
-                newest = self.worker.app.snapshot.load();
-                let credential = choice.credential.and_then(|id| newest.credentials.get(&id));
-                (newest.targets.get(&choice.deployment), credential)
-            }
-        };
-        let Some(target) = target else {
+        // The decision was made by the newest configuration, whatever held when the request arrived: target and secret
+        // are taken from there, and together. What is gone by now is still known to the snapshot of its arrival.
+        let newest = self.worker.app.snapshot.load();
+        let known = [&**newest, &*self.snapshot].into_iter().find_map(|snapshot| {
+            let target = snapshot.targets.get(&choice.deployment)?;
+            let credential = choice.credential.map(|id| snapshot.credentials.get(&id).ok_or(()));
+            Some((target, credential.transpose().ok()?))
+        });
+        let Some((target, credential)) = known else {
             self.attempt = Some(Attempt::failed(Failure {
                 class: FailureClass::Connect,
                 processed: pointsman_routing::failure::Processed::No,
@@ -210,7 +207,6 @@ impl Exchange {
             }));
             return;
         };
-        let target: &Arc<Target> = target;
         let sent = outgoing::compose(target, credential, request, body, &self.arrival);
         let attempt = Attempt::begin(&self.worker, Arc::clone(target), sent, request, now);
         self.attempt = Some(attempt);

@@ -50,7 +50,7 @@ impl Exchange {
             arrived: self.arrival.at,
             operation: self.arrival.operation.name(),
             model: Some(Arc::clone(&self.model.name)),
-            tenant: Arc::clone(&self.arrival.client.tenant),
+            tenant: Some(Arc::clone(&self.arrival.client.tenant)),
             key: self.arrival.client.name.clone(),
             facts: Some(facts),
             decisions,
@@ -119,6 +119,10 @@ impl Exchange {
             target.metrics.attempt_ended(metrics, reason);
             let Some(first) = attempt.first_content else { continue };
             first_content_us = Some((first - self.arrival.at).as_micros() as u64);
+            // An answer in one piece tells nothing of its first token.
+            if !self.flow.facts().stream {
+                continue;
+            }
             target.metrics.first_token(first - attempt.started);
             let between = usage.map_or(0, |usage| usage.tokens_out.saturating_sub(1));
             if let (Some(ended), true) = (attempt.ended, between > 0) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use pointsman_routing::catalog::Capabilities;
+use pointsman_routing::catalog::{Capabilities, Name};
 use pointsman_routing::{Facts, Now};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
@@ -24,6 +24,21 @@ pub struct Prepared {
     pub facts: Facts,
 }
 
+/// A request that is not valid.
+#[derive(Debug)]
+pub struct Refused {
+    /// What the client is told.
+    pub error: ErrorBody,
+    /// The model it is for, if it got so far.
+    pub model: Option<Name>,
+}
+
+impl<E: Into<ErrorBody>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), model: None }
+    }
+}
+
 /// Parses and validates a request and gathers its facts.
 pub fn prepare(
     snapshot: &Snapshot,
@@ -32,7 +47,7 @@ pub fn prepare(
     headers: &HeaderMap,
     body: &[u8],
     now: Now,
-) -> Result<Prepared, ErrorBody> {
+) -> Result<Prepared, Refused> {
     let limits = BodyLimits {
         depth_max: snapshot.config.limits.json_depth_max,
         messages_max: snapshot.config.limits.messages_max,
@@ -40,13 +55,15 @@ pub fn prepare(
     };
     let request = request::parse(operation, body, &limits, client.tenant_hash)?;
     let model = find_model(snapshot, client, &request.model)?;
-    rules::validate(&request, &model.rules)?;
-    let hints = hints::read(headers, client, now)?;
+    let of_model = |error: ErrorBody| Refused { error, model: Some(Name::clone(&model.name)) };
+    rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
+    let hints = hints::read(headers, client, now).map_err(of_model)?;
     let facts = Facts {
         model: model.id,
         version: request.version.as_deref().map(Into::into),
         needs: needs(&request),
         tokens_in_estimate: request.tokens_in_estimate(),
+        tokens_in_min: u32::try_from(request.tokens_in_min).unwrap_or(u32::MAX),
         tokens_out_max: request.tokens_out_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
         stream: request.stream,
         lane: hints.lane.unwrap_or(client.lane),

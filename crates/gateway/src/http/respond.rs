@@ -1,5 +1,7 @@
 //! Responses that the gateway makes itself.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -10,6 +12,15 @@ use crate::telemetry::record::RequestId;
 
 /// The header with the request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-pointsman-request-id");
+
+/// The header with the deployment that answered, or `router`.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("x-pointsman-served-by");
+/// The header with the decision in short.
+pub const DECISION: HeaderName = HeaderName::from_static("x-pointsman-decision");
+/// The header with the number of attempts.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-pointsman-attempts");
+/// The header with the router's own time.
+pub const OVERHEAD: HeaderName = HeaderName::from_static("x-pointsman-overhead-us");
 
 /// A response with a JSON body.
 pub fn json(status: StatusCode, body: Bytes) -> Response<RouterBody> {
@@ -25,6 +36,16 @@ pub fn error(error: &ErrorBody, body: Option<Bytes>, id: RequestId) -> Response<
     let mut response = json(status, body.unwrap_or_else(|| error.to_json()));
     put_request_id(response.headers_mut(), id);
     response
+}
+
+/// Puts the headers of an answer that the router gave without asking a deployment; `why` is its decision in a word or
+/// two.
+pub fn put_own_headers(headers: &mut HeaderMap, id: RequestId, why: &str, overhead: Duration) {
+    put_request_id(headers, id);
+    headers.insert(SERVED_BY, HeaderValue::from_static("router"));
+    headers.insert(DECISION, text_value(why));
+    headers.insert(ATTEMPTS, HeaderValue::from_static("0"));
+    headers.insert(OVERHEAD, HeaderValue::from(overhead.as_micros() as u64));
 }
 
 /// A text that may hold anything as a header's value: what cannot stand there becomes `?`.

@@ -18,6 +18,16 @@ pub enum Route {
     Model(String),
 }
 
+impl Route {
+    /// The name in records.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Infer(operation) => operation.name(),
+            Self::Models | Self::Model(_) => "models",
+        }
+    }
+}
+
 /// Why a request is refused on its head, and whether its connection must be closed with it.
 pub struct BadHead {
     /// The answer.

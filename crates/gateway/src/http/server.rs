@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pointsman_routing::Rng;
+use pointsman_wire::openai::error::ErrorBody;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -32,9 +33,6 @@ use crate::upstream::pool::Pool;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Time between looks at idle connections to providers.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// What a client is told that took too long over its request's head.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
 /// What the requests of one thread share.
 pub struct Worker {
     /// What all threads share.
@@ -194,10 +192,30 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
         let mut io = connection.into_parts().io.into_inner();
         if io.has_unanswered() {
             // Best effort: a client this slow may not read it.
-            let _ = io.write_all(TOO_SLOW).await;
+            let _ = io.write_all(&too_slow(worker.next_id())).await;
             let _ = io.shutdown().await;
         }
     } else {
         tracing::debug!(%error, "a client's connection ended");
     }
+}
+
+/// What a client is told that took too long over its request's head.
+fn too_slow(id: RequestId) -> Vec<u8> {
+    let error = ErrorBody::router(
+        408,
+        "invalid_request_error",
+        "request_timeout",
+        "the request's head came too slowly; send it at once",
+    );
+    let body = error.to_json();
+    let mut answer = format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\nx-pointsman-request-id: {id}\r\nx-pointsman-served-by: router\r\n\
+         x-pointsman-decision: refused:request_timeout\r\nx-pointsman-attempts: 0\r\n\r\n",
+        body.len(),
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    answer
 }

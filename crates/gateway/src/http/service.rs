@@ -10,9 +10,11 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pointsman_routing::Now;
+use pointsman_routing::catalog::Name;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
+use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::guard::Guard;
 use super::prepare::{self, prepare};
@@ -33,7 +35,11 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<R
         None => {
             worker.app.metrics.panics.inc();
             tracing::error!(request_id = %id, "a request panicked; please report it with the lines before this one");
-            respond::error(&ErrorBody::internal("the request met a defect of the gateway"), None, id)
+            Early::new(id, at).refuse(
+                &worker,
+                "panic",
+                &ErrorBody::internal("the request met a defect of the gateway"),
+            )
         }
     }
 }
@@ -46,41 +52,37 @@ async fn answer(
 ) -> Response<RouterBody> {
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
+    let mut early = Early::new(id, at);
     let route = match route::route(&head) {
         Ok(route) => route,
         Err(bad) => {
-            worker.app.metrics.refused(if bad.close { "framing" } else { "route" });
-            let mut response = respond::error(&bad.error, None, id);
+            let mut response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
             if bad.close {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             return response;
         }
     };
+    early.operation = route.name();
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
-        Err(error) => {
-            worker.app.metrics.refused("auth");
-            return respond::error(&error, None, id);
-        }
+        Err(error) => return early.refuse(&worker, "auth", &error),
     };
+    early.client = Some(Arc::clone(&client));
     match route {
         Route::Infer(operation) => {
             let trace = Trace::read(&head.headers, id.0);
             let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, trace };
-            infer(worker, snapshot, arrival, head, body).await
+            infer(worker, snapshot, arrival, head, body, early).await
         }
         Route::Models => {
             let listed = snapshot.listed(|model| client.may_use(model));
             let data = listed.iter().map(|model| model_json(&model.name)).collect::<Vec<_>>().join(",");
-            with_id(
-                respond::json(StatusCode::OK, format!(r#"{{"object":"list","data":[{data}]}}"#).into()),
-                id,
-            )
+            early.tell(format!(r#"{{"object":"list","data":[{data}]}}"#))
         }
         Route::Model(name) => match prepare::find_model(&snapshot, &client, &name) {
-            Ok(model) => with_id(respond::json(StatusCode::OK, model_json(&model.name).into()), id),
-            Err(error) => respond::error(&error, None, id),
+            Ok(model) => early.tell(model_json(&model.name)),
+            Err(error) => early.refuse(&worker, "invalid", &error),
         },
     }
 }
@@ -91,56 +93,87 @@ async fn infer(
     arrival: Arrival,
     head: Parts,
     body: Incoming,
+    mut early: Early,
 ) -> Response<RouterBody> {
-    let (operation, at) = (arrival.operation, arrival.at);
+    let operation = arrival.operation;
     let body = match body::read(body, body_rules(&snapshot, operation)).await {
         Ok(body) => body,
         Err(error) => {
-            let mut response = reject(&worker, &arrival, &error, at);
+            let mut response = early.refuse(&worker, "invalid", &error);
             // What is left of the body may still be on its way; the next request could not be found behind it.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return response;
         }
     };
     let began = clock::now();
-    match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, at) {
+    match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
         Ok(prepared) => {
-            drop(head);
+            drop((head, early));
             Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await
         }
-        Err(error) => reject(&worker, &arrival, &error, began),
+        Err(refused) => {
+            (early.began, early.model) = (began, refused.model);
+            early.refuse(&worker, "invalid", &refused.error)
+        }
     }
 }
 
-/// Answers a request that cannot be routed, and records why.
-fn reject(worker: &Worker, arrival: &Arrival, error: &ErrorBody, began: Now) -> Response<RouterBody> {
-    let app = &worker.app;
-    app.metrics.refused("invalid");
-    let now = clock::now();
-    let record = Record {
-        id: arrival.id,
-        at_unix_ms: arrival.at_unix_ms,
-        arrived: arrival.at,
-        operation: arrival.operation.name(),
-        model: None,
-        tenant: Arc::clone(&arrival.client.tenant),
-        key: arrival.client.name.clone(),
-        facts: None,
-        decisions: Vec::new(),
-        attempts: Vec::new(),
-        outcome: "invalid",
-        detail: Some(error.message.clone()),
-        status: error.status,
-        usage: None,
-        cost_micro_usd: None,
-        queue_us: 0,
-        overhead_us: (now - began).as_micros() as u64,
-        first_content_us: None,
-        total_us: (now - arrival.at).as_micros() as u64,
-        names: Arc::default(),
-    };
-    app.record(record);
-    respond::error(error, None, arrival.id)
+/// What is known of a request that the router answers without asking a deployment.
+struct Early {
+    id: RequestId,
+    arrived: Now,
+    /// When the router's own work began.
+    began: Now,
+    operation: &'static str,
+    client: Option<Arc<ClientKey>>,
+    model: Option<Name>,
+}
+
+impl Early {
+    fn new(id: RequestId, arrived: Now) -> Self {
+        Self { id, arrived, began: arrived, operation: "unknown", client: None, model: None }
+    }
+
+    /// Answers with what the router itself knows.
+    fn tell(&self, body: String) -> Response<RouterBody> {
+        let mut response = respond::json(StatusCode::OK, body.into());
+        respond::put_own_headers(response.headers_mut(), self.id, "router", clock::now() - self.began);
+        response
+    }
+
+    /// Answers a request that cannot be routed, and records why.
+    fn refuse(&self, worker: &Worker, reason: &'static str, error: &ErrorBody) -> Response<RouterBody> {
+        let app = &worker.app;
+        app.metrics.refused(reason);
+        let now = clock::now();
+        let overhead = now - self.began;
+        app.record(Record {
+            id: self.id,
+            at_unix_ms: clock::unix_ms(),
+            arrived: self.arrived,
+            operation: self.operation,
+            model: self.model.clone(),
+            tenant: self.client.as_ref().map(|client| Arc::clone(&client.tenant)),
+            key: self.client.as_ref().and_then(|client| client.name.clone()),
+            facts: None,
+            decisions: Vec::new(),
+            attempts: Vec::new(),
+            outcome: "invalid",
+            detail: Some(error.message.clone()),
+            status: error.status,
+            usage: None,
+            cost_micro_usd: None,
+            queue_us: 0,
+            overhead_us: overhead.as_micros() as u64,
+            first_content_us: None,
+            total_us: (now - self.arrived).as_micros() as u64,
+            names: Arc::default(),
+        });
+        let mut response = respond::error(error, None, self.id);
+        let why = format!("refused:{}", error.code.as_deref().unwrap_or(error.kind));
+        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
+        response
+    }
 }
 
 fn body_rules(snapshot: &Snapshot, operation: Operation) -> BodyRules {
@@ -155,9 +188,4 @@ fn body_rules(snapshot: &Snapshot, operation: Operation) -> BodyRules {
 fn model_json(name: &str) -> String {
     let name = serde_json::Value::from(name);
     format!(r#"{{"id":{name},"object":"model","created":0,"owned_by":"pointsman"}}"#)
-}
-
-fn with_id(mut response: Response<RouterBody>, id: RequestId) -> Response<RouterBody> {
-    respond::put_request_id(response.headers_mut(), id);
-    response
 }

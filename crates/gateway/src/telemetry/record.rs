@@ -22,8 +22,8 @@ pub struct Record {
     pub operation: &'static str,
     /// The model it is for, if it got so far.
     pub model: Option<Name>,
-    /// Who asked.
-    pub tenant: Name,
+    /// Who asked, if that is known.
+    pub tenant: Option<Name>,
     /// The name of the client key.
     pub key: Option<Name>,
     /// What was known for routing.
@@ -119,6 +119,7 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
         "version": facts.version,
         "needs": facts.needs.names().collect::<Vec<_>>(),
         "tokens_in_estimate": facts.tokens_in_estimate,
+        "tokens_in_min": facts.tokens_in_min,
         "tokens_out_max": facts.tokens_out_max,
         "stream": facts.stream,
         "lane": facts.lane.name(),
@@ -215,7 +216,10 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
         WhyNot::TooLong { context_tokens_max } => {
             json!({"rule": why.name(), "context_tokens_max": context_tokens_max})
         }
-        WhyNot::BreakerOpen { until } | WhyNot::Cooling { until } => {
+        WhyNot::OutputTooLong { output_tokens_max } => {
+            json!({"rule": why.name(), "output_tokens_max": output_tokens_max})
+        }
+        WhyNot::BreakerOpen { until } | WhyNot::Cooling { until } | WhyNot::Missing { until } => {
             json!({"rule": why.name(), "returns_in_ms": millis(until)})
         }
         WhyNot::NoCredential { until } => json!({"rule": why.name(), "returns_in_ms": until.map(millis)}),

@@ -74,7 +74,10 @@ impl Credential {
             limit.map_or(1.0, |limit| 1.0 - used as f64 / f64::from(limit.max(1)))
         };
         let left = fraction(requests_used, self.spec.rpm).min(fraction(tokens_used, self.spec.tpm));
-        let fits = self.spec.tpm.is_none_or(|tpm| tokens_used == 0 || tokens_used + tokens <= u64::from(tpm));
+        let fits = self
+            .spec
+            .tpm
+            .is_none_or(|tpm| tokens_used == 0 || tokens_used.saturating_add(tokens) <= u64::from(tpm));
         if left > 0.0 && fits { Ok(left) } else { Err(Some(self.window_began + QUOTA_WINDOW)) }
     }
 
@@ -85,14 +88,14 @@ impl Credential {
             (self.requests_used, self.tokens_used) = (0, 0);
         }
         self.requests_used += 1;
-        self.tokens_used += tokens;
+        self.tokens_used = self.tokens_used.saturating_add(tokens);
         self.requests += 1;
     }
 
     /// Corrects a reservation to what was used, unless its window is over.
     pub(crate) fn settle(&mut self, reserved: u64, used: u64, reserved_at: Now) {
         if reserved_at >= self.window_began {
-            self.tokens_used = (self.tokens_used + used).saturating_sub(reserved);
+            self.tokens_used = self.tokens_used.saturating_add(used).saturating_sub(reserved);
         }
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::breaker::Breaker;
-use crate::catalog::DeploymentSpec;
+use crate::catalog::{Capabilities, DeploymentSpec};
 use crate::failure::FailureClass;
 use crate::ids::{DeploymentId, ModelId};
-use crate::latency::{PeakEwma, decay};
+use crate::latency::{PeakEwma, decay, normalised};
+use crate::limits::MISSING_BELIEVED;
 use crate::strategy::View;
 use crate::time::Now;
 
@@ -32,6 +33,10 @@ pub(crate) struct Deployment {
     pub(crate) requests: u64,
     pub(crate) failed: u64,
     pub(crate) last_failure: Option<(FailureClass, Now)>,
+    /// Operations that it said it does not have, or not for this model, and until when that is believed.
+    pub(crate) missing: Option<(Capabilities, Now)>,
+    /// Recent time to first content as it was, milliseconds: a plain moving average.
+    pub(crate) first_content_ms: Option<f64>,
     failures: f64,
     failures_at: Now,
 }
@@ -55,6 +60,8 @@ impl Deployment {
             requests: 0,
             failed: 0,
             last_failure: None,
+            missing: None,
+            first_content_ms: None,
             failures: 0.0,
             failures_at: Now::ZERO,
         }
@@ -79,6 +86,22 @@ impl Deployment {
         self.failed += 1;
         self.last_failure = Some((class, now));
         self.first_content.observe(now, counted_as);
+    }
+
+    /// It does not have the operation, or not for this model: it is not asked for it for a while.
+    pub(crate) fn note_missing(&mut self, operation: Capabilities, now: Now) {
+        let known =
+            self.missing.filter(|(_, until)| now < *until).map_or(Capabilities::NONE, |(what, _)| what);
+        self.missing = Some((known.with(operation), now + MISSING_BELIEVED));
+    }
+
+    pub(crate) fn note_first_content(&mut self, took: Duration, tokens_in: u32, now: Now) {
+        const WEIGHT: f64 = 0.1;
+        let took_ms = took.as_secs_f64() * 1e3;
+        let known_ms = self.first_content_ms.unwrap_or(took_ms);
+        self.first_content_ms = Some(known_ms + (took_ms - known_ms) * WEIGHT);
+        self.first_content.observe(now, normalised(took, tokens_in));
+        self.heard = Some(now);
     }
 
     pub(crate) fn cool(&mut self, span: Duration, now: Now) {

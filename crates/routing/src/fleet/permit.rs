@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Fleet, tokens_of};
+use crate::catalog::Capabilities;
 use crate::facts::Facts;
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::flow::Usage;
 use crate::ids::{CredentialId, DeploymentId};
-use crate::latency::normalised;
 use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX};
 use crate::rng::Rng;
 use crate::time::Now;
@@ -21,6 +21,9 @@ pub(crate) struct Permit {
     credential: Option<CredentialId>,
     tokens: u64,
     tokens_in: u32,
+    needs: Capabilities,
+    /// The secret of the credential that was chosen: what is learnt of another says nothing about this one.
+    revision: u64,
     probe: bool,
     taken: Now,
 }
@@ -57,21 +60,31 @@ impl Fleet {
         if let Some(deployment) = self.deployments.get_mut(deployment) {
             debug_assert!(!deployment.is_full(), "a permit is taken on a free slot only");
             deployment.inflight += 1;
-            deployment.tokens_inflight += tokens;
+            deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
             probe = deployment.breaker.enter(now);
         }
+        let mut revision = 0;
         if let Some(credential) = credential.and_then(|id| self.credentials.get_mut(id)) {
             credential.reserve(tokens, now);
+            revision = credential.spec.revision;
         }
-        Permit { deployment, credential, tokens, tokens_in: facts.tokens_in_estimate, probe, taken: now }
+        let (tokens_in, needs) = (facts.tokens_in_estimate, facts.needs);
+        Permit { deployment, credential, tokens, tokens_in, needs, revision, probe, taken: now }
     }
 
-    /// The first content came; the deployment is known to be this fast.
-    pub(crate) fn note_first_content(&mut self, permit: &Permit, took: Duration, now: Now) {
-        if let Some(deployment) = self.deployments.get_mut(permit.deployment) {
-            deployment.first_content.observe(now, normalised(took, permit.tokens_in));
-            deployment.heard = Some(now);
+    /// The first content came: the deployment works, and is known to be this fast. Of a generation that is not
+    /// streamed the first content is the whole answer, which measures the request more than the deployment, so the
+    /// time is given for the others only.
+    pub(crate) fn note_first_content(&mut self, permit: &mut Permit, took: Option<Duration>, now: Now) {
+        let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
+        deployment.heard = Some(now);
+        if let Some(took) = took {
+            deployment.note_first_content(took, permit.tokens_in, now);
+        }
+        // Nobody should have to wait for the end of a probe's generation.
+        if std::mem::take(&mut permit.probe) {
+            deployment.breaker.succeeded();
         }
     }
 
@@ -100,19 +113,21 @@ impl Fleet {
 
     fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
         let Some(credential) = permit.credential.and_then(|id| self.credentials.get_mut(id)) else { return };
+        let same_secret = credential.spec.revision == permit.revision;
         match ended {
             Ended::Well(usage) => {
                 credential.succeeded();
-                credential.settle(permit.tokens, usage.tokens_in + usage.tokens_out, permit.taken);
+                let used = usage.tokens_in.saturating_add(usage.tokens_out);
+                credential.settle(permit.tokens, used, permit.taken);
             }
             Ended::Failed(failure) => {
                 if failure.processed == Processed::No {
                     credential.settle(permit.tokens, 0, permit.taken);
                 }
-                if failure.class == FailureClass::CredentialDead {
+                if failure.class == FailureClass::CredentialDead && same_secret {
                     credential.refused();
                 }
-                if failure.class == FailureClass::CredentialQuota {
+                if failure.class == FailureClass::CredentialQuota && same_secret {
                     credential.cool(failure.retry_after, now);
                 }
             }
@@ -153,13 +168,18 @@ impl Fleet {
                 deployment.cool(wait.unwrap_or(crate::limits::COOLING_MIN), now);
                 deployment.note_failure(failure.class, wait.unwrap_or(FAILURE_LATENCY), now);
             }
+            // It works, but not for this: whoever asks for something else must not suffer.
+            FailureClass::ModelMissing => {
+                deployment.breaker.abandoned(permit.probe);
+                deployment.note_missing(permit.needs.operation(), now);
+                deployment.last_failure = Some((failure.class, now));
+            }
             // The request ran out of its own time; that says little about where it was just then.
             FailureClass::TotalTimeout => deployment.breaker.abandoned(permit.probe),
             FailureClass::CredentialDead
             | FailureClass::Connect
             | FailureClass::Transient
             | FailureClass::Overloaded
-            | FailureClass::ModelMissing
             | FailureClass::Protocol
             | FailureClass::ConnectTimeout
             | FailureClass::FirstContentTimeout

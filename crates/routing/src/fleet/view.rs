@@ -67,8 +67,10 @@ pub struct DeploymentView {
     pub failures_in_a_row: u32,
     /// Changes of its breaker's state so far.
     pub breaker_transitions: u64,
-    /// Recent normalised time to first content, milliseconds.
+    /// Recent time to first content, milliseconds.
     pub first_content_ms: Option<f64>,
+    /// The same as `latency` compares it: as if every prompt had 1,024 tokens, failures included, fading, milliseconds.
+    pub first_content_normalised_ms: Option<f64>,
     /// Recent time to connect, milliseconds.
     pub connect_ms: Option<f64>,
     /// Requests sent to it so far.
@@ -138,7 +140,8 @@ impl DeploymentView {
             tokens_inflight: deployment.tokens_inflight,
             failures_in_a_row: deployment.breaker.failures_in_a_row(),
             breaker_transitions: deployment.breaker.transitions(),
-            first_content_ms: deployment.first_content.value_ms(now),
+            first_content_ms: deployment.first_content_ms,
+            first_content_normalised_ms: deployment.first_content.value_ms(now),
             connect_ms: deployment.connect.value_ms(now),
             requests: deployment.requests,
             failures: deployment.failed,

@@ -349,6 +349,7 @@ pub(crate) mod testing {
             version: None,
             needs: Capabilities::CHAT,
             tokens_in_estimate: 100,
+            tokens_in_min: 100,
             tokens_out_max: Some(100),
             stream: true,
             lane: Lane::Live,

@@ -64,6 +64,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
         timeouts: TimeoutSpec {
             connect: Duration::from_secs(3),
             first_content: Duration::from_secs(20),
+            answer: Duration::from_secs(20),
             idle: Duration::from_secs(5),
             total: Duration::from_secs(60),
             header_hold: Duration::from_secs(15),
@@ -100,6 +101,7 @@ impl World {
             version: None,
             needs: Capabilities::CHAT,
             tokens_in_estimate: 100,
+            tokens_in_min: 100,
             tokens_out_max: Some(100),
             stream: true,
             lane: Lane::Live,

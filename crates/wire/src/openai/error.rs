@@ -170,6 +170,20 @@ impl ErrorBody {
         Self::router(502, SERVER_ERROR, "upstream_credential", message).by_provider(provider)
     }
 
+    /// 429: the provider's quota is used up. Not in the provider's words, which name the operator's account.
+    pub fn upstream_quota(provider: &str) -> Self {
+        let message = format!("the quota at provider `{provider}` is used up; ask again after `retry-after`");
+        Self::router(429, "requests", "rate_limit_exceeded", message).by_provider(provider)
+    }
+
+    /// 502: the provider does not know the upstream model, or not this operation.
+    pub fn upstream_model_missing(provider: &str) -> Self {
+        let message = format!(
+            "provider `{provider}` does not know the model or the operation it was asked for; its operator has to look"
+        );
+        Self::router(502, SERVER_ERROR, "upstream_model_missing", message).by_provider(provider)
+    }
+
     /// 504: the provider did not answer, or did not go on, in time.
     pub fn upstream_timeout(provider: &str, what: &str) -> Self {
         let message = format!("provider `{provider}` took too long: {what}");

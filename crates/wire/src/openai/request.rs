@@ -160,6 +160,8 @@ pub struct Request {
     pub prompt_bytes: u64,
     /// Tokens the client gave as numbers.
     pub prompt_tokens_given: u64,
+    /// Prompt tokens there are at the very least; of several prompts, which are read one by one, those of the longest.
+    pub tokens_in_min: u64,
     /// Messages, input items or prompts.
     pub messages: u32,
     /// Images.
@@ -236,11 +238,6 @@ impl Request {
         let text = self.prompt_bytes.div_ceil(TOKEN_BYTES);
         let framing = u64::from(self.messages) * MESSAGE_TOKENS + u64::from(self.images) * IMAGE_TOKENS;
         u32::try_from(text + framing + self.prompt_tokens_given).unwrap_or(u32::MAX)
-    }
-
-    /// Prompt tokens there are at the very least.
-    pub fn tokens_in_at_least(&self) -> u32 {
-        u32::try_from(self.prompt_bytes / TOKEN_BYTES_MAX + self.prompt_tokens_given).unwrap_or(u32::MAX)
     }
 
     /// The model's name as the client wrote it, with its version.

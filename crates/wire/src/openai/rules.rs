@@ -168,7 +168,7 @@ fn check_output(request: &Request, rules: &ModelRules) -> Result<(), Invalid> {
 /// Rejects only what cannot fit however well the text compresses into tokens; the engine has the last word.
 fn check_context(request: &Request, rules: &ModelRules) -> Result<(), Invalid> {
     let Some(max) = rules.context_tokens_max.map(u64::from) else { return Ok(()) };
-    let prompt = u64::from(request.tokens_in_at_least());
+    let prompt = request.tokens_in_min;
     let output = request.tokens_out_max.unwrap_or(0);
     if prompt.saturating_add(output) <= max {
         return Ok(());
@@ -275,6 +275,17 @@ mod tests {
             &["at least 100 tokens", "50 more", "100 tokens"],
         );
         refused(ask(900, ""), "prompt", &["at least 112 tokens"]);
+        let many = vec![format!("\"{}\"", "x".repeat(700)); 20].join(",");
+        assert!(
+            verdict(Operation::Embedding, &format!(r#""input":[{many}]"#), &rules).is_ok(),
+            "each is read on its own"
+        );
+        let one = "x".repeat(900);
+        refused(
+            verdict(Operation::Embedding, &format!(r#""input":["short","{one}"]"#), &rules),
+            "input",
+            &["112"],
+        );
         let tokens = vec!["1"; 101].join(",");
         refused(verdict(Operation::Embedding, &format!(r#""input":[{tokens}]"#), &rules), "input", &["101"]);
         let rules = ModelRules { context_tokens_max: Some(100), ..ModelRules::default() };

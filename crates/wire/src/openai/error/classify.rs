@@ -30,7 +30,7 @@ pub struct Fault {
 pub enum FaultKind {
     /// The request is at fault.
     Client,
-    /// It may pass (500, 502, 504, 408, 409, 425).
+    /// It may pass (500, 502, 504, 408, 409, 425 and the like).
     Transient,
     /// Too much to do (503, 529).
     Overloaded,
@@ -42,7 +42,7 @@ pub enum FaultKind {
     ContextLength,
     /// The content policy refused the request.
     ContentPolicy,
-    /// The upstream does not know the model (404).
+    /// The upstream does not know the model or the operation (404, 405, 501).
     ModelMissing,
     /// The answer is not one the protocol allows; redirects are never followed.
     Protocol,
@@ -62,7 +62,7 @@ pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
         400 | 403 | 422 if named(&POLICY_CODES) => FaultKind::ContentPolicy,
         401 | 403 => FaultKind::CredentialDead,
         402 | 429 => FaultKind::CredentialQuota,
-        404 => FaultKind::ModelMissing,
+        404 | 405 | 501 => FaultKind::ModelMissing,
         408 | 409 | 425 => FaultKind::Transient,
         400..=499 => FaultKind::Client,
         503 | 529 => FaultKind::Overloaded,

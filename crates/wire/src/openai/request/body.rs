@@ -313,6 +313,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             needs: self.needs,
             prompt_bytes: self.prompt.bytes,
             prompt_tokens_given: self.prompt.tokens_given,
+            tokens_in_min: self.prompt.longest_tokens_min.unwrap_or(self.prompt.tokens_min()),
             messages: self.prompt.messages,
             images: self.prompt.images,
             tokens_out_max: self.tokens_out_max,

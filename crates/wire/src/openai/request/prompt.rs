@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::json::{Kind, Piece, Span, Text};
 use crate::openai::error::Invalid;
 
+use super::TOKEN_BYTES_MAX;
 use super::body::Reader;
 use super::fields::{Spelling, same};
 use super::values::{text, wrong_type};
@@ -20,6 +21,8 @@ const PREFIX_BYTES: usize = 2 * BLOCK_BYTES;
 pub(super) struct Prompt<'a> {
     pub(super) bytes: u64,
     pub(super) tokens_given: u64,
+    /// Tokens that the longest of several prompts has at the very least, where each is read on its own.
+    pub(super) longest_tokens_min: Option<u64>,
     pub(super) messages: u32,
     pub(super) images: u32,
     /// Texts until they make up the prefix.
@@ -30,6 +33,11 @@ pub(super) struct Prompt<'a> {
 }
 
 impl<'a> Prompt<'a> {
+    /// Tokens found so far, at the very least.
+    pub(super) fn tokens_min(&self) -> u64 {
+        self.bytes / TOKEN_BYTES_MAX + self.tokens_given
+    }
+
     pub(super) fn add_bytes(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
@@ -169,7 +177,7 @@ impl Reader<'_, '_> {
         }
         let mut elements = self.scanner.array()?;
         let mut index = 0;
-        let mut first = None;
+        let (mut first, mut longest) = (None, 0);
         while self.scanner.next_element(&mut elements)? {
             let got = self.scanner.peek()?;
             if *first.get_or_insert(got) != got {
@@ -181,11 +189,14 @@ impl Reader<'_, '_> {
                     self.count_item(param)?;
                     let text = self.scanner.string()?;
                     self.prompt.add_text(text);
+                    longest = longest.max(text.meant_bytes() as u64 / TOKEN_BYTES_MAX);
                 }
                 Kind::Number => self.read_token(|| format!("{param}[{index}]"))?,
                 Kind::Array => {
                     self.count_item(param)?;
+                    let before = self.prompt.tokens_given;
                     self.read_tokens(param, index)?;
+                    longest = longest.max(self.prompt.tokens_given - before);
                 }
                 Kind::Object | Kind::Bool | Kind::Null => {
                     return Err(wrong_type(&format!("{param}[{index}]"), "a string, a token or tokens", got));
@@ -195,6 +206,8 @@ impl Reader<'_, '_> {
         }
         if first == Some(Kind::Number) {
             self.count_item(param)?;
+        } else {
+            self.prompt.longest_tokens_min = Some(longest);
         }
         require_some(index, param)
     }
