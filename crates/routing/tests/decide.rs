@@ -157,3 +157,26 @@ fn weights_change_live_and_the_state_stays() {
     assert_eq!(next.matches('a').count(), 4, "{next}");
     assert!(!next.contains("aaa") && !next.contains("bbb"), "no burst: {next}");
 }
+
+#[test]
+fn lengths_are_held_to_each_deployment() {
+    let mut catalog = catalog("round_robin", &["small context=150", "short", "large"]);
+    if let Some(model) = catalog.models.get_mut("m") {
+        model.deployments[1].output_tokens_max = Some(50);
+    }
+    let mut world = World::new(&catalog);
+    let facts = world.facts();
+    let decision = decide(&mut world.fleet, &facts, &[], world.now, &mut world.rng);
+    let why: Vec<_> = decision.candidates.iter().map(|candidate| candidate.why_not).collect();
+    assert_eq!(
+        why,
+        [
+            Some(WhyNot::TooLong { context_tokens_max: 150 }),
+            Some(WhyNot::OutputTooLong { output_tokens_max: 50 }),
+            None
+        ]
+    );
+    let fits = Facts { tokens_in_estimate: 1000, tokens_in_min: 50, ..world.facts() };
+    let decision = decide(&mut world.fleet, &fits, &[], world.now, &mut world.rng);
+    assert_eq!(decision.candidates[0].why_not, None, "only what cannot fit is kept away");
+}

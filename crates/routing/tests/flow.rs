@@ -4,8 +4,10 @@ mod support;
 
 use std::time::Duration;
 
+use pointsman_routing::catalog::Capabilities;
+use pointsman_routing::decision::WhyNot;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, FlowOutcome, Input, Phase, Refusal};
+use pointsman_routing::flow::{Action, FlowOutcome, Input, Phase, Refusal, Usage};
 use pointsman_routing::{Facts, FailureClass, Now};
 use support::{World, catalog, failed, sent};
 
@@ -219,10 +221,7 @@ fn f3_a_deployment_that_keeps_failing_is_left_alone_and_comes_back() {
     }
     let (_, action) = world.arrive();
     let Action::Reject(Refusal::NotRouted(decision, _)) = action else { panic!("open: {action:?}") };
-    assert_eq!(
-        decision.candidates[0].why_not.map(pointsman_routing::decision::WhyNot::name),
-        Some("breaker_open")
-    );
+    assert_eq!(decision.candidates[0].why_not.map(WhyNot::name), Some("breaker_open"));
     world.wait(Duration::from_secs(8));
     let (mut probe, action) = world.arrive();
     assert_eq!(sent(&action), Some("a"));
@@ -253,4 +252,75 @@ fn a_client_that_leaves_leaves_nothing_behind() {
         assert!(matches!(flow.outcome(), Some(FlowOutcome::ClientGone { phase: was }) if *was == phase));
         assert_eq!((world.fleet.permits_in_use(), flow.wake_at()), (0, Now::NEVER));
     }
+}
+
+#[test]
+fn f3_a_probe_that_delivers_lets_the_others_in_at_once() {
+    let mut world = World::new(&catalog("least_busy", &["a paid"]));
+    for _ in 0..3 {
+        let (mut flow, _) = world.arrive();
+        let _ = world.step(&mut flow, failed(FailureClass::Transient, Processed::Maybe, None));
+    }
+    world.wait(Duration::from_secs(8));
+    let (mut probe, _) = world.arrive();
+    for input in [Input::Connected, Input::Headers, Input::FirstContent] {
+        let _ = world.step(&mut probe, input);
+    }
+    assert_eq!(sent(&world.arrive().1), Some("a"), "its generation may take minutes yet");
+}
+
+#[test]
+fn f1_what_a_deployment_does_not_have_is_held_against_that_operation_only() {
+    let mut world = World::new(&catalog("least_busy", &["a"]));
+    let embed = Facts { needs: Capabilities::EMBEDDINGS, ..world.facts() };
+    for _ in 0..5 {
+        let (mut flow, action) = world.arrive_with(embed.clone());
+        if sent(&action).is_some() {
+            let _ = world.step(&mut flow, failed(FailureClass::ModelMissing, Processed::No, None));
+        }
+    }
+    let (_, action) = world.arrive_with(embed.clone());
+    let Action::Reject(Refusal::NotRouted(decision, _)) = action else { panic!("{action:?}") };
+    assert_eq!(decision.candidates[0].why_not.map(WhyNot::name), Some("upstream_missing"));
+    assert_eq!(sent(&world.arrive().1), Some("a"), "chat goes on");
+    world.wait(Duration::from_secs(61));
+    assert_eq!(sent(&world.arrive_with(embed).1), Some("a"), "and the other is asked again after a while");
+}
+
+#[test]
+fn an_answer_in_one_piece_may_take_longer_than_a_first_token() {
+    let mut catalog = catalog("latency", &["a", "b"]);
+    if let Some(model) = catalog.models.get_mut("m") {
+        model.timeouts.answer = Duration::from_secs(50);
+    }
+    let mut world = World::new(&catalog);
+    let whole = Facts { stream: false, ..world.facts() };
+    let (mut flow, _) = world.arrive_with(whole);
+    let _ = world.step(&mut flow, Input::Connected);
+    assert_eq!(flow.wake_at(), world.now + Duration::from_secs(50));
+    world.wait(Duration::from_secs(45));
+    for input in [Input::Headers, Input::FirstContent, Input::Done(Usage::default())] {
+        let _ = world.step(&mut flow, input);
+    }
+    let view = world.fleet.view(world.now);
+    assert!(
+        view.models[0].deployments.iter().all(|deployment| deployment.first_content_normalised_ms.is_none()),
+        "how long a whole answer took says nothing about the deployment"
+    );
+    let (mut flow, _) = world.arrive();
+    let _ = world.step(&mut flow, Input::Connected);
+    assert_eq!(flow.wake_at(), world.now + Duration::from_secs(20), "a stream has to begin sooner");
+}
+
+#[test]
+fn a_late_refusal_of_an_old_secret_does_not_take_the_new_one_out() {
+    let mut old = catalog("least_busy", &["a keys=1"]);
+    let mut world = World::new(&old);
+    let (mut flow, _) = world.arrive();
+    if let Some(provider) = old.providers.get_mut("a") {
+        provider.credentials[0].revision = 1;
+    }
+    world.fleet.apply(&old, world.now);
+    let _ = world.step(&mut flow, failed(FailureClass::CredentialDead, Processed::No, None));
+    assert_eq!(sent(&world.arrive().1), Some("a"));
 }

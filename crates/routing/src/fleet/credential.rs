@@ -239,6 +239,16 @@ mod tests {
     }
 
     #[test]
+    fn c7_absurd_usage_uses_the_quota_up_and_does_not_wrap() {
+        let (mut one, now) = (credential(None, Some(1000)), Now::from_millis(100_000));
+        for _ in 0..3 {
+            one.reserve(10, now);
+            one.settle(10, u64::MAX, now);
+            assert!(one.left(10, now).is_err());
+        }
+    }
+
+    #[test]
     fn settling_corrects_the_reservation() {
         let (mut one, now) = (credential(None, Some(100)), Now::from_millis(100_000));
         one.reserve(90, now);
