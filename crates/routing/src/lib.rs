@@ -7,7 +7,6 @@
 //! Start at [`Flow::step`], the life of one request, and [`decide`], the choice for one attempt. What exists is a
 //! [`Catalog`]; what is known of it now is the [`Fleet`].
 
-pub mod breaker;
 pub mod catalog;
 pub mod decide;
 pub mod decision;
@@ -15,6 +14,7 @@ pub mod facts;
 pub mod failure;
 pub mod fleet;
 pub mod flow;
+pub mod health;
 pub mod ids;
 pub mod latency;
 pub mod limits;
