@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use divan::{AllocProfiler, Bencher, black_box};
 use pointsman_routing::catalog::{
-    BreakerSpec, Capabilities, Catalog, DeploymentSpec, ModelSpec, ProviderSpec, QueueSpec, RegionSpec,
-    TimeoutSpec,
+    Capabilities, Catalog, DeploymentSpec, HealthSpec, ModelSpec, ProviderSpec, QueueSpec, RegionSpec,
+    RetrySpec, TimeoutSpec,
 };
 use pointsman_routing::facts::Lane;
 use pointsman_routing::strategy::StrategySpec;
@@ -56,7 +56,8 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
             header_hold: second,
         },
         attempts_max: 3,
-        breaker: BreakerSpec { failures: 5, open_min: second, open_max: second },
+        health: HealthSpec::default(),
+        retry: RetrySpec::default(),
         deployments: (0..deployments).map(deployment).collect(),
     };
     catalog.models.insert("m".into(), model);

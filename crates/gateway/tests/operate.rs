@@ -188,7 +188,7 @@ fn deployments_come_change_drain_and_go_on_the_fly() {
     let tag = first.header("etag").expect("an etag").to_owned();
     let added =
         binary.admin("POST", path, &format!("if-match: {tag}\r\n"), r#"{"name":"b/2","provider":"p"}"#);
-    assert_eq!((added.status, &added.json()["live"]["state"]), (201, &json!("serving")), "{added:?}");
+    assert_eq!((added.status, &added.json()["live"]["state"]), (201, &json!("recovering")), "{added:?}");
     assert_eq!(binary.admin("POST", path, "", r#"{"name":"b/2","provider":"p"}"#).status, 409);
     let stale =
         binary.admin("PATCH", &format!("{path}/b%2F2"), &format!("if-match: {tag}\r\n"), r#"{"weight":5}"#);

@@ -57,8 +57,10 @@ pub struct ModelSpec {
     pub timeouts: TimeoutSpec,
     /// How often a request may be sent in all, the first time included. At least 1.
     pub attempts_max: u32,
-    /// When a deployment that keeps failing is left alone.
-    pub breaker: BreakerSpec,
+    /// When a deployment that fails is left alone, and how it comes back.
+    pub health: HealthSpec,
+    /// What may be sent again.
+    pub retry: RetrySpec,
     /// The ways to serve the model.
     pub deployments: Vec<DeploymentSpec>,
 }
@@ -223,13 +225,50 @@ pub struct TimeoutSpec {
     pub header_hold: Duration,
 }
 
-/// When a deployment that keeps failing is left alone, and for how long.
+/// When a deployment that fails is left alone, for how long, and how it comes back.
 #[derive(Debug, Clone)]
-pub struct BreakerSpec {
-    /// Failures in a row that open it. At least 1.
+pub struct HealthSpec {
+    /// Failures in a row that fail it. At least 1.
     pub failures: u32,
-    /// How long it stays open the first time; doubles up to `open_max`, with jitter of a half.
+    /// Connection failures in a row that fail it. At least 1.
+    pub connect_failures: u32,
+    /// Recent requests there must be before their rate of errors is judged.
+    pub requests_min: u32,
+    /// Rate of errors, from 0 to 1, above which it counts as degraded.
+    pub degraded_rate: f64,
+    /// Rate of errors, from 0 to 1, above which it fails.
+    pub failed_rate: f64,
+    /// How long it is left alone the first time; doubles up to `open_max`, with a jitter of a half.
     pub open_min: Duration,
-    /// The longest it stays open.
+    /// The longest it is left alone.
     pub open_max: Duration,
+    /// In what time its traffic comes back once a probe succeeded.
+    pub ramp: Duration,
+    /// In what time a deployment that joins others at work gets its full share.
+    pub slow_start: Duration,
+}
+
+impl Default for HealthSpec {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            connect_failures: 2,
+            requests_min: 10,
+            degraded_rate: 0.02,
+            failed_rate: 0.05,
+            open_min: Duration::from_secs(5),
+            open_max: Duration::from_mins(5),
+            ramp: Duration::from_secs(10),
+            slow_start: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What may be sent again after it failed, beyond what can cost nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetrySpec {
+    /// Also what may have been processed and billed (502, 504, a connection lost after sending).
+    pub unsure: bool,
+    /// Also what a provider's content policy refused, to deployments of other providers.
+    pub content_policy: bool,
 }

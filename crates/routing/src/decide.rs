@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::breaker::Passage;
 use crate::catalog::{Capabilities, DeploymentSpec, Name, RegionSpec};
 use crate::decision::{Candidate, Choice, Decision, Outcome, Rejection, Why, WhyNot};
 use crate::facts::Facts;
 use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
+use crate::health::Passage;
 use crate::ids::{CredentialId, DeploymentId};
 use crate::limits::RETRY_AFTER_MIN;
+use crate::recover;
 use crate::rng::Rng;
 use crate::split;
 use crate::strategy::Cx;
@@ -73,18 +74,31 @@ pub(crate) fn choose(
     decision.strategy = model.spec.strategy.name();
     decision.arm = model.spec.split.as_ref().and_then(|split| split::arm(split, facts, rng));
     let mut scratch = std::mem::take(&mut fleet.scratch);
-    filter(fleet, facts, tried, &mut decision, &mut scratch);
+    filter(fleet, facts, tried, &mut decision, &mut scratch, rng);
     let can_serve = |candidate: &Candidate| matches!(candidate.why_not, None | Some(WhyNot::Full));
     if decision.arm.is_some() && !decision.candidates.iter().any(can_serve) {
         // An arm that cannot serve must not fail its requests; the others serve them, and the record shows it.
         decision.arm = None;
-        filter(fleet, facts, tried, &mut decision, &mut scratch);
+        filter(fleet, facts, tried, &mut decision, &mut scratch, rng);
     }
-    let evaluation = if scratch.eligible.is_empty() {
+    let looked = recover::look(fleet, facts, tried, &decision, &scratch, rng);
+    if looked.is_none() && scratch.eligible.is_empty() {
+        recover::rescue(fleet, facts, &mut decision, &mut scratch);
+    }
+    let evaluation = if looked.is_none() && scratch.eligible.is_empty() {
         none_eligible(decision, now)
     } else {
-        narrow(fleet, facts, &mut decision, &mut scratch);
-        let (position, why) = pick(fleet, facts, &mut decision, &mut scratch, rng);
+        let (position, why) = match looked {
+            Some((position, why)) => {
+                decision.candidates[position].why_not = None;
+                decision.tier = decision.candidates[position].tier;
+                (position, why)
+            }
+            None => {
+                narrow(fleet, facts, &mut decision, &mut scratch, rng);
+                pick(fleet, facts, &mut decision, &mut scratch, rng)
+            }
+        };
         let id = decision.candidates[position].deployment;
         let credential = take_credential(fleet, id, facts, now);
         let permit = fleet.take(id, credential, facts, now);
@@ -103,16 +117,21 @@ fn filter(
     tried: &[DeploymentId],
     decision: &mut Decision,
     scratch: &mut Scratch,
+    rng: &mut Rng,
 ) {
     let Some(model) = fleet.models.get(facts.model) else { return };
     let now = decision.at;
+    // One draw for all that are on a ramp, and only if there is one.
+    let mut drawn = None;
     let wanted = Wanted {
         asked: Asked::new(facts, decision.arm.as_ref()),
         needs: facts.needs,
         tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
         tokens_out: facts.tokens_out_max.unwrap_or(0),
+        deadline: facts.deadline.unwrap_or(Now::NEVER),
     };
     scratch.eligible.clear();
+    scratch.probe = None;
     decision.candidates.clear();
     decision.candidates.reserve_exact(model.deployments.len());
     // Deployments of one provider share its credentials, and mostly stand together.
@@ -123,9 +142,19 @@ fn filter(
             let usable = usable_credential(fleet, deployment.provider, facts, now);
             last_provider = (deployment.provider, usable);
         }
-        let why_not = why_not(deployment, &wanted, tried.contains(id), last_provider.1, now);
+        let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
+        let mut why_not = why_not(deployment, &wanted, tried.contains(id), passage, last_provider.1, now);
+        if let (None, Passage::Ramp(share)) = (why_not, passage)
+            && *drawn.get_or_insert_with(|| rng.unit()) >= share
+        {
+            why_not = Some(WhyNot::Ramping);
+        }
         if why_not.is_none() {
-            scratch.eligible.push(deployment.view(*id, decision.candidates.len(), now));
+            let place = decision.candidates.len();
+            if passage == Passage::Probe {
+                scratch.probe.get_or_insert(place);
+            }
+            scratch.eligible.push(deployment.view(*id, place, facts.lane, now));
         }
         decision.candidates.push(Candidate {
             deployment: *id,
@@ -145,6 +174,7 @@ struct Wanted<'a> {
     /// Prompt and output together, at the least.
     tokens: u64,
     tokens_out: u32,
+    deadline: Now,
 }
 
 /// Which deployments a request asks for by name; most do not.
@@ -179,6 +209,7 @@ fn why_not(
     deployment: &Deployment,
     wanted: &Wanted<'_>,
     tried: bool,
+    passage: Passage,
     credential: Result<(), Option<Now>>,
     now: Now,
 ) -> Option<WhyNot> {
@@ -211,10 +242,15 @@ fn why_not(
     if deployment.unhealthy {
         return Some(WhyNot::Unhealthy);
     }
-    match deployment.breaker.passage(now) {
-        Passage::Free | Passage::Probe => {}
-        Passage::OpenUntil(until) => return Some(WhyNot::BreakerOpen { until }),
+    match passage {
+        Passage::Free | Passage::Ramp(_) | Passage::Probe => {}
+        Passage::FailedUntil(until) => return Some(WhyNot::Failed { until }),
         Passage::Probing => return Some(WhyNot::Probing),
+    }
+    if let Some(ms) = deployment.first_content_ms
+        && now + Duration::from_secs_f64(ms / 1e3) > wanted.deadline
+    {
+        return Some(WhyNot::TooLate);
     }
     if now < deployment.cooling_until {
         return Some(WhyNot::Cooling { until: deployment.cooling_until });
@@ -246,6 +282,14 @@ fn usable_credential(fleet: &Fleet, provider: usize, facts: &Facts, now: Now) ->
 }
 
 impl Fleet {
+    /// Whether a deployment could be sent a request if its health were no matter.
+    pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
+        self.deployments.get(id).is_some_and(|deployment| {
+            let credential = usable_credential(self, deployment.provider, facts, now);
+            !deployment.is_full() && now >= deployment.cooling_until && credential.is_ok()
+        })
+    }
+
     /// Whether the deployment's provider has a credential that can be used now.
     pub(crate) fn has_usable_credential(&self, deployment: DeploymentId, now: Now) -> bool {
         let provider = self.deployments.get(deployment).map(|deployment| deployment.provider);
@@ -284,7 +328,8 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
     }
     let soonest = candidates.iter().filter_map(|candidate| candidate.why_not).fold(None, |soonest, why| {
         // Whoever probes will know within moments.
-        let soon = matches!(why, WhyNot::Probing | WhyNot::Unhealthy).then(|| now + RETRY_AFTER_MIN);
+        let soon = matches!(why, WhyNot::Probing | WhyNot::Unhealthy | WhyNot::Ramping)
+            .then(|| now + RETRY_AFTER_MIN);
         earlier(soonest, why.returns_at().or(soon))
     });
     let all = |test: fn(WhyNot) -> bool| !candidates.iter().filter_map(|c| c.why_not).any(|why| !test(why));
@@ -307,6 +352,8 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
         )
     }) {
         Rejection::TooLong
+    } else if any(|why| why == WhyNot::TooLate) {
+        Rejection::TooLate
     } else {
         Rejection::Unavailable
     };
@@ -315,15 +362,17 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
     Evaluation::Rejected(decision)
 }
 
-/// Leaves eligible only those of the first tier that has any, and of the best region among them.
-fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut Scratch) {
+/// Leaves eligible only those of the tier to use, and of the best region among them.
+fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut Scratch, rng: &mut Rng) {
     let candidates = &mut decision.candidates;
     let tiers = candidates.iter().filter(|candidate| candidate.why_not.is_none()).map(|c| c.tier);
-    let (tier, last) = tiers.fold((u32::MAX, 0), |(first, last), tier| (first.min(tier), last.max(tier)));
+    let (first, last) = tiers.fold((u32::MAX, 0), |(first, last), tier| (first.min(tier), last.max(tier)));
+    let tier = if last > first { recover::tier(candidates, rng) } else { first };
     decision.tier = tier;
-    if last > tier {
+    if last > first {
         for candidate in candidates.iter_mut().filter(|c| c.why_not.is_none() && c.tier != tier) {
-            candidate.why_not = Some(WhyNot::LaterTier);
+            let why_not = if candidate.tier < tier { WhyNot::TierWeak } else { WhyNot::LaterTier };
+            candidate.why_not = Some(why_not);
         }
         scratch.eligible.retain(|view| candidates[view.place as usize].why_not.is_none());
     }
@@ -368,7 +417,7 @@ fn pick(
     scratch: &mut Scratch,
     rng: &mut Rng,
 ) -> (usize, Why) {
-    let Scratch { eligible, scores } = scratch;
+    let Scratch { eligible, scores, .. } = scratch;
     scores.clear();
     scores.resize(eligible.len(), f64::NAN);
     let mut picked = (0, Why::OnlyOne);

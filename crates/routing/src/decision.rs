@@ -19,6 +19,8 @@ pub struct Decision {
     pub arm: Option<Name>,
     /// The tier that was used, or the first if none could serve.
     pub tier: u32,
+    /// Whether so few deployments could serve that some were used that had failed.
+    pub panic: bool,
     /// Every deployment of the model, chosen or not, in configured order.
     pub candidates: Vec<Candidate>,
 }
@@ -27,7 +29,7 @@ impl Decision {
     /// A decision about nothing.
     pub(crate) const fn none(at: Now) -> Self {
         let outcome = Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None };
-        Self { at, outcome, strategy: "none", arm: None, tier: 0, candidates: Vec::new() }
+        Self { at, outcome, strategy: "none", arm: None, tier: 0, panic: false, candidates: Vec::new() }
     }
 }
 
@@ -88,6 +90,8 @@ pub enum Rejection {
     QueueFull,
     /// It waited for a slot as long as it may.
     QueueTimeout,
+    /// No deployment is fast enough for the time that is left.
+    TooLate,
 }
 
 /// Why a deployment was picked. The numbers are those the strategy compared.
@@ -128,6 +132,10 @@ pub enum Why {
     },
     /// A slot became free while the request waited.
     SlotFreed,
+    /// It had failed, and this request sees whether it works again.
+    Probed,
+    /// It is left alone for failing, and one in a hundred requests looks all the same, so that recovery is seen early.
+    Explored,
 }
 
 /// One deployment as a decision saw it.
@@ -179,13 +187,17 @@ pub enum WhyNot {
     Tried,
     /// It is drained, by weight 0 or by an operator.
     Drained,
-    /// Its breaker is open.
-    BreakerOpen {
+    /// It failed, and is left alone.
+    Failed {
         /// Until then.
         until: Now,
     },
-    /// Its breaker is half open and the probe is under way.
+    /// It failed, and a probe is under way.
     Probing,
+    /// It is coming back, and this request is not of the share that it gets yet.
+    Ramping,
+    /// It usually takes longer to its first content than the request has time.
+    TooLate,
     /// An active health check failed.
     Unhealthy,
     /// It asked to be left alone.
@@ -207,6 +219,8 @@ pub enum WhyNot {
     Full,
     /// It could serve, but its tier was not needed.
     LaterTier,
+    /// It could serve, but so much of its tier cannot that this request was sent to the next.
+    TierWeak,
     /// It could serve, but a preferred region could too.
     OtherRegion,
 }
@@ -223,6 +237,8 @@ impl Why {
             Self::Hashed { .. } => "hashed",
             Self::Drawn { .. } => "drawn",
             Self::SlotFreed => "slot_freed",
+            Self::Probed => "probed",
+            Self::Explored => "explored",
         }
     }
 }
@@ -231,7 +247,7 @@ impl WhyNot {
     /// When it will no longer speak against the deployment, if that is known.
     pub const fn returns_at(self) -> Option<Now> {
         match self {
-            Self::BreakerOpen { until } | Self::Cooling { until } | Self::Missing { until } => Some(until),
+            Self::Failed { until } | Self::Cooling { until } | Self::Missing { until } => Some(until),
             Self::NoCredential { until } => until,
             Self::OtherVersion
             | Self::MissingTag
@@ -242,6 +258,9 @@ impl WhyNot {
             | Self::Tried
             | Self::Drained
             | Self::Probing
+            | Self::Ramping
+            | Self::TooLate
+            | Self::TierWeak
             | Self::Unhealthy
             | Self::Full
             | Self::LaterTier
@@ -261,8 +280,11 @@ impl WhyNot {
             Self::Missing { .. } => "upstream_missing",
             Self::Tried => "tried",
             Self::Drained => "drained",
-            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Failed { .. } => "failed",
             Self::Probing => "probing",
+            Self::Ramping => "ramping",
+            Self::TooLate => "too_late",
+            Self::TierWeak => "tier_weak",
             Self::Unhealthy => "unhealthy",
             Self::Cooling { .. } => "cooling",
             Self::NoCredential { .. } => "no_credential",
@@ -285,6 +307,7 @@ impl Rejection {
             Self::Unavailable => "unavailable",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::TooLate => "too_late",
         }
     }
 }

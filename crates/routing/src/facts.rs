@@ -48,9 +48,9 @@ pub struct Facts {
 pub enum Lane {
     /// Somebody waits.
     #[default]
-    Live,
+    Live = 0,
     /// Nobody waits.
-    Batch,
+    Batch = 1,
 }
 
 impl Lane {

@@ -1,17 +1,18 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
+mod retry;
 mod story;
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Capabilities, Name, TimeoutSpec};
+use crate::catalog::{Capabilities, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
 use crate::failure::{Failure, FailureClass, Processed};
-use crate::fleet::{Collected, Ended, Fleet, Permit};
+use crate::fleet::{Collected, Ended, Fleet, Permit, tokens_of};
 use crate::ids::{DeploymentId, Ticket};
 use crate::limits::RETRY_AFTER_MIN;
 use crate::rng::Rng;
@@ -38,6 +39,8 @@ pub struct Flow {
     queued_since: Option<Now>,
     queue_wait: Duration,
     last_chunk: Now,
+    /// The failure that is told if sending it again comes to nothing.
+    last_failure: Option<Failure>,
     outcome: Option<FlowOutcome>,
 }
 
@@ -47,16 +50,34 @@ struct Policy {
     timeouts: TimeoutSpec,
     attempts_max: usize,
     queue_wait_max: Duration,
+    retry: RetrySpec,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    Queued { ticket: Ticket, until: Now, recheck: Now },
-    Connecting { until: Now },
-    AwaitingHeaders { until: Now },
-    HoldingHeaders { until: Now, release: Now },
-    AwaitingContent { until: Now },
+    Queued {
+        ticket: Ticket,
+        until: Now,
+        recheck: Now,
+    },
+    /// It will be sent to where it failed, for there is no other place.
+    BackingOff {
+        until: Now,
+    },
+    Connecting {
+        until: Now,
+    },
+    AwaitingHeaders {
+        until: Now,
+    },
+    HoldingHeaders {
+        until: Now,
+        release: Now,
+    },
+    AwaitingContent {
+        until: Now,
+    },
     Relaying,
     Over,
 }
@@ -75,6 +96,7 @@ impl Flow {
             },
             attempts_max: 1,
             queue_wait_max: Duration::ZERO,
+            retry: RetrySpec::default(),
         };
         Self {
             facts,
@@ -90,6 +112,7 @@ impl Flow {
             queued_since: None,
             queue_wait: Duration::ZERO,
             last_chunk: now,
+            last_failure: None,
             outcome: None,
         }
     }
@@ -117,7 +140,8 @@ impl Flow {
             State::Over => return Now::NEVER,
             State::New => Now::NEVER,
             State::Queued { until, recheck, .. } => until.min(recheck),
-            State::Connecting { until }
+            State::BackingOff { until }
+            | State::Connecting { until }
             | State::AwaitingHeaders { until }
             | State::AwaitingContent { until } => until,
             State::HoldingHeaders { until, release } => until.min(release),
@@ -136,6 +160,7 @@ impl Flow {
         match self.state {
             State::Queued { ticket, .. } => Some(ticket),
             State::New
+            | State::BackingOff { .. }
             | State::Connecting { .. }
             | State::AwaitingHeaders { .. }
             | State::HoldingHeaders { .. }
@@ -150,6 +175,7 @@ impl Flow {
         match self.state {
             State::New => Phase::New,
             State::Queued { .. } => Phase::Queued,
+            State::BackingOff { .. } => Phase::BackingOff,
             State::Connecting { .. } => Phase::Connecting,
             State::AwaitingHeaders { .. } => Phase::AwaitingHeaders,
             State::HoldingHeaders { .. } => Phase::HoldingHeaders,
@@ -200,14 +226,17 @@ impl Flow {
 
     fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         debug_assert!(self.state == State::New, "a request arrives once");
-        if let Some(model) = fleet.models.get(self.facts.model) {
+        if let Some(model) = fleet.models.get_mut(self.facts.model) {
             self.policy = Policy {
                 timeouts: model.spec.timeouts.clone(),
                 attempts_max: model.spec.attempts_max.max(1) as usize,
                 queue_wait_max: model.spec.queue.wait_max,
+                retry: model.spec.retry,
             };
+            model.budget.note_request(tokens_of(&self.facts), now);
             let total = self.arrived + self.policy.timeouts.total;
             self.total = total.min(self.facts.deadline.unwrap_or(Now::NEVER));
+            self.facts.deadline = Some(self.total);
         }
         if now >= self.total {
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
@@ -218,7 +247,7 @@ impl Flow {
     /// Decides the next attempt; `last` is the failure of the one before, for when there is no other.
     fn decide(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, last: Option<Failure>) -> Action {
         let (decision, permit) = decide_with_permit(fleet, &self.facts, &self.tried, now, rng);
-        self.follow(fleet, now, decision, permit, last)
+        self.follow(fleet, now, decision, permit, last, rng)
     }
 
     fn follow(
@@ -228,6 +257,7 @@ impl Flow {
         decision: Decision,
         permit: Option<Permit>,
         last: Option<Failure>,
+        rng: &mut Rng,
     ) -> Action {
         let action = match (&decision.outcome, permit) {
             (Outcome::Chosen(choice), Some(permit)) => {
@@ -238,7 +268,7 @@ impl Flow {
                 self.wait(*ticket, &decision, now);
                 Action::Wait
             }
-            (Outcome::Rejected { why, .. }, _) => self.reject(&decision, *why, last),
+            (Outcome::Rejected { why, .. }, _) => self.reject(&decision, *why, last, now, rng),
             (Outcome::Chosen(_), None) => {
                 debug_assert!(false, "whoever is chosen comes with a permit");
                 self.fail(failure(FailureClass::Connect, Processed::No))
@@ -249,9 +279,16 @@ impl Flow {
     }
 
     /// Nothing can be chosen: an attempt that failed before is the better answer, for it says more.
-    fn reject(&mut self, decision: &Decision, why: Rejection, last: Option<Failure>) -> Action {
+    fn reject(
+        &mut self,
+        decision: &Decision,
+        why: Rejection,
+        last: Option<Failure>,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Action {
         if let Some(failure) = last {
-            return self.fail(failure);
+            return self.fail_or_back_off(failure, now, rng);
         }
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
@@ -303,7 +340,7 @@ impl Flow {
             fleet.release(permit, Ended::Abandoned, now, rng);
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
         }
-        self.follow(fleet, now, decision, Some(permit), None)
+        self.follow(fleet, now, decision, Some(permit), None, rng)
     }
 
     fn leave_queue(&mut self, now: Now) {
@@ -334,9 +371,12 @@ impl Flow {
         let held = match self.state {
             State::HoldingHeaders { .. } | State::AwaitingHeaders { .. } => true,
             State::AwaitingContent { .. } => false,
-            State::New | State::Queued { .. } | State::Connecting { .. } | State::Relaying | State::Over => {
-                return Action::Wait;
-            }
+            State::New
+            | State::Queued { .. }
+            | State::BackingOff { .. }
+            | State::Connecting { .. }
+            | State::Relaying
+            | State::Over => return Action::Wait,
         };
         self.state = State::Relaying;
         self.last_chunk = now;
@@ -367,54 +407,29 @@ impl Flow {
             self.outcome = Some(FlowOutcome::Truncated { failure: failure.clone() });
             return Action::Truncate(failure);
         }
-        if !self.may_fail_over(&failure, now) {
+        if !self.may_be_sent_again(fleet, &failure, now) || !self.withdraw(fleet, now) {
             return self.fail(failure);
         }
         self.exclude_failed(fleet, &failure, now);
         self.decide(fleet, now, rng, Some(failure))
     }
 
-    /// Whether the request may be sent again: never when it may have been processed and that costs something.
-    fn may_fail_over(&self, failure: &Failure, now: Now) -> bool {
-        if self.attempts.len() >= self.policy.attempts_max || now >= self.total {
-            return false;
-        }
-        let free = self.attempts.last().is_some_and(|attempt| attempt.free);
-        match failure.class {
-            FailureClass::Connect
-            | FailureClass::ConnectTimeout
-            | FailureClass::CredentialDead
-            | FailureClass::CredentialQuota
-            | FailureClass::ModelMissing => failure.processed == Processed::No || free,
-            FailureClass::Overloaded => failure.retry_after.is_some() || free,
-            FailureClass::Transient | FailureClass::Protocol | FailureClass::FirstContentTimeout => free,
-            FailureClass::Client
-            | FailureClass::ContextLength
-            | FailureClass::ContentPolicy
-            | FailureClass::IdleTimeout
-            | FailureClass::TotalTimeout => false,
-        }
-    }
-
-    /// Leaves out where it failed, unless only the credential was at fault and another one is there.
-    fn exclude_failed(&mut self, fleet: &Fleet, failure: &Failure, now: Now) {
-        let Some(attempt) = self.attempts.last() else { return };
-        let credential =
-            matches!(failure.class, FailureClass::CredentialDead | FailureClass::CredentialQuota);
-        if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {
-            self.tried.push(attempt.deployment);
-        }
-    }
-
     fn on_timer(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         if now < self.wake_at() {
             return Action::Wait;
         }
-        if now >= self.total && !matches!(self.state, State::Queued { .. }) {
+        if now >= self.total && !matches!(self.state, State::Queued { .. } | State::BackingOff { .. }) {
             return self.on_failed(fleet, now, rng, failure(FailureClass::TotalTimeout, Processed::Maybe));
         }
         match self.state {
             State::Queued { ticket, until, .. } => self.on_queue_timer(fleet, now, rng, ticket, until),
+            State::BackingOff { .. } => {
+                let last = self.last_failure.take();
+                match last {
+                    Some(last) if now >= self.total => self.fail(last),
+                    last => self.decide(fleet, now, rng, last),
+                }
+            }
             State::Connecting { .. } => {
                 self.on_failed(fleet, now, rng, failure(FailureClass::ConnectTimeout, Processed::No))
             }

@@ -47,7 +47,7 @@ enum State {
     Healthy,
     Degraded,
     Failed { until: Now, probing: bool },
-    Recovering { began: Now, failures: u32 },
+    Recovering { began: Now, failures: u32, joining: bool },
 }
 
 /// The state as people read it.
@@ -136,7 +136,7 @@ impl Health {
     /// Of a deployment that joins others at work: its traffic comes on a ramp, for it may have to warm up.
     pub fn starting(now: Now) -> Self {
         let mut health = Self::default();
-        health.go(State::Recovering { began: now, failures: 0 }, Reason::Started, now);
+        health.go(State::Recovering { began: now, failures: 0, joining: true }, Reason::Started, now);
         health
     }
 
@@ -147,8 +147,9 @@ impl Health {
             State::Failed { probing: true, .. } => Passage::Probing,
             State::Failed { until, .. } if now < until => Passage::FailedUntil(until),
             State::Failed { .. } => Passage::Probe,
-            State::Recovering { began, .. } => {
-                let share = (now - began).as_secs_f64() / spec.ramp.as_secs_f64().max(1e-9);
+            State::Recovering { began, joining, .. } => {
+                let whole = if joining { spec.slow_start } else { spec.ramp };
+                let share = (now - began).as_secs_f64() / whole.as_secs_f64().max(1e-9);
                 if share < 1.0 { Passage::Ramp(share.max(RAMP_MIN)) } else { Passage::Free }
             }
         }
@@ -171,7 +172,11 @@ impl Health {
         match self.state {
             State::Failed { .. } if was_probe => {
                 (self.good, self.bad) = (1.0, 0.0);
-                self.go(State::Recovering { began: now, failures: 0 }, Reason::ProbeSucceeded, now);
+                self.go(
+                    State::Recovering { began: now, failures: 0, joining: false },
+                    Reason::ProbeSucceeded,
+                    now,
+                );
             }
             State::Recovering { .. } if self.passage(spec, now) == Passage::Free => {
                 self.failed_times = 0;
@@ -242,6 +247,14 @@ impl Health {
         *self = Self { changes, history, ..Self::default() };
         if was != HealthState::Healthy {
             self.note(Reason::Operator, now);
+        }
+    }
+
+    /// Until when it is left alone, if it is.
+    pub fn until(&self) -> Option<Now> {
+        match self.state {
+            State::Failed { until, .. } => Some(until),
+            State::Healthy | State::Degraded | State::Recovering { .. } => None,
         }
     }
 
@@ -390,7 +403,7 @@ mod tests {
         check("xxxxx", HealthState::Failed);
         check("cc", HealthState::Failed);
         check("c.c.", HealthState::Healthy);
-        check(&"...x..x...x".repeat(2), HealthState::Failed);
+        check("...x..x...x", HealthState::Failed);
         check(&(".".repeat(150) + &".........x".repeat(4)), HealthState::Healthy);
         check(&(".".repeat(100) + &"....x".repeat(8)), HealthState::Degraded);
     }
@@ -451,9 +464,9 @@ mod tests {
         assert!(health.enter());
         health.succeeded(&spec(), true, until);
         assert_eq!(health.passage(&spec(), until), Passage::Ramp(0.1));
-        assert_eq!(health.passage(&spec(), until + Duration::from_secs(15)), Passage::Ramp(0.5));
-        assert_eq!(health.passage(&spec(), until + Duration::from_secs(30)), Passage::Free);
-        health.succeeded(&spec(), false, until + Duration::from_secs(30));
+        assert_eq!(health.passage(&spec(), until + Duration::from_secs(5)), Passage::Ramp(0.5));
+        assert_eq!(health.passage(&spec(), until + Duration::from_secs(10)), Passage::Free);
+        health.succeeded(&spec(), false, until + Duration::from_secs(10));
         assert_eq!(health.state(), HealthState::Healthy);
         let reasons: Vec<_> = health.history().map(|change| change.reason).collect();
         assert_eq!(reasons[..2], [Reason::FailuresInARow, Reason::ProbeFailed]);

@@ -7,6 +7,7 @@
 //! Start at [`Flow::step`], the life of one request, and [`decide`], the choice for one attempt. What exists is a
 //! [`Catalog`]; what is known of it now is the [`Fleet`].
 
+pub mod budget;
 pub mod catalog;
 pub mod decide;
 pub mod decision;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod ids;
 pub mod latency;
 pub mod limits;
+mod recover;
 pub mod rng;
 mod slab;
 mod split;

@@ -50,13 +50,15 @@ fn promise_1_a_generation_is_sent_again_only_when_that_is_safe() {
         ("401, another key", "a paid keys=2", failed(C::CredentialDead, P::No, None), Some("a")),
         ("401, the only key", "a paid keys=1", failed(C::CredentialDead, P::No, None), Some("b")),
         ("503 with retry-after", "a paid", failed(C::Overloaded, P::RefusedWithError, Some(1)), Some("b")),
-        ("503 without", "a paid", failed(C::Overloaded, P::RefusedWithError, None), None),
+        ("503 without", "a paid", failed(C::Overloaded, P::RefusedWithError, None), Some("b")),
+        ("500", "a paid", failed(C::Transient, P::RefusedWithError, None), Some("b")),
         ("404", "a paid", failed(C::ModelMissing, P::No, None), Some("b")),
         ("e2 lost after sending, paid", "a paid", failed(C::Transient, P::Maybe, None), None),
         ("lost after sending, own engine", "a", failed(C::Transient, P::Maybe, None), Some("b")),
         ("e4 502 of a paid one", "a paid", failed(C::Transient, P::Maybe, None), None),
         ("e5 400", "a", failed(C::Client, P::No, None), None),
-        ("too long", "a", failed(C::ContextLength, P::No, None), None),
+        ("too long, nobody knows for what", "a", failed(C::ContextLength, P::No, None), None),
+        ("too long for a small one", "a context=4000", failed(C::ContextLength, P::No, None), Some("b")),
         ("content policy", "a", failed(C::ContentPolicy, P::No, None), None),
     ] {
         assert_eq!(after(first, input).as_deref(), expected, "{name}");
@@ -221,7 +223,7 @@ fn f3_a_deployment_that_keeps_failing_is_left_alone_and_comes_back() {
     }
     let (_, action) = world.arrive();
     let Action::Reject(Refusal::NotRouted(decision, _)) = action else { panic!("open: {action:?}") };
-    assert_eq!(decision.candidates[0].why_not.map(WhyNot::name), Some("breaker_open"));
+    assert_eq!(decision.candidates[0].why_not.map(WhyNot::name), Some("failed"));
     world.wait(Duration::from_secs(8));
     let (mut probe, action) = world.arrive();
     assert_eq!(sent(&action), Some("a"));
@@ -323,4 +325,44 @@ fn a_late_refusal_of_an_old_secret_does_not_take_the_new_one_out() {
     world.fleet.apply(&old, world.now);
     let _ = world.step(&mut flow, failed(FailureClass::CredentialDead, Processed::No, None));
     assert_eq!(sent(&world.arrive().1), Some("a"));
+}
+
+#[test]
+fn the_only_place_is_tried_again_after_a_moment_if_it_answered_with_an_error() {
+    let mut world = World::new(&catalog("least_busy", &["a paid"]));
+    let (mut flow, _) = world.arrive();
+    let error = || failed(FailureClass::Transient, Processed::RefusedWithError, None);
+    for wait_ms in [50..=150, 100..=300] {
+        assert!(matches!(world.step(&mut flow, error()), Action::Wait));
+        assert_eq!((flow.phase(), world.fleet.permits_in_use()), (Phase::BackingOff, 0));
+        let wait = flow.wake_at() - world.now;
+        assert!(wait_ms.contains(&wait.as_millis()), "{wait:?}");
+        world.wait(wait);
+        assert_eq!(sent(&world.step(&mut flow, Input::TimerFired)), Some("a"));
+    }
+    assert!(
+        matches!(world.step(&mut flow, error()), Action::Reject(Refusal::Failed(_))),
+        "twice, not for ever"
+    );
+}
+
+#[test]
+fn e7_what_is_sent_again_is_a_share_of_what_is_sent() {
+    let mut catalog = catalog("round_robin", &["a", "b", "c"]);
+    if let Some(model) = catalog.models.get_mut("m") {
+        // Whatever happens, nobody is left alone: only the budget stands between a failure and a storm.
+        (model.health.failures, model.health.connect_failures) = (u32::MAX, u32::MAX);
+        model.health.failed_rate = 1.0;
+    }
+    let mut world = World::new(&catalog);
+    let mut attempts = 0;
+    for _ in 0..2000 {
+        let (mut flow, _) = world.arrive();
+        while flow.outcome().is_none() {
+            let _ = world.step(&mut flow, failed(FailureClass::Connect, Processed::No, None));
+        }
+        attempts += flow.attempts().len();
+        world.wait(Duration::from_millis(4));
+    }
+    assert!((2000..=2400).contains(&attempts), "{attempts} attempts for 2000 requests");
 }

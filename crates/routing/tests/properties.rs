@@ -48,7 +48,7 @@ fn possible(flow: &Flow, input: &Input) -> bool {
     match (flow.phase(), input) {
         (Phase::Over | Phase::New, _) => false,
         (_, Input::ClientGone | Input::TimerFired) => true,
-        (Phase::Queued, _) => false,
+        (Phase::Queued | Phase::BackingOff, _) => false,
         (Phase::Connecting, input) => matches!(input, Input::Connected | Input::Failed(_)),
         (Phase::AwaitingHeaders, input) => matches!(input, Input::Headers | Input::Failed(_)),
         (Phase::HoldingHeaders | Phase::AwaitingContent, input) => {

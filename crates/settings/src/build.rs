@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pointsman_routing::catalog::{
     Capabilities, Catalog, CredentialSpec, DeploymentSpec, ModelSpec, Name, ProviderSpec, RegionSpec,
-    SplitSpec, Sticky,
+    RetrySpec, SplitSpec, Sticky,
 };
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use xxhash_rust::xxh3::xxh3_64;
@@ -72,7 +72,8 @@ impl Config {
             queue: model.queue.over(&self.queue),
             timeouts: model.timeouts.over(&self.timeouts),
             attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
-            breaker: model.breaker.over(&self.breaker),
+            health: model.breaker.over(&self.breaker),
+            retry: RetrySpec { unsure: model.retry.unsure, content_policy: model.retry.content_policy },
             deployments: model.deployments.iter().map(|one| self.deployment_spec(name, model, one)).collect(),
         }
     }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, WEIGHT_MAX};
-use crate::sections::{BreakerConfig, QueueConfig, TimeoutsConfig};
+use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 
 /// What clients ask for, and its policy.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -49,6 +49,9 @@ pub struct ModelConfig {
     /// Its breakers, where other than for all models.
     #[serde(default)]
     pub breaker: BreakerConfig,
+    /// What may be sent again.
+    #[serde(default)]
+    pub retry: RetryConfig,
     /// How often a request may be sent in all, the first time included. Default: 3.
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub attempts_max: Option<u32>,

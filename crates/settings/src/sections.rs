@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pointsman_routing::catalog::{BreakerSpec, QueueSpec, TimeoutSpec};
+use pointsman_routing::catalog::{HealthSpec, QueueSpec, TimeoutSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -140,32 +140,73 @@ impl QueueConfig {
     }
 }
 
-/// When a deployment that keeps failing is left alone.
+/// When a deployment that fails is left alone, and how it comes back.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// Failures in a row that open it. Default: 5.
+    /// Failures in a row that fail it. Default: 5.
     #[schemars(range(min = 1))]
     pub failures: Option<u32>,
-    /// How long it stays open the first time, with a jitter of a half, milliseconds. Doubles. Default: 5000.
+    /// Connection failures in a row that fail it. Default: 2.
+    #[schemars(range(min = 1))]
+    pub connect_failures: Option<u32>,
+    /// Recent requests there must be before their rate of errors is judged. Default: 10.
+    #[schemars(range(min = 1))]
+    pub requests_min: Option<u32>,
+    /// Percentage of errors above which it counts as degraded, as surely as the number of requests allows. Default: 2.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub degraded_percent: Option<f64>,
+    /// Percentage of errors above which it fails. Default: 5.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub failed_percent: Option<f64>,
+    /// How long it is left alone the first time, with a jitter of a half, milliseconds. Doubles. Default: 5000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub open_ms_min: Option<u64>,
-    /// The longest it stays open, milliseconds. Default: 300000.
+    /// The longest it is left alone, milliseconds. Default: 300000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub open_ms_max: Option<u64>,
+    /// In what time its traffic comes back once a probe succeeded, milliseconds. Default: 10000.
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
+    pub ramp_ms: Option<u64>,
+    /// In what time a deployment that joins others at work gets its full share, milliseconds. Default: 30000.
+    #[schemars(range(min = 1, max = TIME_MS_MAX))]
+    pub slow_start_ms: Option<u64>,
 }
 
 impl BreakerConfig {
-    pub(crate) fn over(&self, general: &Self) -> BreakerSpec {
-        let ms = |own: Option<u64>, general: Option<u64>, usual| {
-            Duration::from_millis(own.or(general).unwrap_or(usual))
+    pub(crate) fn over(&self, general: &Self) -> HealthSpec {
+        let usual = HealthSpec::default();
+        let ms = |own: Option<u64>, general: Option<u64>, usual: Duration| {
+            own.or(general).map_or(usual, Duration::from_millis)
         };
-        BreakerSpec {
-            failures: self.failures.or(general.failures).unwrap_or(5),
-            open_min: ms(self.open_ms_min, general.open_ms_min, 5_000),
-            open_max: ms(self.open_ms_max, general.open_ms_max, 300_000),
+        let rate = |own: Option<f64>, general: Option<f64>, usual: f64| {
+            own.or(general).map_or(usual, |percent| percent / 100.0)
+        };
+        HealthSpec {
+            failures: self.failures.or(general.failures).unwrap_or(usual.failures),
+            connect_failures: self
+                .connect_failures
+                .or(general.connect_failures)
+                .unwrap_or(usual.connect_failures),
+            requests_min: self.requests_min.or(general.requests_min).unwrap_or(usual.requests_min),
+            degraded_rate: rate(self.degraded_percent, general.degraded_percent, usual.degraded_rate),
+            failed_rate: rate(self.failed_percent, general.failed_percent, usual.failed_rate),
+            open_min: ms(self.open_ms_min, general.open_ms_min, usual.open_min),
+            open_max: ms(self.open_ms_max, general.open_ms_max, usual.open_max),
+            ramp: ms(self.ramp_ms, general.ramp_ms, usual.ramp),
+            slow_start: ms(self.slow_start_ms, general.slow_start_ms, usual.slow_start),
         }
     }
+}
+
+/// What may be sent again after it failed, beyond what can cost nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// Also what may have been processed and billed: 502, 504, a connection lost after sending. Default: false.
+    pub unsure: bool,
+    /// Also what a provider's content policy refused. Default: false.
+    pub content_policy: bool,
 }
 
 /// Active health checks, by a listing or `/health`, never by a generation.

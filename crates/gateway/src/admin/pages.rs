@@ -67,7 +67,7 @@ pub(super) async fn overview(State(app): State<Arc<App>>) -> Json<Value> {
         "connections": app.connections.load(Ordering::Relaxed),
         "requests_under_way": app.requests.load(Ordering::Relaxed),
         "models": view.models.len(),
-        "deployments_serving": view.models.iter().flat_map(|m| &m.deployments).filter(|d| d.state == "serving").count(),
+        "deployments_serving": view.models.iter().flat_map(|m| &m.deployments).filter(|d| matches!(d.state, "healthy" | "degraded" | "recovering")).count(),
         "inflight": view.models.iter().flat_map(|m| &m.deployments).map(|d| d.inflight).sum::<u32>(),
         "queued": view.models.iter().map(|m| m.queue_depth).sum::<usize>(),
     }))

@@ -190,6 +190,7 @@ impl Exchange {
             Rejection::Unavailable => ErrorBody::no_healthy_upstream(format!(
                 "no deployment of model `{model}` can serve now; see x-pointsman-decision for each one's reason"
             )),
+            Rejection::TooLate => ErrorBody::deadline_exceeded(),
             Rejection::QueueFull => {
                 ErrorBody::overloaded(format!("all slots of model `{model}` are taken and its queue is full"))
             }

@@ -154,6 +154,7 @@ pub fn decision_json(decision: &Decision, arrived: Now, names: &BTreeMap<Deploym
         "strategy": decision.strategy,
         "arm": decision.arm,
         "tier": decision.tier,
+        "panic": decision.panic,
         "outcome": outcome,
         "candidates": decision.candidates.iter().map(|c| candidate_json(c, decision.at, names)).collect::<Vec<_>>(),
     })
@@ -205,7 +206,7 @@ fn why_json(why: Why) -> Value {
         }
         Why::Hashed { rank } => json!({"rule": "hashed", "rank": rank}),
         Why::Drawn { weight } => json!({"rule": "drawn", "weight": weight}),
-        Why::SlotFreed => json!({"rule": "slot_freed"}),
+        Why::SlotFreed | Why::Probed | Why::Explored => json!({"rule": why.name()}),
     }
 }
 
@@ -219,7 +220,7 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
         WhyNot::OutputTooLong { output_tokens_max } => {
             json!({"rule": why.name(), "output_tokens_max": output_tokens_max})
         }
-        WhyNot::BreakerOpen { until } | WhyNot::Cooling { until } | WhyNot::Missing { until } => {
+        WhyNot::Failed { until } | WhyNot::Cooling { until } | WhyNot::Missing { until } => {
             json!({"rule": why.name(), "returns_in_ms": millis(until)})
         }
         WhyNot::NoCredential { until } => json!({"rule": why.name(), "returns_in_ms": until.map(millis)}),
@@ -229,6 +230,9 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
         | WhyNot::Tried
         | WhyNot::Drained
         | WhyNot::Probing
+        | WhyNot::Ramping
+        | WhyNot::TooLate
+        | WhyNot::TierWeak
         | WhyNot::Unhealthy
         | WhyNot::Full
         | WhyNot::LaterTier
@@ -242,7 +246,7 @@ fn micros(at: Now, arrived: Now) -> u64 {
 
 /// The decision in one header value: the rule, the count of candidates, and who was left out and why.
 ///
-/// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:breaker_open,gpu-c:full`. At most 400 bytes.
+/// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:failed,gpu-c:full`. At most 400 bytes.
 pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> String {
     const BYTES_MAX: usize = 400;
     let rule = match &decision.outcome {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::breaker::Breaker;
 use crate::catalog::{Capabilities, DeploymentSpec};
+use crate::facts::Lane;
 use crate::failure::FailureClass;
+use crate::health::Health;
 use crate::ids::{DeploymentId, ModelId};
 use crate::latency::{PeakEwma, decay, normalised};
 use crate::limits::MISSING_BELIEVED;
@@ -23,7 +24,8 @@ pub(crate) struct Deployment {
     pub(crate) removed: bool,
     pub(crate) inflight: u32,
     pub(crate) tokens_inflight: u64,
-    pub(crate) breaker: Breaker,
+    /// By lane.
+    health: [Health; 2],
     pub(crate) cooling_until: Now,
     /// An active health check failed.
     pub(crate) unhealthy: bool,
@@ -51,7 +53,7 @@ impl Deployment {
             removed: false,
             inflight: 0,
             tokens_inflight: 0,
-            breaker: Breaker::default(),
+            health: Default::default(),
             cooling_until: Now::ZERO,
             unhealthy: false,
             first_content: PeakEwma::default(),
@@ -73,6 +75,28 @@ impl Deployment {
 
     pub(crate) fn is_drained(&self) -> bool {
         self.removed || self.spec.draining || self.spec.weight == 0
+    }
+
+    /// Whether it works, for one lane.
+    pub(crate) fn health(&self, lane: Lane) -> &Health {
+        &self.health[lane as usize]
+    }
+
+    pub(crate) fn health_mut(&mut self, lane: Lane) -> &mut Health {
+        &mut self.health[lane as usize]
+    }
+
+    /// It joins others at work, so its traffic comes on a ramp.
+    pub(crate) fn start_slowly(&mut self, now: Now) {
+        self.health = [Health::starting(now), Health::starting(now)];
+    }
+
+    pub(crate) fn reset_health(&mut self, now: Now) {
+        for health in &mut self.health {
+            health.reset(now);
+        }
+        self.cooling_until = Now::ZERO;
+        self.missing = None;
     }
 
     /// Recent failures, fading.
@@ -108,7 +132,7 @@ impl Deployment {
         self.cooling_until = self.cooling_until.max(now + span);
     }
 
-    pub(crate) fn view(&self, id: DeploymentId, place: usize, now: Now) -> View {
+    pub(crate) fn view(&self, id: DeploymentId, place: usize, lane: Lane, now: Now) -> View {
         View {
             id,
             place: u32::try_from(place).unwrap_or(u32::MAX),
@@ -119,6 +143,7 @@ impl Deployment {
             tokens_inflight: self.tokens_inflight,
             latency: self.first_content,
             failures: self.failures(now),
+            uptime: self.health(lane).uptime(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::budget::RetryBudget;
 use crate::catalog::{Catalog, ModelSpec, Name};
 use crate::facts::Facts;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
@@ -50,6 +51,8 @@ pub struct Fleet {
 pub(crate) struct Scratch {
     pub(crate) eligible: Vec<View>,
     pub(crate) scores: Vec<f64>,
+    /// The first whose probe is due, by its place among the candidates.
+    pub(crate) probe: Option<usize>,
 }
 
 /// A model, live.
@@ -60,6 +63,7 @@ pub(crate) struct Model {
     pub(crate) deployments: Vec<DeploymentId>,
     pub(crate) tiers: BTreeMap<u32, Tier>,
     pub(crate) queue: VecDeque<Waiter>,
+    pub(crate) budget: RetryBudget,
 }
 
 /// A tier's strategy, live.
@@ -83,6 +87,7 @@ impl Clone for Model {
             tiers: self.tiers.clone(),
             // Whoever asks "what if" does not wait, and must not be granted what others wait for.
             queue: VecDeque::new(),
+            budget: self.budget.clone(),
         }
     }
 }
@@ -143,7 +148,7 @@ impl Fleet {
             self.remove_model(&name);
         }
         for (name, spec) in &catalog.models {
-            self.apply_model(name, spec);
+            self.apply_model(name, spec, now);
         }
         let models: Vec<ModelId> = self.model_ids.values().copied().collect();
         // The strategies of waiters are asked with a generator that depends on the fleet alone.
@@ -202,8 +207,7 @@ impl Fleet {
                 None
             }
             Event::ResetBreaker(deployment) => self.deployments.get_mut(deployment).map(|deployment| {
-                deployment.breaker.reset();
-                deployment.cooling_until = Now::ZERO;
+                deployment.reset_health(now);
                 deployment.model
             }),
         };
@@ -271,7 +275,7 @@ impl Fleet {
         })
     }
 
-    fn apply_model(&mut self, name: &Name, spec: &ModelSpec) {
+    fn apply_model(&mut self, name: &Name, spec: &ModelSpec, now: Now) {
         let id = if let Some(id) = self.model_ids.get(name) {
             *id
         } else {
@@ -281,6 +285,7 @@ impl Fleet {
                 deployments: Vec::new(),
                 tiers: BTreeMap::new(),
                 queue: VecDeque::new(),
+                budget: RetryBudget::default(),
             };
             let id = self.models.insert(model);
             self.model_ids.insert(Name::clone(name), id);
@@ -297,7 +302,13 @@ impl Fleet {
             });
             let deployment_id = match known {
                 Some(known) => known,
-                None => self.deployments.insert(Deployment::new(deployment.clone(), id, provider)),
+                None => {
+                    let mut new = Deployment::new(deployment.clone(), id, provider);
+                    if !old.is_empty() {
+                        new.start_slowly(now);
+                    }
+                    self.deployments.insert(new)
+                }
             };
             if let Some(known) = self.deployments.get_mut(deployment_id) {
                 known.spec = deployment.clone();

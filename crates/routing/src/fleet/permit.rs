@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fleet, tokens_of};
 use crate::catalog::Capabilities;
-use crate::facts::Facts;
+use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::flow::Usage;
 use crate::ids::{CredentialId, DeploymentId};
@@ -24,6 +24,7 @@ pub(crate) struct Permit {
     needs: Capabilities,
     /// The secret of the credential that was chosen: what is learnt of another says nothing about this one.
     revision: u64,
+    lane: Lane,
     probe: bool,
     taken: Now,
 }
@@ -62,7 +63,7 @@ impl Fleet {
             deployment.inflight += 1;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
-            probe = deployment.breaker.enter(now);
+            probe = deployment.health_mut(facts.lane).enter();
         }
         let mut revision = 0;
         if let Some(credential) = credential.and_then(|id| self.credentials.get_mut(id)) {
@@ -70,7 +71,17 @@ impl Fleet {
             revision = credential.spec.revision;
         }
         let (tokens_in, needs) = (facts.tokens_in_estimate, facts.needs);
-        Permit { deployment, credential, tokens, tokens_in, needs, revision, probe, taken: now }
+        Permit {
+            deployment,
+            credential,
+            tokens,
+            tokens_in,
+            needs,
+            revision,
+            lane: facts.lane,
+            probe,
+            taken: now,
+        }
     }
 
     /// The first content came: the deployment works, and is known to be this fast. Of a generation that is not
@@ -83,8 +94,10 @@ impl Fleet {
             deployment.note_first_content(took, permit.tokens_in, now);
         }
         // Nobody should have to wait for the end of a probe's generation.
-        if std::mem::take(&mut permit.probe) {
-            deployment.breaker.succeeded();
+        if std::mem::take(&mut permit.probe)
+            && let Some(model) = self.models.get(deployment.model)
+        {
+            deployment.health_mut(permit.lane).succeeded(&model.spec.health, true, now);
         }
     }
 
@@ -137,45 +150,41 @@ impl Fleet {
     }
 
     fn learn_deployment(&mut self, permit: &Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
-        let breaker = self
-            .deployments
-            .get(permit.deployment)
-            .and_then(|deployment| self.models.get(deployment.model))
-            .map(|model| model.spec.breaker.clone());
-        let (Some(deployment), Some(breaker)) = (self.deployments.get_mut(permit.deployment), breaker) else {
-            return;
-        };
+        let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
+        let Some(model) = self.models.get(deployment.model) else { return };
+        let spec = &model.spec.health;
+        let health = deployment.health_mut(permit.lane);
         let failure = match ended {
             Ended::Well(_) => {
+                health.succeeded(spec, permit.probe, now);
                 deployment.heard = Some(now);
-                return deployment.breaker.succeeded();
+                return;
             }
-            Ended::Abandoned => return deployment.breaker.abandoned(permit.probe),
+            Ended::Abandoned => return health.abandoned(permit.probe),
             Ended::Failed(failure) => failure,
         };
-        deployment.heard = Some(now);
         let wait = failure.retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
         match failure.class {
             // It answered; what it answered is about the request, or about the credential.
             FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy => {
-                deployment.breaker.succeeded();
+                health.succeeded(spec, permit.probe, now);
             }
             FailureClass::CredentialDead | FailureClass::CredentialQuota if permit.credential.is_some() => {
-                deployment.breaker.abandoned(permit.probe);
+                health.abandoned(permit.probe);
             }
             FailureClass::CredentialQuota => {
-                deployment.breaker.abandoned(permit.probe);
+                health.abandoned(permit.probe);
                 deployment.cool(wait.unwrap_or(crate::limits::COOLING_MIN), now);
                 deployment.note_failure(failure.class, wait.unwrap_or(FAILURE_LATENCY), now);
             }
             // It works, but not for this: whoever asks for something else must not suffer.
             FailureClass::ModelMissing => {
-                deployment.breaker.abandoned(permit.probe);
+                health.abandoned(permit.probe);
                 deployment.note_missing(permit.needs.operation(), now);
                 deployment.last_failure = Some((failure.class, now));
             }
             // The request ran out of its own time; that says little about where it was just then.
-            FailureClass::TotalTimeout => deployment.breaker.abandoned(permit.probe),
+            FailureClass::TotalTimeout => health.abandoned(permit.probe),
             FailureClass::CredentialDead
             | FailureClass::Connect
             | FailureClass::Transient
@@ -184,16 +193,15 @@ impl Fleet {
             | FailureClass::ConnectTimeout
             | FailureClass::FirstContentTimeout
             | FailureClass::IdleTimeout => {
-                deployment.breaker.failed(&breaker, permit.probe, now, rng);
+                health.failed(spec, failure.class, permit.probe, now, rng);
                 if let Some(wait) = wait {
+                    health.extend(now + wait);
                     deployment.cool(wait, now);
                 }
-                deployment.note_failure(
-                    failure.class,
-                    wait.unwrap_or(FAILURE_LATENCY).max(FAILURE_LATENCY),
-                    now,
-                );
+                let counted_as = wait.unwrap_or(FAILURE_LATENCY).max(FAILURE_LATENCY);
+                deployment.note_failure(failure.class, counted_as, now);
             }
         }
+        deployment.heard = Some(now);
     }
 }

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::credential::CredentialState;
 use super::{Credential, Deployment, Fleet};
-use crate::breaker::BreakerState;
 use crate::catalog::Name;
+use crate::facts::Lane;
+use crate::health::{HealthState, Reason};
 use crate::ids::DeploymentId;
 use crate::time::Now;
 
@@ -55,7 +56,8 @@ pub struct DeploymentView {
     pub tags: Vec<Name>,
     /// Its arm.
     pub arm: Option<Name>,
-    /// Whether it takes requests, and if not, why: `serving`, `draining`, `unhealthy`, `open`, `half_open`, `cooling`.
+    /// Whether it takes requests of the live lane, and if not, why: `healthy`, `degraded`, `recovering`, `failed`,
+    /// `cooling`, `unhealthy`, `draining`.
     pub state: &'static str,
     /// When it may take requests again, milliseconds from now.
     pub returns_in_ms: Option<u64>,
@@ -65,8 +67,12 @@ pub struct DeploymentView {
     pub tokens_inflight: u64,
     /// Failures in a row.
     pub failures_in_a_row: u32,
-    /// Changes of its breaker's state so far.
+    /// Share of its recent requests that were answered, from 0 to 1.
+    pub uptime: f64,
+    /// Changes of its health so far.
     pub breaker_transitions: u64,
+    /// The latest of them, oldest first.
+    pub history: Vec<HealthChange>,
     /// Recent time to first content, milliseconds.
     pub first_content_ms: Option<f64>,
     /// The same as `latency` compares it: as if every prompt had 1,024 tokens, failures included, fading, milliseconds.
@@ -81,6 +87,17 @@ pub struct DeploymentView {
     pub last_failure: Option<&'static str>,
     /// The age of its last failure, milliseconds.
     pub last_failure_age_ms: Option<u64>,
+}
+
+/// A change of a deployment's health.
+#[derive(Debug, Clone, Serialize)]
+pub struct HealthChange {
+    /// How long ago, milliseconds.
+    pub age_ms: u64,
+    /// What it became.
+    pub to: HealthState,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// A provider at one moment.
@@ -117,12 +134,13 @@ pub struct CredentialView {
 
 impl DeploymentView {
     /// Every value of `state`.
-    pub const STATES: [&'static str; 6] =
-        ["serving", "draining", "unhealthy", "open", "half_open", "cooling"];
+    pub const STATES: [&'static str; 7] =
+        ["healthy", "degraded", "recovering", "failed", "cooling", "unhealthy", "draining"];
 
     fn new(id: DeploymentId, deployment: &Deployment, now: Now) -> Self {
         let spec = &deployment.spec;
         let (state, until) = state(deployment, now);
+        let health = deployment.health(Lane::Live);
         Self {
             id,
             name: Name::clone(&spec.name),
@@ -138,8 +156,17 @@ impl DeploymentView {
             returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
             inflight: deployment.inflight,
             tokens_inflight: deployment.tokens_inflight,
-            failures_in_a_row: deployment.breaker.failures_in_a_row(),
-            breaker_transitions: deployment.breaker.transitions(),
+            failures_in_a_row: health.failures_in_a_row(),
+            uptime: health.uptime(),
+            breaker_transitions: health.changes(),
+            history: health
+                .history()
+                .map(|change| HealthChange {
+                    age_ms: now.since(change.at).as_millis() as u64,
+                    to: change.to,
+                    reason: change.reason,
+                })
+                .collect(),
             first_content_ms: deployment.first_content_ms,
             first_content_normalised_ms: deployment.first_content.value_ms(now),
             connect_ms: deployment.connect.value_ms(now),
@@ -152,21 +179,19 @@ impl DeploymentView {
 }
 
 fn state(deployment: &Deployment, now: Now) -> (&'static str, Option<Now>) {
-    use crate::breaker::Passage;
     if deployment.is_drained() {
         return ("draining", None);
     }
     if deployment.unhealthy {
         return ("unhealthy", None);
     }
-    match (deployment.breaker.state(now), deployment.breaker.passage(now)) {
-        (BreakerState::Open, Passage::OpenUntil(until)) => ("open", Some(until)),
-        (BreakerState::Open, _) => ("open", None),
-        (BreakerState::HalfOpen, _) => ("half_open", None),
-        (BreakerState::Closed, _) if now < deployment.cooling_until => {
-            ("cooling", Some(deployment.cooling_until))
-        }
-        (BreakerState::Closed, _) => ("serving", None),
+    let health = deployment.health(Lane::Live);
+    match health.state() {
+        HealthState::Failed => ("failed", health.until()),
+        _ if now < deployment.cooling_until => ("cooling", Some(deployment.cooling_until)),
+        HealthState::Healthy => ("healthy", None),
+        HealthState::Degraded => ("degraded", None),
+        HealthState::Recovering => ("recovering", None),
     }
 }
 

@@ -78,6 +78,8 @@ pub enum Phase {
     New,
     /// Waiting for a slot.
     Queued,
+    /// Waiting before it is sent to the same place again.
+    BackingOff,
     /// Waiting for a connection.
     Connecting,
     /// Sent; nothing came back yet.
@@ -98,6 +100,7 @@ impl Phase {
         match self {
             Self::New => "new",
             Self::Queued => "queued",
+            Self::BackingOff => "backing_off",
             Self::Connecting => "connecting",
             Self::AwaitingHeaders => "awaiting_headers",
             Self::HoldingHeaders => "holding_headers",

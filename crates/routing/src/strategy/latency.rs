@@ -3,7 +3,7 @@
 //! The score is the recent normalised time to first content (a peak-sensitive average that fades over ten seconds)
 //! times the requests in flight plus one. Two draws keep many routers from running to the same deployment (Mitzenmacher,
 //! "The Power of Two Choices in Randomized Load Balancing", 2001). Whole-call time is never used: it measures the
-//! request more than the deployment. A failure counts as five seconds, or as what the provider asked for. O(1) beyond
+//! request more than the deployment. Errors raise the score by the uptime penalty. A failure counts as five seconds, or as what the provider asked for. O(1) beyond
 //! the draw, which is O(n).
 
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{Cx, Def, FromParams, Pick, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
+use crate::health::uptime_penalty;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -45,11 +46,12 @@ const UNKNOWN_BUSY_MS: f64 = 5_000.0;
 
 fn score(view: &View, now: Now) -> f64 {
     let pending = f64::from(view.inflight);
+    let penalty = 1.0 + uptime_penalty(view.uptime);
     match view.latency.value_ms(now) {
         // Never asked and idle: worth a try.
         None if view.inflight == 0 => 0.0,
         None => UNKNOWN_BUSY_MS * pending,
-        Some(ms) => ms.max(0.001) * (pending + 1.0),
+        Some(ms) => ms.max(0.001) * (pending + 1.0) * penalty,
     }
 }
 

@@ -104,6 +104,8 @@ pub struct View {
     pub latency: PeakEwma,
     /// Recent failures, fading: 1 for one right now.
     pub failures: f64,
+    /// Share of recent requests that were answered, from 0 to 1.
+    pub uptime: f64,
 }
 
 /// What a strategy picked.
@@ -338,6 +340,7 @@ pub(crate) mod testing {
                     latency
                 }),
                 failures: number("failures").unwrap_or(0.0),
+                uptime: number("uptime").unwrap_or(1.0),
             }
         };
         lines.iter().enumerate().map(view).collect()

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use pointsman_routing::catalog::{
-    BreakerSpec, Capabilities, Catalog, CredentialSpec, DeploymentSpec, ModelSpec, Name, ProviderSpec,
+    Capabilities, Catalog, CredentialSpec, DeploymentSpec, HealthSpec, ModelSpec, Name, ProviderSpec,
     QueueSpec, RegionSpec, TimeoutSpec,
 };
 use pointsman_routing::decision::{Decision, Outcome};
@@ -70,11 +70,8 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             header_hold: Duration::from_secs(15),
         },
         attempts_max: 3,
-        breaker: BreakerSpec {
-            failures: 3,
-            open_min: Duration::from_secs(5),
-            open_max: Duration::from_secs(300),
-        },
+        health: HealthSpec { failures: 3, ..HealthSpec::default() },
+        retry: Default::default(),
         deployments,
     };
     catalog.models.insert("m".into(), model);

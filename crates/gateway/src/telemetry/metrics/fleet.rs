@@ -106,7 +106,8 @@ impl FleetGauges {
 /// The busiest deployment's load to the mean, per slot or weight; 1 when even or idle.
 fn imbalance(deployments: &[DeploymentView]) -> f64 {
     let load = |d: &DeploymentView| f64::from(d.inflight) / f64::from(d.slots.unwrap_or(d.weight).max(1));
-    let loads: Vec<f64> = deployments.iter().filter(|d| d.state == "serving").map(load).collect();
+    let loads: Vec<f64> =
+        deployments.iter().filter(|d| matches!(d.state, "healthy" | "degraded")).map(load).collect();
     let sum: f64 = loads.iter().sum();
     if sum == 0.0 {
         return 1.0;

@@ -1,0 +1,83 @@
+//! What is sent again after it failed, and where: elsewhere first, never what may have been billed, and never more than
+//! the model's budget allows.
+
+use super::{Flow, State};
+use crate::budget::backoff;
+use crate::failure::{Failure, FailureClass, Processed};
+use crate::fleet::{Fleet, tokens_of};
+use crate::flow::Action;
+use crate::rng::Rng;
+use crate::time::Now;
+
+/// Attempts up to which a request is sent to the same place again when there is no other.
+const SAME_PLACE_ATTEMPTS_MAX: usize = 2;
+
+impl Flow {
+    /// Pays for sending it again out of the model's budget.
+    pub(super) fn withdraw(&self, fleet: &mut Fleet, now: Now) -> bool {
+        let tokens = tokens_of(&self.facts);
+        fleet.models.get_mut(self.facts.model).is_some_and(|model| model.budget.withdraw(tokens, now))
+    }
+
+    /// There is no other place. Where it failed may do after a moment, if it said no more than that it had an error.
+    pub(super) fn fail_or_back_off(&mut self, failure: Failure, now: Now, rng: &mut Rng) -> Action {
+        let refused = failure.processed == Processed::RefusedWithError
+            && matches!(failure.class, FailureClass::Transient | FailureClass::Overloaded);
+        let wait =
+            backoff(self.attempts.len() as u32 - 1, rng.unit()).max(failure.retry_after.unwrap_or_default());
+        if !refused || self.attempts.len() > SAME_PLACE_ATTEMPTS_MAX || now + wait >= self.total {
+            return self.fail(failure);
+        }
+        self.tried.clear();
+        self.last_failure = Some(failure);
+        self.state = State::BackingOff { until: now + wait };
+        Action::Wait
+    }
+
+    /// Whether the request may be sent again: never when it may have been processed and that costs something, unless
+    /// the operator said so.
+    pub(super) fn may_be_sent_again(&mut self, fleet: &Fleet, failure: &Failure, now: Now) -> bool {
+        if self.attempts.len() >= self.policy.attempts_max || now >= self.total {
+            return false;
+        }
+        let free = self.attempts.last().is_some_and(|attempt| attempt.free);
+        match failure.class {
+            FailureClass::Connect
+            | FailureClass::ConnectTimeout
+            | FailureClass::CredentialDead
+            | FailureClass::CredentialQuota
+            | FailureClass::ModelMissing => failure.processed == Processed::No || free,
+            // What was answered with an error and without usage was not billed.
+            FailureClass::Overloaded | FailureClass::Transient => {
+                failure.processed != Processed::Maybe || free || self.policy.retry.unsure
+            }
+            FailureClass::Protocol | FailureClass::FirstContentTimeout => free || self.policy.retry.unsure,
+            FailureClass::ContextLength => self.wants_larger_context(fleet),
+            FailureClass::ContentPolicy => self.policy.retry.content_policy,
+            FailureClass::Client | FailureClass::IdleTimeout | FailureClass::TotalTimeout => false,
+        }
+    }
+
+    /// The prompt did not fit where it was sent: it is larger than the context there, so only a larger one will do.
+    fn wants_larger_context(&mut self, fleet: &Fleet) -> bool {
+        let context = self
+            .attempts
+            .last()
+            .and_then(|attempt| fleet.deployments.get(attempt.deployment))
+            .and_then(|deployment| deployment.spec.context_tokens_max);
+        if let Some(context_tokens_max) = context {
+            self.facts.tokens_in_min = self.facts.tokens_in_min.max(context_tokens_max.saturating_add(1));
+        }
+        context.is_some()
+    }
+
+    /// Leaves out where it failed, unless only the credential was at fault and another one is there.
+    pub(super) fn exclude_failed(&mut self, fleet: &Fleet, failure: &Failure, now: Now) {
+        let Some(attempt) = self.attempts.last() else { return };
+        let credential =
+            matches!(failure.class, FailureClass::CredentialDead | FailureClass::CredentialQuota);
+        if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {
+            self.tried.push(attempt.deployment);
+        }
+    }
+}
