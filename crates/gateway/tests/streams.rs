@@ -203,6 +203,59 @@ fn d8_d9_d10_a_client_that_leaves_cancels_its_call() {
 }
 
 #[test]
+fn d7_d8_d10_who_sent_more_than_its_request_is_seen_to_leave() {
+    let second = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    for (name, more) in
+        [("a line end", b"\r\n".to_vec()), ("a second request", second), ("a byte", b"P".to_vec())]
+    {
+        for (phase, body, script, slots) in [
+            ("d8 before content", stream(), Scripted { hang: true, ..Default::default() }, ""),
+            ("d9 mid-stream", stream(), Scripted { hang_after: Some(2), ..Default::default() }, ""),
+            ("d10 unstreamed", hello(), Scripted { hang: true, ..Default::default() }, ""),
+            ("d7 queued", hello(), Scripted { hang: true, ..Default::default() }, ", slots: 1"),
+        ] {
+            let world = World::with(1, slots, "", "");
+            world.script(0, [script]);
+            let sent = request("/v1/chat/completions", "", body.to_string().as_bytes());
+            let depth = || world.app().live.lock().fleet.view(pointsman::clock::now()).models[0].queue_depth;
+            let mut first = world.connect();
+            first.write_all(&[&sent[..], &more].concat()).expect("written");
+            world.until("the call is under way", || world.stats(0).inflight == 1);
+            if !slots.is_empty() {
+                let mut waiting = world.connect();
+                waiting.write_all(&[&sent[..], &more].concat()).expect("written");
+                world.until("the second waits", || depth() == 1);
+                drop(waiting);
+                world.until("it left the queue", || depth() == 0);
+            }
+            drop(first);
+            world.until("the call is cancelled", || world.stats(0).cancelled == 1);
+            world.until("the permit is back", || world.permits() == 0);
+            assert_eq!(world.reached(), 1, "{phase}, {name}: nothing more was sent");
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_a_request_is_kept_for_the_next() {
+    let world = World::new(1, "");
+    world.script(0, [Scripted { delay_ms: 100, ..Default::default() }]);
+    let sent = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    let mut client = world.connect();
+    client.write_all(&[&sent[..], b"\r\n"].concat()).expect("written");
+    world.until("the call is under way", || world.stats(0).inflight == 1);
+    // The server's buffer is not empty now, so this one is read ahead of it, in pieces.
+    let second = request("/v1/chat/completions", "", stream().to_string().as_bytes());
+    for piece in second.chunks(second.len() / 2) {
+        client.write_all(piece).expect("written");
+    }
+    assert_eq!(Answer::read(&mut client).status, 200);
+    client.set_read_timeout(Some(support::PATIENCE)).expect("a timeout can be set");
+    let answer = Answer::read(&mut client);
+    assert!(answer.status == 200 && answer.body.ends_with("data: [DONE]\n\n"), "{answer:?}");
+}
+
+#[test]
 fn d12_streams_are_not_compressed_or_cached() {
     let world = World::new(1, "");
     let answer =
