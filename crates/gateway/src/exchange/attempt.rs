@@ -28,6 +28,9 @@ use crate::upstream::stream::Stream;
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes, and pieces, that are read ahead of a client while its answer is relayed.
+const READY_BYTES_MAX: usize = 64 * 1024;
+const READY_PIECES_MAX: usize = 16;
 /// Bytes of an unstreamed answer that are kept to read its usage from.
 const USAGE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -63,6 +66,8 @@ pub(super) struct Attempt {
     tokens_in_estimate: u64,
     usage: Option<Usage>,
     error: Option<ProviderError>,
+    /// How the provider broke its protocol, in words.
+    detail: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -144,10 +149,12 @@ impl Attempt {
             tokens_in_estimate,
             usage: None,
             error: None,
+            detail: None,
         }
     }
 
-    /// The next thing that the flow has to know. Data that is no news is put into `ready`.
+    /// The next thing that the flow has to know. Data that is no news is put into `ready`; while a client is relayed
+    /// to, no more is read than it may have at once, and the next poll is due when that is handed out.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         loop {
             match &mut self.state {
@@ -179,6 +186,7 @@ impl Attempt {
                     }
                     return Poll::Ready(self.on_refused());
                 }
+                State::Body(_) if self.content && is_enough(&self.ready) => return Poll::Pending,
                 State::Body(call) => {
                     let data = ready!(call.poll_data(cx));
                     if let Some(input) = self.on_data(data) {
@@ -205,10 +213,19 @@ impl Attempt {
         self.error.take()
     }
 
-    /// Gives the connection up; nothing more will be read.
+    /// Gives the connection up; nothing more will be read. What is ready may still be handed out.
     pub(super) fn stop(&mut self) {
         self.state = State::Over;
-        self.ready.clear();
+    }
+
+    /// Whether what the client was given ends inside an event.
+    pub(super) fn is_inside_event(&self) -> bool {
+        self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
+    }
+
+    /// How the provider broke its protocol, in words.
+    pub(super) fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// Whether the answer is an event stream.
@@ -290,6 +307,10 @@ impl Attempt {
         // An HTTP date has to be held against the clock, which the classification does not read.
         fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
         let failure = refused(status, &fault);
+        if fault.kind == FaultKind::Protocol {
+            let redirect = if head.status.is_redirection() { ", and redirects are not followed" } else { "" };
+            self.detail = Some(format!("its status is {status}{redirect}"));
+        }
         self.error = Some(ProviderError { body: body.freeze(), fault });
         self.keep(call);
         Input::Failed(failure)
@@ -322,7 +343,7 @@ impl Attempt {
                 Err(fault) => {
                     tracing::warn!(deployment = self.name(), %fault, "the provider's stream is malformed");
                     self.state = State::Over;
-                    return Some(Input::Failed(failure(FailureClass::Protocol, Processed::Maybe)));
+                    return Some(Input::Failed(self.broke_protocol(fault.to_string())));
                 }
                 Ok(seen) => {
                     self.tokens_out_seen += u64::from(seen.content_events);
@@ -365,10 +386,15 @@ impl Attempt {
         let mut truncated = false;
         if let Some(mut observer) = self.observer.take() {
             let end = observer.finish(&mut self.ready);
-            truncated = !end.proper;
+            // Some providers leave `[DONE]` out.
+            truncated = !(end.proper || end.finished);
             self.observer = Some(observer);
-            if truncated && !self.content {
-                return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+            // Where the end of the connection is all that tells the end, nothing but the last event of the stream
+            // tells an answer from one that broke off.
+            if (!self.content && !end.proper) || (truncated && call.ended_with_connection()) {
+                return Input::Failed(
+                    self.broke_protocol("the stream ended before its last event".to_owned()),
+                );
             }
         } else {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
@@ -410,19 +436,32 @@ impl Attempt {
         }
     }
 
-    fn lost(&self, error: &CallError, sent: bool) -> Failure {
+    fn broke_protocol(&mut self, detail: String) -> Failure {
+        self.detail = Some(detail);
+        failure(FailureClass::Protocol, Processed::Maybe)
+    }
+
+    fn lost(&mut self, error: &CallError, sent: bool) -> Failure {
         tracing::debug!(deployment = self.name(), %error, sent, "the attempt failed");
         let processed = if sent { Processed::Maybe } else { Processed::No };
         match error {
             CallError::Lost(_) if !sent => failure(FailureClass::Connect, processed),
             CallError::Lost(_) => failure(FailureClass::Transient, processed),
-            CallError::Malformed(_) => failure(FailureClass::Protocol, processed),
+            CallError::Malformed(malformed) => {
+                self.detail = Some(malformed.to_string());
+                failure(FailureClass::Protocol, processed)
+            }
         }
     }
 
     fn name(&self) -> &str {
         self.target.as_ref().map_or("", |target| &target.name)
     }
+}
+
+/// Whether a client has enough to go on with.
+fn is_enough(ready: &[Bytes]) -> bool {
+    ready.len() >= READY_PIECES_MAX || ready.iter().map(Bytes::len).sum::<usize>() >= READY_BYTES_MAX
 }
 
 fn failure(class: FailureClass, processed: Processed) -> Failure {

@@ -23,6 +23,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client_io::ClientIo;
+use super::guard::GuardedBody;
 use super::service::serve;
 use crate::app::{App, Shutdown};
 use crate::clock;
@@ -161,7 +162,11 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
         let worker = Rc::clone(&worker);
         service_fn(move |request| {
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(serve(worker, request).await) }
+            async move {
+                let panics = worker.app.metrics.panics.clone();
+                let response = serve(worker, request).await;
+                Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, panics)))
+            }
         })
     };
     let mut connection = http1::Builder::new()

@@ -55,21 +55,38 @@ impl World {
                 .expect("a mock starts")
         };
         let mocks: Vec<MockServer> = (0..count).map(start).collect();
+        let addresses: Vec<_> = mocks.iter().map(|mock| (mock.address(), provider)).collect();
+        let gateway = Self::gateway(&addresses, model, extra);
+        Self { mocks, gateway }
+    }
+
+    /// In front of one server that is no mock.
+    pub fn facing(upstream: SocketAddr, extra: &str) -> Self {
+        Self { mocks: Vec::new(), gateway: Self::gateway(&[(upstream, "")], "", extra) }
+    }
+
+    /// Two mocks, each with fields of its own in its provider.
+    pub fn pair(first: &str, second: &str) -> Self {
+        let mut world = Self::new(2, "");
+        let addresses = [(world.mocks[0].address(), first), (world.mocks[1].address(), second)];
+        world.gateway = Self::gateway(&addresses, "", "");
+        world
+    }
+
+    fn gateway(providers: &[(SocketAddr, &str)], model: &str, extra: &str) -> Gateway {
         let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
-        for (number, mock) in mocks.iter().enumerate() {
-            let address = mock.address();
+        for (number, (address, provider)) in providers.iter().enumerate() {
             text.push_str(&format!(
                 "  m{number}: {{ kind: mock, base_url: 'http://{address}', health: off{provider} }}\n"
             ));
         }
         text.push_str(&format!("models:\n  m:\n{model}    deployments:\n"));
-        for number in 0..count {
+        for number in 0..providers.len() {
             text.push_str(&format!(
                 "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"
             ));
         }
-        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
-        Self { mocks, gateway }
+        Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts")
     }
 
     pub fn app(&self) -> &Arc<App> {
