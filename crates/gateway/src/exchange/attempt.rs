@@ -310,8 +310,9 @@ impl Attempt {
         if fault.kind == FaultKind::Protocol {
             let redirect = if head.status.is_redirection() { ", and redirects are not followed" } else { "" };
             self.detail = Some(format!("its status is {status}{redirect}"));
+        } else {
+            self.error = Some(ProviderError { body: body.freeze(), fault });
         }
-        self.error = Some(ProviderError { body: body.freeze(), fault });
         self.keep(call);
         Input::Failed(failure)
     }

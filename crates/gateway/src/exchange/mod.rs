@@ -188,6 +188,7 @@ impl Exchange {
     fn begin(&mut self, choice: &Choice, now: Now) {
         self.attempt = None;
         self.granted = None;
+        self.provider_error = None;
         let Some((request, body)) = &self.outgoing else { return };
         // A reload may have come between arrival and decision, in either order.
         let newest;
