@@ -206,19 +206,25 @@ fn d16_a_long_event_is_passed_on() {
 
 #[test]
 fn an_answer_that_begins_early_still_gets_the_whole_request() {
-    let (address, served) = upstream(|mut connection| {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
+    let (relayed, seen) = std::sync::mpsc::channel();
+    let (address, served) = upstream(move |mut connection| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n{ ";
         let taken = take_request(&mut connection, |connection| {
             connection.write_all(head.as_bytes()).expect("written");
+            seen.recv().expect("the client has seen the beginning");
         });
-        connection.write_all(b"{}").expect("written");
+        connection.write_all(b" }").expect("written");
         taken
     });
     let world = World::facing(address, "");
     let mut body = hello();
     body["messages"][0]["content"] = json!("y".repeat(8_000_000));
-    let answer = world.chat(&body);
-    assert_eq!((answer.status, &*answer.body), (200, "{}"), "{answer:?}");
+    let mut client = world.connect();
+    client.write_all(&request("/v1/chat/completions", "", body.to_string().as_bytes())).expect("written");
+    assert!(client.peek(&mut [0; 1]).expect("the answer begins") == 1);
+    relayed.send(()).expect("the upstream waits");
+    let answer = Answer::read(&mut client);
+    assert_eq!((answer.status, &*answer.body), (200, "{  }"), "{answer:?}");
     assert!(served.join().expect("the upstream served") > 8_000_000);
 }
 

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -25,6 +24,8 @@ use crate::snapshot::Target;
 use crate::upstream::connection::{Call, CallError};
 use crate::upstream::head::Head;
 use crate::upstream::stream::Stream;
+
+use super::words::{failure, known, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -465,43 +466,54 @@ fn is_enough(ready: &[Bytes]) -> bool {
     ready.len() >= READY_PIECES_MAX || ready.iter().map(Bytes::len).sum::<usize>() >= READY_BYTES_MAX
 }
 
-fn failure(class: FailureClass, processed: Processed) -> Failure {
-    Failure { class, processed, status: None, retry_after: None }
-}
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write;
 
-/// A refusal in the flow's words.
-fn refused(status: u16, fault: &Fault) -> Failure {
-    let class = match fault.kind {
-        FaultKind::Client => FailureClass::Client,
-        FaultKind::Transient => FailureClass::Transient,
-        FaultKind::Overloaded => FailureClass::Overloaded,
-        FaultKind::CredentialDead => FailureClass::CredentialDead,
-        FaultKind::CredentialQuota => FailureClass::CredentialQuota,
-        FaultKind::ContextLength => FailureClass::ContextLength,
-        FaultKind::ContentPolicy => FailureClass::ContentPolicy,
-        FaultKind::ModelMissing => FailureClass::ModelMissing,
-        FaultKind::Protocol => FailureClass::Protocol,
-    };
-    let processed = match status {
-        // A gateway in between can say so after the work was done, and billed.
-        502 | 504 => Processed::Maybe,
-        500.. => Processed::RefusedWithError,
-        _ => Processed::No,
-    };
-    Failure {
-        class,
-        processed,
-        status: Some(status),
-        retry_after: fault.retry_after_ms.map(Duration::from_millis),
-    }
-}
+    use super::*;
 
-fn known(usage: &usage::Usage) -> Usage {
-    Usage {
-        tokens_in: usage.tokens_in,
-        tokens_in_cached: usage.tokens_in_cached,
-        tokens_out: usage.tokens_out,
-        estimated: false,
-        truncated: false,
+    /// Bytes that lie ready in the socket before the first read; more than may be taken at once.
+    const WAITING_BYTES: usize = 160 * 1024;
+
+    #[tokio::test]
+    async fn b7_no_more_is_read_than_a_client_may_have_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(1024 * 1024).expect("a buffer can be set");
+        let address = listener.local_addr().expect("it is bound");
+        let tcp = socket.connect(address).await.expect("it listens");
+        let upstream = std::thread::spawn(move || {
+            let (mut upstream, _) = listener.accept().expect("it connects");
+            upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n").expect("written");
+            upstream.write_all(&vec![b'x'; 1024 * 1024]).expect("written");
+        });
+        let mut seen = vec![0; WAITING_BYTES];
+        while tcp.peek(&mut seen).await.expect("it is open") < WAITING_BYTES {
+            tokio::task::yield_now().await;
+        }
+        let call = Call::new(Stream::Plain(tcp), Segments::new());
+        let wants = Wants { stream: false, usage: false, injected: false };
+        let mut attempt = Attempt::with_state(State::AwaitingHead(call), Operation::Chat, wants, 0, None);
+        assert!(matches!(poll_fn(|cx| attempt.poll(cx)).await, Input::Headers));
+        assert!(matches!(poll_fn(|cx| attempt.poll(cx)).await, Input::FirstContent));
+        let mut taken = 0;
+        poll_fn(|cx| {
+            loop {
+                let polled = attempt.poll(cx);
+                let ready: usize = attempt.ready.drain(..).map(|piece| piece.len()).sum();
+                assert!(ready <= 2 * READY_BYTES_MAX, "{ready} bytes were read ahead");
+                taken += ready;
+                if polled.is_ready() {
+                    return Poll::Ready(());
+                }
+                if ready == 0 {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        assert_eq!(taken, 1024 * 1024);
+        upstream.join().expect("the upstream served");
     }
 }

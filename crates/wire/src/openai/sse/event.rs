@@ -70,6 +70,7 @@ pub(super) fn is_whole(fields: &Fields<'_>) -> bool {
 
 /// What one event means.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations of one event")]
 pub(super) struct Meaning {
     pub(super) content: bool,
     pub(super) done: bool,
