@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -23,6 +24,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client_io::ClientIo;
+use super::guard::GuardedBody;
 use super::service::serve;
 use crate::app::{App, Shutdown};
 use crate::clock;
@@ -153,12 +155,16 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     }
     let snapshot = worker.app.snapshot.load_full();
     let limits = &snapshot.config.limits;
-    let io = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms));
+    let (io, client) = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms));
     let service = {
         let worker = Rc::clone(&worker);
         service_fn(move |request| {
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(serve(worker, request).await) }
+            async move {
+                let panics = worker.app.metrics.panics.clone();
+                let response = serve(worker, request).await;
+                Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, panics)))
+            }
         })
     };
     let mut connection = http1::Builder::new()
@@ -179,14 +185,19 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
             // The next stage must wake this task again.
             staged.set(worker.staged.notified());
         }
-        let ended = Pin::new(&mut connection).poll(cx);
+        client.begin();
+        let ended = Pin::new(&mut connection).poll(cx).map(Some);
+        if ended.is_pending() && client.has_left(cx) {
+            return Poll::Ready(None);
+        }
         if ended.is_pending() && staged.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         ended
     })
     .await;
-    let Err(error) = ended else { return };
+    // A client that left takes its connection along, and what was under way is cancelled by that.
+    let Some(Err(error)) = ended else { return };
     if error.is_timeout() {
         worker.app.metrics.refused("slow_header");
         let mut io = connection.into_parts().io.into_inner();

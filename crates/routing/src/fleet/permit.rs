@@ -146,6 +146,11 @@ impl Fleet {
             return;
         };
         let failure = match ended {
+            // Whether it ended by itself or broke off is not known: nothing is learned from it.
+            Ended::Well(usage) if usage.truncated => {
+                deployment.heard = Some(now);
+                return deployment.breaker.abandoned(permit.probe);
+            }
             Ended::Well(_) => {
                 deployment.heard = Some(now);
                 return deployment.breaker.succeeded();
