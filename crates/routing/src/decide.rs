@@ -41,7 +41,7 @@ pub(crate) fn decide_with_permit(
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried) {
+            decision.outcome = match fleet.enqueue(facts, tried, &decision) {
                 Some((ticket, ahead)) => Outcome::Queued { ticket, ahead },
                 None => Outcome::Rejected { why: Rejection::QueueFull, retry_after: Some(RETRY_AFTER_MIN) },
             };
@@ -69,6 +69,7 @@ pub(crate) fn choose(
     rng: &mut Rng,
 ) -> Evaluation {
     let mut decision = Decision::none(now);
+    fleet.evaluations += 1;
     let Some(model) = fleet.models.get(facts.model) else { return Evaluation::Rejected(decision) };
     decision.strategy = model.spec.strategy.name();
     decision.arm = model.spec.split.as_ref().and_then(|split| split::arm(split, facts, rng));

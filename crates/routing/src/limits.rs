@@ -19,3 +19,5 @@ pub const TOKENS_OUT_ASSUMED: u64 = 256;
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The window that `rpm` and `tpm` speak of.
 pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
+/// Waiters that one decision or release looks at because what they could use is no longer what it was.
+pub const WAITERS_MOVED_MAX: usize = 32;
