@@ -287,6 +287,30 @@ fn l3_l5_streams_outlive_reloads_and_finish_before_the_exit() {
 }
 
 #[test]
+fn checks_that_are_turned_off_leave_nobody_unhealthy() {
+    const BAD: &str = "health: { path: /nothing-is-here }";
+    for (name, after, interval_ms) in [
+        ("off", "health: off", 100),
+        ("off for all", BAD, 0),
+        ("elsewhere", "health: { path: /health }", 100),
+    ] {
+        let text = |health: &str, interval_ms: u32| {
+            let general = format!("health: {{ failures: 1, interval_ms: {interval_ms} }}\n");
+            one().replace("health: off", health) + &general
+        };
+        let binary = Binary::start(&text(BAD, 100));
+        let state = || {
+            binary.admin("GET", "/admin/v1/models/m/deployments/a", "", "").json()["live"]["state"].clone()
+        };
+        binary.until("the check fails", || state() == "unhealthy");
+        assert_eq!(binary.ask().status, 503, "{name}");
+        binary.rewrite(&text(after, interval_ms));
+        binary.until(&format!("its check is {name}"), || state() == "serving");
+        assert_eq!(binary.ask().status, 200, "{name}");
+    }
+}
+
+#[test]
 fn what_does_not_finish_within_the_grace_is_told() {
     let mut binary = Binary::start(&format!("{}shutdown: {{ grace_ms: 200 }}\n", one()));
     binary.mock.control().script([Scripted { hang_after: Some(2), ..Default::default() }]);
