@@ -74,6 +74,7 @@ impl App {
         let live = Live::new(random_seed());
         let config = Arc::new(config);
         let ring = Ring::new(config.decisions.ring);
+        metrics.configure(&config);
         let snapshot = Snapshot::build(1, &config, &mut live.lock().fleet, &metrics);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -95,6 +96,7 @@ impl App {
         let config = Arc::new(config);
         self.live.change(|fleet| {
             let generation = self.snapshot.load().generation + 1;
+            self.metrics.configure(&config);
             let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot
