@@ -61,6 +61,8 @@ pub struct Source {
 pub enum Shutdown {
     /// Serving.
     No,
+    /// Not ready any more, but serving: whoever sends clients here has to notice first.
+    Leaving,
     /// No new connections; requests under way finish.
     Draining,
     /// The grace period is over: streams are ended with an error event.

@@ -287,6 +287,28 @@ fn l3_l5_streams_outlive_reloads_and_finish_before_the_exit() {
 }
 
 #[test]
+fn l5_who_comes_before_the_balancer_noticed_is_served() {
+    let mut binary = Binary::start(&format!("{}shutdown: {{ delay_ms: 1500 }}\n", one()));
+    let mut idle = connect(&binary.client);
+    let asked = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    idle.write_all(&asked).expect("written");
+    assert_eq!(Answer::read(&mut idle).header("connection"), None);
+    binary.signal("TERM");
+    binary.until("readyz says so", || binary.admin("GET", "/readyz", "", "").status == 503);
+    let answer = binary.ask();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close")),
+        "a new client: {answer:?}"
+    );
+    idle.write_all(&asked).expect("written");
+    let answer = Answer::read(&mut idle);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "a known one: {answer:?}");
+    binary.until("nobody is accepted any more", || TcpStream::connect(&binary.client).is_err());
+    assert!(binary.child.wait().expect("it ends").success());
+}
+
+#[test]
 fn checks_that_are_turned_off_leave_nobody_unhealthy() {
     const BAD: &str = "health: { path: /nothing-is-here }";
     for (name, after, interval_ms) in [

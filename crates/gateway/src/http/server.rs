@@ -87,7 +87,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<(
     let mut shutdown = app.shutdown.subscribe();
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while worker.stage.get() == Shutdown::No {
+    while worker.stage.get() < Shutdown::Draining {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => accept(&worker, tcp),
@@ -175,7 +175,7 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     let mut staged = pin!(worker.staged.notified());
     staged.as_mut().enable();
     let ended = poll_fn(|cx| {
-        if worker.stage.get() != told {
+        if worker.stage.get() != told && worker.stage.get() >= Shutdown::Draining {
             told = worker.stage.get();
             Pin::new(&mut connection).graceful_shutdown();
             // The next stage must wake this task again.

@@ -28,14 +28,19 @@ use crate::telemetry::record::{Record, RequestId};
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
-    match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at))).await {
+    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at))).await {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();
             tracing::error!(request_id = %id, "a request panicked; please report it with the lines before this one");
             respond::error(&ErrorBody::internal("the request met a defect of the gateway"), None, id)
         }
+    };
+    if worker.app.is_draining() {
+        // The client's next connection finds another gateway, if there is one.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 async fn answer(
