@@ -32,6 +32,8 @@ use crate::upstream::pool::Pool;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Time between looks at idle connections to providers.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a head over its limit that are read all the same, to refuse it in the client's own words.
+const HEAD_SLACK_BYTES: usize = 16 * 1024;
 /// What a client is told that took too long over its request's head.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -166,7 +168,7 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_read_ms))
-        .max_buf_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max + HEAD_SLACK_BYTES)
         .max_headers(limits.headers_max)
         .half_close(false)
         .serve_connection(TokioIo::new(io), service);

@@ -51,7 +51,7 @@ async fn answer(
 ) -> Response<RouterBody> {
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
-    let route = match route::route(&head) {
+    let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
             worker.app.metrics.refused(if bad.close { "framing" } else { "route" });
