@@ -309,6 +309,19 @@ fn l5_who_comes_before_the_balancer_noticed_is_served() {
 }
 
 #[test]
+fn requests_measure_the_time_to_connect_where_nothing_is_checked() {
+    let world = World::new(2, "");
+    let measured = || {
+        let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+        let deployments = &view.models[0].deployments;
+        deployments.iter().map(|deployment| deployment.connect_ms.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(measured(), [false, false]);
+    assert_eq!(world.chat(&hello()).status, 200);
+    assert_eq!(measured(), [true, false], "the one that was connected to");
+}
+
+#[test]
 fn checks_that_are_turned_off_leave_nobody_unhealthy() {
     const BAD: &str = "health: { path: /nothing-is-here }";
     for (name, after, interval_ms) in [

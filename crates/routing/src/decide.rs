@@ -9,7 +9,7 @@ use crate::facts::Facts;
 use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::ids::{CredentialId, DeploymentId};
-use crate::limits::RETRY_AFTER_MIN;
+use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN};
 use crate::rng::Rng;
 use crate::split;
 use crate::strategy::Cx;
@@ -328,6 +328,8 @@ fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut S
 /// How far away a deployment is: 0 is what the client asked for, then the configured order or the measured connect
 /// time of whole regions, then regions nobody named, then deployments without one.
 fn region_rank(deployment: &Deployment, facts: &Facts, spec: &RegionSpec, now: Now) -> f64 {
+    // Before all that is measured, or it would never be: what is not checked is measured by its requests alone.
+    const UNMEASURED: f64 = 0.5;
     const UNNAMED: f64 = 1e9;
     const NOWHERE: f64 = 2e9;
     let Some(region) = &deployment.spec.region else { return NOWHERE };
@@ -336,7 +338,8 @@ fn region_rank(deployment: &Deployment, facts: &Facts, spec: &RegionSpec, now: N
     }
     if spec.by_latency {
         // In steps of 10 ms: what is nearer than that is the same place, and noise must not move traffic.
-        return deployment.connect.value_ms(now).map_or(UNNAMED, |ms| 1.0 + (ms / 10.0).floor());
+        let measured = deployment.connect.value_ms_over(now, CONNECT_DECAY);
+        return measured.map_or(UNMEASURED, |ms| 1.0 + (ms / 10.0).floor());
     }
     spec.order.iter().position(|named| named == region).map_or(UNNAMED, |place| 1.0 + place as f64)
 }

@@ -13,6 +13,8 @@ pub const COOLING_MAX: Duration = Duration::from_mins(1);
 pub const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 /// Time after which what is known of latency or failures has lost two thirds of its weight.
 pub const DECAY: Duration = Duration::from_secs(10);
+/// The same for times to connect: kept connections make new ones rare, and distances do not change.
+pub const CONNECT_DECAY: Duration = Duration::from_mins(10);
 /// Output tokens that a request is thought to use when it does not say.
 pub const TOKENS_OUT_ASSUMED: u64 = 256;
 /// The least that a client is told to wait when all is full.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use smallvec::smallvec;
-use tokio::time::Instant;
 
 use super::connection::Call;
 use super::stream::Stream;
@@ -40,9 +39,8 @@ pub async fn get(
 }
 
 async fn ask(endpoint: &Endpoint, path: &str, auth: Option<&HeaderValue>) -> Result<Answer, String> {
-    let began = Instant::now();
-    let stream = Stream::connect(endpoint).await.map_err(|error| format!("cannot connect: {error}"))?;
-    let connected = began.elapsed();
+    let (stream, connected) =
+        Stream::connect(endpoint).await.map_err(|error| format!("cannot connect: {error}"))?;
     let mut request = BytesMut::new();
     request.extend_from_slice(
         format!(

@@ -139,7 +139,7 @@ impl DeploymentView {
             failures_in_a_row: deployment.breaker.failures_in_a_row(),
             breaker_transitions: deployment.breaker.transitions(),
             first_content_ms: deployment.first_content.value_ms(now),
-            connect_ms: deployment.connect.value_ms(now),
+            connect_ms: deployment.connect.value_ms_over(now, crate::limits::CONNECT_DECAY),
             requests: deployment.requests,
             failures: deployment.failed,
             last_failure: deployment.last_failure.map(|(class, _)| class.name()),
