@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::live::Live;
 use crate::snapshot::Snapshot;
 use crate::telemetry::decision_log::DecisionLog;
+use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Record;
 use crate::telemetry::ring::Ring;
@@ -105,8 +106,9 @@ impl App {
         })
     }
 
-    /// Keeps a record for whoever asks, and writes it to the log if there is one.
+    /// Keeps a record for whoever asks, writes it to the decision log if there is one, and its line to the gateway's.
     pub fn record(&self, record: Record) {
+        log::request(&record);
         let record = Arc::new(record);
         if let Some(log) = &self.decision_log
             && !log.push(Arc::clone(&record))

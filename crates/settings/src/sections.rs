@@ -222,10 +222,10 @@ pub enum LogLevel {
     Error,
     /// What somebody may have to look at.
     Warn,
-    /// What changed.
+    /// What changed, and requests that did not go well.
     #[default]
     Info,
-    /// What happened to single requests.
+    /// Every request.
     Debug,
     /// Everything.
     Trace,

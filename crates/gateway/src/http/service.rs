@@ -55,6 +55,8 @@ async fn answer(
         Ok(route) => route,
         Err(bad) => {
             worker.app.metrics.refused(if bad.close { "framing" } else { "route" });
+            // Not at the usual level: strangers must not be able to fill the log.
+            tracing::debug!(request_id = %id, status = bad.error.status, "refused on its head");
             let mut response = respond::error(&bad.error, None, id);
             if bad.close {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -66,6 +68,7 @@ async fn answer(
         Ok(client) => client,
         Err(error) => {
             worker.app.metrics.refused("auth");
+            tracing::debug!(request_id = %id, status = error.status, "refused for its key");
             return respond::error(&error, None, id);
         }
     };
