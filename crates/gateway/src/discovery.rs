@@ -181,7 +181,8 @@ async fn list(
 ) -> Result<Vec<String>, String> {
     let endpoint = target::endpoint(&provider.kind, provider);
     let auth: Option<HeaderValue> = key.and_then(|key| endpoint.auth_value(key));
-    let (status, body) = probe::get(&endpoint, &endpoint.models_path(), auth.as_ref(), timeout).await?;
+    let probe::Answer { status, body, .. } =
+        probe::get(&endpoint, &endpoint.models_path(), auth.as_ref(), timeout).await?;
     if status != 200 {
         return Err(format!("GET {} gave {status}", endpoint.models_path()));
     }

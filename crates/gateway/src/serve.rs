@@ -67,7 +67,7 @@ impl Gateway {
     }
 
     /// Runs the admin API, health checks, file watch and signals until the process is told to stop, and then the way
-    /// out: no new connections, streams finish within the grace, the rest is told, records are written.
+    /// out: not ready any more, then no new connections, streams finish within the grace, the rest is told, records are written.
     pub fn run(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -161,7 +161,13 @@ async fn stop_signal() {
 }
 
 async fn leave(app: Arc<App>, workers: Vec<JoinHandle<()>>) {
-    let grace = Duration::from_millis(app.snapshot.load().config.shutdown.grace_ms);
+    let config = app.snapshot.load().config.shutdown.clone();
+    if config.delay_ms > 0 {
+        tracing::info!(config.delay_ms, "stopping: not ready any more, and serving whoever comes still");
+        app.shut_down(Shutdown::Leaving);
+        tokio::time::sleep(Duration::from_millis(config.delay_ms)).await;
+    }
+    let grace = Duration::from_millis(config.grace_ms);
     tracing::info!(grace_ms = grace.as_millis() as u64, "stopping: requests under way finish first");
     app.shut_down(Shutdown::Draining);
     let mut done = tokio::task::spawn_blocking(move || {

@@ -52,6 +52,8 @@ pub struct Model {
 
 /// A deployment as an attempt meets it.
 pub struct Target {
+    /// Its handle in the fleet.
+    pub id: DeploymentId,
     /// Its name, unique within its model.
     pub name: Name,
     /// The provider's name.
@@ -98,6 +100,7 @@ impl Snapshot {
                 };
                 names.insert(id, Name::clone(&deployment_name));
                 let target = Target {
+                    id,
                     metrics: metrics.deployment(&name, &deployment_name, &deployment.provider),
                     served_by: respond::text_value(&deployment_name),
                     name: deployment_name,

@@ -252,6 +252,31 @@ fn b4_floods_of_headers_are_refused() {
 }
 
 #[test]
+fn b4_the_limit_of_the_head_is_held_to_the_byte() {
+    let body = hello().to_string();
+    for (limits, bytes_max) in [("", 65_536), ("limits: { header_bytes_max: 20000 }", 20_000)] {
+        let world = World::new(1, limits);
+        let with_head_of = |bytes: usize| {
+            let fill = |filling: usize| {
+                request(
+                    "/v1/chat/completions",
+                    &format!("x-fill: {}\r\n", "y".repeat(filling)),
+                    body.as_bytes(),
+                )
+            };
+            // The empty line that ends the head is not counted.
+            fill(bytes - (fill(0).len() - body.len() - 2))
+        };
+        for bytes in [bytes_max + 1, bytes_max + 1_000, 90_000, 120_000] {
+            check(&world, &format!("{bytes} of {bytes_max}"), &with_head_of(bytes), 431);
+        }
+        let answer = world.send(&with_head_of(bytes_max + 1));
+        assert_eq!(answer.error("code"), "headers_too_large", "in the client's dialect");
+        assert_eq!(world.send(&with_head_of(bytes_max)).status, 200, "{bytes_max} of {bytes_max}");
+    }
+}
+
+#[test]
 fn b7_a_reader_that_stops_holds_the_upstream_back_and_is_cut_off() {
     let event = format!(
         "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",

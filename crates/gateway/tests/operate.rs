@@ -287,6 +287,65 @@ fn l3_l5_streams_outlive_reloads_and_finish_before_the_exit() {
 }
 
 #[test]
+fn l5_who_comes_before_the_balancer_noticed_is_served() {
+    let mut binary = Binary::start(&format!("{}shutdown: {{ delay_ms: 1500 }}\n", one()));
+    let mut idle = connect(&binary.client);
+    let asked = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    idle.write_all(&asked).expect("written");
+    assert_eq!(Answer::read(&mut idle).header("connection"), None);
+    binary.signal("TERM");
+    binary.until("readyz says so", || binary.admin("GET", "/readyz", "", "").status == 503);
+    let answer = binary.ask();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close")),
+        "a new client: {answer:?}"
+    );
+    idle.write_all(&asked).expect("written");
+    let answer = Answer::read(&mut idle);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "a known one: {answer:?}");
+    binary.until("nobody is accepted any more", || TcpStream::connect(&binary.client).is_err());
+    assert!(binary.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn requests_measure_the_time_to_connect_where_nothing_is_checked() {
+    let world = World::new(2, "");
+    let measured = || {
+        let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+        let deployments = &view.models[0].deployments;
+        deployments.iter().map(|deployment| deployment.connect_ms.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(measured(), [false, false]);
+    assert_eq!(world.chat(&hello()).status, 200);
+    assert_eq!(measured(), [true, false], "the one that was connected to");
+}
+
+#[test]
+fn checks_that_are_turned_off_leave_nobody_unhealthy() {
+    const BAD: &str = "health: { path: /nothing-is-here }";
+    for (name, after, interval_ms) in [
+        ("off", "health: off", 100),
+        ("off for all", BAD, 0),
+        ("elsewhere", "health: { path: /health }", 100),
+    ] {
+        let text = |health: &str, interval_ms: u32| {
+            let general = format!("health: {{ failures: 1, interval_ms: {interval_ms} }}\n");
+            one().replace("health: off", health) + &general
+        };
+        let binary = Binary::start(&text(BAD, 100));
+        let state = || {
+            binary.admin("GET", "/admin/v1/models/m/deployments/a", "", "").json()["live"]["state"].clone()
+        };
+        binary.until("the check fails", || state() == "unhealthy");
+        assert_eq!(binary.ask().status, 503, "{name}");
+        binary.rewrite(&text(after, interval_ms));
+        binary.until(&format!("its check is {name}"), || state() == "serving");
+        assert_eq!(binary.ask().status, 200, "{name}");
+    }
+}
+
+#[test]
 fn what_does_not_finish_within_the_grace_is_told() {
     let mut binary = Binary::start(&format!("{}shutdown: {{ grace_ms: 200 }}\n", one()));
     binary.mock.control().script([Scripted { hang_after: Some(2), ..Default::default() }]);

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -79,7 +80,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<Stream>>>>, Segments),
+    Connecting(Pin<Box<dyn Future<Output = io::Result<(Stream, Duration)>>>>, Segments),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
@@ -250,7 +251,7 @@ impl Attempt {
         })
     }
 
-    fn on_connected(&mut self, connected: io::Result<Stream>) -> Input {
+    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Input {
         let parts = match std::mem::replace(&mut self.state, State::Over) {
             State::Connecting(_, parts) => parts,
             State::Connected(_)
@@ -262,8 +263,11 @@ impl Attempt {
             | State::Over => Segments::new(),
         };
         match connected {
-            Ok(stream) => {
+            Ok((stream, took)) => {
                 self.state = State::AwaitingHead(Call::new(stream, parts));
+                if let (Some(worker), Some(target)) = (&self.worker, &self.target) {
+                    worker.app.live.note_connect_time(target.id, took);
+                }
                 Input::Connected
             }
             Err(error) => {

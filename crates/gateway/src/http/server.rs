@@ -35,6 +35,9 @@ use crate::upstream::pool::Pool;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Time between looks at idle connections to providers.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a head over its limit that are read all the same, to refuse it in the client's own words.
+const HEAD_SLACK_BYTES: usize = 16 * 1024;
+
 /// What the requests of one thread share.
 pub struct Worker {
     /// What all threads share.
@@ -87,7 +90,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<(
     let mut shutdown = app.shutdown.subscribe();
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while worker.stage.get() == Shutdown::No {
+    while worker.stage.get() < Shutdown::Draining {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => accept(&worker, tcp),
@@ -170,7 +173,7 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_read_ms))
-        .max_buf_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max + HEAD_SLACK_BYTES)
         .max_headers(limits.headers_max)
         .half_close(false)
         .serve_connection(TokioIo::new(io), service);
@@ -179,7 +182,7 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     let mut staged = pin!(worker.staged.notified());
     staged.as_mut().enable();
     let ended = poll_fn(|cx| {
-        if worker.stage.get() != told {
+        if worker.stage.get() != told && worker.stage.get() >= Shutdown::Draining {
             told = worker.stage.get();
             Pin::new(&mut connection).graceful_shutdown();
             // The next stage must wake this task again.

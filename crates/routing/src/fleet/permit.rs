@@ -108,7 +108,8 @@ impl Fleet {
         } else {
             self.learn_deployment(&permit, ended, now, rng);
         }
-        self.serve_queue(model, now, rng);
+        self.credential_changes += u64::from(permit.credential.is_some());
+        self.serve_changed(permit.deployment, model, now, rng);
     }
 
     fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
