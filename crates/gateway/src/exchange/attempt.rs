@@ -1,7 +1,6 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,7 +23,7 @@ use crate::http::server::Worker;
 use crate::snapshot::Target;
 use crate::upstream::connection::{Call, CallError};
 use crate::upstream::head::Head;
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::{Connecting, Stream};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -73,7 +72,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<(Stream, Duration)>>>>, Segments),
+    Connecting(Connecting, Segments),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
