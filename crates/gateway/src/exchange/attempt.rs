@@ -1,7 +1,6 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,7 +23,7 @@ use crate::http::server::Worker;
 use crate::snapshot::Target;
 use crate::upstream::connection::{Call, CallError};
 use crate::upstream::head::Head;
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::{Connecting, Stream};
 
 use super::words::{failure, known, refused};
 
@@ -80,7 +79,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<(Stream, Duration)>>>>, Segments),
+    Connecting(Connecting, Segments),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),

@@ -437,13 +437,15 @@ mod tests {
 
     /// `count` models with two deployments each.
     fn config(count: usize) -> Config {
-        let mut text =
-            "providers: { p: { kind: mock, base_url: 'http://127.0.0.1:1' } }\nmodels:\n".to_owned();
-        for number in 0..count {
-            text += &format!(
-                "  m{number}: {{ deployments: [ {{ provider: p, name: a{number} }}, {{ provider: p, name: b{number} }} ] }}\n"
-            );
-        }
+        let model = |number: usize| {
+            let deployments =
+                format!("{{ provider: p, name: a{number} }}, {{ provider: p, name: b{number} }}");
+            format!("  m{number}: {{ deployments: [ {deployments} ] }}\n")
+        };
+        let models = (0..count).map(model).collect::<Vec<_>>().concat();
+        let text = format!(
+            "providers: {{ p: {{ kind: mock, base_url: 'http://127.0.0.1:1' }} }}\nmodels:\n{models}"
+        );
         let sources = pointsman_settings::Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
         pointsman_settings::parse(&text, &sources).expect("a configuration")
     }
@@ -475,7 +477,7 @@ mod tests {
                 deployment.attempt_ended(&metrics, "connect");
             }
         };
-        for number in 0..LABEL_VALUES_MAX + 1 {
+        for number in 0..=LABEL_VALUES_MAX {
             metrics.model(&format!("stranger-{number}"));
         }
         (0..MODELS).for_each(touch);

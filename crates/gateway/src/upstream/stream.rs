@@ -15,6 +15,9 @@ use tokio_rustls::client::TlsStream;
 use super::target::{Endpoint, Scheme};
 use crate::clock;
 
+/// A connection that is being made, with how long that took.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<(Stream, Duration)>>>>;
+
 /// A connected byte stream to a provider.
 pub enum Stream {
     /// Plain TCP.
