@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 /// Who may ask.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// Client keys. Without any, everybody may ask, and the gateway listens on loopback only.
@@ -17,7 +17,7 @@ pub struct AuthConfig {
 }
 
 /// A client key.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// What records and logs call it. Unique.
@@ -38,7 +38,7 @@ pub struct KeyConfig {
 }
 
 /// A key of the admin API.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminKeyConfig {
     /// What the audit log calls it. Unique.

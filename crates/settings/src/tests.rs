@@ -417,6 +417,12 @@ fn changes_are_told_field_by_field() {
         ("model: gpt", "model: gpt2"),
         &["models.llama.deployments.openai/gpt: removed", "models.llama.deployments.openai/gpt2: added"],
     );
+    let hashed = |digit: &str| {
+        let hash = digit.repeat(64);
+        read(&format!("auth: {{ keys: [ {{ name: k, key_sha256: '{hash}' }} ] }}")).unwrap()
+    };
+    assert_eq!(diff(&hashed("a"), &hashed("b")), ["auth.keys.k: another secret"]);
+    assert_ne!(hashed("a"), hashed("b"));
     let keyed = "auth: { keys: [ { name: web, key: abcdefgh } ] }\nlisten: 127.0.0.1:1\nadmin: 127.0.0.1:2\nworkers: 1";
     let (keyed, empty) = (read(keyed).unwrap(), read("").unwrap());
     assert!(diff(&empty, &keyed).contains(&"auth.keys.web: added".to_owned()));

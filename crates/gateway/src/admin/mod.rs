@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -40,6 +40,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/models/{model}/deployments/{name}",
             get(deployments::one).put(deployments::put).patch(deployments::patch).delete(deployments::remove),
         )
+        .route("/models/{model}/deployments/{name}/changes", delete(deployments::take_back))
         .route("/models/{model}/deployments/{name}/drain", post(deployments::drain))
         .route("/models/{model}/deployments/{name}/undrain", post(deployments::undrain))
         .route("/models/{model}/deployments/{name}/reset-breaker", post(deployments::reset_breaker))
