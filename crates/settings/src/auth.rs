@@ -28,7 +28,7 @@ pub struct KeyConfig {
     pub key: Option<Secret>,
     /// The SHA-256 of the key in hexadecimal, so that the key itself stands nowhere (`pointsman keys` makes both).
     pub key_sha256: Option<Secret>,
-    /// The models it may use, by name; `*` stands for anything. Default: all.
+    /// The models it may use, by name (not by alias); `*` stands for anything. Default: all.
     pub models: Option<Vec<String>>,
     /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags, deadline_ms.
     pub headers: Option<Vec<Hint>>,
