@@ -229,6 +229,36 @@ fn deployments_come_change_drain_and_go_on_the_fly() {
 }
 
 #[test]
+fn every_error_of_the_admin_api_is_problem_details() {
+    let binary = Binary::start(&one().replace("name: a", "name: x/a"));
+    let body = " ".repeat(1024 * 1024 + 1);
+    for (method, path, body, status, code, detail) in [
+        ("GET", "/decisions?limit=abc", "", 400, "bad_request", "limit: invalid digit"),
+        ("POST", "/explain?tenat=x", "{}", 400, "bad_request", "unknown field `tenat`"),
+        ("DELETE", "/models", "", 405, "method_not_allowed", "DELETE is not possible at /admin/v1/models;"),
+        ("POST", "/models/m/deployments", &body, 413, "too_large", "more than 1048576 bytes"),
+        ("POST", "/explain", &body, 413, "too_large", "more than 1048576 bytes"),
+        ("GET", "/models/%FF", "", 400, "bad_request", "UTF-8"),
+        ("GET", "/models/m/deployments/x/a", "", 404, "not_found", ": /admin/v1/models/m/deployments/x%2Fa"),
+    ] {
+        let answer = binary.admin(method, &format!("/admin/v1{path}"), "", body);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{path}: {answer:?}"
+        );
+        let problem = answer.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{path}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(detail)), "{path}: {problem}");
+        assert_eq!(answer.header("allow"), (status == 405).then_some("get,head"), "{path}");
+    }
+    let stale =
+        binary.admin("POST", "/admin/v1/models/m/deployments/x%2Fa/drain", "if-match: \"77\"\r\n", "");
+    let detail = stale.json()["detail"].clone();
+    assert_eq!(detail, "the configuration is \"1\" now; read it again, and decide again");
+}
+
+#[test]
 fn h7_h9_m1_the_admin_api_keeps_its_own() {
     let binary =
         Binary::start(&format!("{}auth: {{ keys: [ {{ name: k, key: 'a-clients-key' }} ] }}\n", one()));

@@ -490,7 +490,8 @@ fn what_is_put_in_may_be_a_number_and_may_have_a_default() {
         read("region: ${EMPTY:-eu}\nmodels: { m: { aliases: ['$${x}', '${SHORT}${SHORT}'] } }").unwrap();
     assert_eq!(config.region.as_deref(), Some("eu"));
     assert_eq!(config.models["m"].aliases, ["${x}", "h2h2"]);
-    let many: String = (0..200).map(|at| format!("  m{at}: {{ attempts_max: '${{NUMBER}}' }}\n")).collect();
+    let model = |at| format!("  m{at}: {{ attempts_max: '${{NUMBER}}' }}\n");
+    let many = (0..200).map(model).collect::<Vec<_>>().concat();
     assert!(read(&format!("models:\n{many}")).is_ok(), "as often as there is something to put in");
     // Only what was put in: a number in quotes is text.
     assert!(read("workers: '7'").is_err());

@@ -7,8 +7,7 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pointsman_routing::fleet::{DeploymentView, Event, ModelView};
@@ -18,6 +17,7 @@ use pointsman_settings::overlay::Overlay;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::extract::{Body, Path};
 use super::problem::Problem;
 use crate::app::App;
 use crate::{clock, reload};
@@ -86,7 +86,7 @@ pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(model): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let deployment: DeploymentConfig = parse(&body)?;
     let name = deployment.name_in(&model);
@@ -106,7 +106,7 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     Path((model, name)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let deployment: DeploymentConfig = parse(&body)?;
     if deployment.name.as_ref().is_some_and(|new| *new != name) {
@@ -127,7 +127,7 @@ pub(super) async fn patch(
     State(app): State<Arc<App>>,
     Path((model, name)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let Value::Object(fields) = parse(&body)? else {
         return Err(Problem::bad_request("a patch is a JSON object of the fields to change"));

@@ -3,6 +3,7 @@
 mod access;
 mod decisions;
 mod deployments;
+mod extract;
 mod pages;
 mod problem;
 
@@ -48,7 +49,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/credentials/{provider}/{name}/restore", post(deployments::restore_credential))
         .route("/decisions", get(decisions::newest))
         .route("/decisions/{id}", get(decisions::one))
-        .route("/explain", post(decisions::explain));
+        .route("/explain", post(decisions::explain))
+        .method_not_allowed_fallback(pages::wrong_method);
     Router::new()
         .route("/livez", get(pages::livez))
         .route("/readyz", get(pages::readyz))
@@ -56,6 +58,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(pages::metrics))
         .nest("/admin/v1", api)
         .fallback(pages::unknown)
+        .method_not_allowed_fallback(pages::wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), access::check))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
