@@ -10,6 +10,7 @@ use pointsman_settings::overlay::Overlay;
 use tokio::sync::watch;
 
 use crate::live::Live;
+use crate::reload::Overrides;
 use crate::snapshot::Snapshot;
 use crate::telemetry::decision_log::DecisionLog;
 use crate::telemetry::log;
@@ -49,7 +50,9 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// What the file held when it was last looked at.
     pub seen: Option<Vec<u8>>,
-    /// The configuration as the file has it, without admin changes.
+    /// What the command line says instead of the file.
+    pub overrides: Overrides,
+    /// The configuration as the file and the command line have it, without admin changes.
     pub base: Config,
     /// What was changed through the admin API.
     pub overlay: Overlay,

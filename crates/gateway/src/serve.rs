@@ -15,6 +15,7 @@ use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Shutdown, Source};
+use crate::reload::Overrides;
 use crate::telemetry::decision_log::DecisionLog;
 use crate::{admin, clock, health, http, reload, watch};
 
@@ -41,11 +42,27 @@ impl Gateway {
     /// # Errors
     /// When an address cannot be bound, a log cannot be opened, or a thread cannot be started.
     pub fn start(path: Option<PathBuf>, base: Config, overlay: Overlay) -> anyhow::Result<Self> {
+        Self::start_with(path, base, overlay, Overrides::default())
+    }
+
+    /// The same with what the command line says instead of the file, on every reload too.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_with(
+        path: Option<PathBuf>,
+        base: Config,
+        overlay: Overlay,
+        overrides: Overrides,
+    ) -> anyhow::Result<Self> {
         clock::now();
-        let (config, stale) = reload::combine(&base, &overlay)?;
-        for line in stale {
-            tracing::warn!("{line}");
+        let base = overrides.over(base);
+        let combined = reload::combine(&Config::default(), &base, overlay)?;
+        reload::tell(&base, &combined.stale, &combined.overridden);
+        if combined.to_save {
+            reload::save(&base, &combined.overlay);
         }
+        let (config, overlay) = (combined.config, combined.overlay);
         let listener = bind(config.listen, "listen")?;
         let admin = bind(config.admin, "admin")?;
         let decision_log = config.decisions.log.as_ref().map(|path| {
@@ -57,7 +74,7 @@ impl Gateway {
             workers => workers,
         };
         let seen = path.as_ref().and_then(|path| std::fs::read(path).ok());
-        let source = Source { path, seen, base, overlay, last_error: None };
+        let source = Source { path, seen, overrides, base, overlay, last_error: None };
         let app = App::new(source, config, decision_log.transpose()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
         let workers = (0..threads)

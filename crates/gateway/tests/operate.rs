@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use pointsman::mock::{MockArgs, MockServer, Scripted};
+use pointsman::reload::{Overrides, reload};
+use pointsman::serve::Gateway;
+use pointsman_settings::overlay::Overlay;
 use serde_json::{Value, json};
 use support::{Answer, PATIENCE, World, fast, hello, request, stream};
 
@@ -92,6 +95,10 @@ struct Binary {
 
 impl Binary {
     fn start(text: &str) -> Self {
+        Self::start_with(text, &[])
+    }
+
+    fn start_with(text: &str, args: &[&str]) -> Self {
         let mock = MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() })
             .expect("a mock starts");
         let folder = tempfile::tempdir().expect("a folder");
@@ -100,7 +107,9 @@ impl Binary {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .args(["serve", "--config"])
             .arg(&path)
+            .args(args)
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(folder.path().join("log")).expect("a log"))
             .spawn()
             .expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -118,6 +127,10 @@ impl Binary {
             "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{}",
             text.replace("MOCK", &format!("http://{}", mock.address()))
         )
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("readable")
     }
 
     fn rewrite(&self, text: &str) {
@@ -213,6 +226,36 @@ fn deployments_come_change_drain_and_go_on_the_fly() {
     assert_eq!(binary.admin("DELETE", &format!("{path}/b%2F2"), "", "").status, 204);
     assert_eq!(binary.ask().header("x-pointsman-served-by"), Some("a"));
     assert_eq!(binary.admin("GET", &format!("{path}/b%2F2"), "", "").status, 404);
+}
+
+#[test]
+fn every_error_of_the_admin_api_is_problem_details() {
+    let binary = Binary::start(&one().replace("name: a", "name: x/a"));
+    let body = " ".repeat(1024 * 1024 + 1);
+    for (method, path, body, status, code, detail) in [
+        ("GET", "/decisions?limit=abc", "", 400, "bad_request", "limit: invalid digit"),
+        ("POST", "/explain?tenat=x", "{}", 400, "bad_request", "unknown field `tenat`"),
+        ("DELETE", "/models", "", 405, "method_not_allowed", "DELETE is not possible at /admin/v1/models;"),
+        ("POST", "/models/m/deployments", &body, 413, "too_large", "more than 1048576 bytes"),
+        ("POST", "/explain", &body, 413, "too_large", "more than 1048576 bytes"),
+        ("GET", "/models/%FF", "", 400, "bad_request", "UTF-8"),
+        ("GET", "/models/m/deployments/x/a", "", 404, "not_found", ": /admin/v1/models/m/deployments/x%2Fa"),
+    ] {
+        let answer = binary.admin(method, &format!("/admin/v1{path}"), "", body);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{path}: {answer:?}"
+        );
+        let problem = answer.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{path}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(detail)), "{path}: {problem}");
+        assert_eq!(answer.header("allow"), (status == 405).then_some("get,head"), "{path}");
+    }
+    let stale =
+        binary.admin("POST", "/admin/v1/models/m/deployments/x%2Fa/drain", "if-match: \"77\"\r\n", "");
+    let detail = stale.json()["detail"].clone();
+    assert_eq!(detail, "the configuration is \"1\" now; read it again, and decide again");
 }
 
 #[test]
@@ -406,6 +449,104 @@ fn admin_changes_are_written_back_and_read_again() {
     assert!(Path::new(&file).exists());
     let again = Binary::start(&text);
     assert_eq!(again.admin("GET", "/admin/v1/models/m/deployments/b", "", "").status, 200);
+}
+
+#[test]
+fn a_change_leaves_to_the_file_what_it_is_not_about() {
+    let two = one().replace("[ { name: a", "[ { name: b, provider: p }, { name: a");
+    let binary = Binary::start(&two);
+    let path = "/admin/v1/models/m/deployments/a";
+    let seen = || binary.admin("GET", path, "", "").json();
+    let reload = || binary.admin("POST", "/admin/v1/reload", "", "").json();
+    assert_eq!(binary.admin("POST", &format!("{path}/drain"), "", "").json()["live"]["state"], "draining");
+    assert_eq!(seen()["admin_change"], json!({"patch": {"draining": true}}));
+    assert_eq!(binary.admin("POST", &format!("{path}/undrain"), "", "").json()["admin_change"], Value::Null);
+    binary.rewrite(&two.replace("name: a,", "name: a, weight: 7,"));
+    reload();
+    assert_eq!(seen()["config"]["weight"], 7);
+    assert_eq!(binary.admin("PATCH", path, "", r#"{"weight":5}"#).json()["live"]["weight"], 5);
+    assert_eq!(binary.admin("PATCH", path, "", r#"{"name":"z"}"#).status, 400);
+    binary.rewrite(&two.replace("name: a,", "name: a, weight: 8, tier: 2,"));
+    reload();
+    assert!(binary.log().contains("the file says weight: 8, but 5"), "{}", binary.log());
+    assert_eq!((&seen()["config"]["weight"], &seen()["config"]["tier"]), (&json!(5), &json!(2)));
+    let back = binary.admin("DELETE", &format!("{path}/changes"), "", "");
+    assert_eq!((back.status, &back.json()["config"]["weight"]), (200, &json!(8)));
+    assert_eq!(binary.admin("DELETE", &format!("{path}/changes"), "", "").status, 404);
+    assert_eq!(binary.admin("PATCH", path, "", r#"{"weight":5}"#).status, 200);
+    binary.rewrite(&two.replace(", { name: a, provider: p }", ""));
+    reload();
+    assert_eq!(binary.admin("GET", path, "", "").status, 404, "what the file dropped is not served");
+    assert!(binary.log().contains("the admin change of deployment `a` of model `m` is ignored"));
+}
+
+#[test]
+fn l9_a_changed_deployment_whose_provider_is_gone_is_no_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("changes.json");
+    let text = ONE.replace("FOLDER/changes.json", &file.display().to_string());
+    let two = text.replace("providers: {", "providers: { q: { kind: mock, base_url: 'MOCK', health: off },");
+    let binary = Binary::start(&two);
+    let added = binary.admin("POST", "/admin/v1/models/m/deployments", "", r#"{"name":"b","provider":"q"}"#);
+    assert_eq!(added.status, 201, "{added:?}");
+    drop(binary);
+    let again = Binary::start(&text);
+    assert_eq!(again.ask().header("x-pointsman-served-by"), Some("a"));
+    let log = again.log();
+    assert!(log.contains("there is no provider `q`") && log.contains("changes.json"), "{log}");
+    let path = again.folder.path().join("pointsman.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_pointsman")).arg("check").arg(path).output();
+    let said = String::from_utf8_lossy(&output.expect("it runs").stdout).into_owned();
+    assert!(said.contains("changes.json: warning: ") && said.contains("there is no provider `q`"), "{said}");
+    // A change that is ignored does not stand in the way of others, and can be taken back.
+    assert_eq!(again.admin("POST", "/admin/v1/models/m/deployments/a/drain", "", "").status, 200);
+    assert_eq!(again.admin("DELETE", "/admin/v1/models/m/deployments/b/changes", "", "").status, 204);
+}
+
+#[test]
+fn what_the_command_line_says_is_not_called_an_admin_change() {
+    let binary = Binary::start(&one());
+    let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["serve", "--listen", "0.0.0.0:0", "--config"])
+        .arg(binary.folder.path().join("pointsman.yaml"))
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("listen: 0.0.0.0:0 is reachable") && !said.contains("admin API:"), "{said}");
+}
+
+#[test]
+fn a_reload_without_changes_says_so_and_keeps_the_etag() {
+    let binary = Binary::start(&one());
+    let tag = || binary.admin("GET", "/admin/v1/models", "", "").header("etag").map(str::to_owned);
+    let before = tag();
+    binary.signal("HUP");
+    binary.until("it says so", || binary.log().contains("reloaded, nothing changed"));
+    assert_eq!(tag(), before);
+}
+
+#[test]
+fn a_reload_keeps_what_the_command_line_says_and_leaves_the_file_watch_nothing_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pointsman.yaml");
+    let text = "listen: 127.0.0.1:9\nadmin: 127.0.0.1:0\nworkers: 1\n";
+    std::fs::write(&path, text).expect("written");
+    let overrides = Overrides { listen: Some(([127, 0, 0, 1], 0).into()), admin: None };
+    let base = support::config(text);
+    let gateway =
+        Gateway::start_with(Some(path.clone()), base, Overlay::default(), overrides).expect("it starts");
+    let edited = format!("{text}region: eu\n");
+    std::fs::write(&path, &edited).expect("written");
+    let reloaded = reload(&gateway.app).expect("it is good");
+    assert_eq!(
+        (reloaded.changes.as_slice(), reloaded.generation),
+        (&["region: none -> \"eu\"".to_owned()][..], 2)
+    );
+    assert!(reloaded.restart_needed.is_empty(), "{reloaded:?}");
+    assert_eq!(gateway.app.source.lock().expect("not poisoned").seen.as_deref(), Some(edited.as_bytes()));
+    let again = reload(&gateway.app).expect("it is good");
+    assert_eq!((again.changes.len(), again.generation), (0, 2));
 }
 
 #[test]

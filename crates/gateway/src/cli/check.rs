@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::out;
-use crate::reload::{LoadError, load};
+use crate::reload::{LoadError, combine, load, load_overlay};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -19,21 +19,41 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load(&args.file);
-    if args.json {
-        let found = match &loaded {
-            Err(LoadError::Invalid { found, .. }) => json!(found),
-            Err(error @ (LoadError::Read { .. } | LoadError::Overlay(_))) => {
-                json!([{"message": error.to_string()}])
+    let (config, warnings) = match loaded {
+        Ok(config) => {
+            let overlay = load_overlay(&config)?;
+            let stale = combine(&config, &config, overlay)?.stale;
+            (config, stale)
+        }
+        Err(error) => {
+            if args.json {
+                print_json(&found(&error), &[])?;
             }
-            Ok(_) => json!([]),
-        };
-        out(&format!("{}\n", json!({"ok": loaded.is_ok(), "found": found})))?;
+            return Err(error.into());
+        }
+    };
+    if args.json {
+        return print_json(&json!([]), &warnings);
     }
-    let config = loaded?;
-    if !args.json {
-        let deployments: usize = config.models.values().map(|model| model.deployments.len()).sum();
-        let (file, models, providers) = (args.file.display(), config.models.len(), config.providers.len());
-        out(&format!("{file}: fine: {models} models, {deployments} deployments, {providers} providers\n"))?;
+    let deployments: usize = config.models.values().map(|model| model.deployments.len()).sum();
+    let (file, models, providers) = (args.file.display(), config.models.len(), config.providers.len());
+    out(&format!("{file}: fine: {models} models, {deployments} deployments, {providers} providers\n"))?;
+    let changes = config.admin_changes.file.unwrap_or_default();
+    let lines: Vec<String> =
+        warnings.iter().map(|line| format!("{}: warning: {line}\n", changes.display())).collect();
+    out(&lines.concat())
+}
+
+fn found(error: &LoadError) -> Value {
+    match error {
+        LoadError::Invalid { found, .. } => json!(found),
+        LoadError::Read { .. } | LoadError::Unfit(_) | LoadError::Overlay(_) => {
+            json!([{"message": error.to_string()}])
+        }
     }
-    Ok(())
+}
+
+fn print_json(found: &Value, warnings: &[String]) -> anyhow::Result<()> {
+    let ok = found.as_array().is_some_and(Vec::is_empty);
+    out(&format!("{}\n", json!({"ok": ok, "found": found, "warnings": warnings})))
 }

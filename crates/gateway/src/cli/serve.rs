@@ -8,7 +8,7 @@ use pointsman_settings::Config;
 
 use super::out;
 use crate::discovery;
-use crate::reload::{load, load_overlay};
+use crate::reload::{Overrides, load, load_overlay};
 use crate::serve::Gateway;
 use crate::telemetry::log;
 
@@ -34,7 +34,7 @@ pub(super) fn usual_config() -> Option<PathBuf> {
 
 pub(super) fn run(args: &Args, path: Option<PathBuf>) -> anyhow::Result<()> {
     let path = path.or_else(usual_config);
-    let (mut config, found) = match &path {
+    let (config, found) = match &path {
         Some(path) => (load(path)?, None),
         None => {
             let found = discovery::discover()?;
@@ -45,11 +45,10 @@ pub(super) fn run(args: &Args, path: Option<PathBuf>) -> anyhow::Result<()> {
         let found = found.ok_or_else(|| super::BadUsage("there is a config file already".to_owned()))?;
         return out(&found.yaml());
     }
-    config.listen = args.listen.unwrap_or(config.listen);
-    config.admin = args.admin.unwrap_or(config.admin);
     log::init(&config.log);
     let overlay = load_overlay(&config)?;
-    let gateway = Gateway::start(path.clone(), config, overlay)?;
+    let overrides = Overrides { listen: args.listen, admin: args.admin };
+    let gateway = Gateway::start_with(path.clone(), config, overlay, overrides)?;
     out(&greeting(&gateway, path.as_deref(), found.as_ref()))?;
     let done = gateway.run();
     drop(found);
