@@ -164,7 +164,7 @@ fn d3_what_came_before_the_end_is_relayed_before_the_error() {
     // The content and the loss of the connection are read in one go.
     let (address, served) = upstream(|mut connection| {
         take_request(&mut connection, |_| ());
-        let (first, second) = (CONTENT.repeat(1), CONTENT.repeat(3));
+        let (first, second) = (CONTENT, CONTENT.repeat(3));
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         let text = format!("{head}{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n", first.len(), second.len());
         connection.write_all(text.as_bytes()).expect("written");
