@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use pointsman::mock::{MockArgs, MockServer};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
@@ -94,9 +95,14 @@ fn a_first_run_steps_aside_when_the_usual_ports_are_taken() {
 }
 
 fn get(address: &str, path: &str) -> String {
+    send(address, &format!("GET {path} HTTP/1.1"), "")
+}
+
+/// Sends a request and reads all that comes. `head` is its first lines.
+fn send(address: &str, head: &str, body: &str) -> String {
     let mut connection = TcpStream::connect(address).expect("it listens");
     connection.set_read_timeout(Some(support::PATIENCE)).expect("a timeout can be set");
-    write!(connection, "GET {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").expect("written");
+    write!(connection, "{head}\r\nhost: g\r\nconnection: close\r\n\r\n{body}").expect("written");
     let mut answer = String::new();
     connection.read_to_string(&mut answer).expect("an answer");
     answer
@@ -172,4 +178,60 @@ fn explain_fails_when_the_request_would_not_be_served() {
     let (code, told) = as_json("m", &["--config", "gone.yaml"]);
     assert_eq!(code, Some(2), "no decision was asked for in a way that could be answered");
     assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("gone.yaml")), "{told}");
+}
+
+#[test]
+fn the_mock_says_what_it_does_and_refuses_what_makes_no_sense() {
+    let mock = MockServer::spawn(MockArgs::on_any_port()).expect("a mock starts");
+    let address = mock.address().to_string();
+    let control = |body: &str| {
+        let answer = send(&address, &format!("POST /_ctl HTTP/1.1\r\ncontent-length: {}", body.len()), body);
+        (answer.lines().next().and_then(|line| line.split(' ').nth(1)).map(str::to_owned), answer)
+    };
+    let (status, _) = control(r#"{"error_rate": 0.25, "slots": 2}"#);
+    assert_eq!(status.as_deref(), Some("200"));
+    let shown = || {
+        let answer = get(&address, "/_ctl");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str::<Value>(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    };
+    let before = shown();
+    assert_eq!(
+        (&before["error_rate"], &before["slots"], &before["tokens"]),
+        (&json!(0.25), &json!(2), &json!(32))
+    );
+    for (body, part) in [
+        (r#"{"slots": 9, "error_rate": 1.5}"#, "`error_rate` is 1.5"),
+        (r#"{"stall_rate": -0.1}"#, "`stall_rate` is -0.1"),
+        (r#"{"error_status": 200}"#, "`error_status` is 200"),
+        (r#"{"decode_tokens_per_s": 1e-30}"#, "`decode_tokens_per_s`"),
+        (r#"{"slots": "two"}"#, "`slots`: invalid type"),
+        (r#"{"slotz": 2}"#, "unknown field `slotz`"),
+        (r#"{"script": [{}, {"status": 42}]}"#, "script[1]: `status` is 42"),
+        (r#"{"script": [{"headers": {"a b": "c"}}]}"#, "script[0]: `a b: c` is no header"),
+    ] {
+        let (status, answer) = control(body);
+        assert!(status.as_deref() == Some("400") && answer.contains(part), "{body}: {answer}");
+    }
+    assert_eq!(shown(), before, "what is refused changes nothing");
+}
+
+#[test]
+fn the_mock_names_the_flag_that_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mock = MockServer::spawn(MockArgs::on_any_port()).expect("a mock starts");
+    let taken = mock.address().to_string();
+    for (args, code, part) in [
+        (["mock", "--error-rate", "2"], 2, "`error_rate` is 2"),
+        (["mock", "--error-status", "200"], 2, "`error_status` is 200"),
+        (
+            ["mock", "--listen", &taken],
+            1,
+            "is in use; stop what uses it, or take another address: `--listen IP:PORT`",
+        ),
+    ] {
+        let output = run(folder.path(), &args);
+        let said = said(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(part), "{args:?}: {said}");
+    }
 }

@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
-        Command::Mock(args) => crate::mock::run(args),
+        Command::Mock(args) => mock(args),
         Command::Keys(args) => keys::run(&args),
         Command::Schema => out(&format!("{:#}\n", pointsman_settings::schema())),
         Command::Completions { shell } => completions(shell),
@@ -107,6 +107,11 @@ struct Reported;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadUsage(String);
+
+fn mock(args: MockArgs) -> anyhow::Result<()> {
+    args.settings.check().map_err(BadUsage)?;
+    crate::mock::run(args)
+}
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
