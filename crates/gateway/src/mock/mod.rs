@@ -100,11 +100,13 @@ impl Drop for MockServer {
 pub fn run(args: MockArgs) -> anyhow::Result<()> {
     use std::io::Write;
     let listen = args.listen;
-    let mut server = MockServer::spawn(args).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{listen} is in use; stop what uses it, or take another address: `--listen IP:PORT`"
-        ),
-        _ => anyhow::anyhow!("cannot listen on {listen} (`--listen`): {error}"),
+    let mut server = MockServer::spawn(args).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            return anyhow::anyhow!(
+                "{listen} is in use; stop what uses it, or take another address: `--listen IP:PORT`"
+            );
+        }
+        anyhow::anyhow!("cannot listen on {listen} (`--listen`): {error}")
     })?;
     let _ = writeln!(
         std::io::stdout(),
