@@ -110,6 +110,13 @@ impl Gateway {
     }
 }
 
+/// The usual address, or if it is in use the same with one of `ports`, or with any port; never `taken`.
+pub fn free_address(usual: SocketAddr, ports: &[u16], taken: Option<SocketAddr>) -> SocketAddr {
+    let others = ports.iter().map(|port| SocketAddr::new(usual.ip(), *port));
+    let free = |address: &SocketAddr| Some(*address) != taken && bind(*address, "").is_ok();
+    std::iter::once(usual).chain(others).find(free).unwrap_or_else(|| SocketAddr::new(usual.ip(), 0))
+}
+
 /// Binds an address and says plainly what is in the way.
 fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     let try_bind = || {
@@ -124,7 +131,8 @@ fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     try_bind().map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             return anyhow::anyhow!(
-                "{address} is in use; stop what uses it, or set `{key}` to another address in the config"
+                "{address} is in use; stop what uses it, or take another address: `--{key} IP:PORT`, or `{key}: \
+                 IP:PORT` in the config"
             );
         }
         anyhow::anyhow!("cannot listen on {address} (`{key}`): {error}")

@@ -46,8 +46,6 @@ pub struct Model {
     pub rules: ModelRules,
     /// Where its requests are counted.
     pub metrics: ModelMetrics,
-    /// Whether it was found by an alias; such entries are not listed.
-    pub aliases: Vec<String>,
 }
 
 /// A deployment as an attempt meets it.
@@ -140,7 +138,6 @@ impl Snapshot {
             name: Name::clone(name),
             rules: self.config.rules(name),
             metrics: metrics.model(name),
-            aliases: aliases.to_vec(),
         });
         for alias in aliases {
             self.models.insert(alias.as_str().into(), Arc::clone(&model));

@@ -126,7 +126,8 @@ pub enum OffWord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderHealth {
-    /// What is asked for by GET; a 2xx is healthy. Default: the vendor's listing or `/health`.
+    /// What is asked for by GET; a 2xx is healthy, and so is a 401 or 403: who wants a key is up. Default: the vendor's
+    /// listing or `/health`.
     pub path: Option<String>,
     /// Time between two checks, milliseconds. Default: `health.interval_ms`.
     #[schemars(range(min = HEALTH_INTERVAL_MS_MIN, max = TIME_MS_MAX))]

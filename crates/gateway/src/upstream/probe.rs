@@ -14,6 +14,9 @@ use super::target::Endpoint;
 /// Bytes of an answer that are looked at.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// How the words begin that tell of a host where nobody listens.
+pub const NO_CONNECTION: &str = "cannot connect";
+
 /// What a provider answered.
 pub struct Answer {
     /// Its status.
@@ -40,7 +43,7 @@ pub async fn get(
 
 async fn ask(endpoint: &Endpoint, path: &str, auth: Option<&HeaderValue>) -> Result<Answer, String> {
     let (stream, connected) =
-        Stream::connect(endpoint).await.map_err(|error| format!("cannot connect: {error}"))?;
+        Stream::connect(endpoint).await.map_err(|error| format!("{NO_CONNECTION}: {error}"))?;
     let mut request = BytesMut::new();
     request.extend_from_slice(
         format!(
