@@ -45,7 +45,7 @@ fn a_config_without_models_is_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("pointsman.yaml"), "").expect("written");
     let plain = said(&run(folder.path(), &["check", "pointsman.yaml"]).stdout);
-    assert!(plain.contains("warning: no models are configured"), "{plain}");
+    assert!(plain.contains("warning: pointsman.yaml: no models are configured"), "{plain}");
     let told: Value =
         serde_json::from_slice(&run(folder.path(), &["check", "pointsman.yaml", "--json"]).stdout)
             .expect("JSON");

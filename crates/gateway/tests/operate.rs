@@ -497,7 +497,12 @@ fn l9_a_changed_deployment_whose_provider_is_gone_is_no_error() {
     let path = again.folder.path().join("pointsman.yaml");
     let output = Command::new(env!("CARGO_BIN_EXE_pointsman")).arg("check").arg(path).output();
     let said = String::from_utf8_lossy(&output.expect("it runs").stdout).into_owned();
-    assert!(said.contains("changes.json: warning: ") && said.contains("there is no provider `q`"), "{said}");
+    assert!(
+        said.contains("warning: ")
+            && said.contains("changes.json: ")
+            && said.contains("there is no provider `q`"),
+        "{said}"
+    );
     // A change that is ignored does not stand in the way of others, and can be taken back.
     assert_eq!(again.admin("POST", "/admin/v1/models/m/deployments/a/drain", "", "").status, 200);
     assert_eq!(again.admin("DELETE", "/admin/v1/models/m/deployments/b/changes", "", "").status, 204);

@@ -79,7 +79,11 @@ impl ClientWatch {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => return true,
-                Poll::Ready(Ok(())) => inner.ahead.extend_from_slice(buf.filled()),
+                Poll::Ready(Ok(())) => {
+                    inner.ahead.extend_from_slice(buf.filled());
+                    // The event that these bytes made is used up; the server may have to come for them by itself.
+                    cx.waker().wake_by_ref();
+                }
             }
         }
         false
