@@ -8,8 +8,9 @@ use pointsman_routing::catalog::{
     RetrySpec, TimeoutSpec,
 };
 use pointsman_routing::facts::Lane;
+use pointsman_routing::flow::{Flow, Input};
 use pointsman_routing::strategy::StrategySpec;
-use pointsman_routing::{Facts, Fleet, Now, Rng, decide};
+use pointsman_routing::{Facts, Fleet, ModelId, Now, Rng, decide};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -64,12 +65,8 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
     catalog
 }
 
-#[divan::bench(args = STRATEGIES, consts = [8, 64])]
-fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
-    let mut fleet = Fleet::new();
-    fleet.apply(&catalog(strategy, N), Now::ZERO);
-    let Some(model) = fleet.model("m") else { return };
-    let facts = Facts {
+fn facts(model: ModelId) -> Facts {
+    Facts {
         model,
         version: None,
         needs: Capabilities::CHAT,
@@ -86,12 +83,52 @@ fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
         region: None,
         tags: Default::default(),
         deadline: None,
-    };
+    }
+}
+
+#[divan::bench(args = STRATEGIES, consts = [8, 64])]
+fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
+    let mut fleet = Fleet::new();
+    fleet.apply(&catalog(strategy, N), Now::ZERO);
+    let Some(model) = fleet.model("m") else { return };
+    let facts = facts(model);
     let mut rng = Rng::seeded(1);
     let mut now = Now::from_millis(1);
     bencher.bench_local(|| {
         now = now + Duration::from_micros(10);
         // Dropped at once: kept until the sample ends, the records would make the kernel find new pages all the time.
+        drop(black_box(decide(&mut fleet, &facts, &[], now, &mut rng)));
+    });
+}
+
+/// A decision for a version that is free while so many wait for a deployment of another version, which is full: they
+/// must not cost those who do not wait.
+#[divan::bench(args = [0, 100, 1000])]
+fn one_decision_with_a_full_queue(bencher: Bencher<'_, '_>, waiting: usize) {
+    let mut catalog = catalog("least_busy", 8);
+    if let Some(model) = catalog.models.get_mut("m") {
+        model.queue.requests_max = 1000;
+        for (number, deployment) in model.deployments.iter_mut().enumerate() {
+            deployment.version = Some(if number == 0 { "1" } else { "2" }.into());
+        }
+    }
+    let mut fleet = Fleet::new();
+    fleet.apply(&catalog, Now::ZERO);
+    let Some(model) = fleet.model("m") else { return };
+    let mut rng = Rng::seeded(1);
+    let mut now = Now::from_millis(1);
+    let wants = |version: &str| Facts { version: Some(version.into()), ..facts(model) };
+    // The slots of the full deployment, and those who wait for one; none of them ends.
+    let _flows: Vec<Flow> = (0..16 + waiting)
+        .map(|_| {
+            let mut flow = Flow::new(wants("1"), now);
+            let _ = flow.step(&mut fleet, now, &mut rng, Input::Arrived);
+            flow
+        })
+        .collect();
+    let facts = wants("2");
+    bencher.bench_local(|| {
+        now = now + Duration::from_micros(10);
         drop(black_box(decide(&mut fleet, &facts, &[], now, &mut rng)));
     });
 }

@@ -3,7 +3,8 @@
 //! - [`sizes`]: files, functions and traits fit their limits, with an allow list that may only shrink.
 //! - [`words`]: no unowned reminders, no unfinished code, no paths of somebody's machine.
 //! - [`layers`]: the pure crates reach neither an async runtime nor each other the wrong way.
-//! - [`manifests`]: every crate takes the workspace lints, and the pure crates the same bans.
+//! - [`manifests`]: every crate takes the workspace lints and uses its dependencies, and the pure crates have the same
+//!   bans.
 
 mod allow;
 mod files;

@@ -10,8 +10,10 @@ use pointsman_settings::overlay::Overlay;
 use tokio::sync::watch;
 
 use crate::live::Live;
+use crate::reload::Overrides;
 use crate::snapshot::Snapshot;
 use crate::telemetry::decision_log::DecisionLog;
+use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Record;
 use crate::telemetry::ring::Ring;
@@ -48,7 +50,9 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// What the file held when it was last looked at.
     pub seen: Option<Vec<u8>>,
-    /// The configuration as the file has it, without admin changes.
+    /// What the command line says instead of the file.
+    pub overrides: Overrides,
+    /// The configuration as the file and the command line have it, without admin changes.
     pub base: Config,
     /// What was changed through the admin API.
     pub overlay: Overlay,
@@ -61,6 +65,8 @@ pub struct Source {
 pub enum Shutdown {
     /// Serving.
     No,
+    /// Not ready any more, but serving: whoever sends clients here has to notice first.
+    Leaving,
     /// No new connections; requests under way finish.
     Draining,
     /// The grace period is over: streams are ended with an error event.
@@ -74,6 +80,7 @@ impl App {
         let live = Live::new(random_seed());
         let config = Arc::new(config);
         let ring = Ring::new(config.decisions.ring);
+        metrics.configure(&config);
         let snapshot = Snapshot::build(1, &config, &mut live.lock().fleet, &metrics);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -95,14 +102,16 @@ impl App {
         let config = Arc::new(config);
         self.live.change(|fleet| {
             let generation = self.snapshot.load().generation + 1;
+            self.metrics.configure(&config);
             let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot
         })
     }
 
-    /// Keeps a record for whoever asks, and writes it to the log if there is one.
+    /// Keeps a record for whoever asks, writes it to the decision log if there is one, and its line to the gateway's.
     pub fn record(&self, record: Record) {
+        log::request(&record);
         let record = Arc::new(record);
         if let Some(log) = &self.decision_log
             && !log.push(Arc::clone(&record))

@@ -1,4 +1,5 @@
-//! The one place that reads the monotonic clock.
+//! The one source of the moments that routing is told and records show. Spans (probes, stalls) are timed by the
+//! runtime's own clock.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,13 +1,17 @@
 //! The fleet behind its one short lock, and the wakers of those who wait for a slot.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::ids::Ticket;
-use pointsman_routing::{Fleet, Now, Rng};
+use pointsman_routing::{DeploymentId, Fleet, Now, Rng};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+
+use crate::clock;
 
 /// The live fleet. The lock is held for one step of one flow at a time, never across an await.
 pub struct Live {
@@ -60,6 +64,11 @@ impl Live {
             .flatten();
         inner.wake();
         (action, receiver)
+    }
+
+    /// A fresh connection to a deployment took this long.
+    pub fn note_connect_time(&self, deployment: DeploymentId, took: Duration) {
+        self.lock().fleet.observe(clock::now(), Event::ConnectTime(deployment, took));
     }
 
     /// Changes the fleet and wakes whoever can go on because of it.

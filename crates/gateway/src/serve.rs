@@ -15,6 +15,7 @@ use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Shutdown, Source};
+use crate::reload::Overrides;
 use crate::telemetry::decision_log::DecisionLog;
 use crate::{admin, clock, health, http, reload, watch};
 
@@ -41,11 +42,27 @@ impl Gateway {
     /// # Errors
     /// When an address cannot be bound, a log cannot be opened, or a thread cannot be started.
     pub fn start(path: Option<PathBuf>, base: Config, overlay: Overlay) -> anyhow::Result<Self> {
+        Self::start_with(path, base, overlay, Overrides::default())
+    }
+
+    /// The same with what the command line says instead of the file, on every reload too.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_with(
+        path: Option<PathBuf>,
+        base: Config,
+        overlay: Overlay,
+        overrides: Overrides,
+    ) -> anyhow::Result<Self> {
         clock::now();
-        let (config, stale) = reload::combine(&base, &overlay)?;
-        for line in stale {
-            tracing::warn!("{line}");
+        let base = overrides.over(base);
+        let combined = reload::combine(&Config::default(), &base, overlay)?;
+        reload::tell(&base, &combined.stale, &combined.overridden);
+        if combined.to_save {
+            reload::save(&base, &combined.overlay);
         }
+        let (config, overlay) = (combined.config, combined.overlay);
         let listener = bind(config.listen, "listen")?;
         let admin = bind(config.admin, "admin")?;
         let decision_log = config.decisions.log.as_ref().map(|path| {
@@ -57,7 +74,7 @@ impl Gateway {
             workers => workers,
         };
         let seen = path.as_ref().and_then(|path| std::fs::read(path).ok());
-        let source = Source { path, seen, base, overlay, last_error: None };
+        let source = Source { path, seen, overrides, base, overlay, last_error: None };
         let app = App::new(source, config, decision_log.transpose()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
         let workers = (0..threads)
@@ -67,7 +84,7 @@ impl Gateway {
     }
 
     /// Runs the admin API, health checks, file watch and signals until the process is told to stop, and then the way
-    /// out: no new connections, streams finish within the grace, the rest is told, records are written.
+    /// out: not ready any more, then no new connections, streams finish within the grace, the rest is told, records are written.
     pub fn run(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -93,6 +110,13 @@ impl Gateway {
     }
 }
 
+/// The usual address, or if it is in use the same with one of `ports`, or with any port; never `taken`.
+pub fn free_address(usual: SocketAddr, ports: &[u16], taken: Option<SocketAddr>) -> SocketAddr {
+    let others = ports.iter().map(|port| SocketAddr::new(usual.ip(), *port));
+    let free = |address: &SocketAddr| Some(*address) != taken && bind(*address, "").is_ok();
+    std::iter::once(usual).chain(others).find(free).unwrap_or_else(|| SocketAddr::new(usual.ip(), 0))
+}
+
 /// Binds an address and says plainly what is in the way.
 fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     let try_bind = || {
@@ -107,7 +131,8 @@ fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     try_bind().map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             return anyhow::anyhow!(
-                "{address} is in use; stop what uses it, or set `{key}` to another address in the config"
+                "{address} is in use; stop what uses it, or take another address: `--{key} IP:PORT`, or `{key}: \
+                 IP:PORT` in the config"
             );
         }
         anyhow::anyhow!("cannot listen on {address} (`{key}`): {error}")
@@ -161,7 +186,13 @@ async fn stop_signal() {
 }
 
 async fn leave(app: Arc<App>, workers: Vec<JoinHandle<()>>) {
-    let grace = Duration::from_millis(app.snapshot.load().config.shutdown.grace_ms);
+    let config = app.snapshot.load().config.shutdown.clone();
+    if config.delay_ms > 0 {
+        tracing::info!(config.delay_ms, "stopping: not ready any more, and serving whoever comes still");
+        app.shut_down(Shutdown::Leaving);
+        tokio::time::sleep(Duration::from_millis(config.delay_ms)).await;
+    }
+    let grace = Duration::from_millis(config.grace_ms);
     tracing::info!(grace_ms = grace.as_millis() as u64, "stopping: requests under way finish first");
     app.shut_down(Shutdown::Draining);
     let mut done = tokio::task::spawn_blocking(move || {

@@ -46,12 +46,12 @@ pub struct Model {
     pub rules: ModelRules,
     /// Where its requests are counted.
     pub metrics: ModelMetrics,
-    /// Whether it was found by an alias; such entries are not listed.
-    pub aliases: Vec<String>,
 }
 
 /// A deployment as an attempt meets it.
 pub struct Target {
+    /// Its handle in the fleet.
+    pub id: DeploymentId,
     /// Its name, unique within its model.
     pub name: Name,
     /// The provider's name.
@@ -98,6 +98,7 @@ impl Snapshot {
                 };
                 names.insert(id, Name::clone(&deployment_name));
                 let target = Target {
+                    id,
                     metrics: metrics.deployment(&name, &deployment_name, &deployment.provider),
                     served_by: respond::text_value(&deployment_name),
                     name: deployment_name,
@@ -137,7 +138,6 @@ impl Snapshot {
             name: Name::clone(name),
             rules: self.config.rules(name),
             metrics: metrics.model(name),
-            aliases: aliases.to_vec(),
         });
         for alias in aliases {
             self.models.insert(alias.as_str().into(), Arc::clone(&model));

@@ -5,7 +5,8 @@ mod support;
 
 use std::io::Write;
 
-use support::{Answer, World, hello, request, stream};
+use pointsman::mock::Scripted;
+use support::{Answer, PATIENCE, World, hello, request, stream, take_request, upstream};
 
 fn check(world: &World, name: &str, bytes: &[u8], status: u16) {
     let answer = world.send(bytes);
@@ -135,7 +136,7 @@ fn a8_a_get_has_no_body() {
 }
 
 #[test]
-fn a9_a10_a13_i4_i5_nothing_of_the_clients_head_is_forwarded() {
+fn a9_a10_a13_i5_nothing_of_the_clients_head_is_forwarded() {
     let world = World::with(
         1,
         ", keys: [the-providers-key]",
@@ -163,6 +164,29 @@ fn a9_a10_a13_i4_i5_nothing_of_the_clients_head_is_forwarded() {
     assert!(seen.keys().all(|name| allowed.contains(&name.as_str())), "{seen:?}");
     for hop in ["keep-alive", "transfer-encoding", "proxy-authenticate"] {
         assert!(answer.header(hop).is_none() || hop == "transfer-encoding", "{hop}");
+    }
+}
+
+#[test]
+fn i4_nothing_of_one_provider_reaches_the_next() {
+    let first = ", keys: [first-secret-1], headers: { x-first-secret: first-secret-2, openai-organization: first-secret-3 }";
+    let second = ", keys: [second-secret-1], headers: { x-second: second-secret-2 }";
+    let headers = "authorization: Bearer clients-secret\r\nopenai-project: clients-secret\r\n";
+    // The first refuses in every way that lets another take its place.
+    for status in [401, 429, 503, 500] {
+        let world = World::pair(first, second);
+        let retry_after = (status == 503).then(|| "1".to_owned());
+        world.script(0, [Scripted { status: Some(status), retry_after, ..Default::default() }]);
+        let answer = world.post("/v1/chat/completions", headers, hello().to_string().as_bytes());
+        assert_eq!((answer.status, answer.header("x-pointsman-served-by")), (200, Some("d1")), "{answer:?}");
+        let (at_first, at_second) = (world.stats(0).last_headers, world.stats(1).last_headers);
+        assert_eq!(at_first["authorization"], "Bearer first-secret-1");
+        assert_eq!(at_first["x-first-secret"], "first-secret-2");
+        assert_eq!(at_second["authorization"], "Bearer second-secret-1");
+        assert_eq!(at_second["x-second"], "second-secret-2");
+        let seen = format!("{at_second:?}{}{}", world.stats(1).last_body, answer.head);
+        assert!(!seen.contains("first-secret") && !seen.contains("clients-secret"), "{status}: {seen}");
+        assert!(!format!("{at_first:?}").contains("clients-secret"), "{status}: {at_first:?}");
     }
 }
 
@@ -228,20 +252,59 @@ fn b4_floods_of_headers_are_refused() {
 }
 
 #[test]
+fn b4_the_limit_of_the_head_is_held_to_the_byte() {
+    let body = hello().to_string();
+    for (limits, bytes_max) in [("", 65_536), ("limits: { header_bytes_max: 20000 }", 20_000)] {
+        let world = World::new(1, limits);
+        let with_head_of = |bytes: usize| {
+            let fill = |filling: usize| {
+                request(
+                    "/v1/chat/completions",
+                    &format!("x-fill: {}\r\n", "y".repeat(filling)),
+                    body.as_bytes(),
+                )
+            };
+            // The empty line that ends the head is not counted.
+            fill(bytes - (fill(0).len() - body.len() - 2))
+        };
+        for bytes in [bytes_max + 1, bytes_max + 1_000, 90_000, 120_000] {
+            check(&world, &format!("{bytes} of {bytes_max}"), &with_head_of(bytes), 431);
+        }
+        let answer = world.send(&with_head_of(bytes_max + 1));
+        assert_eq!(answer.error("code"), "headers_too_large", "in the client's dialect");
+        assert_eq!(world.send(&with_head_of(bytes_max)).status, 200, "{bytes_max} of {bytes_max}");
+    }
+}
+
+#[test]
 fn b7_a_reader_that_stops_holds_the_upstream_back_and_is_cut_off() {
-    let world = World::new(1, "limits: { write_stall_ms: 300 }");
-    let piece = format!(
+    let event = format!(
         "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
         "x".repeat(32 * 1024)
     );
-    let pieces = vec![piece; 2000];
-    world.script(0, [pointsman::mock::Scripted { pieces: Some(pieces), ..Default::default() }]);
+    let body_bytes = event.len() * 2000;
+    let (address, served) = upstream(move |mut connection| {
+        take_request(&mut connection, |_| ());
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        connection.write_all(head.as_bytes()).expect("written");
+        connection.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        let mut taken = 0;
+        for _ in 0..2000 {
+            match connection.write(event.as_bytes()) {
+                Ok(wrote) if wrote == event.len() => taken += wrote,
+                Ok(_) | Err(_) => break,
+            }
+        }
+        taken
+    });
+    let world = World::facing(address, "limits: { write_stall_ms: 300 }");
     let mut connection = world.connect();
     connection
         .write_all(&request("/v1/chat/completions", "", stream().to_string().as_bytes()))
         .expect("written");
-    // 64 MiB are to come and nobody reads. The upstream must be given up, and not have been read to its end.
-    world.until("the upstream is let go", || world.stats(0).cancelled == 1);
+    // 64 MiB are to come and nobody reads. The upstream must be given up, and no more taken from it than sockets hold.
+    let taken = served.join().expect("the upstream served");
+    assert!(taken < body_bytes / 8, "{taken} of {body_bytes} bytes were taken");
     world.until("the permit is back", || world.permits() == 0);
     drop(connection);
 }

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use pointsman::mock::{MockArgs, MockServer, Scripted};
+use pointsman::reload::{Overrides, reload};
+use pointsman::serve::Gateway;
+use pointsman_settings::overlay::Overlay;
 use serde_json::{Value, json};
 use support::{Answer, PATIENCE, World, fast, hello, request, stream};
 
@@ -92,6 +95,10 @@ struct Binary {
 
 impl Binary {
     fn start(text: &str) -> Self {
+        Self::start_with(text, &[])
+    }
+
+    fn start_with(text: &str, args: &[&str]) -> Self {
         let mock = MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() })
             .expect("a mock starts");
         let folder = tempfile::tempdir().expect("a folder");
@@ -100,7 +107,9 @@ impl Binary {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .args(["serve", "--config"])
             .arg(&path)
+            .args(args)
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(folder.path().join("log")).expect("a log"))
             .spawn()
             .expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -118,6 +127,10 @@ impl Binary {
             "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{}",
             text.replace("MOCK", &format!("http://{}", mock.address()))
         )
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("readable")
     }
 
     fn rewrite(&self, text: &str) {
@@ -216,6 +229,36 @@ fn deployments_come_change_drain_and_go_on_the_fly() {
 }
 
 #[test]
+fn every_error_of_the_admin_api_is_problem_details() {
+    let binary = Binary::start(&one().replace("name: a", "name: x/a"));
+    let body = " ".repeat(1024 * 1024 + 1);
+    for (method, path, body, status, code, detail) in [
+        ("GET", "/decisions?limit=abc", "", 400, "bad_request", "limit: invalid digit"),
+        ("POST", "/explain?tenat=x", "{}", 400, "bad_request", "unknown field `tenat`"),
+        ("DELETE", "/models", "", 405, "method_not_allowed", "DELETE is not possible at /admin/v1/models;"),
+        ("POST", "/models/m/deployments", &body, 413, "too_large", "more than 1048576 bytes"),
+        ("POST", "/explain", &body, 413, "too_large", "more than 1048576 bytes"),
+        ("GET", "/models/%FF", "", 400, "bad_request", "UTF-8"),
+        ("GET", "/models/m/deployments/x/a", "", 404, "not_found", ": /admin/v1/models/m/deployments/x%2Fa"),
+    ] {
+        let answer = binary.admin(method, &format!("/admin/v1{path}"), "", body);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{path}: {answer:?}"
+        );
+        let problem = answer.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{path}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(detail)), "{path}: {problem}");
+        assert_eq!(answer.header("allow"), (status == 405).then_some("get,head"), "{path}");
+    }
+    let stale =
+        binary.admin("POST", "/admin/v1/models/m/deployments/x%2Fa/drain", "if-match: \"77\"\r\n", "");
+    let detail = stale.json()["detail"].clone();
+    assert_eq!(detail, "the configuration is \"1\" now; read it again, and decide again");
+}
+
+#[test]
 fn h7_h9_m1_the_admin_api_keeps_its_own() {
     let binary =
         Binary::start(&format!("{}auth: {{ keys: [ {{ name: k, key: 'a-clients-key' }} ] }}\n", one()));
@@ -287,6 +330,65 @@ fn l3_l5_streams_outlive_reloads_and_finish_before_the_exit() {
 }
 
 #[test]
+fn l5_who_comes_before_the_balancer_noticed_is_served() {
+    let mut binary = Binary::start(&format!("{}shutdown: {{ delay_ms: 1500 }}\n", one()));
+    let mut idle = connect(&binary.client);
+    let asked = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    idle.write_all(&asked).expect("written");
+    assert_eq!(Answer::read(&mut idle).header("connection"), None);
+    binary.signal("TERM");
+    binary.until("readyz says so", || binary.admin("GET", "/readyz", "", "").status == 503);
+    let answer = binary.ask();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close")),
+        "a new client: {answer:?}"
+    );
+    idle.write_all(&asked).expect("written");
+    let answer = Answer::read(&mut idle);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "a known one: {answer:?}");
+    binary.until("nobody is accepted any more", || TcpStream::connect(&binary.client).is_err());
+    assert!(binary.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn requests_measure_the_time_to_connect_where_nothing_is_checked() {
+    let world = World::new(2, "");
+    let measured = || {
+        let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+        let deployments = &view.models[0].deployments;
+        deployments.iter().map(|deployment| deployment.connect_ms.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(measured(), [false, false]);
+    assert_eq!(world.chat(&hello()).status, 200);
+    assert_eq!(measured(), [true, false], "the one that was connected to");
+}
+
+#[test]
+fn checks_that_are_turned_off_leave_nobody_unhealthy() {
+    const BAD: &str = "health: { path: /nothing-is-here }";
+    for (name, after, interval_ms) in [
+        ("off", "health: off", 100),
+        ("off for all", BAD, 0),
+        ("elsewhere", "health: { path: /health }", 100),
+    ] {
+        let text = |health: &str, interval_ms: u32| {
+            let general = format!("health: {{ failures: 1, interval_ms: {interval_ms} }}\n");
+            one().replace("health: off", health) + &general
+        };
+        let binary = Binary::start(&text(BAD, 100));
+        let state = || {
+            binary.admin("GET", "/admin/v1/models/m/deployments/a", "", "").json()["live"]["state"].clone()
+        };
+        binary.until("the check fails", || state() == "unhealthy");
+        assert_eq!(binary.ask().status, 503, "{name}");
+        binary.rewrite(&text(after, interval_ms));
+        binary.until(&format!("its check is {name}"), || state() == "serving");
+        assert_eq!(binary.ask().status, 200, "{name}");
+    }
+}
+
+#[test]
 fn what_does_not_finish_within_the_grace_is_told() {
     let mut binary = Binary::start(&format!("{}shutdown: {{ grace_ms: 200 }}\n", one()));
     binary.mock.control().script([Scripted { hang_after: Some(2), ..Default::default() }]);
@@ -347,6 +449,109 @@ fn admin_changes_are_written_back_and_read_again() {
     assert!(Path::new(&file).exists());
     let again = Binary::start(&text);
     assert_eq!(again.admin("GET", "/admin/v1/models/m/deployments/b", "", "").status, 200);
+}
+
+#[test]
+fn a_change_leaves_to_the_file_what_it_is_not_about() {
+    let two = one().replace("[ { name: a", "[ { name: b, provider: p }, { name: a");
+    let binary = Binary::start(&two);
+    let path = "/admin/v1/models/m/deployments/a";
+    let seen = || binary.admin("GET", path, "", "").json();
+    let reload = || binary.admin("POST", "/admin/v1/reload", "", "").json();
+    assert_eq!(binary.admin("POST", &format!("{path}/drain"), "", "").json()["live"]["state"], "draining");
+    assert_eq!(seen()["admin_change"], json!({"patch": {"draining": true}}));
+    assert_eq!(binary.admin("POST", &format!("{path}/undrain"), "", "").json()["admin_change"], Value::Null);
+    binary.rewrite(&two.replace("name: a,", "name: a, weight: 7,"));
+    reload();
+    assert_eq!(seen()["config"]["weight"], 7);
+    assert_eq!(binary.admin("PATCH", path, "", r#"{"weight":5}"#).json()["live"]["weight"], 5);
+    assert_eq!(binary.admin("PATCH", path, "", r#"{"name":"z"}"#).status, 400);
+    binary.rewrite(&two.replace("name: a,", "name: a, weight: 8, tier: 2,"));
+    reload();
+    assert!(binary.log().contains("the file says weight: 8, but 5"), "{}", binary.log());
+    assert_eq!((&seen()["config"]["weight"], &seen()["config"]["tier"]), (&json!(5), &json!(2)));
+    let back = binary.admin("DELETE", &format!("{path}/changes"), "", "");
+    assert_eq!((back.status, &back.json()["config"]["weight"]), (200, &json!(8)));
+    assert_eq!(binary.admin("DELETE", &format!("{path}/changes"), "", "").status, 404);
+    assert_eq!(binary.admin("PATCH", path, "", r#"{"weight":5}"#).status, 200);
+    binary.rewrite(&two.replace(", { name: a, provider: p }", ""));
+    reload();
+    assert_eq!(binary.admin("GET", path, "", "").status, 404, "what the file dropped is not served");
+    assert!(binary.log().contains("the admin change of deployment `a` of model `m` is ignored"));
+}
+
+#[test]
+fn l9_a_changed_deployment_whose_provider_is_gone_is_no_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("changes.json");
+    let text = ONE.replace("FOLDER/changes.json", &file.display().to_string());
+    let two = text.replace("providers: {", "providers: { q: { kind: mock, base_url: 'MOCK', health: off },");
+    let binary = Binary::start(&two);
+    let added = binary.admin("POST", "/admin/v1/models/m/deployments", "", r#"{"name":"b","provider":"q"}"#);
+    assert_eq!(added.status, 201, "{added:?}");
+    drop(binary);
+    let again = Binary::start(&text);
+    assert_eq!(again.ask().header("x-pointsman-served-by"), Some("a"));
+    let log = again.log();
+    assert!(log.contains("there is no provider `q`") && log.contains("changes.json"), "{log}");
+    let path = again.folder.path().join("pointsman.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_pointsman")).arg("check").arg(path).output();
+    let said = String::from_utf8_lossy(&output.expect("it runs").stdout).into_owned();
+    assert!(
+        said.contains("warning: ")
+            && said.contains("changes.json: ")
+            && said.contains("there is no provider `q`"),
+        "{said}"
+    );
+    // A change that is ignored does not stand in the way of others, and can be taken back.
+    assert_eq!(again.admin("POST", "/admin/v1/models/m/deployments/a/drain", "", "").status, 200);
+    assert_eq!(again.admin("DELETE", "/admin/v1/models/m/deployments/b/changes", "", "").status, 204);
+}
+
+#[test]
+fn what_the_command_line_says_is_not_called_an_admin_change() {
+    let binary = Binary::start(&one());
+    let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["serve", "--listen", "0.0.0.0:0", "--config"])
+        .arg(binary.folder.path().join("pointsman.yaml"))
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("listen: 0.0.0.0:0 is reachable") && !said.contains("admin API:"), "{said}");
+}
+
+#[test]
+fn a_reload_without_changes_says_so_and_keeps_the_etag() {
+    let binary = Binary::start(&one());
+    let tag = || binary.admin("GET", "/admin/v1/models", "", "").header("etag").map(str::to_owned);
+    let before = tag();
+    binary.signal("HUP");
+    binary.until("it says so", || binary.log().contains("reloaded, nothing changed"));
+    assert_eq!(tag(), before);
+}
+
+#[test]
+fn a_reload_keeps_what_the_command_line_says_and_leaves_the_file_watch_nothing_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pointsman.yaml");
+    let text = "listen: 127.0.0.1:9\nadmin: 127.0.0.1:0\nworkers: 1\n";
+    std::fs::write(&path, text).expect("written");
+    let overrides = Overrides { listen: Some(([127, 0, 0, 1], 0).into()), admin: None };
+    let base = support::config(text);
+    let gateway =
+        Gateway::start_with(Some(path.clone()), base, Overlay::default(), overrides).expect("it starts");
+    let edited = format!("{text}region: eu\n");
+    std::fs::write(&path, &edited).expect("written");
+    let reloaded = reload(&gateway.app).expect("it is good");
+    assert_eq!(
+        (reloaded.changes.as_slice(), reloaded.generation),
+        (&["region: none -> \"eu\"".to_owned()][..], 2)
+    );
+    assert!(reloaded.restart_needed.is_empty(), "{reloaded:?}");
+    assert_eq!(gateway.app.source.lock().expect("not poisoned").seen.as_deref(), Some(edited.as_bytes()));
+    let again = reload(&gateway.app).expect("it is good");
+    assert_eq!((again.changes.len(), again.generation), (0, 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pointsman::mock::{Scripted, Settings};
 use serde_json::json;
-use support::{Answer, World, hello, request, stream};
+use support::{Answer, World, hello, request, stream, take_request, upstream};
 
 const CONTENT: &str = "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
 
@@ -64,7 +64,7 @@ fn d2_a_stall_before_content_is_somebody_elses_turn() {
 
 #[test]
 fn paid_generations_are_never_sent_twice() {
-    for script in [status(502), status(500), Scripted { close: true, ..Default::default() }] {
+    for script in [status(502), status(504), Scripted { close: true, ..Default::default() }] {
         let world = World::with(2, ", free: false", "", "");
         world.script(0, [script]);
         let answer = world.chat(&hello());
@@ -95,6 +95,7 @@ fn i1_redirects_are_not_followed() {
     world.script(0, [Scripted { headers, ..status(302) }]);
     let answer = world.chat(&hello());
     assert_eq!((answer.status, answer.header("location")), (502, None), "{answer:?}");
+    assert!(answer.body.contains("its status is 302, and redirects are not followed"), "{answer:?}");
 }
 
 #[test]
@@ -120,6 +121,130 @@ fn d3_an_unstreamed_answer_that_breaks_off_is_visibly_broken() {
     let answer = world.chat(&hello());
     assert!(!answer.whole, "{answer:?}");
     assert_eq!(world.record(&answer)["outcome"], "truncated");
+}
+
+const FINISH: &str =
+    "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+
+#[test]
+fn d3_a_connection_that_closes_is_no_proper_end() {
+    for (events, proper) in [
+        (vec![CONTENT, CONTENT], false),
+        (vec![CONTENT, CONTENT, FINISH], true),
+        (vec![CONTENT, CONTENT, "data: [DONE]\n\n"], true),
+    ] {
+        let body = events.concat();
+        let text = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{body}");
+        let (address, served) = upstream(move |mut connection| {
+            take_request(&mut connection, |_| ());
+            connection.write_all(text.as_bytes()).expect("written");
+        });
+        let world = World::facing(address, "");
+        let answer = world.chat(&stream());
+        served.join().expect("the upstream served");
+        let record = world.record(&answer);
+        assert!(answer.status == 200 && answer.whole, "{answer:?}");
+        let after = answer.body.strip_prefix(&body).expect("what came is relayed");
+        let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+        assert_eq!(view.models[0].deployments[0].failures_in_a_row, u32::from(!proper));
+        if proper {
+            assert_eq!((after, &record["outcome"]), ("", &json!("completed")), "{record}");
+            assert_eq!(record["usage"]["truncated"], false);
+        } else {
+            assert!(after.contains("the stream ended before its last event"), "{after}");
+            assert!(!answer.body.contains("[DONE]") && !answer.body.contains("\"stop\""), "{answer:?}");
+            assert_eq!((&record["outcome"], &record["detail"]), (&json!("truncated"), &json!("protocol")));
+            assert_eq!(record["attempts"][0]["failure"]["class"], "protocol");
+        }
+    }
+}
+
+#[test]
+fn d3_what_came_before_the_end_is_relayed_before_the_error() {
+    // The content and the loss of the connection are read in one go.
+    let (address, served) = upstream(|mut connection| {
+        take_request(&mut connection, |_| ());
+        let (first, second) = (CONTENT, CONTENT.repeat(3));
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let text = format!("{head}{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n", first.len(), second.len());
+        connection.write_all(text.as_bytes()).expect("written");
+    });
+    let world = World::facing(address, "");
+    let answer = world.chat(&stream());
+    served.join().expect("the upstream served");
+    let after = answer.body.strip_prefix(&CONTENT.repeat(4)).expect("what came is relayed");
+    assert!(after.starts_with("data: {\"error\""), "{after}");
+}
+
+#[test]
+fn d3_an_error_event_does_not_become_part_of_a_long_event() {
+    let world = World::new(1, "");
+    let long = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}", "x".repeat(3 << 19));
+    world.script(0, [Scripted { piece_delay_ms: 20, cut_after: Some(2), ..pieces(&[CONTENT, &long, "x"]) }]);
+    let mut body = stream();
+    body["stream_options"] = json!({"include_usage": true});
+    let answer = world.chat(&body);
+    let after = answer.body.strip_prefix(&format!("{CONTENT}{long}")).expect("what came is relayed");
+    assert!(after.starts_with("\n\ndata: {\"error\""), "{after}");
+}
+
+#[test]
+fn d16_a_long_event_is_passed_on() {
+    let world = World::new(1, "");
+    let image = "x".repeat(3 << 19);
+    let delta = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"hi\"}\n\n";
+    let last = format!(
+        "event: response.completed\ndata: {{\"type\":\"response.completed\",\"image\":\"{image}\"}}\n\n"
+    );
+    world.script(0, [pieces(&[delta, &last])]);
+    let body = json!({"model": "m", "stream": true, "input": "hello"});
+    let answer = world.post("/v1/responses", "", body.to_string().as_bytes());
+    assert!(answer.body == format!("{delta}{last}"), "{} bytes came", answer.body.len());
+    let record = world.record(&answer);
+    assert_eq!((&record["outcome"], &record["usage"]["truncated"]), (&json!("completed"), &json!(false)));
+}
+
+#[test]
+fn an_answer_that_begins_early_still_gets_the_whole_request() {
+    let (relayed, seen) = std::sync::mpsc::channel();
+    let (address, served) = upstream(move |mut connection| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n{ ";
+        let taken = take_request(&mut connection, |connection| {
+            connection.write_all(head.as_bytes()).expect("written");
+            seen.recv().expect("the client has seen the beginning");
+        });
+        connection.write_all(b" }").expect("written");
+        taken
+    });
+    let world = World::facing(address, "");
+    let mut body = hello();
+    body["messages"][0]["content"] = json!("y".repeat(8_000_000));
+    let mut client = world.connect();
+    client.write_all(&request("/v1/chat/completions", "", body.to_string().as_bytes())).expect("written");
+    assert!(client.peek(&mut [0; 1]).expect("the answer begins") == 1);
+    relayed.send(()).expect("the upstream waits");
+    let answer = Answer::read(&mut client);
+    assert_eq!((answer.status, &*answer.body), (200, "{  }"), "{answer:?}");
+    assert!(served.join().expect("the upstream served") > 8_000_000);
+}
+
+#[test]
+fn an_answer_without_the_whole_request_counts() {
+    let (address, served) = upstream(|mut connection| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n{ ";
+        // What is not read resets the connection once it is closed, so the rest is read after the answer.
+        take_request(&mut connection, |connection| {
+            connection.write_all(head.as_bytes()).expect("written");
+            connection.write_all(b" }").expect("written");
+        });
+    });
+    let world = World::facing(address, "");
+    let mut body = hello();
+    body["messages"][0]["content"] = json!("y".repeat(8_000_000));
+    let answer = world.chat(&body);
+    assert_eq!((answer.status, &*answer.body), (200, "{  }"), "{answer:?}");
+    drop(world);
+    served.join().expect("the upstream served");
 }
 
 #[test]
@@ -200,6 +325,59 @@ fn d8_d9_d10_a_client_that_leaves_cancels_its_call() {
         world.until("the permit is back", || world.permits() == 0);
         assert_eq!(world.stats(1).requests, 0, "{name}: nobody else is asked");
     }
+}
+
+#[test]
+fn d7_d8_d10_who_sent_more_than_its_request_is_seen_to_leave() {
+    let second = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    for (name, more) in
+        [("a line end", b"\r\n".to_vec()), ("a second request", second), ("a byte", b"P".to_vec())]
+    {
+        for (phase, body, script, slots) in [
+            ("d8 before content", stream(), Scripted { hang: true, ..Default::default() }, ""),
+            ("d9 mid-stream", stream(), Scripted { hang_after: Some(2), ..Default::default() }, ""),
+            ("d10 unstreamed", hello(), Scripted { hang: true, ..Default::default() }, ""),
+            ("d7 queued", hello(), Scripted { hang: true, ..Default::default() }, ", slots: 1"),
+        ] {
+            let world = World::with(1, slots, "", "");
+            world.script(0, [script]);
+            let sent = request("/v1/chat/completions", "", body.to_string().as_bytes());
+            let depth = || world.app().live.lock().fleet.view(pointsman::clock::now()).models[0].queue_depth;
+            let mut first = world.connect();
+            first.write_all(&[&sent[..], &more].concat()).expect("written");
+            world.until("the call is under way", || world.stats(0).inflight == 1);
+            if !slots.is_empty() {
+                let mut waiting = world.connect();
+                waiting.write_all(&[&sent[..], &more].concat()).expect("written");
+                world.until("the second waits", || depth() == 1);
+                drop(waiting);
+                world.until("it left the queue", || depth() == 0);
+            }
+            drop(first);
+            world.until("the call is cancelled", || world.stats(0).cancelled == 1);
+            world.until("the permit is back", || world.permits() == 0);
+            assert_eq!(world.reached(), 1, "{phase}, {name}: nothing more was sent");
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_a_request_is_kept_for_the_next() {
+    let world = World::new(1, "");
+    world.script(0, [Scripted { delay_ms: 100, ..Default::default() }]);
+    let sent = request("/v1/chat/completions", "", hello().to_string().as_bytes());
+    let mut client = world.connect();
+    client.write_all(&[&sent[..], b"\r\n"].concat()).expect("written");
+    world.until("the call is under way", || world.stats(0).inflight == 1);
+    // The server's buffer is not empty now, so this one is read ahead of it, in pieces.
+    let second = request("/v1/chat/completions", "", stream().to_string().as_bytes());
+    for piece in second.chunks(second.len() / 2) {
+        client.write_all(piece).expect("written");
+    }
+    assert_eq!(Answer::read(&mut client).status, 200);
+    client.set_read_timeout(Some(support::PATIENCE)).expect("a timeout can be set");
+    let answer = Answer::read(&mut client);
+    assert!(answer.status == 200 && answer.body.ends_with("data: [DONE]\n\n"), "{answer:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
 use crate::ids::{CredentialId, DeploymentId};
-use crate::limits::RETRY_AFTER_MIN;
+use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN};
 use crate::recover;
 use crate::rng::Rng;
 use crate::split;
@@ -42,7 +42,7 @@ pub(crate) fn decide_with_permit(
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried) {
+            decision.outcome = match fleet.enqueue(facts, tried, &decision) {
                 Some((ticket, ahead)) => Outcome::Queued { ticket, ahead },
                 None => Outcome::Rejected { why: Rejection::QueueFull, retry_after: Some(RETRY_AFTER_MIN) },
             };
@@ -70,6 +70,7 @@ pub(crate) fn choose(
     rng: &mut Rng,
 ) -> Evaluation {
     let mut decision = Decision::none(now);
+    fleet.evaluations += 1;
     let Some(model) = fleet.models.get(facts.model) else { return Evaluation::Rejected(decision) };
     decision.strategy = model.spec.strategy.name();
     decision.arm = model.spec.split.as_ref().and_then(|split| split::arm(split, facts, rng));
@@ -396,6 +397,8 @@ fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut S
 /// How far away a deployment is: 0 is what the client asked for, then the configured order or the measured connect
 /// time of whole regions, then regions nobody named, then deployments without one.
 fn region_rank(deployment: &Deployment, facts: &Facts, spec: &RegionSpec, now: Now) -> f64 {
+    // Before all that is measured, or it would never be: what is not checked is measured by its requests alone.
+    const UNMEASURED: f64 = 0.5;
     const UNNAMED: f64 = 1e9;
     const NOWHERE: f64 = 2e9;
     let Some(region) = &deployment.spec.region else { return NOWHERE };
@@ -404,7 +407,8 @@ fn region_rank(deployment: &Deployment, facts: &Facts, spec: &RegionSpec, now: N
     }
     if spec.by_latency {
         // In steps of 10 ms: what is nearer than that is the same place, and noise must not move traffic.
-        return deployment.connect.value_ms(now).map_or(UNNAMED, |ms| 1.0 + (ms / 10.0).floor());
+        let measured = deployment.connect.value_ms_over(now, CONNECT_DECAY);
+        return measured.map_or(UNMEASURED, |ms| 1.0 + (ms / 10.0).floor());
     }
     spec.order.iter().position(|named| named == region).map_or(UNNAMED, |place| 1.0 + place as f64)
 }

@@ -33,6 +33,12 @@ impl PeakEwma {
     pub fn value_ms(&self, now: Now) -> Option<f64> {
         (self.samples > 0).then(|| self.value_ms * decay(now - self.at))
     }
+
+    /// The same for what is measured seldom and changes seldom: it fades over `span`.
+    pub fn value_ms_over(&self, now: Now, span: Duration) -> Option<f64> {
+        let age = (now - self.at).as_secs_f64();
+        (self.samples > 0).then(|| self.value_ms * (-age / span.as_secs_f64()).exp())
+    }
 }
 
 /// The weight left to something of this age.

@@ -13,6 +13,8 @@ pub const COOLING_MAX: Duration = Duration::from_mins(1);
 pub const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 /// Time after which what is known of latency or failures has lost two thirds of its weight.
 pub const DECAY: Duration = Duration::from_secs(10);
+/// The same for times to connect: kept connections make new ones rare, and distances do not change.
+pub const CONNECT_DECAY: Duration = Duration::from_mins(10);
 /// Output tokens that a request is thought to use when it does not say.
 pub const TOKENS_OUT_ASSUMED: u64 = 256;
 /// The least that a client is told to wait when all is full.
@@ -21,3 +23,5 @@ pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
 /// How long a deployment is believed that said it does not have an operation or a model.
 pub const MISSING_BELIEVED: Duration = Duration::from_mins(1);
+/// Waiters that one decision or release looks at because what they could use is no longer what it was.
+pub const WAITERS_MOVED_MAX: usize = 32;

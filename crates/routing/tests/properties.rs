@@ -4,17 +4,19 @@ mod support;
 
 use std::time::Duration;
 
-use pointsman_routing::FailureClass;
+use pointsman_routing::decision::Outcome;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Action, Flow, Input, Phase};
+use pointsman_routing::{FailureClass, Rng, decide};
 use proptest::prelude::*;
 use support::{World, catalog, failed};
 
-const FLEETS: [&[&str]; 4] = [
+const FLEETS: [&[&str]; 5] = [
     &["a slots=1"],
     &["a slots=2", "b slots=1 tier=2"],
     &["a slots=1 paid keys=2", "b slots=1", "c weight=3 tier=2"],
     &["a slots=1", "b slots=2 weight=0", "c slots=1 keys=1 paid"],
+    &["a slots=1 version=1", "b slots=1 version=2 keys=1", "c slots=1 version=2 tag=x tier=2"],
 ];
 const STRATEGIES: [&str; 6] =
     ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
@@ -58,6 +60,19 @@ fn possible(flow: &Flow, input: &Input) -> bool {
     }
 }
 
+/// Right after a decision, which looks at those who wait first, a copy of the fleet can serve none of them.
+fn nobody_waits_for_what_is_free(world: &World, flows: &[(Flow, bool)]) {
+    let woken = world.fleet.clone();
+    let mut told = Default::default();
+    woken.clone().drain_woken(&mut told);
+    let waits = |flow: &Flow| flow.ticket().is_some_and(|ticket| !told.contains(&ticket));
+    for (flow, _) in flows.iter().filter(|(flow, _)| waits(flow)) {
+        let tried: Vec<_> = flow.attempts().iter().map(|attempt| attempt.deployment).collect();
+        let decision = decide(&mut woken.clone(), flow.facts(), &tried, world.now, &mut Rng::seeded(1));
+        assert!(!matches!(decision.outcome, Outcome::Chosen(_)), "{decision:?}");
+    }
+}
+
 /// Walks through `events` and gives the log of actions.
 fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
     let mut world = World::new(&catalog(strategy, lines));
@@ -85,10 +100,15 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
     for event in events {
         world.wait(Duration::from_millis(event.later_ms));
         if event.flow >= flows.len() {
-            let facts = world.facts();
+            let mut facts = world.facts();
+            if lines[0].contains("version=") {
+                facts.version = [None, Some("1"), Some("2")][event.flow % 3].map(Into::into);
+                facts.tags = (event.flow % 5 == 4).then(|| "x".into()).into_iter().collect();
+            }
             flows.push((Flow::new(facts, world.now), false));
             let last = flows.len() - 1;
             act(&mut world, &mut flows[last], Input::Arrived, &mut log);
+            nobody_waits_for_what_is_free(&world, &flows);
         } else if possible(&flows[event.flow].0, &input(event.what)) {
             act(&mut world, &mut flows[event.flow], input(event.what), &mut log);
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 
 /// Who may ask.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// Client keys. Without any, everybody may ask, and the gateway listens on loopback only.
@@ -17,7 +17,7 @@ pub struct AuthConfig {
 }
 
 /// A client key.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// What records and logs call it. Unique.
@@ -28,7 +28,7 @@ pub struct KeyConfig {
     pub key: Option<Secret>,
     /// The SHA-256 of the key in hexadecimal, so that the key itself stands nowhere (`pointsman keys` makes both).
     pub key_sha256: Option<Secret>,
-    /// The models it may use, by name; `*` stands for anything. Default: all.
+    /// The models it may use, by name (not by alias); `*` stands for anything. Default: all.
     pub models: Option<Vec<String>>,
     /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags, deadline_ms.
     pub headers: Option<Vec<Hint>>,
@@ -38,7 +38,7 @@ pub struct KeyConfig {
 }
 
 /// A key of the admin API.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminKeyConfig {
     /// What the audit log calls it. Unique.

@@ -32,10 +32,14 @@ fn secrets(config: &Config) -> BTreeMap<String, &str> {
                 .map(move |(header, value)| (format!("providers.{name}.headers.{header}"), value.expose())),
         )
     });
-    let clients =
-        config.auth.keys.iter().filter_map(|key| Some((format!("auth.keys.{}", key.name), key.secret()?)));
-    let admins = config.auth.admin_keys.iter();
-    let admins = admins.filter_map(|key| Some((format!("auth.admin_keys.{}", key.name), key.secret()?)));
+    let clients = config.auth.keys.iter().filter_map(|key| {
+        let secret = key.key.as_ref().or(key.key_sha256.as_ref())?;
+        Some((format!("auth.keys.{}", key.name), secret.expose()))
+    });
+    let admins = config.auth.admin_keys.iter().filter_map(|key| {
+        let secret = key.key.as_ref().or(key.key_sha256.as_ref())?;
+        Some((format!("auth.admin_keys.{}", key.name), secret.expose()))
+    });
     providers.chain(clients).chain(admins).collect()
 }
 

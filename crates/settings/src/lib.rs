@@ -41,7 +41,7 @@ use sections::{
 };
 
 /// The configuration of Pointsman.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where clients are listened to. An address that is not loopback needs `auth.keys`. Default: 127.0.0.1:8080.

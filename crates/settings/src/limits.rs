@@ -12,6 +12,8 @@ pub const ALIASES_MAX: usize = 1_000;
 pub const ALIAS_NODES_MAX: usize = 50_000;
 /// Problems that are told at once.
 pub const PROBLEMS_MAX: usize = 32;
+/// Places of a config file with mistakes that are stood in for, to read on.
+pub const STAND_INS_MAX: usize = 100;
 /// Bytes of a name.
 pub const NAME_BYTES_MAX: usize = 256;
 /// The longest time, milliseconds: a day.

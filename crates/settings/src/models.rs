@@ -11,7 +11,7 @@ use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, WEIGHT_MAX};
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 
 /// What clients ask for, and its policy.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Other names that clients may use.
@@ -61,7 +61,7 @@ pub struct ModelConfig {
 }
 
 /// The policy of one tier.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TierConfig {
     /// How a deployment of the tier is picked.
@@ -69,7 +69,7 @@ pub struct TierConfig {
 }
 
 /// A split of traffic between arms. Deployments name the arm they belong to.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitConfig {
     /// What keeps a client on its arm. Default: tenant.
@@ -95,7 +95,7 @@ pub enum StickyName {
 }
 
 /// How regions are preferred within a tier, when the client gives no hint.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegionsConfig {
     /// Nearest first. The gateway's own `region` comes before.

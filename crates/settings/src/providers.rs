@@ -13,7 +13,7 @@ use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX};
 use crate::secret::Secret;
 
 /// Where requests can be sent.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderConfig {
     /// A vendor record, such as `openai`, `vllm` or `openai_compatible` (see the list of vendors).
@@ -42,7 +42,7 @@ pub struct ProviderConfig {
 }
 
 /// A credential: the key alone, or with its name and limits.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = or_text)]
 pub struct CredentialConfig {
@@ -126,7 +126,8 @@ pub enum OffWord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderHealth {
-    /// What is asked for by GET; a 2xx is healthy. Default: the vendor's listing or `/health`.
+    /// What is asked for by GET; a 2xx is healthy, and so is a 401 or 403: who wants a key is up. Default: the vendor's
+    /// listing or `/health`.
     pub path: Option<String>,
     /// Time between two checks, milliseconds. Default: `health.interval_ms`.
     #[schemars(range(min = HEALTH_INTERVAL_MS_MIN, max = TIME_MS_MAX))]
@@ -162,7 +163,7 @@ impl<'de> Visitor<'de> for HealthVisitor {
 }
 
 /// Idle connections to a provider.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolConfig {
     /// How long one is kept, milliseconds: shorter than the provider keeps its side. Default: 4000.

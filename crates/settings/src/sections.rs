@@ -268,10 +268,10 @@ pub enum LogLevel {
     Error,
     /// What somebody may have to look at.
     Warn,
-    /// What changed.
+    /// What changed, and requests that did not go well.
     #[default]
     Info,
-    /// What happened to single requests.
+    /// Every request.
     Debug,
     /// Everything.
     Trace,
@@ -305,14 +305,19 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownConfig {
-    /// Time for requests under way to finish, milliseconds. Default: 30000.
+    /// Time between the moment that `/readyz` says 503 and the moment that no more connections are accepted,
+    /// milliseconds; requests are served meanwhile, and their connections closed. Behind a load balancer set it to two
+    /// of the balancer's probe intervals, or clients are refused until it notices. Default: 0.
+    #[schemars(range(max = TIME_MS_MAX))]
+    pub delay_ms: u64,
+    /// Time for requests under way to finish after that, milliseconds. Default: 30000.
     #[schemars(range(max = TIME_MS_MAX))]
     pub grace_ms: u64,
 }
 
 impl Default for ShutdownConfig {
     fn default() -> Self {
-        Self { grace_ms: 30_000 }
+        Self { delay_ms: 0, grace_ms: 30_000 }
     }
 }
 

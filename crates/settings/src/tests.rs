@@ -75,7 +75,7 @@ fn l1_mistakes_are_told_with_their_place_and_what_was_meant() {
     );
     check(
         ("consistent_hash", "consistant_hash"),
-        "10:5: models.llama.strategy: unknown strategy `consistant_hash`; did you mean `consistent_hash`?",
+        "10:17: models.llama.strategy.name: unknown strategy `consistant_hash`; did you mean `consistent_hash`?",
     );
     check(
         ("provider: gpu-a", "provider: gpu-b"),
@@ -112,7 +112,11 @@ fn l1_types_are_told_in_words() {
     );
     check(
         ("slots: 16", "slots: -1"),
-        "2:75: providers.gpu-a.slots: expected a whole number from 0 to 4294967295, found a number",
+        "2:75: providers.gpu-a.slots: expected a whole number from 0 to 4294967295, found -1",
+    );
+    check(
+        ("weight: 3", "weight: 1.5"),
+        "13:41: models.llama.deployments[1].weight: expected a whole number from 0 to 4294967295, found 1.5",
     );
     check(("slots: 16", "slots: 0"), "2:75: providers.gpu-a.slots: 0 is not from 1 to 1000000");
     check(("provider: gpu-a, ", ""), "12:9: models.llama.deployments[0]: `provider` is missing");
@@ -130,7 +134,7 @@ fn l1_types_are_told_in_words() {
     );
     check(
         ("bound: 1.5", "bound: 0.5"),
-        "10:5: models.llama.strategy: strategy `consistent_hash`: `bound` must be from 1.0 to 100",
+        "10:54: models.llama.strategy.bound: strategy `consistent_hash`: `bound` must be from 1.0 to 100",
     );
     check(
         ("slots: 16", "health: of"),
@@ -147,6 +151,97 @@ fn l1_types_are_told_in_words() {
     check(
         ("    strategy:", "    tiers: { two: { strategy: random } }\n    strategy:"),
         "10:5: models.llama.tiers: a key here is a whole number, such as `1`",
+    );
+}
+
+#[test]
+fn l1_mistakes_in_strategies_are_told_at_the_option() {
+    let check = |strategy: &str, expected: &str| {
+        let text = format!(
+            "models:\n  m:\n    strategy:{strategy}\nproviders:\n  p: {{ kind: mock, base_url: 'http://h' }}\n"
+        );
+        let said: Vec<String> =
+            read(&text).map(|_| ()).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(said.join("\n"), expected);
+    };
+    check(
+        "\n      name: consistent_hash\n      bound: 0.5\n      key: sesion",
+        "5:7: models.m.strategy.bound: strategy `consistent_hash`: `bound` must be from 1.0 to 100\n\
+         6:7: models.m.strategy.key: strategy `consistent_hash`: unknown value `sesion`; did you mean `session`?",
+    );
+    check(
+        "\n      name: consistent_hash\n      bound: high",
+        "5:7: models.m.strategy.bound: strategy `consistent_hash`: expected a number, found text",
+    );
+    check(" { nam: least_busy }", "3:17: models.m.strategy.nam: unknown key `nam`; did you mean `name`?");
+    check(
+        " zzz",
+        "3:5: models.m.strategy: unknown strategy `zzz`; known: round_robin, weighted_round_robin, least_busy, latency, consistent_hash, random",
+    );
+    check(
+        "\n      key: session\n      name: least_bussy",
+        "5:7: models.m.strategy.name: unknown strategy `least_bussy`; did you mean `least_busy`?",
+    );
+}
+
+#[test]
+fn l1_every_mistake_is_told_at_once_and_none_twice() {
+    let text = "\
+listen: here
+auth:
+  keys:
+    - { name: a, key: 12345678, models: [llama, lama] }
+    - { name: b, key: short, headers: [sesion, tags] }
+providers:
+  gpu-a: { base_url: 'http://h', slots: many }
+  gpu-b: { kind: vllm, base_url: '${KEX}/v1' }
+  gpu-c: 7
+  gpu-d: { kind: vlm, base_url: 'http://h' }
+models:
+  llama:
+    strategy: { name: hash, key: sesion }
+    tiers: { 2: { strategy: { nam: random } }, 3: 5 }
+    split: { arms: { x: 1 } }
+    deployments:
+      - { provider: gpu-a, weight: -1, arm: x }
+      - { provider: gpu-b, tier: 1.5, arm: z }
+      - { providr: gpu-c, version: 3, tags: [a, 1] }
+      - { provider: gpu-e, slots: 0 }
+      - [gpu-a]
+  gpt: { deployments: [{ provider: gpu-c, price: { input: free, outpt: 1 } }], attempts_max: yes }
+  alias: { aliases: [gpt] }
+";
+    let said: Vec<String> = read(text).map(|_| ()).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "1:1: listen: not an address; an address is IP:PORT, such as 127.0.0.1:8080",
+            "4:18: auth.keys[0].key: expected text, found a number; put it in quotes",
+            "4:49: auth.keys[0].models[1]: there is no model `lama`; did you mean `llama`?",
+            "5:18: auth.keys[1].key: a key has at least 8 characters; `pointsman keys` makes one",
+            "5:40: auth.keys[1].headers[0]: unknown value `sesion`; did you mean `session`?",
+            "7:3: providers.gpu-a: `kind` is missing",
+            "7:34: providers.gpu-a.slots: expected a whole number from 0 to 4294967295, found text",
+            "8:24: providers.gpu-b.base_url: environment variable `KEX` is not set; set it, or write `${KEX:-default}`",
+            "9:3: providers.gpu-c: expected a map, found a number",
+            "10:12: providers.gpu-d.kind: unknown provider kind `vlm`; did you mean `vllm`?",
+            "13:29: models.llama.strategy.key: strategy `consistent_hash`: unknown value `sesion`; did you mean `session`?",
+            "14:31: models.llama.tiers.2.strategy.nam: unknown key `nam`; did you mean `name`?",
+            "14:48: models.llama.tiers.3: expected a map, found a number",
+            "17:28: models.llama.deployments[0].weight: expected a whole number from 0 to 4294967295, found -1",
+            "18:28: models.llama.deployments[1].tier: expected a whole number from 0 to 4294967295, found 1.5",
+            "18:39: models.llama.deployments[1].arm: the model's split has no arm `z`",
+            "19:11: models.llama.deployments[2].providr: unknown key `providr`; did you mean `provider`?",
+            "19:27: models.llama.deployments[2].version: expected text, found a number; put it in quotes",
+            "19:49: models.llama.deployments[2].tags[1]: expected text, found a number; put it in quotes",
+            "20:11: models.llama.deployments[3].provider: there is no provider `gpu-e`; did you mean `gpu-d`?",
+            "20:28: models.llama.deployments[3].slots: 0 is not from 1 to 1000000",
+            "21:9: models.llama.deployments[4]: expected a map, found a list",
+            "22:52: models.gpt.deployments[0].price.input: expected a number, found text",
+            "22:65: models.gpt.deployments[0].price.outpt: unknown key `outpt`; did you mean `output`?",
+            "22:80: models.gpt.attempts_max: expected a whole number from 0 to 4294967295, found text",
+            "23:22: models.alias.aliases[0]: the name `gpt` is used by model `gpt` too",
+        ]
     );
 }
 
@@ -263,6 +358,10 @@ fn l1_client_keys_are_checked() {
         "key: 'a b c d e'",
         "3:18: auth.keys[0].key: a key has neither spaces nor characters that cannot stand in a header; `pointsman keys` makes one",
     );
+    check("key: abcdefgh, models: ['no-*', m]", "3:50: auth.keys[0].models[1]: there is no model `m`");
+    let text = "auth: { keys: [{ name: a, key: abcdefgh, models: [b] }] }\nmodels: { m: { aliases: [b] } }\n";
+    let said = read(text).map(|_| ()).unwrap_err();
+    assert!(said[0].to_string().ends_with("`b` is an alias; name the model `m`"), "{said:?}");
     check(
         "key: abcdefgh, headers: [regions]",
         "3:43: auth.keys[0].headers[0]: unknown value `regions`; did you mean `region`?",
@@ -391,6 +490,9 @@ fn what_is_put_in_may_be_a_number_and_may_have_a_default() {
         read("region: ${EMPTY:-eu}\nmodels: { m: { aliases: ['$${x}', '${SHORT}${SHORT}'] } }").unwrap();
     assert_eq!(config.region.as_deref(), Some("eu"));
     assert_eq!(config.models["m"].aliases, ["${x}", "h2h2"]);
+    let model = |at| format!("  m{at}: {{ attempts_max: '${{NUMBER}}' }}\n");
+    let many = (0..200).map(model).collect::<Vec<_>>().concat();
+    assert!(read(&format!("models:\n{many}")).is_ok(), "as often as there is something to put in");
     // Only what was put in: a number in quotes is text.
     assert!(read("workers: '7'").is_err());
 }
@@ -417,6 +519,12 @@ fn changes_are_told_field_by_field() {
         ("model: gpt", "model: gpt2"),
         &["models.llama.deployments.openai/gpt: removed", "models.llama.deployments.openai/gpt2: added"],
     );
+    let hashed = |digit: &str| {
+        let hash = digit.repeat(64);
+        read(&format!("auth: {{ keys: [ {{ name: k, key_sha256: '{hash}' }} ] }}")).unwrap()
+    };
+    assert_eq!(diff(&hashed("a"), &hashed("b")), ["auth.keys.k: another secret"]);
+    assert_ne!(hashed("a"), hashed("b"));
     let keyed = "auth: { keys: [ { name: web, key: abcdefgh } ] }\nlisten: 127.0.0.1:1\nadmin: 127.0.0.1:2\nworkers: 1";
     let (keyed, empty) = (read(keyed).unwrap(), read("").unwrap());
     assert!(diff(&empty, &keyed).contains(&"auth.keys.web: added".to_owned()));

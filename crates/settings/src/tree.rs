@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
 use crate::diagnostic::{Diagnostic, Problem};
-use crate::limits::{ALIAS_NODES_MAX, ALIASES_MAX, DEPTH_MAX, NODES_MAX, PROBLEMS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{ALIAS_NODES_MAX, ALIASES_MAX, DEPTH_MAX, NODES_MAX, TEXT_BYTES_MAX};
 
 /// Text that was put in and is at least this long is hidden wherever it stands in a message; shorter text only where it
 /// stands alone, for it may be part of a word.
@@ -45,8 +45,8 @@ enum Node {
     Map(Vec<(Spanned<String>, Spanned<Node>)>),
 }
 
-/// Reads a document.
-pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<Document, Vec<Diagnostic>> {
+/// Reads a document, and what could not be put in.
+pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<(Document, Vec<Problem>), Vec<Diagnostic>> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!("the file has {} bytes, {TEXT_BYTES_MAX} are allowed", text.len());
         return Err(vec![Diagnostic { line: 0, column: 0, problem: Problem::new("", message) }]);
@@ -55,7 +55,7 @@ pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<Document, Vec<Di
         Document { value: Value::Object(Map::new()), places: BTreeMap::new(), inserted: Vec::new() };
     let mut reader = Reader { sources, document, problems: Vec::new() };
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(reader.document);
+        return Ok((reader.document, reader.problems));
     }
     let root: Spanned<Node> =
         serde_saphyr::from_str_with_options(text, options()).map_err(|error| vec![told(&error)])?;
@@ -63,11 +63,7 @@ pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<Document, Vec<Di
     if !value.is_null() {
         reader.document.value = value;
     }
-    if reader.problems.is_empty() {
-        return Ok(reader.document);
-    }
-    let problems = reader.problems.into_iter().take(PROBLEMS_MAX);
-    Err(problems.map(|problem| reader.document.diagnostic(problem)).collect())
+    Ok((reader.document, reader.problems))
 }
 
 fn options() -> serde_saphyr::Options {

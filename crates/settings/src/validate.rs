@@ -34,6 +34,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         tenant: key.tenant(),
     });
     check_keys("auth.keys", keys, &mut found);
+    check_key_models(config, &mut found);
     let admins = config.auth.admin_keys.iter().map(|key| Key {
         name: &key.name,
         secret: key.secret(),
@@ -195,6 +196,28 @@ fn check_keys<'a>(path: &str, keys: impl Iterator<Item = Key<'a>>, found: &mut V
         let hash = key.hash.map(str::to_ascii_lowercase);
         if (key.secret.is_some() || hash.is_some()) && !values.insert((key.secret, hash)) {
             found.push(Problem::new(&path, "another entry has the same key"));
+        }
+    }
+}
+
+/// What a key may use exists; a pattern may wait for models to come.
+fn check_key_models(config: &Config, found: &mut Vec<Problem>) {
+    for (at, key) in config.auth.keys.iter().enumerate() {
+        for (nth, name) in key.models.iter().flatten().enumerate() {
+            if name.contains('*') || config.models.contains_key(name) {
+                continue;
+            }
+            let path = format!("auth.keys[{at}].models[{nth}]");
+            let of_alias = config.models.iter().find(|(_, model)| model.aliases.contains(name));
+            found.push(match of_alias {
+                Some((model, _)) => {
+                    Problem::new(path, format!("`{name}` is an alias; name the model `{model}`"))
+                }
+                None => {
+                    let help = did_you_mean(name, config.models.keys().map(String::as_str));
+                    Problem { help, ..Problem::new(path, format!("there is no model `{name}`")) }
+                }
+            });
         }
     }
 }

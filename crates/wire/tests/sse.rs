@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use bytes::Bytes;
-use pointsman_wire::openai::sse::{EVENT_BYTES_MAX, Out};
+use pointsman_wire::openai::sse::{EVENT_BYTES_MAX, Out, WITHHELD_BYTES_MAX};
 use pointsman_wire::openai::{
     End, ErrorBody, Operation, StreamError, StreamFault, StreamObserver, Usage, error_event,
 };
@@ -61,7 +61,8 @@ fn a_usual_stream_is_forwarded_and_understood() {
     assert_eq!((told.content_events, told.done), (2, true));
     let usage = Usage { tokens_in: 9, tokens_in_cached: 4, tokens_out: 2 };
     assert_eq!((told.usage, told.end.usage), (Some(usage), Some(usage)));
-    assert_eq!(told.end, End { proper: true, usage: Some(usage), tokens_out_seen: 2, bytes_cut: 0 });
+    let end = End { proper: true, finished: true, usage: Some(usage), tokens_out_seen: 2, bytes_cut: 0 };
+    assert_eq!(told.end, end);
 }
 
 #[test]
@@ -314,15 +315,60 @@ fn errors_inside_a_stream_are_seen_in_every_form() {
 }
 
 #[test]
-fn d16_an_endless_event_is_a_fault() {
-    let mut observer = StreamObserver::new(Operation::Chat, false);
+fn d16_an_event_too_long_to_hold_back_passes_as_it_comes() {
+    for (operation, first, ended) in [
+        (Operation::Chat, format!("data: {ROLE}\n\n"), false),
+        (Operation::Response, "event: response.completed\n".to_owned(), true),
+    ] {
+        let image = "x".repeat(3 << 19);
+        let long = format!("{first}data: {{\"type\":\"response.completed\",\"image\":\"{image}\"}}\r\n\r\n");
+        let streamed = format!("{long}data: {DELTA}\n\n");
+        for piece_bytes in [1 << 16, (1 << 16) - 7] {
+            let mut observer = StreamObserver::new(operation, false);
+            let (mut out, mut taken) = (Out::new(), 0);
+            for piece in streamed.as_bytes().chunks(piece_bytes) {
+                observer.push(Bytes::copy_from_slice(piece), &mut out).unwrap();
+                taken += piece.len();
+                let held = taken - out.iter().map(Bytes::len).sum::<usize>();
+                assert!(held <= EVENT_BYTES_MAX, "{held} bytes held back");
+                let passing = taken > EVENT_BYTES_MAX + 2 * piece_bytes && taken < long.len();
+                assert!(!passing || (observer.is_inside_event() && held == 0));
+            }
+            assert!(!observer.is_inside_event());
+            let end = observer.finish(&mut out);
+            assert_eq!((end.proper, end.bytes_cut), (ended, 0));
+            assert!(end.tokens_out_seen >= 1);
+            assert!(out.concat() == streamed.as_bytes(), "{operation:?}: other bytes came out");
+        }
+    }
+}
+
+#[test]
+fn d16_an_endless_event_that_may_have_to_be_withheld_is_a_fault() {
+    let mut observer = StreamObserver::new(Operation::Chat, true);
     let mut out = Out::new();
     let piece = Bytes::from(vec![b'x'; 1 << 16]);
-    let pushed = (0..100).find(|_| observer.push(piece.clone(), &mut out) == Err(StreamFault::EventTooLong));
-    assert_eq!(pushed, Some(EVENT_BYTES_MAX >> 16));
-    let whole = Bytes::from(format!("data: {}\n\n", "x".repeat(EVENT_BYTES_MAX)));
-    assert!(StreamObserver::new(Operation::Chat, false).push(whole, &mut out).is_err());
+    let pushed = (0..1000).find(|_| observer.push(piece.clone(), &mut out) == Err(StreamFault::EventTooLong));
+    assert_eq!(pushed, Some(WITHHELD_BYTES_MAX >> 16));
     assert!(out.is_empty());
+}
+
+#[test]
+fn d5_a_finish_reason_is_an_end_of_its_kind() {
+    let finish = r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason": "length"}]}"#;
+    let quoted =
+        r#"{"choices":[{"index":0,"delta":{"content":"\"finish_reason\":1"},"finish_reason":null}]}"#;
+    for (events, finished) in [
+        (vec![DELTA], false),
+        (vec![DELTA, quoted], false),
+        (vec![DELTA, STOP], true),
+        (vec![STOP], true),
+        (vec![DELTA, finish], true),
+        (vec![finish], true),
+    ] {
+        let text = events.iter().map(|data| format!("data: {data}\n\n")).collect::<Vec<_>>().concat();
+        assert_eq!(whole(Operation::Chat, &text).end.finished, finished, "{text}");
+    }
 }
 
 proptest! {

@@ -1,4 +1,5 @@
-//! Every crate takes the workspace lints and has few features; the pure crates share one list of bans.
+//! Every crate takes the workspace lints, has few features and uses its dependencies; the pure crates share one list
+//! of bans.
 
 use toml::{Table, Value};
 
@@ -13,7 +14,39 @@ const PURE: [&str; 4] = ["routing", "settings", "simulator", "wire"];
 pub(super) fn check(files: &[File]) -> Vec<Problem> {
     let manifests =
         files.iter().filter(|file| file.path.ends_with("/Cargo.toml") && !file.path.starts_with("fuzz/"));
-    manifests.flat_map(manifest).chain(bans(files)).collect()
+    manifests
+        .flat_map(|file| manifest(file).into_iter().chain(unused(file, files)))
+        .chain(bans(files))
+        .collect()
+}
+
+/// Dependencies that no source of the crate names.
+fn unused(manifest: &File, files: &[File]) -> Vec<Problem> {
+    let folder = manifest.path.trim_end_matches("Cargo.toml");
+    let sources: Vec<&str> = files
+        .iter()
+        .filter(|file| file.path.starts_with(folder) && file.has_extension("rs"))
+        .map(|file| file.text.as_str())
+        .collect();
+    // A manifest that is not TOML has its complaint already.
+    let table: Table = manifest.text.parse().unwrap_or_default();
+    ["dependencies", "dev-dependencies", "build-dependencies"]
+        .iter()
+        .filter_map(|section| table.get(*section)?.as_table())
+        .flat_map(Table::keys)
+        .filter(|name| !sources.iter().any(|text| has_word(text, &name.replace('-', "_"))))
+        .map(|name| {
+            let line = manifest.text.lines().position(|line| line.starts_with(name.as_str())).unwrap_or(0);
+            let message = format!("no source of this crate names the dependency `{name}`; take it out");
+            Problem::new(&manifest.path, line + 1, message)
+        })
+        .collect()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
 fn manifest(file: &File) -> Vec<Problem> {
@@ -75,6 +108,32 @@ mod tests {
         check_manifest(
             "[lints]\nworkspace = true\n[features]\na = []\nb = []\nc = []\nd = []\ne = []\n",
             &["5 cargo features, at most 4"],
+        );
+    }
+
+    #[test]
+    fn dependencies_are_named_in_the_sources() {
+        let manifest = file(
+            "crates/a/Cargo.toml",
+            "[dependencies]\nhttp.workspace = true\nhttp-body = \"1\"\n[dev-dependencies]\ntoml = \"1\"\n",
+        );
+        let check = |sources: &[(&str, &str)], expected: &[(usize, &str)]| {
+            let files: Vec<File> = sources.iter().map(|(path, text)| file(path, text)).collect();
+            let found = unused(&manifest, &files);
+            let found: Vec<_> =
+                found.iter().map(|p| (p.line, p.message.split('`').nth(1).unwrap())).collect();
+            assert_eq!(found, expected, "{sources:?}");
+        };
+        let test = ("crates/a/tests/t.rs", "toml::from_str()");
+        check(&[("crates/a/src/lib.rs", "use http::Uri;\nuse http_body::Body;\n"), test], &[]);
+        check(&[("crates/a/src/lib.rs", "use http_body::Body;\n"), test], &[(2, "http")]);
+        check(
+            &[("crates/ab/src/lib.rs", "use http::Uri; http_body"), test],
+            &[(2, "http"), (3, "http-body")],
+        );
+        check(
+            &[("crates/a/README.md", "toml http http_body")],
+            &[(2, "http"), (3, "http-body"), (5, "toml")],
         );
     }
 

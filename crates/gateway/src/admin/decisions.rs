@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::extract::{Body, Path, Query};
 use super::problem::Problem;
 use crate::app::App;
 use crate::explain;
@@ -58,7 +58,7 @@ pub(super) async fn explain(
     State(app): State<Arc<App>>,
     Query(options): Query<explain::Options>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Json<Value>, Problem> {
     let (mut fleet, mut rng) = app.live.lock().sandbox();
     let snapshot = app.snapshot.load_full();

@@ -1,22 +1,23 @@
 //! Models, deployments and credentials with their live state, and changes on the fly.
 //!
-//! A change is validated like the config file, put on top of it, and kept across reloads. Every answer carries the
+//! A change is validated like the config file, put on top of it, and kept across reloads, until it is taken back. Of a
+//! deployment of the file only the fields that were changed are kept; all others go on following the file. Every answer carries the
 //! configuration's generation as its `etag`; a write with `if-match` is refused when somebody else was faster.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pointsman_routing::fleet::{DeploymentView, Event, ModelView};
 use pointsman_settings::Config;
 use pointsman_settings::models::DeploymentConfig;
-use pointsman_settings::overlay::{Change, Overlay};
+use pointsman_settings::overlay::Overlay;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::extract::{Body, Path};
 use super::problem::Problem;
 use crate::app::App;
 use crate::{clock, reload};
@@ -76,24 +77,26 @@ fn answer_with(app: &App, status: StatusCode, model: &str, name: &str) -> Answer
         .and_then(|known| known.deployments.iter().find(|known| *known.name == *name));
     let snapshot = app.snapshot.load();
     let config = find(&snapshot.config, model, name)?;
-    Ok(tagged(app, status, &json!({"config": config, "live": live})))
+    let source = app.source.lock().unwrap_or_else(PoisonError::into_inner);
+    let change = source.overlay.get(model, name);
+    Ok(tagged(app, status, &json!({"config": config, "live": live, "admin_change": change})))
 }
 
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(model): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let deployment: DeploymentConfig = parse(&body)?;
     let name = deployment.name_in(&model);
-    write(&app, &headers, |config, overlay| {
+    write(&app, &headers, |file, config, overlay| {
         let known = config.models.get(&model).ok_or_else(|| no_model(&model))?;
         if known.deployments.iter().any(|one| one.name_in(&model) == name) {
             let text = format!("model `{model}` has a deployment `{name}` already; PUT replaces it");
             return Err(Problem::new(StatusCode::CONFLICT, "exists", text));
         }
-        overlay.set(&model, &name, Change::Put(Box::new(deployment)));
+        overlay.put(file, &model, &name, deployment);
         Ok(())
     })?;
     answer_with(&app, StatusCode::CREATED, &model, &name)
@@ -103,14 +106,17 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     Path((model, name)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let deployment: DeploymentConfig = parse(&body)?;
-    write(&app, &headers, |config, overlay| {
+    if deployment.name.as_ref().is_some_and(|new| *new != name) {
+        return Err(renamed(&name));
+    }
+    write(&app, &headers, |file, config, overlay| {
         if !config.models.contains_key(&model) {
             return Err(no_model(&model));
         }
-        overlay.set(&model, &name, Change::Put(Box::new(deployment)));
+        overlay.put(file, &model, &name, deployment);
         Ok(())
     })?;
     answer_with(&app, StatusCode::OK, &model, &name)
@@ -121,24 +127,33 @@ pub(super) async fn patch(
     State(app): State<Arc<App>>,
     Path((model, name)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let Value::Object(fields) = parse(&body)? else {
         return Err(Problem::bad_request("a patch is a JSON object of the fields to change"));
     };
-    write(&app, &headers, |config, overlay| {
-        let mut value = serde_json::to_value(find(config, &model, &name)?).unwrap_or_default();
-        for (key, field) in fields {
-            match (field, &mut value) {
-                (Value::Null, Value::Object(map)) => drop(map.remove(&key)),
-                (field, value) => value[key] = field,
-            }
-        }
-        let changed =
-            serde_json::from_value(value).map_err(|error| Problem::bad_request(error.to_string()))?;
-        overlay.set(&model, &name, Change::Put(Box::new(changed)));
-        Ok(())
+    if fields.get("name").is_some_and(|new| *new != *name) {
+        return Err(renamed(&name));
+    }
+    set_fields(&app, &headers, &model, &name, fields)
+}
+
+/// Takes back what was changed through the admin API, so that the file holds again.
+pub(super) async fn take_back(
+    State(app): State<Arc<App>>,
+    Path((model, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    write(&app, &headers, |_, _, overlay| match overlay.take_back(&model, &name) {
+        Some(_) => Ok(()),
+        None => Err(Problem::not_found(format!(
+            "deployment `{name}` of model `{model}` has no changes to take back; it is as the file has it"
+        ))),
     })?;
+    // What was added is gone with its change.
+    if find(&app.snapshot.load().config, &model, &name).is_err() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     answer_with(&app, StatusCode::OK, &model, &name)
 }
 
@@ -147,9 +162,9 @@ pub(super) async fn remove(
     Path((model, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
-    write(&app, &headers, |config, overlay| {
+    write(&app, &headers, |file, config, overlay| {
         find(config, &model, &name)?;
-        overlay.set(&model, &name, Change::Remove);
+        overlay.remove(file, &model, &name);
         Ok(())
     })?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -172,12 +187,23 @@ pub(super) async fn undrain(
 }
 
 fn set_draining(app: &App, headers: &HeaderMap, model: &str, name: &str, draining: bool) -> Answer {
-    write(app, headers, |config, overlay| {
-        let deployment = DeploymentConfig { draining, ..find(config, model, name)?.clone() };
-        overlay.set(model, name, Change::Put(Box::new(deployment)));
-        Ok(())
+    set_fields(app, headers, model, name, Map::from_iter([("draining".to_owned(), draining.into())]))
+}
+
+fn set_fields(app: &App, headers: &HeaderMap, model: &str, name: &str, fields: Map<String, Value>) -> Answer {
+    write(app, headers, |file, config, overlay| {
+        let now = find(config, model, name)?;
+        overlay
+            .patch(file, now, (model, name), fields)
+            .map_err(|error| Problem::bad_request(error.to_string()))
     })?;
     answer_with(app, StatusCode::OK, model, name)
+}
+
+fn renamed(name: &str) -> Problem {
+    Problem::bad_request(format!(
+        "`{name}` keeps its name; add a deployment of the other name, and remove this one"
+    ))
 }
 
 pub(super) async fn reset_breaker(
@@ -216,21 +242,21 @@ pub(super) async fn restore_credential(
 fn write(
     app: &App,
     headers: &HeaderMap,
-    change: impl FnOnce(&Config, &mut Overlay) -> Result<(), Problem>,
+    change: impl FnOnce(&Config, &Config, &mut Overlay) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
-    reload::change_overlay(app, |config, overlay| {
+    reload::change_overlay(app, |file, config, overlay| {
         // Read under the same lock that the change is made under.
         let current = etag(app.snapshot.load().generation);
         if let Some(wanted) = headers.get(header::IF_MATCH)
             && wanted != "*"
             && *wanted != current
         {
-            let text = format!("the configuration is {current:?} now; read it again, and decide again");
+            let current = current.to_str().unwrap_or_default();
+            let text = format!("the configuration is {current} now; read it again, and decide again");
             return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", text));
         }
-        change(config, overlay)
+        change(file, config, overlay)
     })
-    .map(drop)
 }
 
 fn find<'a>(config: &'a Config, model: &str, name: &str) -> Result<&'a DeploymentConfig, Problem> {

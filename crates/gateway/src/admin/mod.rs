@@ -3,6 +3,7 @@
 mod access;
 mod decisions;
 mod deployments;
+mod extract;
 mod pages;
 mod problem;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -40,6 +41,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/models/{model}/deployments/{name}",
             get(deployments::one).put(deployments::put).patch(deployments::patch).delete(deployments::remove),
         )
+        .route("/models/{model}/deployments/{name}/changes", delete(deployments::take_back))
         .route("/models/{model}/deployments/{name}/drain", post(deployments::drain))
         .route("/models/{model}/deployments/{name}/undrain", post(deployments::undrain))
         .route("/models/{model}/deployments/{name}/reset-breaker", post(deployments::reset_breaker))
@@ -47,7 +49,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/credentials/{provider}/{name}/restore", post(deployments::restore_credential))
         .route("/decisions", get(decisions::newest))
         .route("/decisions/{id}", get(decisions::one))
-        .route("/explain", post(decisions::explain));
+        .route("/explain", post(decisions::explain))
+        .method_not_allowed_fallback(pages::wrong_method);
     Router::new()
         .route("/livez", get(pages::livez))
         .route("/readyz", get(pages::readyz))
@@ -55,6 +58,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(pages::metrics))
         .nest("/admin/v1", api)
         .fallback(pages::unknown)
+        .method_not_allowed_fallback(pages::wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), access::check))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)

@@ -4,13 +4,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::{OriginalUri, State};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pointsman_settings::Config;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::app::App;
+use crate::http::route::printable;
 use crate::telemetry::metrics::Surroundings;
 use crate::{clock, reload as reloading};
 
@@ -87,6 +90,67 @@ pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<Response, Prob
     Ok(Json(reloaded).into_response())
 }
 
-pub(super) async fn unknown(uri: Uri) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", crate::http::route::printable(uri.path())))
+pub(super) async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+    let path = printable(uri.path());
+    let text =
+        format!("{} is not possible at {path}; the `allow` header lists what is", printable(method.as_str()));
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text)
+}
+
+pub(super) async fn unknown(State(app): State<Arc<App>>, OriginalUri(uri): OriginalUri) -> Problem {
+    let text = format!("there is nothing at {}", printable(uri.path()));
+    Problem::not_found(match encoded(&app.snapshot.load().config, uri.path()) {
+        Some(meant) => format!("{text}; a name in a path is percent-encoded: {meant}"),
+        None => text,
+    })
+}
+
+/// The path as it must be written, when it names a model or deployment whose name has characters that part paths.
+fn encoded(config: &Config, path: &str) -> Option<String> {
+    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    let path = percent_decode_str(path).decode_utf8().ok()?;
+    let path = path.strip_prefix("/admin/v1/models/")?;
+    let below = |path: &str, name: &str| {
+        let rest = path.strip_prefix(name)?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
+    };
+    config.models.iter().find_map(|(name, model)| {
+        let rest = below(path, name)?;
+        let base = format!("/admin/v1/models/{}", utf8_percent_encode(name, SEGMENT));
+        if let Some(path) = rest.strip_prefix("/deployments/") {
+            let deployments = model.deployments.iter().map(|one| one.name_in(name));
+            return deployments.into_iter().find_map(|one| {
+                let rest = below(path, &one)?;
+                Some(format!("{base}/deployments/{}{rest}", utf8_percent_encode(&one, SEGMENT)))
+            });
+        }
+        Some(format!("{base}{rest}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_settings::models::{DeploymentConfig, ModelConfig};
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_slash_is_told_in_its_encoded_form() {
+        let deployments = vec![DeploymentConfig { provider: "gpu".into(), ..Default::default() }];
+        let model = ModelConfig { deployments, ..Default::default() };
+        let config = Config { models: [("org/llama".to_owned(), model)].into(), ..Config::default() };
+        let base = "/admin/v1/models/org%2Fllama";
+        for (path, meant) in [
+            ("org/llama", Some(base.to_owned())),
+            ("org/llama/deployments/gpu/org/llama", Some(format!("{base}/deployments/gpu%2Forg%2Fllama"))),
+            (
+                "org%2Fllama/deployments/gpu/org/llama/drain",
+                Some(format!("{base}/deployments/gpu%2Forg%2Fllama/drain")),
+            ),
+            ("org/llama/deployments/other", None),
+            ("org/llam", None),
+        ] {
+            assert_eq!(encoded(&config, &format!("/admin/v1/models/{path}")), meant, "{path}");
+        }
+    }
 }

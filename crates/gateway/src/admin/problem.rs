@@ -35,7 +35,7 @@ impl From<LoadError> for Problem {
         let detail = error.to_string();
         let errors = match error {
             LoadError::Invalid { found, .. } => found.into_iter().map(|one| one.problem).collect(),
-            LoadError::Overlay(found) => found,
+            LoadError::Unfit(found) | LoadError::Overlay(found) => found,
             LoadError::Read { .. } => Vec::new(),
         };
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, code: "invalid_config", detail, errors }

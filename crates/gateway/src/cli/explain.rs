@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pointsman_wire::openai::error::ErrorBody;
 use serde_json::Value;
 
-use super::{BadUsage, out};
+use super::{BadUsage, Reported, out};
 use crate::app::{App, Source};
 use crate::explain::{Options, explain};
 use crate::reload::load;
@@ -14,6 +15,9 @@ use crate::reload::load;
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The config file. Default: ./pointsman.yaml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The request's body, as a client would send it; `-` is standard input
     #[arg(long, value_name = "FILE")]
     request: PathBuf,
@@ -28,11 +32,27 @@ pub(super) struct Args {
     tenant: Option<String>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
-pub(super) fn run(args: &Args, config: Option<PathBuf>) -> anyhow::Result<()> {
-    let config = config.or_else(super::serve::usual_config);
+/// The request would not get as far as a decision.
+#[derive(Debug, thiserror::Error)]
+#[error("the request would be refused with {}: {}", .0.status, .0.message)]
+pub(super) struct Refused(ErrorBody);
+
+impl Refused {
+    /// What the client would be told, with its status.
+    pub(super) fn to_json(&self) -> Value {
+        let body: Value = serde_json::from_slice(&self.0.to_json()).unwrap_or_default();
+        let mut error = body["error"].clone();
+        error["status"] = self.0.status.into();
+        error
+    }
+}
+
+/// Fails when the request would not be served, whether it is refused before the decision or by it.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let config = args.config.clone().or_else(super::serve::usual_config);
     let config =
         config.ok_or_else(|| BadUsage("say which config to explain with: --config FILE".to_owned()))?;
     let app = App::new(Source::default(), load(&config)?, None);
@@ -41,11 +61,14 @@ pub(super) fn run(args: &Args, config: Option<PathBuf>) -> anyhow::Result<()> {
     let (mut fleet, mut rng) = app.live.lock().sandbox();
     let headers = headers(&args.headers)?;
     let answer = explain(&app.snapshot.load(), &mut fleet, &mut rng, &options, &headers, &body);
-    match answer {
-        Ok(answer) if args.json => out(&format!("{answer:#}\n")),
-        Ok(answer) => out(&told(&answer)),
-        Err(error) => anyhow::bail!("the request would be refused with {}: {}", error.status, error.message),
+    let answer = answer.map_err(Refused)?;
+    out(&if args.json { format!("{answer:#}\n") } else { told(&answer) })?;
+    let outcome = &answer["decision"]["outcome"];
+    if outcome["kind"] == "rejected" {
+        anyhow::ensure!(args.json, "the request would not be served: {}", text(&outcome["why"]));
+        return Err(Reported.into());
     }
+    Ok(())
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -68,11 +91,14 @@ fn headers(pairs: &[String]) -> anyhow::Result<HeaderMap> {
     Ok(headers)
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// The explanation as a table for people.
 fn told(answer: &Value) -> String {
     let decision = &answer["decision"];
     let outcome = &decision["outcome"];
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut lines = vec![match outcome["kind"].as_str() {
         Some("chosen") => format!(
             "model {} -> {} (provider {}{}), because {}",

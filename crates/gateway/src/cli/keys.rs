@@ -16,7 +16,7 @@ pub(super) struct Args {
     hash: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {

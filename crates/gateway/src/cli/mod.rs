@@ -7,23 +7,23 @@ mod serve;
 mod simulate;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json;
 
 use crate::mock::MockArgs;
 use crate::reload::LoadError;
 
 /// A router in front of every model a team uses: it picks the deployment that serves a request, and can say why.
 #[derive(Debug, Parser)]
-#[command(name = "pointsman", version, about, long_about = None)]
+#[command(name = "pointsman", version, about, long_about = None, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The config file. Default: ./pointsman.yaml if it is there; else model servers and keys are looked for
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Without a command: serve
+    #[command(flatten)]
+    serve: serve::Args,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,26 +52,66 @@ enum Command {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command.unwrap_or_else(|| Command::Serve(serve::Args::default())) {
-        Command::Serve(args) => serve::run(&args, cli.config),
+    let command = cli.command.unwrap_or(Command::Serve(cli.serve));
+    let json = command.prints_json();
+    let done = match command {
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Explain(args) => explain::run(&args, cli.config),
-        Command::Simulate(args) => simulate::run(&args, cli.config),
-        Command::Mock(args) => crate::mock::run(args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Mock(args) => mock(args),
         Command::Keys(args) => keys::run(&args),
         Command::Schema => out(&format!("{:#}\n", pointsman_settings::schema())),
         Command::Completions { shell } => completions(shell),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    let _ = writeln!(io::stderr(), "error: {error:#}");
+    report(&error, json);
     let bad_config = error.chain().any(|cause| cause.is::<LoadError>() || cause.is::<BadUsage>());
     ExitCode::from(if bad_config { 2 } else { 1 })
 }
+
+impl Command {
+    /// Whether what it prints, errors included, is to be JSON.
+    fn prints_json(&self) -> bool {
+        match self {
+            Self::Check(args) => args.json,
+            Self::Explain(args) => args.json,
+            Self::Simulate(args) => args.json,
+            Self::Keys(args) => args.json,
+            Self::Serve(_) | Self::Mock(_) | Self::Schema | Self::Completions { .. } => false,
+        }
+    }
+}
+
+/// Says what went wrong: in words on standard error, or as JSON where the result would have been.
+fn report(error: &anyhow::Error, json: bool) {
+    if error.is::<Reported>() {
+        return;
+    }
+    if !json {
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        return;
+    }
+    let told = error
+        .downcast_ref::<explain::Refused>()
+        .map_or_else(|| json!({"message": format!("{error:#}")}), explain::Refused::to_json);
+    let _ = out(&format!("{}\n", json!({"error": told})));
+}
+
+/// A failure that is on standard output already; only the exit code is left to tell it.
+#[derive(Debug, thiserror::Error)]
+#[error("reported already")]
+struct Reported;
 
 /// What was asked for cannot be done as it was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadUsage(String);
+
+fn mock(args: MockArgs) -> anyhow::Result<()> {
+    args.settings.check().map_err(BadUsage)?;
+    crate::mock::run(args)
+}
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();

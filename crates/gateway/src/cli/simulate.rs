@@ -11,6 +11,9 @@ use crate::reload::load;
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The config file. Default: ./pointsman.yaml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The model that is asked for. Default: the first of the config
     #[arg(long)]
     model: Option<String>,
@@ -31,11 +34,11 @@ pub(super) struct Args {
     leave_rate: f64,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
-pub(super) fn run(args: &Args, path: Option<PathBuf>) -> anyhow::Result<()> {
-    let path = path.or_else(super::serve::usual_config);
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let path = args.config.clone().or_else(super::serve::usual_config);
     let path = path.ok_or_else(|| BadUsage("say which config to simulate: --config FILE".to_owned()))?;
     let config = load(&path)?;
     let model = args.model.clone().or_else(|| config.models.keys().next().cloned());

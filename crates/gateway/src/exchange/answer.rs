@@ -76,7 +76,6 @@ impl Exchange {
 
     /// Answers with an error, because no deployment was chosen or the last attempt failed.
     pub(super) fn refuse(mut self: Box<Self>, refusal: &Refusal) -> Response<RouterBody> {
-        self.attempt = None;
         self.outgoing = None;
         let (error, retry_after) = match refusal {
             Refusal::NotRouted(decision, why) => {
@@ -95,6 +94,7 @@ impl Exchange {
                 (error, failure.retry_after)
             }
         };
+        self.attempt = None;
         self.status = Some(error.status);
         let response = self.error_response(&error, retry_after);
         self.settle(clock::now());
@@ -146,7 +146,8 @@ impl Exchange {
             }
             FailureClass::Transient => ErrorBody::upstream_reset(provider),
             FailureClass::Protocol => {
-                ErrorBody::upstream_protocol(provider, "it is not a complete HTTP answer")
+                let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
+                ErrorBody::upstream_protocol(provider, detail.unwrap_or("it is not a complete HTTP answer"))
             }
             FailureClass::ConnectTimeout => ErrorBody::upstream_timeout(provider, "no connection in time"),
             FailureClass::FirstContentTimeout => ErrorBody::upstream_timeout(provider, "no content in time"),

@@ -1,7 +1,6 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,10 +23,15 @@ use crate::http::server::Worker;
 use crate::snapshot::Target;
 use crate::upstream::connection::{Call, CallError};
 use crate::upstream::head::Head;
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::{Connecting, Stream};
+
+use super::words::{failure, known, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes, and pieces, that are read ahead of a client while its answer is relayed.
+const READY_BYTES_MAX: usize = 64 * 1024;
+const READY_PIECES_MAX: usize = 16;
 /// Bytes of an unstreamed answer that are kept to read its usage from.
 const USAGE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -63,6 +67,8 @@ pub(super) struct Attempt {
     tokens_in_estimate: u64,
     usage: Option<Usage>,
     error: Option<ProviderError>,
+    /// How the provider broke its protocol, in words.
+    detail: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +79,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<Stream>>>>, Segments),
+    Connecting(Connecting, Segments),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
@@ -144,10 +150,12 @@ impl Attempt {
             tokens_in_estimate,
             usage: None,
             error: None,
+            detail: None,
         }
     }
 
-    /// The next thing that the flow has to know. Data that is no news is put into `ready`.
+    /// The next thing that the flow has to know. Data that is no news is put into `ready`; while a client is relayed
+    /// to, no more is read than it may have at once, and the next poll is due when that is handed out.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         loop {
             match &mut self.state {
@@ -179,6 +187,7 @@ impl Attempt {
                     }
                     return Poll::Ready(self.on_refused());
                 }
+                State::Body(_) if self.content && is_enough(&self.ready) => return Poll::Pending,
                 State::Body(call) => {
                     let data = ready!(call.poll_data(cx));
                     if let Some(input) = self.on_data(data) {
@@ -205,10 +214,19 @@ impl Attempt {
         self.error.take()
     }
 
-    /// Gives the connection up; nothing more will be read.
+    /// Gives the connection up; nothing more will be read. What is ready may still be handed out.
     pub(super) fn stop(&mut self) {
         self.state = State::Over;
-        self.ready.clear();
+    }
+
+    /// Whether what the client was given ends inside an event.
+    pub(super) fn is_inside_event(&self) -> bool {
+        self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
+    }
+
+    /// How the provider broke its protocol, in words.
+    pub(super) fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// Whether the answer is an event stream.
@@ -232,7 +250,7 @@ impl Attempt {
         })
     }
 
-    fn on_connected(&mut self, connected: io::Result<Stream>) -> Input {
+    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Input {
         let parts = match std::mem::replace(&mut self.state, State::Over) {
             State::Connecting(_, parts) => parts,
             State::Connected(_)
@@ -244,8 +262,11 @@ impl Attempt {
             | State::Over => Segments::new(),
         };
         match connected {
-            Ok(stream) => {
+            Ok((stream, took)) => {
                 self.state = State::AwaitingHead(Call::new(stream, parts));
+                if let (Some(worker), Some(target)) = (&self.worker, &self.target) {
+                    worker.app.live.note_connect_time(target.id, took);
+                }
                 Input::Connected
             }
             Err(error) => {
@@ -290,7 +311,12 @@ impl Attempt {
         // An HTTP date has to be held against the clock, which the classification does not read.
         fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
         let failure = refused(status, &fault);
-        self.error = Some(ProviderError { body: body.freeze(), fault });
+        if fault.kind == FaultKind::Protocol {
+            let redirect = if head.status.is_redirection() { ", and redirects are not followed" } else { "" };
+            self.detail = Some(format!("its status is {status}{redirect}"));
+        } else {
+            self.error = Some(ProviderError { body: body.freeze(), fault });
+        }
         self.keep(call);
         Input::Failed(failure)
     }
@@ -322,7 +348,7 @@ impl Attempt {
                 Err(fault) => {
                     tracing::warn!(deployment = self.name(), %fault, "the provider's stream is malformed");
                     self.state = State::Over;
-                    return Some(Input::Failed(failure(FailureClass::Protocol, Processed::Maybe)));
+                    return Some(Input::Failed(self.broke_protocol(fault.to_string())));
                 }
                 Ok(seen) => {
                     self.tokens_out_seen += u64::from(seen.content_events);
@@ -365,10 +391,15 @@ impl Attempt {
         let mut truncated = false;
         if let Some(mut observer) = self.observer.take() {
             let end = observer.finish(&mut self.ready);
-            truncated = !end.proper;
+            // Some providers leave `[DONE]` out.
+            truncated = !(end.proper || end.finished);
             self.observer = Some(observer);
-            if truncated && !self.content {
-                return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+            // Where the end of the connection is all that tells the end, nothing but the last event of the stream
+            // tells an answer from one that broke off.
+            if (!self.content && !end.proper) || (truncated && call.ended_with_connection()) {
+                return Input::Failed(
+                    self.broke_protocol("the stream ended before its last event".to_owned()),
+                );
             }
         } else {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
@@ -410,13 +441,21 @@ impl Attempt {
         }
     }
 
-    fn lost(&self, error: &CallError, sent: bool) -> Failure {
+    fn broke_protocol(&mut self, detail: String) -> Failure {
+        self.detail = Some(detail);
+        failure(FailureClass::Protocol, Processed::Maybe)
+    }
+
+    fn lost(&mut self, error: &CallError, sent: bool) -> Failure {
         tracing::debug!(deployment = self.name(), %error, sent, "the attempt failed");
         let processed = if sent { Processed::Maybe } else { Processed::No };
         match error {
             CallError::Lost(_) if !sent => failure(FailureClass::Connect, processed),
             CallError::Lost(_) => failure(FailureClass::Transient, processed),
-            CallError::Malformed(_) => failure(FailureClass::Protocol, processed),
+            CallError::Malformed(malformed) => {
+                self.detail = Some(malformed.to_string());
+                failure(FailureClass::Protocol, processed)
+            }
         }
     }
 
@@ -425,43 +464,59 @@ impl Attempt {
     }
 }
 
-fn failure(class: FailureClass, processed: Processed) -> Failure {
-    Failure { class, processed, status: None, retry_after: None }
+/// Whether a client has enough to go on with.
+fn is_enough(ready: &[Bytes]) -> bool {
+    ready.len() >= READY_PIECES_MAX || ready.iter().map(Bytes::len).sum::<usize>() >= READY_BYTES_MAX
 }
 
-/// A refusal in the flow's words.
-fn refused(status: u16, fault: &Fault) -> Failure {
-    let class = match fault.kind {
-        FaultKind::Client => FailureClass::Client,
-        FaultKind::Transient => FailureClass::Transient,
-        FaultKind::Overloaded => FailureClass::Overloaded,
-        FaultKind::CredentialDead => FailureClass::CredentialDead,
-        FaultKind::CredentialQuota => FailureClass::CredentialQuota,
-        FaultKind::ContextLength => FailureClass::ContextLength,
-        FaultKind::ContentPolicy => FailureClass::ContentPolicy,
-        FaultKind::ModelMissing => FailureClass::ModelMissing,
-        FaultKind::Protocol => FailureClass::Protocol,
-    };
-    let processed = match status {
-        // A gateway in between can say so after the work was done, and billed.
-        502 | 504 => Processed::Maybe,
-        500.. => Processed::RefusedWithError,
-        _ => Processed::No,
-    };
-    Failure {
-        class,
-        processed,
-        status: Some(status),
-        retry_after: fault.retry_after_ms.map(Duration::from_millis),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write;
 
-fn known(usage: &usage::Usage) -> Usage {
-    Usage {
-        tokens_in: usage.tokens_in,
-        tokens_in_cached: usage.tokens_in_cached,
-        tokens_out: usage.tokens_out,
-        estimated: false,
-        truncated: false,
+    use super::*;
+
+    /// Bytes that lie ready in the socket before the first read; more than may be taken at once.
+    const WAITING_BYTES: usize = 160 * 1024;
+
+    #[tokio::test]
+    async fn b7_no_more_is_read_than_a_client_may_have_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(1024 * 1024).expect("a buffer can be set");
+        let address = listener.local_addr().expect("it is bound");
+        let tcp = socket.connect(address).await.expect("it listens");
+        let upstream = std::thread::spawn(move || {
+            let (mut upstream, _) = listener.accept().expect("it connects");
+            upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n").expect("written");
+            upstream.write_all(&vec![b'x'; 1024 * 1024]).expect("written");
+        });
+        let mut seen = vec![0; WAITING_BYTES];
+        while tcp.peek(&mut seen).await.expect("it is open") < WAITING_BYTES {
+            tokio::task::yield_now().await;
+        }
+        let call = Call::new(Stream::Plain(tcp), Segments::new());
+        let wants = Wants { stream: false, usage: false, injected: false };
+        let mut attempt = Attempt::with_state(State::AwaitingHead(call), Operation::Chat, wants, 0, None);
+        assert!(matches!(poll_fn(|cx| attempt.poll(cx)).await, Input::Headers));
+        assert!(matches!(poll_fn(|cx| attempt.poll(cx)).await, Input::FirstContent));
+        let mut taken = 0;
+        poll_fn(|cx| {
+            loop {
+                let polled = attempt.poll(cx);
+                let ready: usize = attempt.ready.drain(..).map(|piece| piece.len()).sum();
+                assert!(ready <= 2 * READY_BYTES_MAX, "{ready} bytes were read ahead");
+                taken += ready;
+                if polled.is_ready() {
+                    return Poll::Ready(());
+                }
+                if ready == 0 {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        assert_eq!(taken, 1024 * 1024);
+        upstream.join().expect("the upstream served");
     }
 }

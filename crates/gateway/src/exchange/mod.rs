@@ -9,6 +9,7 @@ mod attempt;
 mod outgoing;
 mod relay;
 mod settle;
+mod words;
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -28,11 +28,13 @@ pub struct Relay {
     /// Payload bytes still to come, where the deployment said how many.
     left: Option<u64>,
     ended: bool,
+    /// What it ends with if it breaks off and cannot say so.
+    broken: Option<io::Error>,
 }
 
 impl Relay {
     pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
-        Self { exchange, left: length, ended: false }
+        Self { exchange, left: length, ended: false, broken: None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -44,10 +46,11 @@ impl Relay {
                 return Poll::Ready(Some(Ok(bytes)));
             }
             if self.ended {
-                return Poll::Ready(None);
+                return Poll::Ready(self.broken.take().map(Err));
             }
             if self.exchange.worker.stage.get() == Shutdown::Now {
-                return self.cut(None);
+                self.cut(None);
+                continue;
             }
             let input = match attempt.poll(cx) {
                 Poll::Ready(input) => input,
@@ -67,17 +70,18 @@ impl Relay {
                     self.exchange.settle(now);
                     self.ended = true;
                 }
-                Action::Truncate(failure) => return self.cut(Some(&failure)),
+                Action::Truncate(failure) => self.cut(Some(&failure)),
                 Action::Forward(_) | Action::Reject(_) => {
                     debug_assert!(false, "a response that has begun is neither sent elsewhere nor refused");
-                    return self.cut(None);
+                    self.cut(None);
                 }
             }
         }
     }
 
-    /// Ends the response early: a stream gets an event that says why, another body is visibly broken off.
-    fn cut(&mut self, failure: Option<&pointsman_routing::Failure>) -> Poll<Option<io::Result<Bytes>>> {
+    /// Ends the response early: after what is ready a stream gets an event that says why, and another body is visibly
+    /// broken off.
+    fn cut(&mut self, failure: Option<&pointsman_routing::Failure>) {
         let exchange = &mut self.exchange;
         let error = match failure {
             Some(failure) => exchange.error_of(failure),
@@ -88,20 +92,19 @@ impl Relay {
                 "the gateway is shutting down; ask again",
             ),
         };
-        let event = exchange
-            .attempt
-            .as_ref()
-            .filter(|attempt| attempt.is_event_stream())
-            .map(|_| error_event(exchange.arrival.operation, &error));
+        let event = error_event(exchange.arrival.operation, &error);
         exchange.cut_short(failure.is_none());
         self.ended = true;
-        if let Some(attempt) = &mut exchange.attempt {
-            attempt.stop();
+        let Some(attempt) = &mut exchange.attempt else { return };
+        attempt.stop();
+        if !attempt.is_event_stream() {
+            self.broken = Some(io::Error::new(io::ErrorKind::ConnectionAborted, error.message));
+            return;
         }
-        match event {
-            Some(event) => Poll::Ready(Some(Ok(event))),
-            None => Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error.message)))),
+        if attempt.is_inside_event() {
+            attempt.ready.push(Bytes::from_static(b"\n\n"));
         }
+        attempt.ready.push(event);
     }
 }
 
@@ -123,7 +126,9 @@ impl Body for RouterBody {
         match self {
             Self::Full(bytes) => bytes.is_none(),
             Self::Relay(relay) => {
-                relay.ended && relay.exchange.attempt.as_ref().is_none_or(|attempt| attempt.ready.is_empty())
+                relay.ended
+                    && relay.broken.is_none()
+                    && relay.exchange.attempt.as_ref().is_none_or(|attempt| attempt.ready.is_empty())
             }
         }
     }

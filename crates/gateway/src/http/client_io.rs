@@ -1,34 +1,113 @@
-//! A client's connection, watched: a client that stops reading is cut off, and one that never finished its first
-//! line can be told so.
+//! A client's connection, watched: a client that stops reading is cut off, one that leaves is noticed whatever it sent
+//! before, and one that never finished its first line can be told so.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+/// Bytes that are read ahead of the server to see whether the client is still there.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// A client's connection, watched.
-pub struct ClientIo {
+pub struct ClientIo(Rc<RefCell<Inner>>);
+
+/// The watch over a client's connection, for whoever polls its server.
+///
+/// The server reads only what it has use for, so while bytes of the client lie unread in its buffer (a stray line end,
+/// a pipelined request) it would not see that the client left. After each of its polls the watch reads on in its place.
+pub struct ClientWatch(Rc<RefCell<Inner>>);
+
+struct Inner {
     tcp: TcpStream,
     stall_max: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Whether anything came since the last answer began.
+    /// Whether anything but line ends came since the last answer began.
     heard: bool,
+    /// What was read ahead of the server.
+    ahead: BytesMut,
+    /// Whether the server waits for bytes, and so sees an end itself.
+    server_waits: bool,
 }
 
 impl ClientIo {
     /// Watches `tcp`; a write may wait for the client for `stall_max`.
-    pub fn new(tcp: TcpStream, stall_max: Duration) -> Self {
-        Self { tcp, stall_max, stalled: None, heard: false }
+    pub fn new(tcp: TcpStream, stall_max: Duration) -> (Self, ClientWatch) {
+        let inner = Rc::new(RefCell::new(Inner {
+            tcp,
+            stall_max,
+            stalled: None,
+            heard: false,
+            ahead: BytesMut::new(),
+            server_waits: false,
+        }));
+        (Self(Rc::clone(&inner)), ClientWatch(inner))
     }
 
     /// Whether the client began a request that was not answered.
     pub fn has_unanswered(&self) -> bool {
-        self.heard
+        self.0.borrow().heard
+    }
+}
+
+impl ClientWatch {
+    /// To be called before each poll of the server.
+    pub fn begin(&self) {
+        self.0.borrow_mut().server_waits = false;
+    }
+
+    /// To be called after a poll of the server that left it pending: whether the client has left. A client that closed
+    /// its half of the connection counts as gone.
+    pub fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.server_waits {
+            return false;
+        }
+        while inner.ahead.len() < AHEAD_BYTES_MAX {
+            let mut space = [0; 1024];
+            let room = space.len().min(AHEAD_BYTES_MAX - inner.ahead.len());
+            let mut buf = ReadBuf::new(&mut space[..room]);
+            match Pin::new(&mut inner.tcp).poll_read(cx, &mut buf) {
+                Poll::Pending => return false,
+                Poll::Ready(Err(_)) => return true,
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return true,
+                Poll::Ready(Ok(())) => {
+                    inner.ahead.extend_from_slice(buf.filled());
+                    // The event that these bytes made is used up; the server may have to come for them by itself.
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Inner {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = if self.ahead.is_empty() {
+            Pin::new(&mut self.tcp).poll_read(cx, buf)
+        } else {
+            let take = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..take]);
+            self.ahead.advance(take);
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
+            Poll::Ready(Ok(()))
+        };
+        // Line ends may stand between requests (RFC 9112, 2.2); the parser skips them, and they begin none.
+        self.heard |= buf.filled()[before..].iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+        self.server_waits = read.is_pending();
+        read
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -49,19 +128,15 @@ impl ClientIo {
 
 impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.tcp).poll_read(cx, buf);
-        this.heard |= buf.filled().len() > before;
-        read
+        self.0.borrow_mut().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let wrote = Pin::new(&mut this.tcp).poll_write(cx, buf);
-        this.watch(cx, wrote)
+        let inner = &mut *self.0.borrow_mut();
+        let wrote = Pin::new(&mut inner.tcp).poll_write(cx, buf);
+        inner.watch(cx, wrote)
     }
 
     fn poll_write_vectored(
@@ -69,9 +144,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let wrote = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
-        this.watch(cx, wrote)
+        let inner = &mut *self.0.borrow_mut();
+        let wrote = Pin::new(&mut inner.tcp).poll_write_vectored(cx, bufs);
+        inner.watch(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -79,10 +154,10 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+        Pin::new(&mut self.0.borrow_mut().tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.0.borrow_mut().tcp).poll_shutdown(cx)
     }
 }

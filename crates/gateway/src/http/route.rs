@@ -7,6 +7,11 @@ use http::{HeaderMap, Method, Uri, Version, request};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
+/// Bytes of a header line beside its name and value: `: ` and the line's end.
+const LINE_BYTES: usize = 4;
+/// Bytes of a request line beside its method and target: two spaces, `HTTP/1.1`, and the line's end.
+const REQUEST_LINE_BYTES: usize = 12;
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
@@ -36,9 +41,10 @@ pub struct BadHead {
     pub close: bool,
 }
 
-/// Finds the route of a request.
-pub fn route(head: &request::Parts) -> Result<Route, BadHead> {
+/// Finds the route of a request, whose head may have so many bytes.
+pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, BadHead> {
     let lines = Lines::gather(&head.headers);
+    check_size(head, &lines, header_bytes_max)?;
     check_framing(head, &lines)?;
     check_host(head, &lines)?;
     let route = find(head.uri.path())?;
@@ -75,6 +81,8 @@ struct Lines<'h> {
     content_encoding: Once<'h>,
     expect: Once<'h>,
     upgrade: bool,
+    /// Bytes of all header lines as they came.
+    bytes: usize,
 }
 
 /// A header that should be there once at most.
@@ -88,6 +96,7 @@ impl<'h> Lines<'h> {
     fn gather(headers: &'h HeaderMap) -> Self {
         let mut lines = Self::default();
         for (name, value) in headers {
+            lines.bytes += name.as_str().len() + value.len() + LINE_BYTES;
             let line = match *name {
                 HOST => &mut lines.host,
                 CONTENT_LENGTH => &mut lines.content_length,
@@ -143,6 +152,20 @@ fn check_content(lines: &Lines<'_>) -> Result<(), BadHead> {
         return Err(BadHead { error, close: false });
     }
     Ok(())
+}
+
+/// Hyper bounds what it buffers, which may be more than the head by what one read took in.
+fn check_size(head: &request::Parts, lines: &Lines<'_>, header_bytes_max: usize) -> Result<(), BadHead> {
+    let uri = &head.uri;
+    let target = uri.path_and_query().map_or(0, |path| path.as_str().len())
+        + uri.authority().map_or(0, |authority| authority.as_str().len());
+    let bytes = head.method.as_str().len() + target + REQUEST_LINE_BYTES + lines.bytes;
+    if bytes <= header_bytes_max {
+        return Ok(());
+    }
+    let text = format!("the head of the request has {bytes} bytes; at most {header_bytes_max} are accepted");
+    let error = ErrorBody::router(431, "invalid_request_error", "headers_too_large", text);
+    Err(BadHead { error, close: true })
 }
 
 /// What hyper lets pass but could be read in two ways (RFC 9112 §6.1).

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -23,6 +24,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client_io::ClientIo;
+use super::guard::GuardedBody;
 use super::service::serve;
 use crate::app::{App, Shutdown};
 use crate::clock;
@@ -33,6 +35,9 @@ use crate::upstream::pool::Pool;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Time between looks at idle connections to providers.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a head over its limit that are read all the same, to refuse it in the client's own words.
+const HEAD_SLACK_BYTES: usize = 16 * 1024;
+
 /// What the requests of one thread share.
 pub struct Worker {
     /// What all threads share.
@@ -85,7 +90,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<(
     let mut shutdown = app.shutdown.subscribe();
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while worker.stage.get() == Shutdown::No {
+    while worker.stage.get() < Shutdown::Draining {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => accept(&worker, tcp),
@@ -153,18 +158,22 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     }
     let snapshot = worker.app.snapshot.load_full();
     let limits = &snapshot.config.limits;
-    let io = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms));
+    let (io, client) = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms));
     let service = {
         let worker = Rc::clone(&worker);
         service_fn(move |request| {
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(serve(worker, request).await) }
+            async move {
+                let panics = worker.app.metrics.panics.clone();
+                let response = serve(worker, request).await;
+                Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, panics)))
+            }
         })
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_read_ms))
-        .max_buf_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max + HEAD_SLACK_BYTES)
         .max_headers(limits.headers_max)
         .half_close(false)
         .serve_connection(TokioIo::new(io), service);
@@ -173,20 +182,25 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     let mut staged = pin!(worker.staged.notified());
     staged.as_mut().enable();
     let ended = poll_fn(|cx| {
-        if worker.stage.get() != told {
+        if worker.stage.get() != told && worker.stage.get() >= Shutdown::Draining {
             told = worker.stage.get();
             Pin::new(&mut connection).graceful_shutdown();
             // The next stage must wake this task again.
             staged.set(worker.staged.notified());
         }
-        let ended = Pin::new(&mut connection).poll(cx);
+        client.begin();
+        let ended = Pin::new(&mut connection).poll(cx).map(Some);
+        if ended.is_pending() && client.has_left(cx) {
+            return Poll::Ready(None);
+        }
         if ended.is_pending() && staged.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         ended
     })
     .await;
-    let Err(error) = ended else { return };
+    // A client that left takes its connection along, and what was under way is cancelled by that.
+    let Some(Err(error)) = ended else { return };
     if error.is_timeout() {
         worker.app.metrics.refused("slow_header");
         let mut io = connection.into_parts().io.into_inner();

@@ -30,7 +30,7 @@ use crate::telemetry::record::{Record, RequestId};
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
-    match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at))).await {
+    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at))).await {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();
@@ -41,7 +41,12 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<R
                 &ErrorBody::internal("the request met a defect of the gateway"),
             )
         }
+    };
+    if worker.app.is_draining() {
+        // The client's next connection finds another gateway, if there is one.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 async fn answer(
@@ -53,7 +58,7 @@ async fn answer(
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
     let mut early = Early::new(id, at);
-    let route = match route::route(&head) {
+    let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
             let mut response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);

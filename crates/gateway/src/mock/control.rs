@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use http::{HeaderName, HeaderValue};
 use pointsman_routing::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ pub struct Settings {
     /// Answer 503 instead of letting requests wait for a slot
     #[arg(long)]
     pub refuse_when_full: bool,
-    /// Prompt tokens a second (four bytes count as a token). 0: no time
+    /// Prompt tokens a second (four bytes of the body count as a token). 0: no time
     #[arg(long, default_value_t = 8000.0)]
     pub prefill_tokens_per_s: f64,
     /// Output tokens a second. 0: no time
@@ -26,13 +27,13 @@ pub struct Settings {
     /// Milliseconds before the first token, beside the prefill
     #[arg(long, default_value_t = 20)]
     pub first_token_ms: u64,
-    /// Tokens of an answer, unless the request asks for fewer
+    /// Tokens of an answer, unless the request says how many (`max_tokens` and its like)
     #[arg(long, default_value_t = 32)]
     pub tokens: u32,
     /// Share of requests answered with an error
     #[arg(long, default_value_t = 0.0)]
     pub error_rate: f64,
-    /// The status of those errors
+    /// The status of those errors, from 400 to 599
     #[arg(long, default_value_t = 500)]
     pub error_status: u16,
     /// Share of requests answered with 429 and retry-after
@@ -80,6 +81,47 @@ impl Default for Settings {
     }
 }
 
+/// Speeds that make sense, tokens a second; 0 takes no time at all.
+const TOKENS_PER_S: std::ops::RangeInclusive<f64> = 0.001..=1e9;
+/// Statuses that are errors.
+const ERROR_STATUS: std::ops::RangeInclusive<u16> = 400..=599;
+/// Statuses an answer can have.
+const STATUS: std::ops::RangeInclusive<u16> = 200..=599;
+
+impl Settings {
+    /// Says which setting has a value that makes no sense, and what would.
+    ///
+    /// # Errors
+    /// The first such setting, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, share) in [
+            ("error_rate", self.error_rate),
+            ("rate_429", self.rate_429),
+            ("rate_503", self.rate_503),
+            ("cut_rate", self.cut_rate),
+            ("stall_rate", self.stall_rate),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!("`{name}` is {share}; it is a share of requests, from 0 to 1"));
+            }
+        }
+        for (name, speed) in [
+            ("prefill_tokens_per_s", self.prefill_tokens_per_s),
+            ("decode_tokens_per_s", self.decode_tokens_per_s),
+        ] {
+            if speed != 0.0 && !TOKENS_PER_S.contains(&speed) {
+                let (min, max) = (TOKENS_PER_S.start(), TOKENS_PER_S.end());
+                return Err(format!("`{name}` is {speed}; it is 0 for no time, or from {min} to {max}"));
+            }
+        }
+        if !ERROR_STATUS.contains(&self.error_status) {
+            let (status, min, max) = (self.error_status, ERROR_STATUS.start(), ERROR_STATUS.end());
+            return Err(format!("`error_status` is {status}; an error is from {min} to {max}"));
+        }
+        Ok(())
+    }
+}
+
 /// What one request is answered with, instead of what the settings say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -104,6 +146,21 @@ pub struct Scripted {
     pub close: bool,
     /// Say nothing at all, and stay open.
     pub hang: bool,
+}
+
+impl Scripted {
+    fn check(&self) -> Result<(), String> {
+        if let Some(status) = self.status.filter(|status| !STATUS.contains(status)) {
+            return Err(format!("`status` is {status}; it is from {} to {}", STATUS.start(), STATUS.end()));
+        }
+        let after = self.retry_after.iter().map(|after| ("retry-after", after));
+        for (name, value) in self.headers.iter().map(|(name, value)| (name.as_str(), value)).chain(after) {
+            if name.parse::<HeaderName>().is_err() || HeaderValue::try_from(value).is_err() {
+                return Err(format!("`{name}: {value}` is no header"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the mock saw.
@@ -189,19 +246,34 @@ impl Control {
         self.changed.notify_waiters();
     }
 
-    /// Changes settings as a client asks: an object of settings, and perhaps a `script`.
+    /// The settings as they are.
+    pub fn settings(&self) -> Settings {
+        self.lock().settings.clone()
+    }
+
+    /// Changes settings as a client asks: an object of settings, and perhaps a `script`. All of it, or nothing.
     pub(super) fn change(&self, body: &[u8]) -> Result<(), String> {
-        let mut asked: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let mut asked: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)
+            .map_err(|error| format!("send a JSON object of settings: {error}"))?;
         let script = asked.remove("script").map(serde_json::from_value::<Vec<Scripted>>);
-        let script = script.transpose().map_err(|error| format!("script: {error}"))?;
-        let mut inner = self.lock();
-        let mut settings = serde_json::to_value(&inner.settings).map_err(|error| error.to_string())?;
-        for (key, value) in asked {
-            settings[key] = value;
+        let script = script.transpose().map_err(|error| format!("script: {error}"))?.unwrap_or_default();
+        for (at, one) in script.iter().enumerate() {
+            one.check().map_err(|error| format!("script[{at}]: {error}"))?;
         }
-        inner.settings = serde_json::from_value(settings).map_err(|error| error.to_string())?;
-        inner.script.extend(script.into_iter().flatten());
+        let mut inner = self.lock();
+        let mut settings = inner.settings.clone();
+        let reseed = asked.contains_key("seed");
+        for (key, value) in asked {
+            let mut changed = serde_json::to_value(&settings).map_err(|error| error.to_string())?;
+            changed[&key] = value;
+            settings = serde_json::from_value(changed).map_err(|error| format!("`{key}`: {error}"))?;
+        }
+        settings.check()?;
+        if reseed {
+            inner.rng = Rng::seeded(settings.seed);
+        }
+        inner.settings = settings;
+        inner.script.extend(script);
         drop(inner);
         self.changed.notify_waiters();
         Ok(())

@@ -1,8 +1,8 @@
 //! A fake inference server that speaks the OpenAI API: slots, prefill and decode times, streams, errors, all settable
 //! while it runs. For trying things on one machine, and for tests.
 //!
-//! `POST /_ctl` with a JSON object changes settings, or gives a `script`: what the next requests are answered with.
-//! `GET /_stats` tells what came in.
+//! `GET /_ctl` tells the settings; `POST /_ctl` with a JSON object changes them, or gives a `script`: what the next
+//! requests are answered with. `GET /_stats` tells what came in. People read `docs/mock.md`.
 
 mod answer;
 mod control;
@@ -99,10 +99,18 @@ impl Drop for MockServer {
 /// Runs `pointsman mock` until it is killed.
 pub fn run(args: MockArgs) -> anyhow::Result<()> {
     use std::io::Write;
-    let mut server = MockServer::spawn(args)?;
+    let listen = args.listen;
+    let mut server = MockServer::spawn(args).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            return anyhow::anyhow!(
+                "{listen} is in use; stop what uses it, or take another address: `--listen IP:PORT`"
+            );
+        }
+        anyhow::anyhow!("cannot listen on {listen} (`--listen`): {error}")
+    })?;
     let _ = writeln!(
         std::io::stdout(),
-        "mock listens on http://{} (settings: POST /_ctl, counts: GET /_stats)",
+        "mock listens on http://{} (settings: GET and POST /_ctl, counts: GET /_stats)",
         server.address()
     );
     if let Some(thread) = server.thread.take() {

@@ -62,6 +62,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/metrics") => Ok(metrics(&control)),
+        (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
         (&Method::POST, "/_ctl") => Ok(match control.change(&body) {
             Ok(()) => json_answer(200, &json!({"ok": true})),
             Err(error) => json_answer(400, &json!({"error": {"message": error}})),

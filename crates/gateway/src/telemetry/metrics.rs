@@ -1,12 +1,10 @@
 //! All counters, and their text form. Handles are looked up when a snapshot is built, never per request.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::Usage;
-
+use pointsman_settings::Config;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,11 +14,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use fleet::FleetGauges;
+use labels::{Kind, Labels, Series};
 
 mod fleet;
+mod labels;
 
-/// Values a label may take before the rest is counted as `other`.
-pub const LABEL_VALUES_MAX: usize = 1_000;
+pub use labels::LABEL_VALUES_MAX;
 
 const DURATION_BUCKETS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
@@ -104,17 +103,17 @@ type Seconds = Histogram;
 /// All counters of the process.
 pub struct Metrics {
     registry: Registry,
-    names: Mutex<BTreeSet<String>>,
-    requests: Family<OutcomeLabels, Counter>,
-    attempts: Family<AttemptLabels, Counter>,
-    arms: Family<ArmLabels, Counter>,
+    labels: Labels,
+    requests: Series<OutcomeLabels, Counter>,
+    attempts: Series<AttemptLabels, Counter>,
+    arms: Series<ArmLabels, Counter>,
     truncated: Family<ReasonLabels, Counter>,
     client_cancel: Family<ReasonLabels, Counter>,
-    request_duration: Family<ModelLabels, Seconds, fn() -> Seconds>,
-    first_token: Family<DeploymentLabels, Seconds, fn() -> Seconds>,
-    per_token: Family<DeploymentLabels, Seconds, fn() -> Seconds>,
-    tokens: Family<TokenLabels, Histogram, fn() -> Histogram>,
-    queue_wait: Family<ModelLabels, Seconds, fn() -> Seconds>,
+    request_duration: Series<ModelLabels, Seconds>,
+    first_token: Series<DeploymentLabels, Seconds>,
+    per_token: Series<DeploymentLabels, Seconds>,
+    tokens: Series<TokenLabels, Histogram>,
+    queue_wait: Series<ModelLabels, Seconds>,
     /// Time spent in the router itself.
     pub overhead: Seconds,
     refused: Family<ReasonLabels, Counter>,
@@ -175,17 +174,17 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
-            names: Mutex::default(),
-            requests: Family::default(),
-            attempts: Family::default(),
-            arms: Family::default(),
+            labels: Labels::default(),
+            requests: Series::default(),
+            attempts: Series::default(),
+            arms: Series::default(),
             truncated: Family::default(),
             client_cancel: Family::default(),
-            request_duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
-            first_token: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
-            per_token: Family::new_with_constructor(|| Histogram::new(PER_TOKEN_BUCKETS)),
-            tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
-            queue_wait: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            request_duration: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
+            first_token: Series::made_by(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
+            per_token: Series::made_by(|| Histogram::new(PER_TOKEN_BUCKETS)),
+            tokens: Series::made_by(|| Histogram::new(TOKEN_BUCKETS)),
+            queue_wait: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             overhead: Histogram::new(OVERHEAD_BUCKETS),
             refused: Family::default(),
             panics: Counter::default(),
@@ -204,9 +203,9 @@ impl Metrics {
 
     fn register_requests(&mut self) {
         let r = &mut self.registry;
-        r.register("pointsman_requests", "Requests by how they ended", self.requests.clone());
-        r.register("pointsman_attempts", "Attempts by how they ended", self.attempts.clone());
-        r.register("pointsman_split_requests", "Requests by arm of a split", self.arms.clone());
+        r.register("pointsman_requests", "Requests by how they ended", self.requests.family.clone());
+        r.register("pointsman_attempts", "Attempts by how they ended", self.attempts.family.clone());
+        r.register("pointsman_split_requests", "Requests by arm of a split", self.arms.family.clone());
         r.register("pointsman_stream_truncated", "Answers that broke off", self.truncated.clone());
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
@@ -224,23 +223,23 @@ impl Metrics {
         r.register(
             "gen_ai_server_request_duration_seconds",
             "From arrival to the end of the answer",
-            self.request_duration.clone(),
+            self.request_duration.family.clone(),
         );
         r.register(
             "gen_ai_server_time_to_first_token_seconds",
             "From the beginning of the attempt that answered to its first content",
-            self.first_token.clone(),
+            self.first_token.family.clone(),
         );
         r.register(
             "gen_ai_server_time_per_output_token_seconds",
             "Between output tokens, after the first",
-            self.per_token.clone(),
+            self.per_token.family.clone(),
         );
-        r.register("gen_ai_client_token_usage", "Tokens of requests", self.tokens.clone());
+        r.register("gen_ai_client_token_usage", "Tokens of requests", self.tokens.family.clone());
         r.register(
             "pointsman_queue_wait_seconds",
             "Time requests waited for a slot",
-            self.queue_wait.clone(),
+            self.queue_wait.family.clone(),
         );
         r.register("pointsman_overhead_seconds", "Time spent in the gateway itself", self.overhead.clone());
     }
@@ -277,22 +276,36 @@ impl Metrics {
         r.register("process_resident_memory_bytes", "Resident memory", self.resident_bytes.clone());
     }
 
+    /// A configuration comes into force: its names are never counted as `other`, and series of what is gone go too.
+    pub fn configure(&self, config: &Config) {
+        let labels = &self.labels;
+        labels.configure(config);
+        let model = |name: &str| labels.keeps(Kind::Model, name);
+        self.requests.retain(|series| model(&series.model));
+        self.request_duration.retain(|series| model(&series.model));
+        self.queue_wait.retain(|series| model(&series.model));
+        self.tokens.retain(|series| model(&series.gen_ai_request_model));
+        self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
+        self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
+        let at = |series: &DeploymentLabels| {
+            labels.keeps_of(&series.model, &series.deployment)
+                && labels.keeps(Kind::Provider, &series.provider)
+        };
+        self.first_token.retain(at);
+        self.per_token.retain(at);
+    }
+
     /// The handles of a model.
     pub fn model(&self, model: &str) -> ModelMetrics {
-        let model = self.label(model);
+        let model = self.labels.value(Kind::Model, model);
         let labels = ModelLabels { model: model.clone() };
         let tokens = |kind| {
-            self.tokens.get_or_create_owned(&TokenLabels {
-                gen_ai_request_model: model.clone(),
-                gen_ai_token_type: kind,
-            })
+            self.tokens.get(&TokenLabels { gen_ai_request_model: model.clone(), gen_ai_token_type: kind })
         };
         ModelMetrics {
-            completed: self
-                .requests
-                .get_or_create_owned(&OutcomeLabels { model: model.clone(), outcome: "completed" }),
-            duration: self.request_duration.get_or_create_owned(&labels),
-            queue_wait: self.queue_wait.get_or_create_owned(&labels),
+            completed: self.requests.get(&OutcomeLabels { model: model.clone(), outcome: "completed" }),
+            duration: self.request_duration.get(&labels),
+            queue_wait: self.queue_wait.get(&labels),
             tokens_in: tokens("input"),
             tokens_out: tokens("output"),
             model,
@@ -301,17 +314,18 @@ impl Metrics {
 
     /// The handles of a deployment.
     pub fn deployment(&self, model: &str, deployment: &str, provider: &str) -> DeploymentMetrics {
-        let (model, deployment) = (self.label(model), self.label(deployment));
+        let (model, deployment) =
+            (self.labels.value(Kind::Model, model), self.labels.value(Kind::Deployment, deployment));
         let labels = DeploymentLabels {
             model: model.clone(),
             deployment: deployment.clone(),
-            provider: self.label(provider),
+            provider: self.labels.value(Kind::Provider, provider),
         };
         let ok = AttemptLabels { model: model.clone(), deployment: deployment.clone(), reason: "ok" };
         DeploymentMetrics {
-            succeeded: self.attempts.get_or_create_owned(&ok),
-            first_token: self.first_token.get_or_create_owned(&labels),
-            per_token: self.per_token.get_or_create_owned(&labels),
+            succeeded: self.attempts.get(&ok),
+            first_token: self.first_token.get(&labels),
+            per_token: self.per_token.get(&labels),
             model,
             deployment,
         }
@@ -324,7 +338,8 @@ impl Metrics {
 
     /// A request on an arm of a split ended.
     pub fn arm(&self, model: &str, arm: &str, outcome: &'static str) {
-        self.arms.get_or_create(&ArmLabels { model: self.label(model), arm: self.label(arm), outcome }).inc();
+        let (model, arm) = (self.labels.value(Kind::Model, model), self.labels.value(Kind::Arm, arm));
+        self.arms.get(&ArmLabels { model, arm, outcome }).inc();
     }
 
     /// An answer broke off.
@@ -343,21 +358,11 @@ impl Metrics {
         self.permit_gap.set(around.permits as i64 - around.attempts as i64);
         self.connections.set(around.connections as i64);
         self.resident_bytes.set(resident_bytes());
-        self.fleet.set(&around.fleet, |name| self.label(name));
+        self.fleet.set(&around.fleet, &self.labels);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
-    }
-
-    /// The value of a label: the name itself for the first thousand names, `other` after that.
-    fn label(&self, name: &str) -> String {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(name) || names.len() < LABEL_VALUES_MAX {
-            names.insert(name.to_owned());
-            return name.to_owned();
-        }
-        "other".to_owned()
     }
 }
 
@@ -381,7 +386,7 @@ impl ModelMetrics {
         if outcome == "completed" {
             self.completed.inc();
         } else {
-            metrics.requests.get_or_create(&OutcomeLabels { model: self.model.clone(), outcome }).inc();
+            metrics.requests.get(&OutcomeLabels { model: self.model.clone(), outcome }).inc();
         }
         self.duration.observe(total.as_secs_f64());
         if !queue_wait.is_zero() {
@@ -402,7 +407,7 @@ impl DeploymentMetrics {
             return;
         }
         let labels = AttemptLabels { model: self.model.clone(), deployment: self.deployment.clone(), reason };
-        metrics.attempts.get_or_create(&labels).inc();
+        metrics.attempts.get(&labels).inc();
     }
 
     /// Time from the beginning of an attempt to its first content.
@@ -420,28 +425,72 @@ impl DeploymentMetrics {
 mod tests {
     use super::*;
 
-    #[test]
-    fn m4_labels_are_capped() {
-        let metrics = Metrics::new();
-        let configured = metrics.model("configured");
-        for number in 0..2 * LABEL_VALUES_MAX {
-            metrics.arm("configured", &format!("arm-{number}"), "completed");
-        }
-        assert_eq!(configured.model, "configured");
-        assert_eq!(metrics.label("one-more"), "other");
-        assert_eq!(metrics.label("configured"), "configured", "what came first stays");
-        let around = Surroundings {
+    fn text(metrics: &Metrics) -> String {
+        metrics.encode(&Surroundings {
             fleet: FleetView { models: Vec::new(), providers: Vec::new() },
             generation: 1,
             permits: 0,
             attempts: 0,
             connections: 0,
+        })
+    }
+
+    /// `count` models with two deployments each.
+    fn config(count: usize) -> Config {
+        let model = |number: usize| {
+            let deployments =
+                format!("{{ provider: p, name: a{number} }}, {{ provider: p, name: b{number} }}");
+            format!("  m{number}: {{ deployments: [ {deployments} ] }}\n")
         };
-        let text = metrics.encode(&around);
-        assert!(
-            text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count()
-                <= LABEL_VALUES_MAX
+        let models = (0..count).map(model).collect::<Vec<_>>().concat();
+        let text = format!(
+            "providers: {{ p: {{ kind: mock, base_url: 'http://127.0.0.1:1' }} }}\nmodels:\n{models}"
         );
+        let sources = pointsman_settings::Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
+        pointsman_settings::parse(&text, &sources).expect("a configuration")
+    }
+
+    #[test]
+    fn m4_labels_are_capped() {
+        let metrics = Metrics::new();
+        metrics.configure(&config(1));
+        for number in 0..2 * LABEL_VALUES_MAX {
+            metrics.arm("m0", &format!("arm-{number}"), "completed");
+        }
+        let text = text(&metrics);
+        let arms = text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count();
+        assert_eq!(arms, LABEL_VALUES_MAX + 1);
         assert!(text.contains("arm=\"other\""));
+        assert_eq!(metrics.model("one-more").model, "one-more", "the cap is each label's own");
+    }
+
+    #[test]
+    fn m4_configured_names_are_pinned_and_go_with_the_configuration() {
+        const MODELS: usize = 400;
+        let metrics = Metrics::new();
+        metrics.configure(&config(MODELS));
+        let touch = |number: usize| {
+            let model = metrics.model(&format!("m{number}"));
+            model.settled(&metrics, "failed", Duration::ZERO, Duration::ZERO, None);
+            for side in ["a", "b"] {
+                let deployment = metrics.deployment(&format!("m{number}"), &format!("{side}{number}"), "p");
+                deployment.attempt_ended(&metrics, "connect");
+            }
+        };
+        for number in 0..=LABEL_VALUES_MAX {
+            metrics.model(&format!("stranger-{number}"));
+        }
+        (0..MODELS).for_each(touch);
+        let last = "model=\"m399\",deployment=\"b399\"";
+        let before = text(&metrics);
+        assert!(before.contains(last) && !before.contains("deployment=\"other\""), "all have their names");
+        metrics.configure(&config(1));
+        touch(0);
+        let after = text(&metrics);
+        assert!(!after.contains("m399") && !after.contains("stranger-1\""), "what is gone is not shown");
+        assert!(
+            after.contains("pointsman_requests_total{model=\"m0\",outcome=\"failed\"} 2"),
+            "what stays goes on counting"
+        );
     }
 }

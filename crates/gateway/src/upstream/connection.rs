@@ -40,6 +40,8 @@ pub struct Call {
     /// What is still to be written.
     out: Segments,
     written: u64,
+    /// Whether all of it left.
+    sent: bool,
     /// A head that came in pieces.
     partial: BytesMut,
     /// Payload that came with the head.
@@ -57,6 +59,7 @@ impl Call {
             stream,
             out: request,
             written: 0,
+            sent: false,
             partial: BytesMut::new(),
             ready: None,
             decoder: None,
@@ -81,11 +84,11 @@ impl Call {
             return Poll::Pending;
         }
         let wrote = self.poll_write(cx);
-        // A provider may answer before it has read everything (413, 401), so a write that waits or fails does not
-        // keep the answer from being read.
+        // A provider may answer before it has read everything, so a write that waits or fails does not keep the answer
+        // from being read.
         match self.poll_read_head(cx) {
             Poll::Ready(Ok(head)) => {
-                self.keep_alive = head.keep_alive && self.out.is_empty();
+                self.keep_alive = head.keep_alive && self.sent;
                 Poll::Ready(Ok(head))
             }
             Poll::Ready(Err(CallError::Lost(read))) => match wrote {
@@ -96,8 +99,14 @@ impl Call {
         }
     }
 
-    /// Reads the next piece of the body's payload; `None` at its end.
+    /// Reads the next piece of the body's payload; `None` at its end. What is left of the request is written on.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
+        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
+            // Whoever answers without the whole request may close its side of it; the answer counts all the same.
+            self.out.clear();
+            self.sent = true;
+            self.keep_alive = false;
+        }
         if let Some(ready) = self.ready.take() {
             return Poll::Ready(Some(Ok(ready)));
         }
@@ -134,12 +143,20 @@ impl Call {
         self.ready.is_none() && self.decoder.as_ref().is_some_and(Decoder::is_done)
     }
 
+    /// Whether the response ended because its connection did, and so may have been cut off.
+    pub fn ended_with_connection(&self) -> bool {
+        self.decoder.as_ref().is_some_and(Decoder::ends_with_connection)
+    }
+
     /// The connection, if the response was read to its end and the provider keeps it open.
     pub fn into_reusable(self) -> Option<Stream> {
         (self.is_done() && self.keep_alive).then_some(self.stream)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.sent {
+            return Poll::Ready(Ok(()));
+        }
         while !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.out.len().min(SLICES_MAX);
@@ -162,7 +179,9 @@ impl Call {
                 first.advance(wrote);
             }
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.sent = true;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, CallError>> {

@@ -14,7 +14,20 @@ use super::target::Endpoint;
 /// Bytes of an answer that are looked at.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Asks for `path` (absolute on the endpoint's host) and gives the status and the beginning of the body.
+/// How the words begin that tell of a host where nobody listens.
+pub const NO_CONNECTION: &str = "cannot connect";
+
+/// What a provider answered.
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// The beginning of its body.
+    pub body: Bytes,
+    /// How long it took to connect, TLS included.
+    pub connected: Duration,
+}
+
+/// Asks for `path` (absolute on the endpoint's host).
 ///
 /// # Errors
 /// Says in words what went wrong: no connection, no answer in time, or no HTTP.
@@ -23,13 +36,14 @@ pub async fn get(
     path: &str,
     auth: Option<&HeaderValue>,
     timeout: Duration,
-) -> Result<(u16, Bytes), String> {
+) -> Result<Answer, String> {
     let asked = tokio::time::timeout(timeout, ask(endpoint, path, auth)).await;
     asked.map_err(|_| format!("no answer within {} ms", timeout.as_millis()))?
 }
 
-async fn ask(endpoint: &Endpoint, path: &str, auth: Option<&HeaderValue>) -> Result<(u16, Bytes), String> {
-    let stream = Stream::connect(endpoint).await.map_err(|error| format!("cannot connect: {error}"))?;
+async fn ask(endpoint: &Endpoint, path: &str, auth: Option<&HeaderValue>) -> Result<Answer, String> {
+    let (stream, connected) =
+        Stream::connect(endpoint).await.map_err(|error| format!("{NO_CONNECTION}: {error}"))?;
     let mut request = BytesMut::new();
     request.extend_from_slice(
         format!(
@@ -51,5 +65,5 @@ async fn ask(endpoint: &Endpoint, path: &str, auth: Option<&HeaderValue>) -> Res
         body.extend_from_slice(&data.map_err(|error| error.to_string())?);
     }
     body.truncate(BODY_BYTES_MAX);
-    Ok((head.status.as_u16(), body.freeze()))
+    Ok(Answer { status: head.status.as_u16(), body: body.freeze(), connected })
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,6 +13,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::target::{Endpoint, Scheme};
+use crate::clock;
+
+/// A connection that is being made, with how long that took.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<(Stream, Duration)>>>>;
 
 /// A connected byte stream to a provider.
 pub enum Stream {
@@ -22,8 +27,14 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Connects to an endpoint, TLS handshake included. The caller bounds the time.
-    pub async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
+    /// Connects to an endpoint, TLS handshake included, and tells how long that took. The caller bounds the time.
+    pub async fn connect(endpoint: &Endpoint) -> io::Result<(Self, Duration)> {
+        let began = clock::now();
+        let stream = Self::open(endpoint).await?;
+        Ok((stream, clock::now() - began))
+    }
+
+    async fn open(endpoint: &Endpoint) -> io::Result<Self> {
         let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         tcp.set_nodelay(true)?;
         match endpoint.scheme {

@@ -20,6 +20,7 @@ use pointsman::serve::Gateway;
 use pointsman_settings::overlay::Overlay;
 use pointsman_settings::{Config, Sources};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,21 +56,38 @@ impl World {
                 .expect("a mock starts")
         };
         let mocks: Vec<MockServer> = (0..count).map(start).collect();
+        let addresses: Vec<_> = mocks.iter().map(|mock| (mock.address(), provider)).collect();
+        let gateway = Self::gateway(&addresses, model, extra);
+        Self { mocks, gateway }
+    }
+
+    /// In front of one server that is no mock.
+    pub fn facing(upstream: SocketAddr, extra: &str) -> Self {
+        Self { mocks: Vec::new(), gateway: Self::gateway(&[(upstream, "")], "", extra) }
+    }
+
+    /// Two mocks, each with fields of its own in its provider.
+    pub fn pair(first: &str, second: &str) -> Self {
+        let mut world = Self::new(2, "");
+        let addresses = [(world.mocks[0].address(), first), (world.mocks[1].address(), second)];
+        world.gateway = Self::gateway(&addresses, "", "");
+        world
+    }
+
+    fn gateway(providers: &[(SocketAddr, &str)], model: &str, extra: &str) -> Gateway {
         let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
-        for (number, mock) in mocks.iter().enumerate() {
-            let address = mock.address();
+        for (number, (address, provider)) in providers.iter().enumerate() {
             text.push_str(&format!(
                 "  m{number}: {{ kind: mock, base_url: 'http://{address}', health: off{provider} }}\n"
             ));
         }
         text.push_str(&format!("models:\n  m:\n{model}    deployments:\n"));
-        for number in 0..count {
+        for number in 0..providers.len() {
             text.push_str(&format!(
                 "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"
             ));
         }
-        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
-        Self { mocks, gateway }
+        Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts")
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -141,6 +159,41 @@ impl World {
     pub fn permits(&self) -> u64 {
         self.app().live.lock().fleet.permits_in_use()
     }
+}
+
+/// A server that treats its first connection as it is told to.
+pub fn upstream<T: Send + 'static>(
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (SocketAddr, std::thread::JoinHandle<T>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // What the system buffers here is not the gateway's, and would only blur how much it takes.
+    socket.set_send_buffer_size(64 * 1024).expect("a buffer can be set");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
+    let listener = socket.listen(16).and_then(tokio::net::TcpListener::into_std).expect("it listens");
+    listener.set_nonblocking(false).expect("it can block");
+    let address = listener.local_addr().expect("it is bound");
+    let served = std::thread::spawn(move || {
+        let (connection, _) = listener.accept().expect("the gateway connects");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        serve(connection)
+    });
+    (address, served)
+}
+
+/// Reads one request and gives the bytes of its body. With `before_body` something is done once its head is there.
+pub fn take_request(connection: &mut TcpStream, before_body: impl FnOnce(&mut TcpStream)) -> usize {
+    let mut bytes = Vec::new();
+    while find(&bytes, b"\r\n\r\n").is_none() && more(connection, &mut bytes) {}
+    let end = find(&bytes, b"\r\n\r\n").expect("a head comes") + 4;
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse().ok()).expect("a length is given");
+    let mut rest = bytes.split_off(end);
+    before_body(connection);
+    while rest.len() < length && more(connection, &mut rest) {}
+    rest.len()
 }
 
 /// A request as people send it.

@@ -3,7 +3,7 @@
 //! One fleet holds every model and provider, because credentials are shared between models. Its driver keeps it behind
 //! one short lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -27,7 +27,7 @@ mod view;
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub(crate) use permit::{Ended, Permit};
-pub(crate) use queue::{Grant, Waiter};
+pub(crate) use queue::{Grant, Queue};
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
 
 /// All that is known now of what exists.
@@ -42,6 +42,9 @@ pub struct Fleet {
     pub(crate) grants: BTreeMap<Ticket, Option<Grant>>,
     woken: Vec<Ticket>,
     next_ticket: u64,
+    /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
+    pub(crate) credential_changes: u64,
+    pub(crate) evaluations: u64,
     /// Room for the strategies to work in, kept so that a decision allocates nothing but its record.
     pub(crate) scratch: Scratch,
 }
@@ -62,7 +65,7 @@ pub(crate) struct Model {
     /// In configured order.
     pub(crate) deployments: Vec<DeploymentId>,
     pub(crate) tiers: BTreeMap<u32, Tier>,
-    pub(crate) queue: VecDeque<Waiter>,
+    pub(crate) queue: Queue,
     pub(crate) budget: RetryBudget,
 }
 
@@ -86,7 +89,7 @@ impl Clone for Model {
             deployments: self.deployments.clone(),
             tiers: self.tiers.clone(),
             // Whoever asks "what if" does not wait, and must not be granted what others wait for.
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             budget: self.budget.clone(),
         }
     }
@@ -154,7 +157,7 @@ impl Fleet {
         // The strategies of waiters are asked with a generator that depends on the fleet alone.
         let mut rng = Rng::seeded(self.next_ticket);
         for model in models {
-            self.serve_queue(model, now, &mut rng);
+            self.serve_all(model, now, &mut rng);
         }
     }
 
@@ -189,10 +192,10 @@ impl Fleet {
     /// Takes in what was learnt outside of requests.
     pub fn observe(&mut self, now: Now, event: Event) {
         let changed = match event {
-            Event::Probe { deployment, healthy } => self.deployments.get_mut(deployment).map(|deployment| {
+            Event::Probe { deployment: id, healthy } => self.deployments.get_mut(id).map(|deployment| {
                 deployment.unhealthy = !healthy;
                 deployment.heard = Some(now);
-                deployment.model
+                (id, deployment.model)
             }),
             Event::ConnectTime(deployment, took) => {
                 if let Some(deployment) = self.deployments.get_mut(deployment) {
@@ -203,16 +206,17 @@ impl Fleet {
             Event::RestoreCredential(credential) => {
                 if let Some(credential) = self.credentials.get_mut(credential) {
                     credential.restore();
+                    self.credential_changes += 1;
                 }
                 None
             }
-            Event::ResetBreaker(deployment) => self.deployments.get_mut(deployment).map(|deployment| {
+            Event::ResetBreaker(id) => self.deployments.get_mut(id).map(|deployment| {
                 deployment.reset_health(now);
-                deployment.model
+                (id, deployment.model)
             }),
         };
-        if let Some(model) = changed {
-            self.serve_queue(model, now, &mut Rng::seeded(self.next_ticket));
+        if let Some((deployment, model)) = changed {
+            self.serve_changed(deployment, model, now, &mut Rng::seeded(self.next_ticket));
         }
     }
 
@@ -224,6 +228,11 @@ impl Fleet {
     /// Requests that hold a slot, grants that nobody collected yet included. For the self-audit.
     pub fn permits_in_use(&self) -> u64 {
         self.deployments.values().map(|deployment| u64::from(deployment.inflight)).sum()
+    }
+
+    /// How often all deployments of a model were looked at, for newcomers and for those who wait. For the self-audit.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
     }
 
     pub(crate) fn next_ticket(&mut self) -> Ticket {
@@ -284,7 +293,7 @@ impl Fleet {
                 spec: spec.clone(),
                 deployments: Vec::new(),
                 tiers: BTreeMap::new(),
-                queue: VecDeque::new(),
+                queue: Queue::default(),
                 budget: RetryBudget::default(),
             };
             let id = self.models.insert(model);
@@ -330,8 +339,8 @@ impl Fleet {
         for deployment in model.deployments {
             self.remove_deployment(deployment);
         }
-        for waiter in model.queue {
-            self.wake(waiter.ticket, None);
+        for ticket in model.queue.into_tickets() {
+            self.wake(ticket, None);
         }
     }
 

@@ -121,7 +121,8 @@ impl Fleet {
         } else {
             self.learn_deployment(&permit, ended, now, rng);
         }
-        self.serve_queue(model, now, rng);
+        self.credential_changes += u64::from(permit.credential.is_some());
+        self.serve_changed(permit.deployment, model, now, rng);
     }
 
     fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
@@ -155,6 +156,12 @@ impl Fleet {
         let spec = &model.spec.health;
         let health = deployment.health_mut(permit.lane);
         let failure = match ended {
+            // Whether it ended by itself or broke off is not known: nothing is learned from it.
+            Ended::Well(usage) if usage.truncated => {
+                health.abandoned(permit.probe);
+                deployment.heard = Some(now);
+                return;
+            }
             Ended::Well(_) => {
                 health.succeeded(spec, permit.probe, now);
                 deployment.heard = Some(now);

@@ -1,22 +1,69 @@
 //! Requests that wait for a slot. First come, first served among those that could use the same slot; the fleet takes
 //! the permit on a waiter's behalf, so that no newcomer can slip in between.
+//!
+//! Waiters stand in groups by the deployments that they could use. When the first of a group finds all of them full,
+//! so would the others, and the group is left alone until one of its deployments changes: what a decision or a release
+//! costs depends on the number of groups, never on how many wait.
+
+use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
-use super::{Collected, Ended, Fleet, Permit};
+use super::{Collected, Ended, Fleet, Permit, tokens_of};
 use crate::decide::{Evaluation, choose};
-use crate::decision::{Decision, Outcome, Why};
+use crate::decision::{Decision, Outcome, Why, WhyNot};
 use crate::facts::Facts;
 use crate::ids::{DeploymentId, ModelId, Ticket};
+use crate::limits::WAITERS_MOVED_MAX;
 use crate::rng::Rng;
 use crate::time::Now;
 
 /// A request that waits.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    pub(crate) ticket: Ticket,
-    pub(crate) facts: Box<Facts>,
-    pub(crate) tried: SmallVec<[DeploymentId; 4]>,
+struct Waiter {
+    facts: Box<Facts>,
+    tried: SmallVec<[DeploymentId; 4]>,
+}
+
+/// The requests that wait for the slots of one model.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    /// As many as there are different sets of deployments that those who wait could use; few.
+    groups: Vec<Group>,
+    /// How many wait in all groups.
+    waiting: usize,
+    /// The soonest that time alone may make room for a group.
+    recheck: Now,
+    /// The fleet's count of changes to credentials when it was last looked at.
+    credential_changes: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { groups: Vec::new(), waiting: 0, recheck: Now::NEVER, credential_changes: 0 }
+    }
+}
+
+/// Those who wait for the same slots, by arrival.
+#[derive(Debug)]
+struct Group {
+    key: Key,
+    waiters: BTreeMap<Ticket, Waiter>,
+    /// The first was found to have no slot, and nothing that concerns the group has changed since.
+    blocked: bool,
+    /// When time alone may make room: a breaker that is due, a wait or a quota window that ends.
+    recheck: Now,
+    /// A deployment was left out for want of a credential.
+    wants_credential: bool,
+}
+
+/// What a request could use, whatever the state of things now.
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    usable: SmallVec<[DeploymentId; 8]>,
+    /// Where credentials have a limit of tokens: how many the request counts as, as a power of two. Of one class, the
+    /// smaller does not overtake.
+    size_class: u32,
 }
 
 /// A permit that was taken on a waiter's behalf.
@@ -38,55 +85,231 @@ impl Grant {
     }
 }
 
+impl Queue {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Who waits, by arrival.
+    pub(crate) fn into_tickets(self) -> Vec<Ticket> {
+        self.into_waiters().into_keys().collect()
+    }
+
+    fn into_waiters(self) -> BTreeMap<Ticket, Waiter> {
+        self.groups.into_iter().flat_map(|group| group.waiters).collect()
+    }
+
+    /// Adds one that was just found to have no slot. Gives the place of its group.
+    fn put(&mut self, key: Key, ticket: Ticket, waiter: Waiter, decision: &Decision) -> usize {
+        let at = self.groups.iter().position(|group| group.key == key).unwrap_or_else(|| {
+            self.groups.push(Group {
+                key,
+                waiters: BTreeMap::new(),
+                blocked: true,
+                recheck: Now::NEVER,
+                wants_credential: false,
+            });
+            self.groups.len() - 1
+        });
+        let group = &mut self.groups[at];
+        group.waiters.insert(ticket, waiter);
+        group.blocked = true;
+        let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.why_not);
+        group.recheck = reasons().filter_map(WhyNot::returns_at).min().unwrap_or(Now::NEVER);
+        group.wants_credential = reasons().any(|why| matches!(why, WhyNot::NoCredential { .. }));
+        self.recheck = self.recheck.min(group.recheck);
+        self.waiting += 1;
+        at
+    }
+
+    /// Takes out the first of all those whose group may find a slot, with the place of its group.
+    fn pop(&mut self) -> Option<(usize, Ticket, Waiter)> {
+        let open = self.groups.iter().enumerate().filter(|(_, group)| !group.blocked);
+        let first = open.filter_map(|(at, group)| Some((*group.waiters.first_key_value()?.0, at))).min()?;
+        let (ticket, waiter) = self.groups[first.1].waiters.pop_first()?;
+        self.waiting -= 1;
+        Some((first.1, ticket, waiter))
+    }
+
+    fn remove(&mut self, ticket: Ticket) {
+        let gone = self.groups.iter_mut().any(|group| group.waiters.remove(&ticket).is_some());
+        self.waiting -= usize::from(gone);
+        self.prune();
+    }
+
+    fn prune(&mut self) {
+        self.groups.retain(|group| !group.waiters.is_empty());
+    }
+
+    /// Groups that could use this deployment are worth a look again.
+    fn note_change(&mut self, deployment: DeploymentId) {
+        for group in self.groups.iter_mut().filter(|group| group.blocked) {
+            group.blocked = !group.key.usable.contains(&deployment);
+        }
+    }
+
+    /// So are those for which time, or a change to a credential, may have made room.
+    fn note_time(&mut self, now: Now, credential_changes: u64) {
+        let credentials = std::mem::replace(&mut self.credential_changes, credential_changes);
+        let credentials_changed = credentials != credential_changes;
+        if now < self.recheck && !credentials_changed {
+            return;
+        }
+        self.recheck = Now::NEVER;
+        for group in &mut self.groups {
+            if now >= group.recheck || (credentials_changed && group.wants_credential) {
+                group.blocked = false;
+                group.recheck = Now::NEVER;
+            }
+            self.recheck = self.recheck.min(group.recheck);
+        }
+    }
+}
+
 impl Fleet {
-    /// Puts a request at the end of the queue of its model; gives how many wait before it, or `None` if it is full.
-    pub(crate) fn enqueue(&mut self, facts: &Facts, tried: &[DeploymentId]) -> Option<(Ticket, u32)> {
+    /// Puts a request that was found to have no slot at the end of the queue of its model; gives how many wait before
+    /// it, or `None` if it is full.
+    pub(crate) fn enqueue(
+        &mut self,
+        facts: &Facts,
+        tried: &[DeploymentId],
+        decision: &Decision,
+    ) -> Option<(Ticket, u32)> {
         let ticket = self.next_ticket();
+        let key = self.key(facts, decision);
         let model = self.models.get_mut(facts.model)?;
         let ahead = u32::try_from(model.queue.len()).unwrap_or(u32::MAX);
         if ahead >= model.spec.queue.requests_max {
             return None;
         }
-        let facts = Box::new(facts.clone());
-        model.queue.push_back(Waiter { ticket, facts, tried: SmallVec::from_slice(tried) });
+        let waiter = Waiter { facts: Box::new(facts.clone()), tried: SmallVec::from_slice(tried) };
+        model.queue.put(key, ticket, waiter, decision);
         Some((ticket, ahead))
     }
 
     /// Takes a request out of the queue. If a slot was granted to it meanwhile, the slot goes to the next.
     pub(crate) fn leave_queue(&mut self, model: ModelId, ticket: Ticket, now: Now, rng: &mut Rng) {
         if let Some(model) = self.models.get_mut(model) {
-            model.queue.retain(|waiter| waiter.ticket != ticket);
+            model.queue.remove(ticket);
         }
         if let Collected::Granted(grant) = self.collect(ticket) {
             self.release(grant.permit, Ended::Abandoned, now, rng);
         }
     }
 
-    /// Grants free slots to those who wait, in order. O(1) while nothing is free, which is the usual case under load.
+    /// Grants free slots to those who wait, in order. Asks for one waiter of each group at most, beside those that are
+    /// served; for nobody while nothing is free or nothing has changed, which is the usual case under load.
     pub(crate) fn serve_queue(&mut self, model: ModelId, now: Now, rng: &mut Rng) {
-        let mut at = 0;
-        while self.models.get(model).is_some_and(|model| at < model.queue.len()) && self.has_room(model) {
-            let Some(waiter) = self.models.get_mut(model).and_then(|model| model.queue.remove(at)) else {
-                return;
-            };
-            match choose(self, &waiter.facts, &waiter.tried, now, rng) {
-                Evaluation::Chosen(mut decision, permit) => {
-                    if let Outcome::Chosen(choice) = &mut decision.outcome {
-                        choice.why = Why::SlotFreed;
-                    }
-                    self.wake(waiter.ticket, Some(Grant { decision, permit }));
+        let credential_changes = self.credential_changes;
+        let Some(queue) = self.models.get_mut(model).map(|model| &mut model.queue) else { return };
+        if queue.len() == 0 {
+            return;
+        }
+        queue.note_time(now, credential_changes);
+        let mut moved = 0;
+        while moved < WAITERS_MOVED_MAX
+            && self.has_room(model)
+            && let Some((at, ticket, waiter)) = self.models.get_mut(model).and_then(|m| m.queue.pop())
+        {
+            let now_at = self.serve(model, ticket, waiter, now, rng);
+            moved += usize::from(now_at.is_some_and(|now_at| now_at != at));
+        }
+        if let Some(model) = self.models.get_mut(model) {
+            model.queue.prune();
+        }
+    }
+
+    /// The same after a deployment of the model changed: a slot was freed, say, or its breaker closed.
+    pub(crate) fn serve_changed(
+        &mut self,
+        deployment: DeploymentId,
+        model: ModelId,
+        now: Now,
+        rng: &mut Rng,
+    ) {
+        if let Some(model) = self.models.get_mut(model) {
+            model.queue.note_change(deployment);
+        }
+        self.serve_queue(model, now, rng);
+    }
+
+    /// The same after a reload: all who wait are looked at, for what they could use may be something else now.
+    pub(crate) fn serve_all(&mut self, model: ModelId, now: Now, rng: &mut Rng) {
+        let queue = self.models.get_mut(model).map(|model| std::mem::take(&mut model.queue));
+        for (ticket, waiter) in queue.unwrap_or_default().into_waiters() {
+            self.serve(model, ticket, waiter, now, rng);
+        }
+    }
+
+    /// Grants a slot to one that was taken out of the queue, or puts it back: the place of the group it waits in then.
+    fn serve(
+        &mut self,
+        model: ModelId,
+        ticket: Ticket,
+        waiter: Waiter,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Option<usize> {
+        match choose(self, &waiter.facts, &waiter.tried, now, rng) {
+            Evaluation::Chosen(mut decision, permit) => {
+                if let Outcome::Chosen(choice) = &mut decision.outcome {
+                    choice.why = Why::SlotFreed;
                 }
-                Evaluation::Full(_) => {
-                    // It waits on, in its place; somebody behind it may be able to use what is free.
-                    if let Some(model) = self.models.get_mut(model) {
-                        model.queue.insert(at, waiter);
-                    }
-                    at += 1;
-                }
-                // It will ask again, and be told why.
-                Evaluation::Rejected(_) => self.wake(waiter.ticket, None),
+                self.wake(ticket, Some(Grant { decision, permit }));
+                None
+            }
+            // It waits on, in its place; somebody behind it may be able to use what is free.
+            Evaluation::Full(decision) => {
+                let key = self.key(&waiter.facts, &decision);
+                let queue = &mut self.models.get_mut(model)?.queue;
+                Some(queue.put(key, ticket, waiter, &decision))
+            }
+            // It will ask again, and be told why.
+            Evaluation::Rejected(_) => {
+                self.wake(ticket, None);
+                None
             }
         }
+    }
+
+    /// What a request could use, from a decision that looked at all deployments.
+    fn key(&self, facts: &Facts, decision: &Decision) -> Key {
+        let by_nature = |why: Option<WhyNot>| match why {
+            Some(
+                WhyNot::OtherVersion
+                | WhyNot::MissingTag
+                | WhyNot::OtherArm
+                | WhyNot::Lacks(_)
+                | WhyNot::TooLong { .. }
+                | WhyNot::OutputTooLong { .. }
+                | WhyNot::Tried,
+            ) => false,
+            None
+            | Some(
+                WhyNot::Drained
+                | WhyNot::Failed { .. }
+                | WhyNot::Ramping
+                | WhyNot::TooLate
+                | WhyNot::TierWeak
+                | WhyNot::Probing
+                | WhyNot::Unhealthy
+                | WhyNot::Cooling { .. }
+                | WhyNot::Missing { .. }
+                | WhyNot::NoCredential { .. }
+                | WhyNot::Full
+                | WhyNot::LaterTier
+                | WhyNot::OtherRegion,
+            ) => true,
+        };
+        let candidates = decision.candidates.iter().filter(|candidate| by_nature(candidate.why_not));
+        let usable: SmallVec<[DeploymentId; 8]> = candidates.map(|candidate| candidate.deployment).collect();
+        let counted = usable.iter().filter_map(|id| self.deployments.get(*id)).any(|deployment| {
+            let credentials = self.providers[deployment.provider].credentials.iter();
+            credentials.filter_map(|id| self.credentials.get(*id)).any(|known| known.spec.tpm.is_some())
+        });
+        let size_class = if counted { tokens_of(facts).max(1).ilog2() } else { 0 };
+        Key { usable, size_class }
     }
 
     /// Whether any deployment of the model has a free slot.

@@ -169,7 +169,7 @@ impl DeploymentView {
                 .collect(),
             first_content_ms: deployment.first_content_ms,
             first_content_normalised_ms: deployment.first_content.value_ms(now),
-            connect_ms: deployment.connect.value_ms(now),
+            connect_ms: deployment.connect.value_ms_over(now, crate::limits::CONNECT_DECAY),
             requests: deployment.requests,
             failures: deployment.failed,
             last_failure: deployment.last_failure.map(|(class, _)| class.name()),

@@ -118,7 +118,21 @@ pub struct Pick {
 }
 
 /// How a strategy is made from its options.
-type Build = fn(&Value, &mut Rng) -> Result<Box<dyn Strategy>, String>;
+type Build = fn(&Value, &mut Rng) -> Result<Box<dyn Strategy>, WrongOption>;
+
+/// An option that cannot be used.
+struct WrongOption {
+    /// Its name; `None` when it is the options as a whole.
+    option: Option<String>,
+    message: String,
+}
+
+impl WrongOption {
+    fn new(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let path = error.path().to_string();
+        Self { option: (path != ".").then_some(path), message: error.inner().to_string() }
+    }
+}
 
 /// A strategy's definition.
 pub struct Def {
@@ -159,7 +173,8 @@ impl Def {
             aliases,
             summary,
             build: |options, rng| {
-                let params = S::Params::deserialize(options).map_err(|error| error.to_string())?;
+                let params = serde_path_to_error::deserialize::<_, S::Params>(options)
+                    .map_err(|error| WrongOption::new(&error))?;
                 Ok(Box::new(S::from_params(params, rng)))
             },
             schema: |generator| S::Params::json_schema(generator),
@@ -181,24 +196,39 @@ impl Def {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UnknownStrategy {
     /// There is none of that name.
-    #[error("unknown strategy `{name}`; did you mean `{nearest}`?")]
+    #[error("unknown strategy `{name}`; {}", advice(*.nearest))]
     Name {
         /// What was asked for.
         name: String,
-        /// What is spelt most alike.
-        nearest: &'static str,
+        /// What is spelt most alike, if anything is.
+        nearest: Option<&'static str>,
     },
     /// Its options are wrong.
-    #[error("strategy `{name}`: {message}")]
+    #[error("strategy `{name}`: {}{message}", .option.as_ref().map(|option| format!("option `{option}`: ")).unwrap_or_default())]
     Options {
         /// The strategy.
         name: &'static str,
+        /// The option; `None` when it is the options as a whole.
+        option: Option<String>,
         /// What is wrong.
         message: String,
+    },
+    /// It is a map without a name, but with something spelt alike.
+    #[error("unknown field `{key}`, expected `name`")]
+    Unnamed {
+        /// The key that is there instead.
+        key: String,
     },
     /// It is neither a name nor a map with one.
     #[error("a strategy is a name, or a map with `name` and its options")]
     Shape,
+}
+
+fn advice(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("known: {}", ALL.iter().map(|def| def.name).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// A strategy with its options, as configured: `least_busy`, or `{ name: consistent_hash, key: session }`.
@@ -229,8 +259,9 @@ impl StrategySpec {
             .ok_or_else(|| UnknownStrategy::Name { name: name.to_owned(), nearest: nearest(name) })?;
         let spec = Self { def, options };
         // Made once to check its options; the generator is of no consequence.
-        (def.build)(&spec.options, &mut Rng::seeded(0))
-            .map_err(|message| UnknownStrategy::Options { name: def.name, message })?;
+        (def.build)(&spec.options, &mut Rng::seeded(0)).map_err(|WrongOption { option, message }| {
+            UnknownStrategy::Options { name: def.name, option, message }
+        })?;
         Ok(spec)
     }
 
@@ -240,7 +271,12 @@ impl StrategySpec {
             Value::String(name) => Self::parse(&name, Value::Object(Map::new())),
             Value::Object(mut map) => match map.remove("name") {
                 Some(Value::String(name)) => Self::parse(&name, Value::Object(map)),
-                Some(_) | None => Err(UnknownStrategy::Shape),
+                Some(_) => Err(UnknownStrategy::Shape),
+                None => Err(map
+                    .into_iter()
+                    .map(|(key, _)| key)
+                    .find(|key| strsim::damerau_levenshtein(&key.to_lowercase(), "name") <= 1)
+                    .map_or(UnknownStrategy::Shape, |key| UnknownStrategy::Unnamed { key })),
             },
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Err(UnknownStrategy::Shape),
         }
@@ -254,17 +290,21 @@ impl StrategySpec {
     /// The strategy, in its first state.
     pub fn build(&self, rng: &mut Rng) -> Box<dyn Strategy> {
         (self.def.build)(&self.options, rng)
+            .ok()
             .expect("invariant: the options were checked when the spec was made")
     }
 }
 
-fn nearest(name: &str) -> &'static str {
+/// The strategy whose name, or other spelling, differs in no more than a third of its characters.
+fn nearest(name: &str) -> Option<&'static str> {
     let name = name.replace('-', "_");
-    let distance = |def: &&&Def| {
+    let differ_max = (name.chars().count() / 3).max(1);
+    let distance = |def: &Def| {
         let spellings = std::iter::once(def.name).chain(def.aliases.iter().copied());
         spellings.map(|known| strsim::damerau_levenshtein(known, &name)).min()
     };
-    ALL.iter().min_by_key(distance).map_or(least_busy::DEF.name, |def| def.name)
+    let near = ALL.iter().filter_map(|def| Some((distance(def)?, def.name)));
+    near.filter(|(differ, _)| *differ <= differ_max).min_by_key(|(differ, _)| *differ).map(|(_, name)| name)
 }
 
 impl<'de> Deserialize<'de> for StrategySpec {
@@ -412,7 +452,20 @@ mod tests {
         assert_eq!(error("least_bussy".into()), "unknown strategy `least_bussy`; did you mean `least_busy`?");
         assert_eq!(error("rond-robin".into()), "unknown strategy `rond-robin`; did you mean `round_robin`?");
         let options = error(serde_json::json!({"name": "random", "colour": 1}));
-        assert!(options.starts_with("strategy `random`: unknown field `colour`"), "{options}");
+        assert!(
+            options.starts_with("strategy `random`: option `colour`: unknown field `colour`"),
+            "{options}"
+        );
+        let nonsense = error("zzz".into());
+        assert!(nonsense.ends_with("`zzz`; known: round_robin, weighted_round_robin, least_busy, latency, consistent_hash, random"), "{nonsense}");
+        let unnamed = |key: &str| error(serde_json::json!({key: "random"}));
+        assert_eq!(unnamed("nam"), "unknown field `nam`, expected `name`");
+        assert_eq!(unnamed("strategy"), "a strategy is a name, or a map with `name` and its options");
+        let option = error(serde_json::json!({"name": "hash", "key": "sesion"}));
+        assert!(
+            option.starts_with("strategy `consistent_hash`: option `key`: unknown variant `sesion`"),
+            "{option}"
+        );
         assert_eq!(error(7.into()), "a strategy is a name, or a map with `name` and its options");
     }
 }

@@ -92,11 +92,6 @@ impl ErrorBody {
         Self::router(404, INVALID_REQUEST, "model_not_found", message).with_param("model")
     }
 
-    /// 404: there is nothing at this path.
-    pub fn no_such_route(method: &str, path: &str) -> Self {
-        Self::router(404, INVALID_REQUEST, "unknown_url", format!("there is nothing at {method} {path}"))
-    }
-
     /// 405: the path exists, the method does not fit.
     pub fn method_not_allowed(method: &str, path: &str, allowed: &str) -> Self {
         let message = format!("{path} does not take {method}; use {allowed}");

@@ -1,7 +1,8 @@
 //! A stream of server-sent events, relayed as it is and observed on the way.
 //!
 //! Bytes go through unchanged and uncopied; only whole events are let through, so that an error event or a comment
-//! can be put between any two of them. Events are read just far enough to tell when content begins, how much there
+//! can be put between any two of them. Only one that is too long to be held back passes as it comes, unobserved but
+//! for its beginning. Events are read just far enough to tell when content begins, how much there
 //! is, what was used, whether the upstream reported an error, and whether the end was a proper one. What cannot be
 //! read is forwarded all the same: judging it is the client's business.
 
@@ -18,8 +19,10 @@ mod lines;
 use event::{Fields, Meaning};
 use lines::Lines;
 
-/// Largest event that is held back until it is complete, in bytes.
+/// Largest event that is held back until it is complete, in bytes; a longer one is passed on as it comes.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// The same where an event may have to be withheld, so that none can be passed on before it is read.
+pub const WITHHELD_BYTES_MAX: usize = 16 << 20;
 
 /// What can be forwarded now.
 pub type Out = SmallVec<[Bytes; 4]>;
@@ -33,12 +36,15 @@ pub struct StreamObserver {
     lines: Lines,
     /// The beginning of an event whose end has not come yet.
     pending: BytesMut,
+    /// Whether an event that is too long to be held back is passing.
+    passing: bool,
     /// Whether nothing was seen yet, so that a byte order mark may come.
     at_start: bool,
     content_seen: bool,
     /// Whether the last event was withheld.
     withheld: bool,
     proper: bool,
+    finished: bool,
     tokens_out_seen: u64,
     usage: Option<Usage>,
 }
@@ -74,8 +80,8 @@ pub struct StreamError {
 /// Why a stream cannot be relayed any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamFault {
-    /// One event is larger than [`EVENT_BYTES_MAX`].
-    #[error("an event of the stream is longer than {EVENT_BYTES_MAX} bytes")]
+    /// One event is larger than [`WITHHELD_BYTES_MAX`], and must be read before it is passed on.
+    #[error("an event of the stream is longer than {WITHHELD_BYTES_MAX} bytes")]
     EventTooLong,
 }
 
@@ -84,6 +90,8 @@ pub enum StreamFault {
 pub struct End {
     /// Whether it came to its proper end: `[DONE]`, or the final event of a response.
     pub proper: bool,
+    /// Whether a choice said why it is finished, after which some upstreams just close.
+    pub finished: bool,
     /// What was used, if the upstream said.
     pub usage: Option<Usage>,
     /// Events with content, about one token each.
@@ -101,10 +109,12 @@ impl StreamObserver {
             hide_usage,
             lines: Lines::default(),
             pending: BytesMut::new(),
+            passing: false,
             at_start: true,
             content_seen: false,
             withheld: false,
             proper: false,
+            finished: false,
             tokens_out_seen: 0,
             usage: None,
         }
@@ -117,13 +127,22 @@ impl StreamObserver {
             return Ok(seen);
         }
         let mut from = 0;
-        if !self.pending.is_empty() {
-            let Some(end) = self.lines.event_end(&chunk, 0) else { return self.hold(&chunk).map(|()| seen) };
-            self.hold(&chunk[..end])?;
-            let event = self.pending.split().freeze();
+        if self.passing {
+            let Some(end) = self.lines.event_end(&chunk, 0) else {
+                out.push(chunk);
+                return Ok(seen);
+            };
+            self.passing = false;
+            out.push(chunk.slice(..end));
+            from = end;
+        } else if !self.pending.is_empty() {
+            let Some(end) = self.lines.event_end(&chunk, 0) else {
+                return self.hold(&chunk, &mut seen, out).map(|()| seen);
+            };
+            self.hold(&chunk[..end], &mut seen, out)?;
             // Nothing is kept for a next event that may never be split.
-            self.pending = BytesMut::new();
-            if self.observe(&event, &mut seen) {
+            let event = std::mem::take(&mut self.pending).freeze();
+            if !std::mem::take(&mut self.passing) && self.observe(&event, &mut seen) {
                 out.push(event);
             }
             from = end;
@@ -131,9 +150,6 @@ impl StreamObserver {
         // Whole events are forwarded as one slice; only a withheld one parts them.
         let mut kept = from;
         while let Some(end) = self.lines.event_end(&chunk, from) {
-            if end - from > EVENT_BYTES_MAX {
-                return Err(StreamFault::EventTooLong);
-            }
             if !self.observe(&chunk[from..end], &mut seen) {
                 if kept < from {
                     out.push(chunk.slice(kept..from));
@@ -149,8 +165,13 @@ impl StreamObserver {
         if kept < from {
             out.push(chunk.slice(kept..from));
         }
-        self.hold(&chunk[from..])?;
+        self.hold(&chunk[from..], &mut seen, out)?;
         Ok(seen)
+    }
+
+    /// Whether what was forwarded ends inside an event, which has to be closed before another can follow.
+    pub const fn is_inside_event(&self) -> bool {
+        self.passing
     }
 
     /// The upstream closed the stream. A last event without its closing blank line is forwarded if it is whole;
@@ -171,15 +192,31 @@ impl StreamObserver {
                 bytes_cut = rest.len();
             }
         }
-        End { proper: self.proper, usage: self.usage, tokens_out_seen: self.tokens_out_seen, bytes_cut }
+        End {
+            proper: self.proper,
+            finished: self.finished,
+            usage: self.usage,
+            tokens_out_seen: self.tokens_out_seen,
+            bytes_cut,
+        }
     }
 
-    /// Keeps the beginning of an event.
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), StreamFault> {
-        if self.pending.len() + bytes.len() > EVENT_BYTES_MAX {
+    /// Keeps the beginning of an event, or lets it pass if it grows too long.
+    fn hold(&mut self, bytes: &[u8], seen: &mut Seen, out: &mut Out) -> Result<(), StreamFault> {
+        let length = self.pending.len() + bytes.len();
+        if self.hide_usage && length > WITHHELD_BYTES_MAX {
             return Err(StreamFault::EventTooLong);
         }
         self.pending.extend_from_slice(bytes);
+        if self.hide_usage || length <= EVENT_BYTES_MAX {
+            return Ok(());
+        }
+        let beginning = std::mem::take(&mut self.pending).freeze();
+        self.at_start = false;
+        self.withheld = false;
+        self.passing = true;
+        self.count(event::meaning_of_beginning(self.operation, &beginning), seen);
+        out.push(beginning);
         Ok(())
     }
 
@@ -196,17 +233,22 @@ impl StreamObserver {
         let fields = Fields::of(event, self.at_start);
         self.at_start = false;
         let Some(meaning) = event::meaning(self.operation, &fields, self.content_seen) else { return false };
-        let Meaning { content, done, error, usage, only_usage } = meaning;
+        let only_usage = meaning.only_usage;
+        self.count(meaning, seen);
+        self.hide_usage && only_usage
+    }
+
+    fn count(&mut self, meaning: Meaning, seen: &mut Seen) {
+        let Meaning { content, done, finished, error, usage, only_usage: _ } = meaning;
         if content {
             self.content_seen = true;
             self.tokens_out_seen += 1;
             seen.content = true;
             seen.content_events = seen.content_events.saturating_add(1);
         }
-        if done {
-            self.proper = true;
-            seen.done = true;
-        }
+        self.proper |= done;
+        self.finished |= finished;
+        seen.done |= done;
         if usage.is_some() {
             self.usage = usage;
             seen.usage = usage;
@@ -214,7 +256,6 @@ impl StreamObserver {
         if error.is_some() {
             seen.error = error;
         }
-        self.hide_usage && only_usage
     }
 }
 

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::labels::{Kind, Labels};
 use super::{DeploymentLabels, ModelLabels};
 
 /// Gauges that are set from the fleet's view when somebody asks for the metrics.
@@ -41,23 +42,23 @@ pub(super) struct CredentialLabels {
 
 impl FleetGauges {
     /// Sets all to what the view says.
-    pub(super) fn set(&self, fleet: &FleetView, label: impl Fn(&str) -> String) {
+    pub(super) fn set(&self, fleet: &FleetView, values: &Labels) {
         self.clear();
         for model in &fleet.models {
-            let name = label(&model.name);
+            let name = values.value(Kind::Model, &model.name);
             let labels = ModelLabels { model: name.clone() };
             self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
             self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
             for deployment in &model.deployments {
-                self.set_deployment(&name, deployment, &label);
+                self.set_deployment(&name, deployment, values);
             }
         }
         for provider in &fleet.providers {
             for credential in &provider.credentials {
                 for state in CredentialView::STATES {
                     let labels = CredentialLabels {
-                        provider: label(&provider.name),
-                        credential: label(&credential.name),
+                        provider: values.value(Kind::Provider, &provider.name),
+                        credential: values.value(Kind::Credential, &credential.name),
                         state: state.to_owned(),
                     };
                     self.credential.get_or_create(&labels).set(i64::from(credential.state == state));
@@ -66,11 +67,11 @@ impl FleetGauges {
         }
     }
 
-    fn set_deployment(&self, model: &str, deployment: &DeploymentView, label: impl Fn(&str) -> String) {
+    fn set_deployment(&self, model: &str, deployment: &DeploymentView, values: &Labels) {
         let labels = DeploymentLabels {
             model: model.to_owned(),
-            deployment: label(&deployment.name),
-            provider: label(&deployment.provider),
+            deployment: values.value(Kind::Deployment, &deployment.name),
+            provider: values.value(Kind::Provider, &deployment.provider),
         };
         self.inflight.get_or_create(&labels).set(i64::from(deployment.inflight));
         self.slots.get_or_create(&labels).set(deployment.slots.map_or(-1, i64::from));

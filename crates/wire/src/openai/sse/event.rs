@@ -70,9 +70,12 @@ pub(super) fn is_whole(fields: &Fields<'_>) -> bool {
 
 /// What one event means.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations of one event")]
 pub(super) struct Meaning {
     pub(super) content: bool,
     pub(super) done: bool,
+    /// A choice says why it is finished; usage and `[DONE]` may follow.
+    pub(super) finished: bool,
     pub(super) error: Option<StreamError>,
     pub(super) usage: Option<Usage>,
     /// Usage is all it carries.
@@ -92,7 +95,8 @@ pub(super) fn meaning(operation: Operation, fields: &Fields<'_>, content_seen: b
         Operation::Chat | Operation::Completion | Operation::Embedding => {
             // Once content flows, an object without these words is content like those before it.
             if content_seen && data.starts_with(b"{") && !mentions(data, &USAGE) && !mentions(data, &ERROR) {
-                return Some(Meaning { content: !is_last_delta(data), ..Meaning::default() });
+                let finished = mentions(data, &FINISH_REASON);
+                return Some(Meaning { content: !is_last_delta(data), finished, ..Meaning::default() });
             }
             let text = std::str::from_utf8(data).ok()?;
             read_chunk(text).ok()
@@ -101,12 +105,25 @@ pub(super) fn meaning(operation: Operation, fields: &Fields<'_>, content_seen: b
     }
 }
 
+/// Bytes of an event's beginning that name its type, which nearly always stands first.
+const TYPE_WITHIN_BYTES: usize = 256;
+
+/// What an event means that is too long to be read whole: content, and the end of a response if it begins like one.
+pub(super) fn meaning_of_beginning(operation: Operation, beginning: &[u8]) -> Meaning {
+    let named = &beginning[..beginning.len().min(TYPE_WITHIN_BYTES)];
+    let is_end = |name: &str| memchr::memmem::find(named, name.as_bytes()).is_some();
+    let done = operation == Operation::Response
+        && ["response.completed", "response.failed", "response.incomplete"].into_iter().any(is_end);
+    Meaning { content: true, done, ..Meaning::default() }
+}
+
 fn is_done(data: &[u8]) -> bool {
     data.trim_ascii() == b"[DONE]"
 }
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static FINISH_REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
 static EMPTY_DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\":{}"));
 
 /// Whether the word stands in `data` with anything but `null` after it. Many upstreams send `"usage":null` with
@@ -171,7 +188,7 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
                 let mut elements = scanner.array()?;
                 let mut count = 0;
                 while scanner.next_element(&mut elements)? {
-                    meaning.content |= read_choice(&mut scanner)?;
+                    read_choice(&mut scanner, &mut meaning)?;
                     count += 1;
                 }
                 choices = Some(count);
@@ -193,18 +210,18 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
     Ok(meaning)
 }
 
-/// Whether a choice brings content.
-fn read_choice(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
-    let Some(mut members) = object_or_skip(scanner)? else { return Ok(false) };
-    let mut content = false;
+/// Reads whether a choice brings content, or its end.
+fn read_choice(scanner: &mut Scanner<'_>, meaning: &mut Meaning) -> Result<(), JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(()) };
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
-            "text" => content |= is_filled(scanner)?,
-            "delta" => content |= read_delta(scanner)?,
+            "text" => meaning.content |= is_filled(scanner)?,
+            "delta" => meaning.content |= read_delta(scanner)?,
+            "finish_reason" => meaning.finished |= is_filled(scanner)?,
             _ => drop(scanner.skip_value()?),
         }
     }
-    Ok(content)
+    Ok(())
 }
 
 fn read_delta(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {

@@ -1,0 +1,52 @@
+//! What a provider said, in the flow's words.
+
+use std::time::Duration;
+
+use pointsman_routing::failure::Processed;
+use pointsman_routing::flow::Usage;
+use pointsman_routing::{Failure, FailureClass};
+use pointsman_wire::openai::error::{Fault, FaultKind};
+use pointsman_wire::openai::usage;
+
+/// A failure that no answer tells more of.
+pub(super) fn failure(class: FailureClass, processed: Processed) -> Failure {
+    Failure { class, processed, status: None, retry_after: None }
+}
+
+/// A refusal in the flow's words.
+pub(super) fn refused(status: u16, fault: &Fault) -> Failure {
+    let class = match fault.kind {
+        FaultKind::Client => FailureClass::Client,
+        FaultKind::Transient => FailureClass::Transient,
+        FaultKind::Overloaded => FailureClass::Overloaded,
+        FaultKind::CredentialDead => FailureClass::CredentialDead,
+        FaultKind::CredentialQuota => FailureClass::CredentialQuota,
+        FaultKind::ContextLength => FailureClass::ContextLength,
+        FaultKind::ContentPolicy => FailureClass::ContentPolicy,
+        FaultKind::ModelMissing => FailureClass::ModelMissing,
+        FaultKind::Protocol => FailureClass::Protocol,
+    };
+    let processed = match status {
+        // A gateway in between can say so after the work was done, and billed.
+        502 | 504 => Processed::Maybe,
+        500.. => Processed::RefusedWithError,
+        _ => Processed::No,
+    };
+    Failure {
+        class,
+        processed,
+        status: Some(status),
+        retry_after: fault.retry_after_ms.map(Duration::from_millis),
+    }
+}
+
+/// What a provider says was used.
+pub(super) fn known(usage: &usage::Usage) -> Usage {
+    Usage {
+        tokens_in: usage.tokens_in,
+        tokens_in_cached: usage.tokens_in_cached,
+        tokens_out: usage.tokens_out,
+        estimated: false,
+        truncated: false,
+    }
+}
