@@ -3,7 +3,7 @@
 use pointsman_routing::Catalog;
 use pointsman_settings::Sources;
 
-use crate::{Report, Spec, run};
+use crate::{Fault, Rate, Report, Scenario, Spec, What, run};
 
 fn catalog(strategy: &str) -> Catalog {
     let text = format!(
@@ -12,6 +12,14 @@ fn catalog(strategy: &str) -> Catalog {
     );
     let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
     pointsman_settings::parse(&text, &sources).expect("a good config").catalog()
+}
+
+fn rate(per_s: f64) -> Vec<Rate> {
+    vec![Rate { from_s: 0.0, per_s }]
+}
+
+fn fault(deployment: &str, from_s: f64, until_s: f64, what: What) -> Fault {
+    Fault { deployment: deployment.to_owned(), from_s, until_s, what }
 }
 
 fn spec() -> Spec {
@@ -24,7 +32,12 @@ fn outcome(report: &Report, name: &str) -> u64 {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let spec = Spec { error_rate: 0.05, quota_rate: 0.02, leave_rate: 0.1, ..spec() };
+    let spec = Spec {
+        error_rate: 0.05,
+        leave_rate: 0.1,
+        faults: vec![fault("a", 0.0, 1e9, What::Quota(0.02))],
+        ..spec()
+    };
     let catalog = catalog("least_busy");
     assert_eq!(run(&catalog, &spec, 7), run(&catalog, &spec, 7));
     assert_ne!(run(&catalog, &spec, 7).log_hash, run(&catalog, &spec, 8).log_hash);
@@ -32,7 +45,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn least_busy_sends_less_to_the_slower() {
-    let spec = Spec { slowness: [("b".to_owned(), 2.0)].into(), rate_per_s: 40.0, ..spec() };
+    let spec = Spec { faults: vec![fault("b", 0.0, 1e9, What::Slow(2.0))], rates: rate(40.0), ..spec() };
     let busy = run(&catalog("least_busy"), &spec, 1);
     let turns = run(&catalog("round_robin"), &spec, 1);
     assert!((turns.deployments["a"].share - 0.5).abs() < 0.01, "{turns:?}");
@@ -45,7 +58,7 @@ fn least_busy_sends_less_to_the_slower() {
 
 #[test]
 fn a_crash_costs_what_was_in_flight_and_no_more() {
-    let spec = Spec { crashes: [("b".to_owned(), (10.0, 20.0))].into(), ..spec() };
+    let spec = Spec { faults: vec![fault("b", 10.0, 20.0, What::Crash)], ..spec() };
     let report = run(&catalog("least_busy"), &spec, 1);
     let lost = outcome(&report, "truncated") + outcome(&report, "failed") + outcome(&report, "rejected");
     assert!(lost > 0 && lost <= 32, "at most the slots of one deployment: {report:?}");
@@ -54,27 +67,47 @@ fn a_crash_costs_what_was_in_flight_and_no_more() {
 
 #[test]
 fn overload_is_refused_and_everything_ends() {
-    let spec = Spec { rate_per_s: 400.0, leave_rate: 0.2, error_rate: 0.1, ..spec() };
+    let spec = Spec { rates: rate(400.0), leave_rate: 0.2, error_rate: 0.1, ..spec() };
     let report = run(&catalog("least_busy"), &spec, 1);
     assert!(outcome(&report, "rejected") > 0, "{report:?}");
     assert_eq!(report.outcomes.values().sum::<u64>(), 2_000);
 }
 
 #[test]
-fn a_hundred_worlds_keep_the_invariants() {
+fn five_hundred_worlds_keep_the_invariants() {
     let strategies =
         ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
-    for seed in 0..100 {
+    let whats = [What::Crash, What::BlackHole, What::Slow(8.0), What::Errors(0.5), What::Quota(0.5)];
+    for seed in 0..500 {
         let catalog = catalog(strategies[seed as usize % strategies.len()]);
         let spec = Spec {
-            requests: 150,
-            rate_per_s: 20.0 * (seed % 10 + 1) as f64,
+            requests: 120,
+            rates: rate(20.0 * (seed % 10 + 1) as f64),
             error_rate: 0.1,
-            quota_rate: 0.05,
             leave_rate: 0.2,
-            crashes: [("a".to_owned(), (0.5, 2.0))].into(),
+            faults: vec![fault("a", 0.5, 2.0, whats[seed as usize % whats.len()])],
             ..spec()
         };
-        assert_eq!(run(&catalog, &spec, seed).requests, 150);
+        assert_eq!(run(&catalog, &spec, seed).requests, 120);
     }
+}
+
+/// The scenarios of the repository, with the seeds that hold in a debug build's time.
+#[test]
+fn scenarios_come_out_as_they_must() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios");
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("scenarios") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for seed in 1..=2 {
+            let verdict = scenario.run(seed).expect("parsed before");
+            broken
+                .extend(verdict.broken.iter().map(|line| format!("{} seed {seed}: {line}", path.display())));
+        }
+        count += 1;
+    }
+    assert!(count >= 9 && broken.is_empty(), "{count} scenarios:\n{}", broken.join("\n"));
 }

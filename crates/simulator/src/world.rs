@@ -5,23 +5,28 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write;
 use std::time::Duration;
 
-use pointsman_routing::catalog::{Capabilities, Catalog, Name};
+use pointsman_routing::catalog::{Capabilities, Catalog};
 use pointsman_routing::facts::Lane;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase, Usage};
+use pointsman_routing::ids::Ticket;
 use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng};
 
-use crate::report::{DeploymentReport, Report, quantile};
+use crate::fault::{Fate, Fault, What, fate};
+use crate::report::{Report, Tally};
+use crate::scenario::Rate;
 
 /// What the world is like.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// The model that is asked for.
     pub model: String,
-    /// Requests in all.
+    /// Requests in all, at most.
     pub requests: u64,
-    /// Requests a second, at random moments (Poisson).
-    pub rate_per_s: f64,
+    /// Time after which no more arrive, seconds.
+    pub duration_s: f64,
+    /// Requests a second, each from its moment on, at random moments (Poisson). At least one.
+    pub rates: Vec<Rate>,
     /// Prompt tokens on average.
     pub tokens_in_mean: u32,
     /// Output tokens on average.
@@ -30,16 +35,12 @@ pub struct Spec {
     pub prefill_us_per_token: u64,
     /// Time per output token, microseconds.
     pub decode_us_per_token: u64,
-    /// Share of attempts that fail with 500.
+    /// Share of attempts that fail with 500, whatever else goes wrong.
     pub error_rate: f64,
-    /// Share of attempts answered with 429 and a `retry-after` of one second.
-    pub quota_rate: f64,
     /// Share of clients that leave at some moment of their request.
     pub leave_rate: f64,
-    /// How much slower single deployments are, by name; 1 is the usual speed.
-    pub slowness: BTreeMap<String, f64>,
-    /// When single deployments are not there, by name: from and until, seconds.
-    pub crashes: BTreeMap<String, (f64, f64)>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
 }
 
 impl Default for Spec {
@@ -47,16 +48,15 @@ impl Default for Spec {
         Self {
             model: String::new(),
             requests: 10_000,
-            rate_per_s: 50.0,
+            duration_s: f64::INFINITY,
+            rates: vec![Rate { from_s: 0.0, per_s: 50.0 }],
             tokens_in_mean: 500,
             tokens_out_mean: 100,
             prefill_us_per_token: 100,
             decode_us_per_token: 5_000,
             error_rate: 0.0,
-            quota_rate: 0.0,
             leave_rate: 0.0,
-            slowness: BTreeMap::new(),
-            crashes: BTreeMap::new(),
+            faults: Vec::new(),
         }
     }
 }
@@ -67,15 +67,15 @@ enum Due {
     Arrival,
     /// What an attempt does next; of no interest once another attempt has begun.
     Attempt {
-        request: usize,
+        request: u64,
         attempt: usize,
         input: Input,
     },
     Timer {
-        request: usize,
+        request: u64,
     },
     Leave {
-        request: usize,
+        request: u64,
     },
 }
 
@@ -84,7 +84,8 @@ struct Request {
     arrived: Now,
     tokens_out: u64,
     relayed: bool,
-    ended: bool,
+    /// The timer that is set, to set no other for the same moment.
+    timer: Now,
 }
 
 struct World<'w> {
@@ -96,16 +97,19 @@ struct World<'w> {
     heap: BinaryHeap<Reverse<(Now, u64)>>,
     due: BTreeMap<u64, Due>,
     sequence: u64,
-    requests: Vec<Request>,
+    arrived: u64,
+    /// Requests that are not over.
+    live: BTreeMap<u64, Request>,
+    waiting: BTreeMap<Ticket, u64>,
+    tally: Tally,
     log_hash: u64,
-    /// The integral of requests in flight over time, by deployment.
-    load: BTreeMap<Name, f64>,
 }
 
 /// Runs the world to its end.
 ///
-/// Invariants are asserted on the way: every request ends exactly once, nothing is sent after content came, and permits
-/// are back at zero when all is over.
+/// Invariants are asserted on the way: every request ends exactly once, nothing is sent after content came or after the
+/// deadline, and permits are back at zero when all is over. Memory grows with what is reported, not with the history of
+/// requests.
 pub fn run(catalog: &Catalog, spec: &Spec, seed: u64) -> Report {
     let mut rng = Rng::seeded(seed);
     let chance = rng.fork("world");
@@ -118,20 +122,23 @@ pub fn run(catalog: &Catalog, spec: &Spec, seed: u64) -> Report {
         heap: BinaryHeap::new(),
         due: BTreeMap::new(),
         sequence: 0,
-        requests: Vec::new(),
+        arrived: 0,
+        live: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        tally: Tally::default(),
         log_hash: 0,
-        load: BTreeMap::new(),
     };
     world.fleet.apply(catalog, Now::ZERO);
     world.schedule(Duration::ZERO, Due::Arrival);
     while let Some(Reverse((at, key))) = world.heap.pop() {
         let Some(due) = world.due.remove(&key).filter(|due| world.matters(due)) else { continue };
-        world.advance(at);
+        world.now = world.now.max(at);
         world.happen(due);
     }
     assert_eq!(world.fleet.permits_in_use(), 0, "every permit is back when all is over");
-    assert!(world.requests.iter().all(|request| request.ended), "every request ends");
-    world.report(seed)
+    assert!(world.live.is_empty(), "every request ends");
+    let World { fleet, tally, now, arrived, log_hash, .. } = world;
+    tally.report(&fleet.view(now), seed, arrived, now, log_hash)
 }
 
 impl World<'_> {
@@ -145,27 +152,15 @@ impl World<'_> {
         self.due.insert(self.sequence, due);
     }
 
-    fn advance(&mut self, to: Now) {
-        let span_s = (to - self.now).as_secs_f64();
-        if span_s > 0.0 {
-            for request in self.requests.iter().filter(|request| request.flow.holds_permit()) {
-                if let Some(attempt) = request.flow.attempts().last() {
-                    *self.load.entry(Name::clone(&attempt.name)).or_default() += span_s;
-                }
-            }
-        }
-        self.now = self.now.max(to);
-    }
-
     /// Whether something that is due is still of interest; what is not must not even move the clock.
     fn matters(&self, due: &Due) -> bool {
         match due {
             Due::Arrival => true,
-            Due::Attempt { request, attempt, .. } => {
-                let flow = &self.requests[*request].flow;
-                flow.attempts().len() == *attempt && flow.holds_permit()
-            }
-            Due::Timer { request } | Due::Leave { request } => !self.requests[*request].ended,
+            Due::Attempt { request, attempt, .. } => self
+                .live
+                .get(request)
+                .is_some_and(|one| one.flow.attempts().len() == *attempt && one.flow.holds_permit()),
+            Due::Timer { request } | Due::Leave { request } => self.live.contains_key(request),
         }
     }
 
@@ -173,38 +168,47 @@ impl World<'_> {
         match due {
             Due::Arrival => self.arrive(),
             Due::Attempt { request, input, .. } => self.step(request, input),
-            Due::Timer { request } => self.step(request, Input::TimerFired),
+            Due::Timer { request } => {
+                if let Some(one) = self.live.get_mut(&request) {
+                    one.timer = Now::NEVER;
+                }
+                self.step(request, Input::TimerFired);
+            }
             Due::Leave { request } => self.step(request, Input::ClientGone),
         }
     }
 
     fn arrive(&mut self) {
-        let number = self.requests.len();
-        let facts = self.facts(number);
-        let Some(facts) = facts else { return };
+        let number = self.arrived;
+        let Some(facts) = self.facts(number) else { return };
         let tokens_out = self.around(self.spec.tokens_out_mean).max(1);
         let flow = Flow::new(facts, self.now);
-        self.requests.push(Request { flow, arrived: self.now, tokens_out, relayed: false, ended: false });
+        self.arrived += 1;
+        let request = Request { flow, arrived: self.now, tokens_out, relayed: false, timer: Now::NEVER };
+        self.live.insert(number, request);
         if self.chance.unit() < self.spec.leave_rate {
             let usual = self.decode(tokens_out).mul_f64(1.5 * self.chance.unit());
             self.schedule(usual, Due::Leave { request: number });
         }
         self.step(number, Input::Arrived);
-        if (self.requests.len() as u64) < self.spec.requests {
-            let gap = -self.chance.unit().max(1e-12).ln() / self.spec.rate_per_s;
-            self.schedule(Duration::from_secs_f64(gap), Due::Arrival);
+        let now_s = self.now.as_secs_f64();
+        let rate = self.spec.rates.iter().rev().find(|rate| rate.from_s <= now_s);
+        let per_s = rate.or(self.spec.rates.first()).map_or(1.0, |rate| rate.per_s);
+        let gap_s = -self.chance.unit().max(1e-12).ln() / per_s;
+        if self.arrived < self.spec.requests && now_s + gap_s < self.spec.duration_s {
+            self.schedule(Duration::from_secs_f64(gap_s), Due::Arrival);
         }
     }
 
-    fn facts(&mut self, number: usize) -> Option<Facts> {
-        let tokens_in = self.around(self.spec.tokens_in_mean);
-        let session = number as u64 % 64;
+    fn facts(&mut self, number: u64) -> Option<Facts> {
+        let tokens_in = u32::try_from(self.around(self.spec.tokens_in_mean)).unwrap_or(u32::MAX);
+        let session = number % 64;
         Some(Facts {
             model: self.fleet.model(&self.spec.model)?,
             version: None,
             needs: Capabilities::CHAT,
-            tokens_in_estimate: u32::try_from(tokens_in).unwrap_or(u32::MAX),
-            tokens_in_min: u32::try_from(tokens_in).unwrap_or(u32::MAX),
+            tokens_in_estimate: tokens_in,
+            tokens_in_min: tokens_in,
             tokens_out_max: None,
             stream: true,
             lane: Lane::Live,
@@ -229,89 +233,100 @@ impl World<'_> {
     }
 
     /// Gives a request an input, does what is to be done, and tells whoever was granted a slot.
-    fn step(&mut self, request: usize, input: Input) {
-        let entry = &mut self.requests[request];
-        debug_assert!(!entry.ended, "what is over gets no more inputs");
+    fn step(&mut self, request: u64, input: Input) {
+        let Some(entry) = self.live.get_mut(&request) else { return };
+        let waited = entry.flow.ticket();
         let action = entry.flow.step(&mut self.fleet, self.now, &mut self.rng, input);
         assert!(
             !(entry.relayed && matches!(action, Action::Forward(_))),
             "nothing is sent after content came"
         );
         entry.relayed |= matches!(action, Action::Relay);
+        let waits = entry.flow.ticket();
+        let wake_at = entry.flow.wake_at().max(self.now);
+        let set = wake_at < entry.timer;
+        entry.timer = entry.timer.min(wake_at);
+        if waits != waited {
+            waited.map(|ticket| self.waiting.remove(&ticket));
+            waits.map(|ticket| self.waiting.insert(ticket, request));
+        }
         self.note(request, &action);
         match &action {
             Action::Forward(_) => self.attempt(request),
             Action::Wait | Action::Relay => {}
-            Action::Reject(_) | Action::Truncate(_) | Action::Finish => self.requests[request].ended = true,
+            Action::Reject(_) | Action::Truncate(_) | Action::Finish => self.end(request),
         }
-        let wake_at = self.requests[request].flow.wake_at();
-        if !self.requests[request].ended && wake_at < Now::NEVER {
-            self.schedule_at(wake_at.max(self.now), Due::Timer { request });
+        if set && wake_at < Now::NEVER && self.live.contains_key(&request) {
+            self.schedule_at(wake_at, Due::Timer { request });
         }
         let mut woken = Default::default();
         self.fleet.drain_woken(&mut woken);
         for ticket in woken {
-            let waits = |request: &Request| request.flow.ticket() == Some(ticket);
-            if let Some(request) = self.requests.iter().rposition(waits) {
+            if let Some(request) = self.waiting.get(&ticket).copied() {
                 self.step(request, Input::Granted);
             }
         }
     }
 
+    fn end(&mut self, request: u64) {
+        let Some(ended) = self.live.remove(&request) else { return };
+        let outcome = match ended.flow.outcome() {
+            Some(FlowOutcome::Completed { .. }) => "completed",
+            Some(FlowOutcome::Rejected { .. }) => "rejected",
+            Some(FlowOutcome::Failed { .. }) => "failed",
+            Some(FlowOutcome::Truncated { .. }) => "truncated",
+            Some(FlowOutcome::ClientGone { .. }) => "client_gone",
+            None => "unfinished",
+        };
+        self.tally.request(outcome, &ended.flow, ended.arrived, self.now);
+    }
+
     /// Plays what a deployment does with an attempt.
-    fn attempt(&mut self, request: usize) {
-        let entry = &self.requests[request];
+    fn attempt(&mut self, request: u64) {
+        let dice = self.chance.unit();
+        let every = self.chance.unit();
+        let Some(entry) = self.live.get(&request) else { return };
         let attempts = entry.flow.attempts();
         let attempt = attempts.len();
         let Some(name) = attempts.last().map(|attempt| attempt.name.to_string()) else { return };
-        let slow = self.spec.slowness.get(&name).copied().unwrap_or(1.0);
         let tokens_in = u64::from(entry.flow.facts().tokens_in_estimate);
-        let first = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in).mul_f64(slow);
-        let whole = first + self.decode(entry.tokens_out).mul_f64(slow);
-        let usage = Usage { tokens_in, tokens_out: entry.tokens_out, ..Usage::default() };
-        let later =
-            |world: &mut Self, after, input| world.schedule(after, Due::Attempt { request, attempt, input });
-        if self.is_down(&name, self.now) {
-            return later(
-                self,
-                Duration::from_millis(1),
-                failure(FailureClass::Connect, Processed::No, None),
-            );
-        }
-        later(self, Duration::from_micros(200), Input::Connected);
-        let dice = self.chance.unit();
-        if dice < self.spec.quota_rate {
-            let wait = Some(Duration::from_secs(1));
-            return later(
-                self,
-                Duration::from_millis(5),
-                failure(FailureClass::CredentialQuota, Processed::No, wait),
-            );
-        }
-        if dice < self.spec.quota_rate + self.spec.error_rate {
-            return later(self, first, failure(FailureClass::Transient, Processed::RefusedWithError, None));
-        }
-        later(self, first, Input::Headers);
-        later(self, first, Input::FirstContent);
-        // One that goes down takes with it what it has in flight.
-        let end = self.now + whole;
-        let crash = self.spec.crashes.get(&name).map(|(from, _)| Now::from_nanos((from * 1e9) as u64));
-        match crash.filter(|crash| *crash > self.now && *crash < end) {
-            Some(crash) => {
-                let input = failure(FailureClass::Transient, Processed::Maybe, None);
-                self.schedule_at(crash, Due::Attempt { request, attempt, input });
+        let tokens_out = entry.tokens_out;
+        let due = |input: Input| Due::Attempt { request, attempt, input };
+        let slow = match fate(&self.spec.faults, &name, self.now, dice) {
+            Fate::Silence => return,
+            Fate::Fail(after, failure) => {
+                if failure.class != FailureClass::Connect {
+                    self.schedule(Duration::from_micros(200), due(Input::Connected));
+                }
+                return self.schedule(after, due(Input::Failed(failure)));
             }
-            None => later(self, whole, Input::Done(usage)),
+            Fate::Answer(slow) => slow,
+        };
+        self.schedule(Duration::from_micros(200), due(Input::Connected));
+        let first = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in).mul_f64(slow);
+        if every < self.spec.error_rate {
+            let error = failure(FailureClass::Transient, Processed::RefusedWithError);
+            return self.schedule(first, due(error));
+        }
+        self.schedule(first, due(Input::Headers));
+        self.schedule(first, due(Input::FirstContent));
+        // One that goes down takes with it what it has in flight.
+        let end = self.now + first + self.decode(tokens_out).mul_f64(slow);
+        let crashes =
+            self.spec.faults.iter().filter(|fault| fault.deployment == name && fault.what == What::Crash);
+        let crash = crashes.map(Fault::begins).filter(|crash| *crash > self.now && *crash < end).min();
+        match crash {
+            Some(crash) => self.schedule_at(crash, due(failure(FailureClass::Transient, Processed::Maybe))),
+            None => {
+                let usage = Usage { tokens_in, tokens_out, ..Usage::default() };
+                self.schedule_at(end, due(Input::Done(usage)));
+            }
         }
     }
 
-    fn is_down(&self, name: &str, at: Now) -> bool {
-        self.spec.crashes.get(name).is_some_and(|(from, until)| (*from..*until).contains(&at.as_secs_f64()))
-    }
-
-    fn note(&mut self, request: usize, action: &Action) {
+    fn note(&mut self, request: u64, action: &Action) {
         let mut line = String::new();
-        let phase = self.requests[request].flow.phase();
+        let phase = self.live.get(&request).map_or(Phase::Over, |one| one.flow.phase());
         let _ = write!(line, "{request} {} {}", self.now.as_nanos(), phase.name());
         if let Action::Forward(choice) = action {
             line.push_str(&choice.name);
@@ -321,53 +336,8 @@ impl World<'_> {
             .bytes()
             .fold(self.log_hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
     }
-
-    fn report(&self, seed: u64) -> Report {
-        let mut outcomes: BTreeMap<&'static str, u64> = BTreeMap::new();
-        let mut deployments: BTreeMap<String, DeploymentReport> = BTreeMap::new();
-        let (mut first_content, mut waits) = (Vec::new(), Vec::new());
-        for request in &self.requests {
-            let outcome = match request.flow.outcome() {
-                Some(FlowOutcome::Completed { .. }) => "completed",
-                Some(FlowOutcome::Rejected { .. }) => "rejected",
-                Some(FlowOutcome::Failed { .. }) => "failed",
-                Some(FlowOutcome::Truncated { .. }) => "truncated",
-                Some(FlowOutcome::ClientGone { .. }) => "client_gone",
-                None => "unfinished",
-            };
-            *outcomes.entry(outcome).or_default() += 1;
-            waits.push(request.flow.queue_wait().as_secs_f64() * 1e3);
-            for attempt in request.flow.attempts() {
-                let deployment = deployments.entry(attempt.name.to_string()).or_default();
-                deployment.attempts += 1;
-                deployment.failures += u64::from(attempt.failure.is_some());
-                if let Some(first) = attempt.first_content {
-                    first_content.push((first - request.arrived).as_secs_f64() * 1e3);
-                }
-            }
-        }
-        let attempts: u64 = deployments.values().map(|deployment| deployment.attempts).sum();
-        let span_s = self.now.as_secs_f64();
-        for (name, deployment) in &mut deployments {
-            deployment.share = deployment.attempts as f64 / attempts.max(1) as f64;
-            deployment.inflight_mean =
-                self.load.get(name.as_str()).copied().unwrap_or(0.0) / span_s.max(1e-9);
-        }
-        Report {
-            seed,
-            requests: self.requests.len() as u64,
-            outcomes,
-            attempts,
-            span_s,
-            first_content_ms_p50: quantile(&mut first_content, 0.5),
-            first_content_ms_p99: quantile(&mut first_content, 0.99),
-            queue_wait_ms_p99: quantile(&mut waits, 0.99),
-            deployments,
-            log_hash: self.log_hash,
-        }
-    }
 }
 
-fn failure(class: FailureClass, processed: Processed, retry_after: Option<Duration>) -> Input {
-    Input::Failed(Failure { class, processed, status: None, retry_after })
+fn failure(class: FailureClass, processed: Processed) -> Input {
+    Input::Failed(Failure { class, processed, status: None, retry_after: None })
 }

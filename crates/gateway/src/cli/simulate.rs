@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use pointsman_simulator::{Report, Spec, run as simulate};
+use pointsman_simulator::{Rate, Report, Scenario, Spec, run as simulate};
 
 use super::{BadUsage, out};
 use crate::reload::load;
@@ -14,6 +14,9 @@ pub(super) struct Args {
     /// The config file. Default: ./pointsman.yaml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A scenario file: its config, traffic, faults, and what must hold; the options below but --seed are not used then
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "model", "requests", "rate", "error_rate", "leave_rate"])]
+    scenario: Option<PathBuf>,
     /// The model that is asked for. Default: the first of the config
     #[arg(long)]
     model: Option<String>,
@@ -38,6 +41,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(path) = &args.scenario {
+        return run_scenario(args, path);
+    }
     let path = args.config.clone().or_else(super::serve::usual_config);
     let path = path.ok_or_else(|| BadUsage("say which config to simulate: --config FILE".to_owned()))?;
     let config = load(&path)?;
@@ -50,7 +56,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let spec = Spec {
         model: model.clone(),
         requests: args.requests,
-        rate_per_s: args.rate,
+        rates: vec![Rate { from_s: 0.0, per_s: args.rate }],
         error_rate: args.error_rate,
         leave_rate: args.leave_rate,
         ..Spec::default()
@@ -68,6 +74,43 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         args.error_rate, args.leave_rate
     );
     out(&text)
+}
+
+/// Runs a scenario; fails when something that must hold did not.
+fn run_scenario(args: &Args, path: &std::path::Path) -> anyhow::Result<()> {
+    let bad = |error: &dyn std::fmt::Display| BadUsage(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| bad(&error))?;
+    let scenario = Scenario::parse(&text).map_err(|error| bad(&error))?;
+    let verdict = scenario.run(args.seed).map_err(|error| bad(&error))?;
+    let ok = verdict.broken.is_empty();
+    if args.json {
+        let json = serde_json::json!({
+            "about": scenario.about,
+            "ok": ok,
+            "held": verdict.held,
+            "broken": verdict.broken,
+            "report": verdict.report,
+        });
+        out(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
+    } else {
+        let mut text = format!("{}\n{}", scenario.about.trim(), table("of the scenario", &verdict.report));
+        for line in &verdict.held {
+            let _ = writeln!(text, "  held    {line}");
+        }
+        for line in &verdict.broken {
+            let _ = writeln!(text, "  BROKEN  {line}");
+        }
+        let _ =
+            writeln!(text, "again: pointsman simulate --scenario {} --seed {}", path.display(), args.seed);
+        out(&text)?;
+    }
+    anyhow::ensure!(
+        ok,
+        "{} of {} figures did not hold",
+        verdict.broken.len(),
+        verdict.broken.len() + verdict.held.len()
+    );
+    Ok(())
 }
 
 /// The report for people.
