@@ -1,7 +1,7 @@
 //! A client's connection, watched: a client that stops reading is cut off, one that leaves is noticed whatever it sent
 //! before, and one that never finished its first line can be told so.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,8 +22,21 @@ pub struct ClientIo(Rc<RefCell<Inner>>);
 /// The watch over a client's connection, for whoever polls its server.
 ///
 /// The server reads only what it has use for, so while bytes of the client lie unread in its buffer (a stray line end,
-/// a pipelined request) it would not see that the client left. After each of its polls the watch reads on in its place.
+/// a pipelined request) it would not see that the client left. Once a request is there as a whole, the watch reads on in
+/// its place after each of its polls.
 pub struct ClientWatch(Rc<RefCell<Inner>>);
+
+/// Whether a request is there as a whole and its answer is not; shared with whoever reads requests. Before that the
+/// server reads for itself, and nobody may take its bytes through a second buffer.
+#[derive(Clone, Default)]
+pub struct Answering(Rc<Cell<bool>>);
+
+impl Answering {
+    /// Says so.
+    pub fn set(&self, answering: bool) {
+        self.0.set(answering);
+    }
+}
 
 struct Inner {
     tcp: TcpStream,
@@ -36,11 +49,12 @@ struct Inner {
     ahead: BytesMut,
     /// Whether the server waits for bytes, and so sees an end itself.
     server_waits: bool,
+    answering: Answering,
 }
 
 impl ClientIo {
     /// Watches `tcp`; a write may wait for the client for `stall_max`.
-    pub fn new(tcp: TcpStream, stall_max: Duration) -> (Self, ClientWatch) {
+    pub fn new(tcp: TcpStream, stall_max: Duration, answering: Answering) -> (Self, ClientWatch) {
         let inner = Rc::new(RefCell::new(Inner {
             tcp,
             stall_max,
@@ -48,6 +62,7 @@ impl ClientIo {
             heard: false,
             ahead: BytesMut::new(),
             server_waits: false,
+            answering,
         }));
         (Self(Rc::clone(&inner)), ClientWatch(inner))
     }
@@ -68,7 +83,7 @@ impl ClientWatch {
     /// its half of the connection counts as gone.
     pub fn has_left(&self, cx: &mut Context<'_>) -> bool {
         let inner = &mut *self.0.borrow_mut();
-        if inner.server_waits {
+        if inner.server_waits || !inner.answering.0.get() {
             return false;
         }
         while inner.ahead.len() < AHEAD_BYTES_MAX {

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::client_io::ClientIo;
+use super::client_io::{Answering, ClientIo};
 use super::guard::GuardedBody;
 use super::service::serve;
 use crate::app::{App, Shutdown};
@@ -158,14 +158,17 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     }
     let snapshot = worker.app.snapshot.load_full();
     let limits = &snapshot.config.limits;
-    let (io, client) = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms));
+    let answering = Answering::default();
+    let (io, client) = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms), answering.clone());
     let service = {
         let worker = Rc::clone(&worker);
         service_fn(move |request| {
             let worker = Rc::clone(&worker);
+            answering.set(false);
+            let answering = answering.clone();
             async move {
                 let panics = worker.app.metrics.panics.clone();
-                let response = serve(worker, request).await;
+                let response = serve(worker, request, answering).await;
                 Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, panics)))
             }
         })

@@ -16,6 +16,7 @@ use pointsman_wire::openai::request::Operation;
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
+use super::client_io::Answering;
 use super::guard::Guard;
 use super::prepare::{self, prepare};
 use super::respond;
@@ -27,10 +28,14 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::record::{Record, RequestId};
 
 /// Answers one request, whatever it is and whatever happens.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<RouterBody> {
+pub async fn serve(
+    worker: Rc<Worker>,
+    request: Request<Incoming>,
+    answering: Answering,
+) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
-    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at))).await {
+    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at, answering))).await {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();
@@ -54,6 +59,7 @@ async fn answer(
     request: Request<Incoming>,
     id: RequestId,
     at: Now,
+    answering: Answering,
 ) -> Response<RouterBody> {
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
@@ -78,7 +84,7 @@ async fn answer(
         Route::Infer(operation) => {
             let trace = Trace::read(&head.headers, id.0);
             let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, trace };
-            infer(worker, snapshot, arrival, head, body, early).await
+            infer(worker, snapshot, arrival, (head, body), early, answering).await
         }
         Route::Models => {
             let listed = snapshot.listed(|model| client.may_use(model));
@@ -96,9 +102,9 @@ async fn infer(
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
     arrival: Arrival,
-    head: Parts,
-    body: Incoming,
+    (head, body): (Parts, Incoming),
     mut early: Early,
+    answering: Answering,
 ) -> Response<RouterBody> {
     let operation = arrival.operation;
     let body = match body::read(body, body_rules(&snapshot, operation)).await {
@@ -110,6 +116,7 @@ async fn infer(
             return response;
         }
     };
+    answering.set(true);
     let began = clock::now();
     match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
         Ok(prepared) => {
