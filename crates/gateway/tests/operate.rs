@@ -383,7 +383,7 @@ fn checks_that_are_turned_off_leave_nobody_unhealthy() {
         binary.until("the check fails", || state() == "unhealthy");
         assert_eq!(binary.ask().status, 503, "{name}");
         binary.rewrite(&text(after, interval_ms));
-        binary.until(&format!("its check is {name}"), || state() == "serving");
+        binary.until(&format!("its check is {name}"), || state() == "healthy");
         assert_eq!(binary.ask().status, 200, "{name}");
     }
 }

@@ -57,10 +57,18 @@ impl RetryBudget {
         let allowed = always.max((requests as f64 * SHARE) as u64);
         let left = allowed.saturating_sub(sum(|second| second.again));
         // What is always allowed is worth as many usual requests.
-        let usual = if requests == 0 { tokens } else { all_tokens / requests }.max(1);
+        let usual = all_tokens.checked_div(requests).unwrap_or(tokens).max(1);
         let allowed_tokens = always.saturating_mul(usual).max((all_tokens as f64 * SHARE) as u64);
         let left_tokens = allowed_tokens.saturating_sub(sum(|second| second.tokens_again));
         left.min(left_tokens / tokens.max(1))
+    }
+
+    /// How many requests of the usual size may be sent again now.
+    pub fn remaining_usual(&mut self, now: Now) -> u64 {
+        self.second(now);
+        let sum = |of: fn(&Second) -> u64| self.seconds.iter().map(of).fold(0, u64::saturating_add);
+        let usual = sum(|second| second.tokens).checked_div(sum(|second| second.requests)).unwrap_or(1);
+        self.remaining(usual, now)
     }
 
     fn second(&mut self, now: Now) -> &mut Second {

@@ -2,6 +2,7 @@
 
 mod retry;
 mod story;
+mod wait;
 
 use std::time::Duration;
 
@@ -12,9 +13,8 @@ use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
 use crate::failure::{Failure, FailureClass, Processed};
-use crate::fleet::{Collected, Ended, Fleet, Permit, tokens_of};
+use crate::fleet::{Ended, Fleet, Permit, tokens_of};
 use crate::ids::{DeploymentId, Ticket};
-use crate::limits::RETRY_AFTER_MIN;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -247,15 +247,14 @@ impl Flow {
     /// Decides the next attempt; `last` is the failure of the one before, for when there is no other.
     fn decide(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, last: Option<Failure>) -> Action {
         let (decision, permit) = decide_with_permit(fleet, &self.facts, &self.tried, now, rng);
-        self.follow(fleet, now, decision, permit, last, rng)
+        self.follow(fleet, now, (decision, permit), last, rng)
     }
 
     fn follow(
         &mut self,
         fleet: &Fleet,
         now: Now,
-        decision: Decision,
-        permit: Option<Permit>,
+        (decision, permit): (Decision, Option<Permit>),
         last: Option<Failure>,
         rng: &mut Rng,
     ) -> Action {
@@ -315,38 +314,6 @@ impl Flow {
         });
         self.permit = Some(permit);
         self.state = State::Connecting { until: now + self.policy.timeouts.connect };
-    }
-
-    fn wait(&mut self, ticket: Ticket, decision: &Decision, now: Now) {
-        let since = *self.queued_since.get_or_insert(now);
-        // What is left alone for a time may serve before a slot is released.
-        let returns = decision.candidates.iter().filter_map(|candidate| candidate.why_not?.returns_at());
-        let recheck = returns.filter(|at| *at > now).min().unwrap_or(Now::NEVER);
-        self.state = State::Queued { ticket, until: since + self.policy.queue_wait_max, recheck };
-    }
-
-    fn on_granted(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
-        let Some(ticket) = self.ticket() else { return Action::Wait };
-        let (decision, permit) = match fleet.collect(ticket) {
-            Collected::Waiting => return Action::Wait,
-            Collected::AskAgain => {
-                self.leave_queue(now);
-                return self.decide(fleet, now, rng, None);
-            }
-            Collected::Granted(grant) => grant.into_parts(),
-        };
-        self.leave_queue(now);
-        if now >= self.total {
-            fleet.release(permit, Ended::Abandoned, now, rng);
-            return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
-        }
-        self.follow(fleet, now, decision, Some(permit), None, rng)
-    }
-
-    fn leave_queue(&mut self, now: Now) {
-        if let Some(since) = self.queued_since.take() {
-            self.queue_wait += now - since;
-        }
     }
 
     fn on_connected(&mut self, now: Now) -> Action {
@@ -445,38 +412,6 @@ impl Flow {
             }
             State::New | State::Over => Action::Wait,
         }
-    }
-
-    fn on_queue_timer(
-        &mut self,
-        fleet: &mut Fleet,
-        now: Now,
-        rng: &mut Rng,
-        ticket: Ticket,
-        until: Now,
-    ) -> Action {
-        fleet.serve_queue(self.facts.model, now, rng);
-        if let action @ (Action::Forward(_) | Action::Reject(_)) = self.on_granted(fleet, now, rng) {
-            return action;
-        }
-        if now < until && now < self.total {
-            // What was waited for came and did not help; the next look is at the next release, or at the end.
-            self.state = State::Queued { ticket, until, recheck: Now::NEVER };
-            return Action::Wait;
-        }
-        fleet.leave_queue(self.facts.model, ticket, now, rng);
-        self.leave_queue(now);
-        if now >= self.total {
-            return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
-        }
-        let why = Rejection::QueueTimeout;
-        self.state = State::Over;
-        self.outcome = Some(FlowOutcome::Rejected { why });
-        let mut decision = self.decisions.last().cloned().unwrap_or_else(|| Decision::none(now));
-        decision.at = now;
-        decision.outcome = Outcome::Rejected { why, retry_after: Some(RETRY_AFTER_MIN) };
-        self.decisions.push(decision.clone());
-        Action::Reject(Refusal::NotRouted(decision, why))
     }
 
     fn on_client_gone(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {

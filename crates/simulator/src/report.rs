@@ -11,6 +11,8 @@ use crate::fault::Fault;
 
 /// Time after a fault in which a deployment's traffic may come back, seconds.
 const BACK_S: f64 = 30.0;
+/// Time over which it is then looked at; long enough for chance to even out.
+const BACK_OVER_S: f64 = 60.0;
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,6 +45,9 @@ pub struct Report {
     /// When requests were completed, seconds.
     #[serde(skip)]
     completed_at: Vec<f64>,
+    /// When requests arrived that got content, seconds, and how long that took, milliseconds.
+    #[serde(skip)]
+    first_content: Vec<(f64, f64)>,
 }
 
 /// What one deployment did.
@@ -65,7 +70,7 @@ pub struct DeploymentReport {
 pub(crate) struct Tally {
     outcomes: BTreeMap<&'static str, u64>,
     deployments: BTreeMap<String, (DeploymentReport, f64)>,
-    first_content_ms: Vec<f64>,
+    first_content: Vec<(f64, f64)>,
     queue_wait_ms: Vec<f64>,
     sent: Vec<(f64, String)>,
     completed_at: Vec<f64>,
@@ -85,7 +90,7 @@ impl Tally {
             *busy_s += (attempt.ended.unwrap_or(now) - attempt.started).as_secs_f64();
             self.sent.push((attempt.started.as_secs_f64(), attempt.name.to_string()));
             if let Some(first) = attempt.first_content {
-                self.first_content_ms.push((first - arrived).as_secs_f64() * 1e3);
+                self.first_content.push((arrived.as_secs_f64(), (first - arrived).as_secs_f64() * 1e3));
             }
         }
     }
@@ -109,20 +114,22 @@ impl Tally {
             deployments.insert(view.name.to_string(), deployment);
         }
         self.sent.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut first_content_ms: Vec<f64> = self.first_content.iter().map(|(_, took_ms)| *took_ms).collect();
         Report {
             seed,
             requests,
             outcomes: self.outcomes,
             attempts,
             span_s,
-            first_content_ms_p50: quantile(&mut self.first_content_ms, 0.5),
-            first_content_ms_p95: quantile(&mut self.first_content_ms, 0.95),
-            first_content_ms_p99: quantile(&mut self.first_content_ms, 0.99),
+            first_content_ms_p50: quantile(&mut first_content_ms, 0.5),
+            first_content_ms_p95: quantile(&mut first_content_ms, 0.95),
+            first_content_ms_p99: quantile(&mut first_content_ms, 0.99),
             queue_wait_ms_p99: quantile(&mut self.queue_wait_ms, 0.99),
             deployments,
             log_hash,
             sent: self.sent,
             completed_at: self.completed_at,
+            first_content: self.first_content,
         }
     }
 }
@@ -141,6 +148,13 @@ impl Report {
         completed as f64 / (until_s - from_s).max(1e-9)
     }
 
+    /// Time to first content of what arrived while any of the faults held, milliseconds: what 95 in 100 keep below.
+    pub fn p95_during(&self, faults: &[Fault]) -> f64 {
+        let during = |at: f64| faults.iter().any(|fault| (fault.from_s..fault.until_s).contains(&at));
+        let took = self.first_content.iter().filter(|(at, _)| during(*at)).map(|(_, took_ms)| *took_ms);
+        quantile(&mut took.collect::<Vec<_>>(), 0.95)
+    }
+
     /// How many requests a faulty deployment got, and how long it took, until it was left alone: until its share over
     /// the next two seconds was below half of what it had before.
     pub fn detection(&self, fault: &Fault) -> (u64, f64) {
@@ -153,7 +167,7 @@ impl Report {
                 continue;
             }
             if self.share(name, *at, *at + NEXT_S) < before / 2.0 {
-                return (got, at - fault.from_s);
+                return (got, if got == 0 { 0.0 } else { at - fault.from_s });
             }
             got += 1;
         }
@@ -161,12 +175,11 @@ impl Report {
         (got, seconds)
     }
 
-    /// The share of its traffic before that a deployment has again from half a minute after its fault on, for half a
-    /// minute.
+    /// The share of its traffic before that a deployment has again from half a minute after its fault on, for a minute.
     pub fn traffic_back(&self, fault: &Fault) -> f64 {
         let before = self.share(&fault.deployment, 0.0, fault.from_s);
         let from_s = fault.until_s + BACK_S;
-        self.share(&fault.deployment, from_s, from_s + BACK_S) / before.max(1e-9)
+        self.share(&fault.deployment, from_s, from_s + BACK_OVER_S) / before.max(1e-9)
     }
 
     /// A deployment's share of what was sent between two moments.

@@ -31,6 +31,8 @@ pub struct Spec {
     pub tokens_in_mean: u32,
     /// Output tokens on average.
     pub tokens_out_mean: u32,
+    /// Time before the first content that does not depend on the prompt, milliseconds.
+    pub first_content_base_ms: u64,
     /// Time per prompt token, microseconds.
     pub prefill_us_per_token: u64,
     /// Time per output token, microseconds.
@@ -52,6 +54,7 @@ impl Default for Spec {
             rates: vec![Rate { from_s: 0.0, per_s: 50.0 }],
             tokens_in_mean: 500,
             tokens_out_mean: 100,
+            first_content_base_ms: 0,
             prefill_us_per_token: 100,
             decode_us_per_token: 5_000,
             error_rate: 0.0,
@@ -303,7 +306,8 @@ impl World<'_> {
             Fate::Answer(slow) => slow,
         };
         self.schedule(Duration::from_micros(200), due(Input::Connected));
-        let first = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in).mul_f64(slow);
+        let prefill = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in);
+        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow);
         if every < self.spec.error_rate {
             let error = failure(FailureClass::Transient, Processed::RefusedWithError);
             return self.schedule(first, due(error));

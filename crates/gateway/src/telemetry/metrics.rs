@@ -257,6 +257,11 @@ impl Metrics {
         r.register("pointsman_breaker_transitions", "Changes of breakers' states", fleet.transitions.clone());
         r.register("pointsman_queue_depth", "Requests that wait for a slot", fleet.queue_depth.clone());
         r.register(
+            "pointsman_retry_budget_remaining",
+            "Requests of the usual size that may be sent again now",
+            fleet.retry_budget.clone(),
+        );
+        r.register(
             "pointsman_load_imbalance_ratio",
             "Busiest deployment's load to the mean, 1 when even",
             fleet.imbalance.clone(),

@@ -104,6 +104,13 @@ impl Deployment {
         if self.failures == 0.0 { 0.0 } else { self.failures * decay(now - self.failures_at) }
     }
 
+    /// It works again: what was learnt while it did not would only keep traffic away.
+    pub(crate) fn forget_failures(&mut self) {
+        self.failures = 0.0;
+        self.first_content = PeakEwma::default();
+        self.connect = PeakEwma::default();
+    }
+
     pub(crate) fn note_failure(&mut self, class: FailureClass, counted_as: Duration, now: Now) {
         self.failures = self.failures(now) + 1.0;
         self.failures_at = now;

@@ -90,14 +90,15 @@ impl Fleet {
     pub(crate) fn note_first_content(&mut self, permit: &mut Permit, took: Option<Duration>, now: Now) {
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         deployment.heard = Some(now);
-        if let Some(took) = took {
-            deployment.note_first_content(took, permit.tokens_in, now);
-        }
         // Nobody should have to wait for the end of a probe's generation.
         if std::mem::take(&mut permit.probe)
             && let Some(model) = self.models.get(deployment.model)
         {
+            deployment.forget_failures();
             deployment.health_mut(permit.lane).succeeded(&model.spec.health, true, now);
+        }
+        if let Some(took) = took {
+            deployment.note_first_content(took, permit.tokens_in, now);
         }
     }
 
@@ -165,6 +166,9 @@ impl Fleet {
             Ended::Well(_) => {
                 health.succeeded(spec, permit.probe, now);
                 deployment.heard = Some(now);
+                if permit.probe {
+                    deployment.forget_failures();
+                }
                 return;
             }
             Ended::Abandoned => return health.abandoned(permit.probe),

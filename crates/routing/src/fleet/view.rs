@@ -28,6 +28,8 @@ pub struct ModelView {
     pub strategy: &'static str,
     /// Requests that wait for a slot.
     pub queue_depth: usize,
+    /// Requests of the usual size that may be sent again now.
+    pub retry_budget_remaining: u64,
     /// Its deployments in configured order.
     pub deployments: Vec<DeploymentView>,
 }
@@ -227,6 +229,7 @@ impl Fleet {
             name: Name::clone(&model.name),
             strategy: model.spec.strategy.name(),
             queue_depth: model.queue.len(),
+            retry_budget_remaining: model.budget.clone().remaining_usual(now),
             deployments: model
                 .deployments
                 .iter()

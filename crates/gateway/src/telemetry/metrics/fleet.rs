@@ -20,6 +20,7 @@ pub(super) struct FleetGauges {
     pub(super) state: Family<StateLabels, Gauge>,
     pub(super) transitions: Family<DeploymentLabels, Counter>,
     pub(super) queue_depth: Family<ModelLabels, Gauge>,
+    pub(super) retry_budget: Family<ModelLabels, Gauge>,
     pub(super) imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
     pub(super) credential: Family<CredentialLabels, Gauge>,
 }
@@ -48,6 +49,7 @@ impl FleetGauges {
             let name = values.value(Kind::Model, &model.name);
             let labels = ModelLabels { model: name.clone() };
             self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
+            self.retry_budget.get_or_create(&labels).set(model.retry_budget_remaining as i64);
             self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
             for deployment in &model.deployments {
                 self.set_deployment(&name, deployment, values);
@@ -99,6 +101,7 @@ impl FleetGauges {
         self.state.clear();
         self.transitions.clear();
         self.queue_depth.clear();
+        self.retry_budget.clear();
         self.imbalance.clear();
         self.credential.clear();
     }
