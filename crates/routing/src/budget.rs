@@ -60,7 +60,8 @@ impl RetryBudget {
         let usual = all_tokens.checked_div(requests).unwrap_or(tokens).max(1);
         let allowed_tokens = always.saturating_mul(usual).max((all_tokens as f64 * SHARE) as u64);
         let left_tokens = allowed_tokens.saturating_sub(sum(|second| second.tokens_again));
-        left.min(left_tokens / tokens.max(1))
+        // One that is larger than what is left may go on credit, or no large request could ever fail over.
+        left.min(left_tokens.div_ceil(tokens.max(1)))
     }
 
     /// How many requests of the usual size may be sent again now.

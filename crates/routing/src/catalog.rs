@@ -269,6 +269,6 @@ impl Default for HealthSpec {
 pub struct RetrySpec {
     /// Also what may have been processed and billed (502, 504, a connection lost after sending).
     pub unsure: bool,
-    /// Also what a provider's content policy refused, to deployments of other providers.
+    /// Also what a provider's content policy refused, to another deployment.
     pub content_policy: bool,
 }

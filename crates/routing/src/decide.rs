@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::catalog::{Capabilities, DeploymentSpec, Name, RegionSpec};
 use crate::decision::{Candidate, Choice, Decision, Outcome, Rejection, Why, WhyNot};
-use crate::facts::Facts;
+use crate::facts::{Facts, Lane};
 use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
 use crate::ids::{CredentialId, DeploymentId};
-use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN};
+use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN, SPEED_BELIEVED};
 use crate::recover;
 use crate::rng::Rng;
 use crate::split;
@@ -76,7 +76,8 @@ pub(crate) fn choose(
     decision.arm = model.spec.split.as_ref().and_then(|split| split::arm(split, facts, rng));
     let mut scratch = std::mem::take(&mut fleet.scratch);
     filter(fleet, facts, tried, &mut decision, &mut scratch, rng);
-    let can_serve = |candidate: &Candidate| matches!(candidate.why_not, None | Some(WhyNot::Full));
+    let can_serve =
+        |candidate: &Candidate| matches!(candidate.why_not, None | Some(WhyNot::Full | WhyNot::Ramping));
     if decision.arm.is_some() && !decision.candidates.iter().any(can_serve) {
         // An arm that cannot serve must not fail its requests; the others serve them, and the record shows it.
         decision.arm = None;
@@ -129,7 +130,7 @@ fn filter(
         needs: facts.needs,
         tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
         tokens_out: facts.tokens_out_max.unwrap_or(0),
-        deadline: facts.deadline.unwrap_or(Now::NEVER),
+        left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
     };
     scratch.eligible.clear();
     scratch.probe = None;
@@ -143,24 +144,34 @@ fn filter(
             let usable = usable_credential(fleet, deployment.provider, facts, now);
             last_provider = (deployment.provider, usable);
         }
-        let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
-        let mut why_not = why_not(deployment, &wanted, tried.contains(id), passage, last_provider.1, now);
-        if let (None, Passage::Ramp(share)) = (why_not, passage)
-            && *drawn.get_or_insert_with(|| rng.unit()) >= share
-        {
-            why_not = Some(WhyNot::Ramping);
+        let place = decision.candidates.len();
+        let credential = last_provider.1;
+        let mut why_not = None;
+        if !(tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now)) {
+            let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
+            why_not = self::why_not(deployment, &wanted, tried.contains(id), passage, credential, now);
+            match passage {
+                Passage::Ramp(share) if why_not.is_none() => {
+                    let left_out = *drawn.get_or_insert_with(|| rng.unit()) >= share;
+                    why_not = left_out.then_some(WhyNot::Ramping);
+                }
+                // Who failed elsewhere already has had its share of bad luck.
+                Passage::Probe if why_not.is_none() && !tried.is_empty() => why_not = Some(WhyNot::Probing),
+                Passage::Probe if why_not.is_none() => drop(scratch.probe.get_or_insert(place)),
+                Passage::Free
+                | Passage::Ramp(_)
+                | Passage::Probe
+                | Passage::FailedUntil(_)
+                | Passage::Probing => {}
+            }
         }
         if why_not.is_none() {
-            let place = decision.candidates.len();
-            if passage == Passage::Probe {
-                scratch.probe.get_or_insert(place);
-            }
             scratch.eligible.push(deployment.view(*id, place, facts.lane, now));
         }
         decision.candidates.push(Candidate {
             deployment: *id,
             tier: deployment.spec.tier,
-            score: None,
+            score: f64::NAN,
             why_not,
             inflight: deployment.inflight,
             heard: deployment.heard,
@@ -175,7 +186,8 @@ struct Wanted<'a> {
     /// Prompt and output together, at the least.
     tokens: u64,
     tokens_out: u32,
-    deadline: Now,
+    /// Time until its deadline, nanoseconds.
+    left_ns: u64,
 }
 
 /// Which deployments a request asks for by name; most do not.
@@ -204,8 +216,26 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The first thing that speaks against a deployment: that it is not for this request, or takes none now.
+/// Whether nothing at all speaks against a deployment, as is usual: the same conditions as in [`why_not`], without the
+/// reasons, so that the loop over deployments stays small.
 #[inline]
+fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) -> bool {
+    let spec = &deployment.spec;
+    wanted.asked.is_none()
+        && wanted.needs.without(spec.capabilities).is_empty()
+        && spec.context_tokens_max.is_none_or(|max| wanted.tokens <= u64::from(max))
+        && spec.output_tokens_max.is_none_or(|max| wanted.tokens_out <= max)
+        && deployment.health(lane).works()
+        && !deployment.is_drained()
+        && !deployment.unhealthy
+        && deployment.first_content_ns <= wanted.left_ns
+        && deployment.cooling_until <= now
+        && deployment.missing.is_none()
+        && !deployment.is_full()
+}
+
+/// The first thing that speaks against a deployment: that it is not for this request, or takes none now.
+#[inline(never)]
 fn why_not(
     deployment: &Deployment,
     wanted: &Wanted<'_>,
@@ -248,9 +278,8 @@ fn why_not(
         Passage::FailedUntil(until) => return Some(WhyNot::Failed { until }),
         Passage::Probing => return Some(WhyNot::Probing),
     }
-    if let Some(ms) = deployment.first_content_ms
-        && now + Duration::from_secs_f64(ms / 1e3) > wanted.deadline
-    {
+    // What is known of its speed is believed for a while only, or a slow hour would keep everybody away for ever.
+    if deployment.first_content_ns > wanted.left_ns && now - deployment.first_content_at < SPEED_BELIEVED {
         return Some(WhyNot::TooLate);
     }
     if now < deployment.cooling_until {
@@ -289,6 +318,12 @@ impl Fleet {
             let credential = usable_credential(self, deployment.provider, facts, now);
             !deployment.is_full() && now >= deployment.cooling_until && credential.is_ok()
         })
+    }
+
+    /// The same for one that failed, if it may be looked at before its time.
+    pub(crate) fn may_be_looked_at(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
+        let health = self.deployments.get(id).map(|deployment| deployment.health(facts.lane));
+        health.is_some_and(|health| health.may_be_looked_at(now)) && self.could_be_sent(id, facts, now)
     }
 
     /// Whether the deployment's provider has a credential that can be used now.
@@ -436,7 +471,7 @@ fn pick(
     }
     let candidates = decision.candidates.iter_mut().filter(|candidate| candidate.why_not.is_none());
     for (candidate, score) in candidates.zip(&*scores) {
-        candidate.score = Some(*score).filter(|score| score.is_finite());
+        candidate.score = *score;
     }
     (eligible[picked.0].place as usize, picked.1)
 }

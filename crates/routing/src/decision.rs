@@ -145,8 +145,8 @@ pub struct Candidate {
     pub deployment: DeploymentId,
     /// Its tier.
     pub tier: u32,
-    /// The strategy's score, lower is better, if the strategy compared scores.
-    pub score: Option<f64>,
+    /// The strategy's score, lower is better; not a number if it compared none. See [`Candidate::score`].
+    pub(crate) score: f64,
     /// Why it could not be picked. `None`: it was eligible.
     pub why_not: Option<WhyNot>,
     /// Requests in flight.
@@ -156,6 +156,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// The strategy's score, lower is better, if the strategy compared scores.
+    pub fn score(&self) -> Option<f64> {
+        Some(self.score).filter(|score| score.is_finite())
+    }
+
     /// Age of the newest thing that was known of it when the decision was made.
     pub fn age(&self, at: Now) -> Option<Duration> {
         self.heard.map(|heard| at - heard)

@@ -126,7 +126,7 @@ impl Flow {
             Input::Granted => self.on_granted(fleet, now, rng),
             Input::Connected => self.on_connected(now),
             Input::Headers => self.on_headers(now),
-            Input::FirstContent => self.on_first_content(fleet, now),
+            Input::FirstContent => self.on_first_content(fleet, now, rng),
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::TimerFired => self.on_timer(fleet, now, rng),
@@ -334,7 +334,7 @@ impl Flow {
         Action::Wait
     }
 
-    fn on_first_content(&mut self, fleet: &mut Fleet, now: Now) -> Action {
+    fn on_first_content(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         let held = match self.state {
             State::HoldingHeaders { .. } | State::AwaitingHeaders { .. } => true,
             State::AwaitingContent { .. } => false,
@@ -351,7 +351,7 @@ impl Flow {
         if let (Some(attempt), Some(permit)) = (self.attempts.last_mut(), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);
-            fleet.note_first_content(permit, telling.then(|| now - from), now);
+            fleet.note_first_content(permit, telling.then(|| now - from), now, rng);
         }
         if held { Action::Relay } else { Action::Wait }
     }

@@ -24,8 +24,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 const SURENESS: f64 = 3.0;
 /// The least share of its traffic that a recovering deployment gets.
 const RAMP_MIN: f64 = 0.1;
-/// Failures within a ramp that end it.
-const RAMP_FAILURES: u32 = 2;
+/// The longest between two early looks at a failed deployment; the shortest is a tenth of its time.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(3);
 
 /// Whether a deployment works.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Health {
     state: State,
     good: f64,
     bad: f64,
+    /// The share of the good ones; kept, because every decision reads it.
+    uptime: f64,
     counted_at: Now,
     failures_in_a_row: u32,
     connect_failures_in_a_row: u32,
@@ -46,8 +48,8 @@ pub struct Health {
 enum State {
     Healthy,
     Degraded,
-    Failed { until: Now, probing: bool },
-    Recovering { began: Now, failures: u32, joining: bool },
+    Failed { until: Now, probing: bool, span: Duration, look_at: Now },
+    Recovering { began: Now, joining: bool },
 }
 
 /// The state as people read it.
@@ -122,6 +124,7 @@ impl Default for Health {
             state: State::Healthy,
             good: 0.0,
             bad: 0.0,
+            uptime: 1.0,
             counted_at: Now::ZERO,
             failures_in_a_row: 0,
             connect_failures_in_a_row: 0,
@@ -136,8 +139,14 @@ impl Health {
     /// Of a deployment that joins others at work: its traffic comes on a ramp, for it may have to warm up.
     pub fn starting(now: Now) -> Self {
         let mut health = Self::default();
-        health.go(State::Recovering { began: now, failures: 0, joining: true }, Reason::Started, now);
+        health.go(State::Recovering { began: now, joining: true }, Reason::Started, now);
         health
+    }
+
+    /// Whether nothing is known to be wrong that would keep requests away.
+    #[inline]
+    pub fn works(&self) -> bool {
+        matches!(self.state, State::Healthy | State::Degraded)
     }
 
     /// Whether a request may be sent now.
@@ -165,18 +174,13 @@ impl Health {
 
     /// A request was answered.
     pub fn succeeded(&mut self, spec: &HealthSpec, was_probe: bool, now: Now) {
-        self.fade(now);
-        self.good += 1.0;
+        self.count(true, now);
         self.failures_in_a_row = 0;
         self.connect_failures_in_a_row = 0;
         match self.state {
             State::Failed { .. } if was_probe => {
-                (self.good, self.bad) = (1.0, 0.0);
-                self.go(
-                    State::Recovering { began: now, failures: 0, joining: false },
-                    Reason::ProbeSucceeded,
-                    now,
-                );
+                (self.good, self.bad, self.uptime) = (1.0, 0.0, 1.0);
+                self.go(State::Recovering { began: now, joining: false }, Reason::ProbeSucceeded, now);
             }
             State::Recovering { .. } if self.passage(spec, now) == Passage::Free => {
                 self.failed_times = 0;
@@ -189,39 +193,35 @@ impl Health {
         }
     }
 
-    /// A request failed by the deployment's fault.
+    /// A request failed by the deployment's fault: whether it was a probe, and when it was sent.
     pub fn failed(
         &mut self,
         spec: &HealthSpec,
         class: FailureClass,
-        was_probe: bool,
+        (was_probe, taken): (bool, Now),
         now: Now,
         rng: &mut Rng,
     ) {
-        self.fade(now);
-        self.bad += 1.0;
+        self.count(false, now);
         self.failures_in_a_row += 1;
         let connect = matches!(class, FailureClass::Connect | FailureClass::ConnectTimeout);
         self.connect_failures_in_a_row = if connect { self.connect_failures_in_a_row + 1 } else { 0 };
         match &mut self.state {
-            State::Failed { until, probing } => {
+            State::Failed { until, probing, span, look_at } => {
                 // A straggler from before it failed says nothing new, and neither does a failure that was to be
                 // expected because somebody looked early.
                 let due = now >= *until;
                 if was_probe {
                     *probing = false;
+                    *look_at = now + (*span / 10).min(LOOK_EVERY_MAX);
                     if due {
                         self.fail(spec, Reason::ProbeFailed, now, rng);
                     }
                 }
             }
-            State::Recovering { failures, .. } => {
-                *failures += 1;
-                if *failures >= RAMP_FAILURES || connect {
-                    self.fail(spec, Reason::FailedOnRamp, now, rng);
-                }
-            }
-            State::Healthy | State::Degraded => self.judge(spec, now, rng),
+            // So does one that was sent before it came back.
+            State::Recovering { began, .. } if taken < *began => {}
+            State::Recovering { .. } | State::Healthy | State::Degraded => self.judge(spec, now, rng),
         }
     }
 
@@ -258,6 +258,11 @@ impl Health {
         }
     }
 
+    /// Whether it has failed and somebody may look early whether it works again.
+    pub fn may_be_looked_at(&self, now: Now) -> bool {
+        matches!(self.state, State::Failed { probing: false, look_at, .. } if now >= look_at)
+    }
+
     /// The state as people read it.
     pub fn state(&self) -> HealthState {
         match self.state {
@@ -270,8 +275,13 @@ impl Health {
 
     /// The share of recent requests that were answered, from 0 to 1; 1 while too little is known.
     pub fn uptime(&self) -> f64 {
-        let all = self.good + self.bad;
-        if all < 1.0 { 1.0 } else { self.good / all }
+        self.uptime
+    }
+
+    fn count(&mut self, good: bool, now: Now) {
+        self.fade(now);
+        *(if good { &mut self.good } else { &mut self.bad }) += 1.0;
+        self.uptime = self.good / (self.good + self.bad);
     }
 
     /// Failures in a row.
@@ -312,7 +322,10 @@ impl Health {
         let doubled = spec.open_min.saturating_mul(1 << self.failed_times.min(16)).min(spec.open_max);
         self.failed_times = self.failed_times.saturating_add(1);
         let span = doubled.mul_f64(0.5 + rng.unit());
-        self.go(State::Failed { until: now + span, probing: false }, reason, now);
+        let look_at = now + (span / 10).min(LOOK_EVERY_MAX);
+        let on_ramp = matches!(self.state, State::Recovering { joining: false, .. });
+        let reason = if on_ramp { Reason::FailedOnRamp } else { reason };
+        self.go(State::Failed { until: now + span, probing: false, span, look_at }, reason, now);
     }
 
     /// The least that its rate of errors is likely to be.
@@ -381,8 +394,8 @@ mod tests {
             now = now + Duration::from_millis(100);
             let probe = health.enter();
             match request {
-                'x' => health.failed(&spec(), FailureClass::Transient, probe, now, rng),
-                'c' => health.failed(&spec(), FailureClass::Connect, probe, now, rng),
+                'x' => health.failed(&spec(), FailureClass::Transient, (probe, now), now, rng),
+                'c' => health.failed(&spec(), FailureClass::Connect, (probe, now), now, rng),
                 _ => health.succeeded(&spec(), probe, now),
             }
         }
@@ -433,7 +446,7 @@ mod tests {
             let now = Now::from_millis(1000 * second);
             let probe = health.enter();
             if rng.unit() < 0.01 {
-                health.failed(&spec(), class, probe, now, &mut rng);
+                health.failed(&spec(), class, (probe, now), now, &mut rng);
             } else {
                 health.succeeded(&spec(), probe, now);
             }
@@ -454,7 +467,7 @@ mod tests {
             assert!(health.enter(), "the first is the probe");
             assert!(!health.enter(), "and the only one");
             assert_eq!(health.passage(&spec(), now), Passage::Probing);
-            health.failed(&spec(), FailureClass::Transient, true, now, &mut rng);
+            health.failed(&spec(), FailureClass::Transient, (true, now), now, &mut rng);
         }
         for (time, span) in spans.iter().enumerate() {
             let usual = (5.0 * f64::from(1 << time)).min(300.0);
@@ -493,7 +506,7 @@ mod tests {
         assert!(health.enter());
         health.abandoned(true);
         assert!(health.enter(), "room for the next");
-        health.failed(&spec(), FailureClass::Transient, true, now, &mut rng);
+        health.failed(&spec(), FailureClass::Transient, (true, now), now, &mut rng);
         assert_eq!(health.passage(&spec(), now), before, "it looked early");
     }
 

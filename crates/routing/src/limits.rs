@@ -25,3 +25,5 @@ pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
 pub const MISSING_BELIEVED: Duration = Duration::from_mins(1);
 /// Waiters that one decision or release looks at because what they could use is no longer what it was.
 pub const WAITERS_MOVED_MAX: usize = 32;
+/// How long a deployment's usual time to first content keeps away requests that have less time.
+pub const SPEED_BELIEVED: Duration = Duration::from_secs(30);

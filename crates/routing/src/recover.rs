@@ -36,7 +36,7 @@ pub(crate) fn look(
         return None;
     }
     let usable = |candidate: &Candidate| {
-        failed(candidate) && fleet.could_be_sent(candidate.deployment, facts, decision.at)
+        failed(candidate) && fleet.may_be_looked_at(candidate.deployment, facts, decision.at)
     };
     let count = decision.candidates.iter().filter(|candidate| usable(candidate)).count();
     let drawn = rng.below(count);
@@ -49,7 +49,11 @@ pub(crate) fn look(
 pub(crate) fn rescue(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut Scratch) {
     let any = |why: WhyNot| decision.candidates.iter().any(|candidate| candidate.why_not == Some(why));
     if any(WhyNot::Ramping) {
-        readmit(fleet, facts, decision, scratch, |candidate| candidate.why_not == Some(WhyNot::Ramping));
+        let now = decision.at;
+        readmit(fleet, facts, decision, scratch, |candidate| {
+            candidate.why_not == Some(WhyNot::Ramping)
+                && fleet.could_be_sent(candidate.deployment, facts, now)
+        });
         return;
     }
     let fit = decision.candidates.iter().filter(|candidate| is_fit(candidate)).count();

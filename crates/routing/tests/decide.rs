@@ -48,7 +48,7 @@ fn the_record_says_why_not() {
     let decision = decide(&mut world.fleet, &facts, &[], world.now, &mut world.rng);
     let why: Vec<_> = decision.candidates.iter().map(|candidate| candidate.why_not).collect();
     assert_eq!(why, [None, Some(WhyNot::Drained), None, Some(WhyNot::LaterTier)]);
-    assert!(decision.candidates[0].score.is_some());
+    assert!(decision.candidates[0].score().is_some());
 }
 
 #[test]

@@ -386,3 +386,39 @@ fn e7_what_is_sent_again_is_a_share_of_what_is_sent() {
     }
     assert!((2000..=2400).contains(&attempts), "{attempts} attempts for 2000 requests");
 }
+
+#[test]
+fn who_waited_for_the_only_place_and_finds_it_left_alone_is_told_so() {
+    let mut world = World::new(&catalog("least_busy", &["a paid"]));
+    let error = || failed(FailureClass::Transient, Processed::RefusedWithError, None);
+    let (mut waiting, _) = world.arrive();
+    assert!(matches!(world.step(&mut waiting, error()), Action::Wait));
+    for _ in 0..2 {
+        let (mut other, _) = world.arrive();
+        let _ = world.step(&mut other, failed(FailureClass::Connect, Processed::No, None));
+    }
+    world.wait(Duration::from_millis(300));
+    let action = world.step(&mut waiting, Input::TimerFired);
+    assert!(matches!(action, Action::Reject(Refusal::Failed(_))), "not another wait: {action:?}");
+    assert_eq!(
+        waiting.decisions().len(),
+        3,
+        "where to first, that there is no other, and that it is left alone"
+    );
+}
+
+#[test]
+fn a_slow_hour_does_not_keep_everybody_away_for_ever() {
+    let mut world = World::new(&catalog("least_busy", &["a"]));
+    let (mut flow, _) = world.arrive();
+    let _ = world.step(&mut flow, Input::Connected);
+    world.wait(Duration::from_secs(15));
+    world.finish(&mut flow);
+    let hurried =
+        |world: &World| Facts { deadline: Some(world.now + Duration::from_secs(5)), ..world.facts() };
+    let facts = hurried(&world);
+    assert!(matches!(world.arrive_with(facts).1, Action::Reject(_)), "it takes three times as long");
+    world.wait(Duration::from_secs(31));
+    let facts = hurried(&world);
+    assert_eq!(sent(&world.arrive_with(facts).1), Some("a"), "somebody has to see whether it still does");
+}

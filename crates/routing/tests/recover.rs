@@ -50,6 +50,8 @@ fn counts(world: &mut World, times: usize) -> BTreeMap<String, usize> {
 fn one_in_a_hundred_looks_at_what_failed_and_one_at_a_time() {
     let mut world = World::new(&catalog("round_robin", &["a", "b"]));
     fail(&mut world, "a");
+    assert!(!counts(&mut world, 2_000).contains_key("a"), "not at once");
+    world.wait(Duration::from_secs(1));
     let got = counts(&mut world, 10_000);
     assert!((60..160).contains(&got["a"]), "{got:?}");
     // An early look that is under way is the only one.

@@ -166,7 +166,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "tier": candidate.tier,
         "eligible": candidate.why_not.is_none(),
         "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
-        "score": candidate.score,
+        "score": candidate.score(),
         "inflight": candidate.inflight,
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })

@@ -37,8 +37,10 @@ pub(crate) struct Deployment {
     pub(crate) last_failure: Option<(FailureClass, Now)>,
     /// Operations that it said it does not have, or not for this model, and until when that is believed.
     pub(crate) missing: Option<(Capabilities, Now)>,
-    /// Recent time to first content as it was, milliseconds: a plain moving average.
-    pub(crate) first_content_ms: Option<f64>,
+    /// Recent time to first content as it was, nanoseconds: a plain moving average; 0 while it is not known.
+    pub(crate) first_content_ns: u64,
+    /// When it was noted last.
+    pub(crate) first_content_at: Now,
     failures: f64,
     failures_at: Now,
 }
@@ -63,7 +65,8 @@ impl Deployment {
             failed: 0,
             last_failure: None,
             missing: None,
-            first_content_ms: None,
+            first_content_ns: 0,
+            first_content_at: Now::ZERO,
             failures: 0.0,
             failures_at: Now::ZERO,
         }
@@ -97,6 +100,7 @@ impl Deployment {
         }
         self.cooling_until = Now::ZERO;
         self.missing = None;
+        self.first_content_ns = 0;
     }
 
     /// Recent failures, fading.
@@ -107,6 +111,7 @@ impl Deployment {
     /// It works again: what was learnt while it did not would only keep traffic away.
     pub(crate) fn forget_failures(&mut self) {
         self.failures = 0.0;
+        self.first_content_ns = 0;
         self.first_content = PeakEwma::default();
         self.connect = PeakEwma::default();
     }
@@ -127,10 +132,11 @@ impl Deployment {
     }
 
     pub(crate) fn note_first_content(&mut self, took: Duration, tokens_in: u32, now: Now) {
-        const WEIGHT: f64 = 0.1;
-        let took_ms = took.as_secs_f64() * 1e3;
-        let known_ms = self.first_content_ms.unwrap_or(took_ms);
-        self.first_content_ms = Some(known_ms + (took_ms - known_ms) * WEIGHT);
+        // A tenth of every new one.
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let known_ns = if self.first_content_ns == 0 { took_ns } else { self.first_content_ns };
+        self.first_content_ns = known_ns - known_ns / 10 + took_ns / 10;
+        self.first_content_at = now;
         self.first_content.observe(now, normalised(took, tokens_in));
         self.heard = Some(now);
     }

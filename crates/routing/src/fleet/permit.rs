@@ -87,18 +87,27 @@ impl Fleet {
     /// The first content came: the deployment works, and is known to be this fast. Of a generation that is not
     /// streamed the first content is the whole answer, which measures the request more than the deployment, so the
     /// time is given for the others only.
-    pub(crate) fn note_first_content(&mut self, permit: &mut Permit, took: Option<Duration>, now: Now) {
+    pub(crate) fn note_first_content(
+        &mut self,
+        permit: &mut Permit,
+        took: Option<Duration>,
+        now: Now,
+        rng: &mut Rng,
+    ) {
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         deployment.heard = Some(now);
         // Nobody should have to wait for the end of a probe's generation.
-        if std::mem::take(&mut permit.probe)
-            && let Some(model) = self.models.get(deployment.model)
-        {
+        let recovered = std::mem::take(&mut permit.probe);
+        if recovered && let Some(model) = self.models.get(deployment.model) {
             deployment.forget_failures();
             deployment.health_mut(permit.lane).succeeded(&model.spec.health, true, now);
         }
         if let Some(took) = took {
             deployment.note_first_content(took, permit.tokens_in, now);
+        }
+        if recovered {
+            let model = deployment.model;
+            self.serve_changed(permit.deployment, model, now, rng);
         }
     }
 
@@ -204,7 +213,7 @@ impl Fleet {
             | FailureClass::ConnectTimeout
             | FailureClass::FirstContentTimeout
             | FailureClass::IdleTimeout => {
-                health.failed(spec, failure.class, permit.probe, now, rng);
+                health.failed(spec, failure.class, (permit.probe, permit.taken), now, rng);
                 if let Some(wait) = wait {
                     health.extend(now + wait);
                     deployment.cool(wait, now);

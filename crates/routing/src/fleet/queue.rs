@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{Collected, Ended, Fleet, Permit, tokens_of};
 use crate::decide::{Evaluation, choose};
 use crate::decision::{Decision, Outcome, Why, WhyNot};
-use crate::facts::Facts;
+use crate::facts::{Facts, Lane};
 use crate::ids::{DeploymentId, ModelId, Ticket};
 use crate::limits::WAITERS_MOVED_MAX;
 use crate::rng::Rng;
@@ -61,6 +61,7 @@ struct Group {
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
     usable: SmallVec<[DeploymentId; 8]>,
+    lane: Lane,
     /// Where credentials have a limit of tokens: how many the request counts as, as a power of two. Of one class, the
     /// smaller does not overtake.
     size_class: u32,
@@ -283,6 +284,7 @@ impl Fleet {
                 | WhyNot::Lacks(_)
                 | WhyNot::TooLong { .. }
                 | WhyNot::OutputTooLong { .. }
+                | WhyNot::TooLate
                 | WhyNot::Tried,
             ) => false,
             None
@@ -290,7 +292,6 @@ impl Fleet {
                 WhyNot::Drained
                 | WhyNot::Failed { .. }
                 | WhyNot::Ramping
-                | WhyNot::TooLate
                 | WhyNot::TierWeak
                 | WhyNot::Probing
                 | WhyNot::Unhealthy
@@ -309,7 +310,7 @@ impl Fleet {
             credentials.filter_map(|id| self.credentials.get(*id)).any(|known| known.spec.tpm.is_some())
         });
         let size_class = if counted { tokens_of(facts).max(1).ilog2() } else { 0 };
-        Key { usable, size_class }
+        Key { usable, lane: facts.lane, size_class }
     }
 
     /// Whether any deployment of the model has a free slot.

@@ -169,7 +169,9 @@ impl DeploymentView {
                     reason: change.reason,
                 })
                 .collect(),
-            first_content_ms: deployment.first_content_ms,
+            first_content_ms: Some(deployment.first_content_ns)
+                .filter(|ns| *ns > 0)
+                .map(|ns| ns as f64 / 1e6),
             first_content_normalised_ms: deployment.first_content.value_ms(now),
             connect_ms: deployment.connect.value_ms_over(now, crate::limits::CONNECT_DECAY),
             requests: deployment.requests,

@@ -1,6 +1,8 @@
 //! What is sent again after it failed, and where: elsewhere first, never what may have been billed, and never more than
 //! the model's budget allows.
 
+use std::time::Duration;
+
 use super::{Flow, State};
 use crate::budget::backoff;
 use crate::failure::{Failure, FailureClass, Processed};
@@ -11,6 +13,8 @@ use crate::time::Now;
 
 /// Attempts up to which a request is sent to the same place again when there is no other.
 const SAME_PLACE_ATTEMPTS_MAX: usize = 2;
+/// The longest that a request waits for the place where it failed; a client is better told to come back later.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 impl Flow {
     /// Pays for sending it again out of the model's budget.
@@ -25,6 +29,9 @@ impl Flow {
             && matches!(failure.class, FailureClass::Transient | FailureClass::Overloaded);
         let wait =
             backoff(self.attempts.len() as u32 - 1, rng.unit()).max(failure.retry_after.unwrap_or_default());
+        // Once for each attempt: who waited already and still finds no place is told so.
+        let waited = matches!(self.state, State::BackingOff { .. });
+        let refused = refused && !waited && wait <= BACKOFF_MAX;
         if !refused || self.attempts.len() > SAME_PLACE_ATTEMPTS_MAX || now + wait >= self.total {
             return self.fail(failure);
         }

@@ -101,8 +101,9 @@ impl Strategy for ConsistentHash {
             let weight = f64::from(view.weight);
             let score = rendezvous(key, view.name_hash, weight);
             *place = score;
-            let admissible =
-                view.inflight == 0 || (view.tokens_inflight + own) as f64 <= share_of_one * weight;
+            // Signed, because that is one instruction to convert and this loop is the strategy.
+            let tokens = view.tokens_inflight.saturating_add(own) as i64;
+            let admissible = view.inflight == 0 || tokens as f64 <= share_of_one * weight;
             if admissible && score < best_score {
                 (best, best_score) = (Some(position), score);
             }
