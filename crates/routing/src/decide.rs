@@ -146,8 +146,13 @@ fn filter(
         }
         let place = decision.candidates.len();
         let credential = last_provider.1;
+        let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
         let mut why_not = None;
-        if !(tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now)) {
+        debug_assert!(
+            !plain || self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none(),
+            "what is plain has nothing against it"
+        );
+        if !plain {
             let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
             why_not = self::why_not(deployment, &wanted, tried.contains(id), passage, credential, now);
             match passage {

@@ -249,6 +249,32 @@ impl Why {
 }
 
 impl WhyNot {
+    /// Whether the deployment is not for this request, whatever becomes of its state while the request waits.
+    pub const fn is_about_the_request(self) -> bool {
+        match self {
+            Self::OtherVersion
+            | Self::MissingTag
+            | Self::OtherArm
+            | Self::Lacks(_)
+            | Self::TooLong { .. }
+            | Self::OutputTooLong { .. }
+            | Self::TooLate
+            | Self::Tried => true,
+            Self::Drained
+            | Self::Failed { .. }
+            | Self::Probing
+            | Self::Ramping
+            | Self::Unhealthy
+            | Self::Cooling { .. }
+            | Self::Missing { .. }
+            | Self::NoCredential { .. }
+            | Self::Full
+            | Self::LaterTier
+            | Self::TierWeak
+            | Self::OtherRegion => false,
+        }
+    }
+
     /// When it will no longer speak against the deployment, if that is known.
     pub const fn returns_at(self) -> Option<Now> {
         match self {

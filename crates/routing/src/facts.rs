@@ -39,7 +39,7 @@ pub struct Facts {
     pub region: Option<Name>,
     /// Tags a deployment must carry, all of them.
     pub tags: SmallVec<[Name; 2]>,
-    /// When the client wants to have the whole answer, if it said.
+    /// When the whole answer must be there: as the client asked, or by the model's total timeout if that is sooner.
     pub deadline: Option<Now>,
 }
 

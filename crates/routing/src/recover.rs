@@ -28,10 +28,15 @@ pub(crate) fn look(
     if !tried.is_empty() {
         return None;
     }
-    if let Some(place) = scratch.probe {
+    // No request is sent to a later tier only to look.
+    let eligible = scratch.eligible.iter().map(|view| decision.candidates[view.place as usize].tier);
+    let tier = eligible.min().unwrap_or(u32::MAX);
+    if let Some(place) = scratch.probe.filter(|place| decision.candidates[*place].tier <= tier) {
         return Some((place, Why::Probed));
     }
-    let failed = |candidate: &Candidate| matches!(candidate.why_not, Some(WhyNot::Failed { .. }));
+    let failed = |candidate: &Candidate| {
+        matches!(candidate.why_not, Some(WhyNot::Failed { .. })) && candidate.tier <= tier
+    };
     if !decision.candidates.iter().any(failed) || rng.unit() >= EXPLORED {
         return None;
     }
@@ -109,19 +114,7 @@ pub(crate) fn tier(candidates: &[Candidate], rng: &mut Rng) -> u32 {
     }
 }
 
-/// Whether a deployment is for this request, whatever its state.
+/// Whether a deployment is for this request and not drained, whatever else its state.
 fn is_fit(candidate: &Candidate) -> bool {
-    !matches!(
-        candidate.why_not,
-        Some(
-            WhyNot::OtherVersion
-                | WhyNot::MissingTag
-                | WhyNot::OtherArm
-                | WhyNot::Lacks(_)
-                | WhyNot::TooLong { .. }
-                | WhyNot::OutputTooLong { .. }
-                | WhyNot::Tried
-                | WhyNot::Drained
-        )
-    )
+    candidate.why_not.is_none_or(|why| !why.is_about_the_request() && why != WhyNot::Drained)
 }

@@ -157,3 +157,16 @@ fn nothing_is_sent_where_it_would_come_too_late() {
     let decision = decide(&mut world.fleet, &facts, &[], world.now, &mut world.rng);
     assert_eq!((chosen(&decision).as_str(), decision.candidates[0].why_not), ("fast", Some(WhyNot::TooLate)));
 }
+
+#[test]
+fn nobody_is_sent_to_a_later_tier_only_to_look() {
+    let mut world = World::new(&catalog("round_robin", &["a", "spare tier=2"]));
+    // The later tier fails while the first is drained.
+    world.fleet.apply(&catalog("round_robin", &["a weight=0", "spare tier=2"]), world.now);
+    fail(&mut world, "spare");
+    world.fleet.apply(&catalog("round_robin", &["a", "spare tier=2"]), world.now);
+    world.wait(Duration::from_secs(10));
+    assert_eq!(counts(&mut world, 2_000).len(), 1, "its probe is due, and waits until it is needed");
+    fail(&mut world, "a");
+    assert_eq!(sent(&world.arrive().1), Some("spare"));
+}

@@ -292,6 +292,10 @@ fn l1_what_does_not_fit_together_is_told() {
         "10:5: models.llama.breaker: `open_ms_min` is 400000, more than `open_ms_max`, which is 300000",
     );
     check(
+        model("    breaker: { degraded_percent: 40 }\n    strategy:"),
+        "10:5: models.llama.breaker: `degraded_percent` is 40, more than `failed_percent`, which is 5; swap them",
+    );
+    check(
         ("provider: openai, model: gpt", "provider: gpu-a, model: meta/llama"),
         "13:9: models.llama.deployments[1]: another deployment is named `gpu-a/meta/llama` too; give one of them a `name`",
     );

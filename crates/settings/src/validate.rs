@@ -396,6 +396,13 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
         let text = format!("`open_ms_min` is {min}, more than `open_ms_max`, which is {max}");
         found.push(Problem::new(join(path, "breaker"), text));
     }
+    if breaker.degraded_rate > breaker.failed_rate {
+        let (degraded, failed) = (breaker.degraded_rate * 100.0, breaker.failed_rate * 100.0);
+        let text = format!(
+            "`degraded_percent` is {degraded}, more than `failed_percent`, which is {failed}; swap them"
+        );
+        found.push(Problem::new(join(path, "breaker"), text));
+    }
 }
 
 fn check_split(path: &str, model: &ModelConfig, found: &mut Vec<Problem>) {

@@ -155,24 +155,20 @@ impl Report {
         quantile(&mut took.collect::<Vec<_>>(), 0.95)
     }
 
-    /// How many requests a faulty deployment got, and how long it took, until it was left alone: until its share over
-    /// the next two seconds was below half of what it had before.
+    /// How many requests a faulty deployment got, and how long it took, seconds, until it was left alone: until it got
+    /// less than half of its share before of the next sixty attempts.
     pub fn detection(&self, fault: &Fault) -> (u64, f64) {
-        const NEXT_S: f64 = 2.0;
+        const NEXT: usize = 60;
         let before = self.share(&fault.deployment, 0.0, fault.from_s);
-        let during = self.sent.iter().filter(|(at, _)| (fault.from_s..fault.until_s).contains(at));
-        let mut got = 0;
-        for (at, name) in during {
-            if *name != fault.deployment {
-                continue;
-            }
-            if self.share(name, *at, *at + NEXT_S) < before / 2.0 {
-                return (got, if got == 0 { 0.0 } else { at - fault.from_s });
-            }
-            got += 1;
-        }
-        let seconds = if got == 0 { 0.0 } else { fault.until_s - fault.from_s };
-        (got, seconds)
+        let from = self.sent.partition_point(|(at, _)| *at < fault.from_s);
+        let until = self.sent.partition_point(|(at, _)| *at < fault.until_s);
+        let to_it = |sent: &[(f64, String)]| sent.iter().filter(|(_, to)| *to == fault.deployment).count();
+        let left_alone = self.sent[from..until]
+            .windows(NEXT)
+            .position(|next| (to_it(next) as f64) < before * NEXT as f64 / 2.0);
+        let end = left_alone.map_or(until, |position| from + position);
+        let end_s = self.sent.get(end).map_or(fault.until_s, |(at, _)| *at);
+        (to_it(&self.sent[from..end]) as u64, end_s - fault.from_s)
     }
 
     /// The share of its traffic before that a deployment has again from half a minute after its fault on, for a minute.

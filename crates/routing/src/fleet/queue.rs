@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{Collected, Ended, Fleet, Permit, tokens_of};
 use crate::decide::{Evaluation, choose};
-use crate::decision::{Decision, Outcome, Why, WhyNot};
+use crate::decision::{Candidate, Decision, Outcome, Why, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::ids::{DeploymentId, ModelId, Ticket};
 use crate::limits::WAITERS_MOVED_MAX;
@@ -276,34 +276,8 @@ impl Fleet {
 
     /// What a request could use, from a decision that looked at all deployments.
     fn key(&self, facts: &Facts, decision: &Decision) -> Key {
-        let by_nature = |why: Option<WhyNot>| match why {
-            Some(
-                WhyNot::OtherVersion
-                | WhyNot::MissingTag
-                | WhyNot::OtherArm
-                | WhyNot::Lacks(_)
-                | WhyNot::TooLong { .. }
-                | WhyNot::OutputTooLong { .. }
-                | WhyNot::TooLate
-                | WhyNot::Tried,
-            ) => false,
-            None
-            | Some(
-                WhyNot::Drained
-                | WhyNot::Failed { .. }
-                | WhyNot::Ramping
-                | WhyNot::TierWeak
-                | WhyNot::Probing
-                | WhyNot::Unhealthy
-                | WhyNot::Cooling { .. }
-                | WhyNot::Missing { .. }
-                | WhyNot::NoCredential { .. }
-                | WhyNot::Full
-                | WhyNot::LaterTier
-                | WhyNot::OtherRegion,
-            ) => true,
-        };
-        let candidates = decision.candidates.iter().filter(|candidate| by_nature(candidate.why_not));
+        let usable = |candidate: &&Candidate| candidate.why_not.is_none_or(|why| !why.is_about_the_request());
+        let candidates = decision.candidates.iter().filter(usable);
         let usable: SmallVec<[DeploymentId; 8]> = candidates.map(|candidate| candidate.deployment).collect();
         let counted = usable.iter().filter_map(|id| self.deployments.get(*id)).any(|deployment| {
             let credentials = self.providers[deployment.provider].credentials.iter();

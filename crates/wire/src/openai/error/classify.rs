@@ -62,6 +62,7 @@ pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
         400 | 403 | 422 if named(&POLICY_CODES) => FaultKind::ContentPolicy,
         401 | 403 => FaultKind::CredentialDead,
         402 | 429 => FaultKind::CredentialQuota,
+        404 if named(&RESOURCE_CODES) || message.as_deref().is_some_and(tells_resource) => FaultKind::Client,
         404 | 405 | 501 => FaultKind::ModelMissing,
         408 | 409 | 425 => FaultKind::Transient,
         400..=499 => FaultKind::Client,
@@ -89,6 +90,25 @@ const CONTEXT_CODES: [&str; 5] = [
 
 const POLICY_CODES: [&str; 4] =
     ["content_filter", "content_policy_violation", "moderation_blocked", "responsible_ai_policy_violation"];
+
+const RESOURCE_CODES: [&str; 4] =
+    ["previous_response_not_found", "response_not_found", "conversation_not_found", "file_not_found"];
+
+/// A 404 about something that the request names besides its model. Whoever names what is not there must not make the
+/// deployment look as if it lacked the operation.
+fn tells_resource(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    [
+        "previous response",
+        "response with id",
+        "conversation with id",
+        "file with id",
+        "no such file",
+        "prompt with id",
+    ]
+    .iter()
+    .any(|phrase| message.contains(phrase))
+}
 
 /// Engines that give no code of their own say it in words.
 fn tells_context(message: &str) -> bool {
@@ -203,7 +223,16 @@ mod tests {
         check(422, "", FaultKind::Client);
         check(401, "", FaultKind::CredentialDead);
         check(403, "", FaultKind::CredentialDead);
-        check(404, "", FaultKind::ModelMissing);
+        for status in [404, 405, 501] {
+            check(status, r#"{"detail":"Not Found"}"#, FaultKind::ModelMissing);
+        }
+        check(404, &coded("model_not_found"), FaultKind::ModelMissing);
+        check(404, &coded("previous_response_not_found"), FaultKind::Client);
+        check(
+            404,
+            r#"{"error":{"message":"Response with id 'resp_1' not found.","type":"invalid_request_error","code":null}}"#,
+            FaultKind::Client,
+        );
         check(408, "", FaultKind::Transient);
         check(429, "", FaultKind::CredentialQuota);
         for status in [500, 502, 504] {
