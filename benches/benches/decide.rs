@@ -59,6 +59,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         attempts_max: 3,
         health: HealthSpec::default(),
         retry: RetrySpec::default(),
+        hedge: None,
         deployments: (0..deployments).map(deployment).collect(),
     };
     catalog.models.insert("m".into(), model);

@@ -61,6 +61,8 @@ pub struct ModelSpec {
     pub health: HealthSpec,
     /// What may be sent again.
     pub retry: RetrySpec,
+    /// Whether and when a second attempt is sent beside one that is late. `None`: never.
+    pub hedge: Option<HedgeSpec>,
     /// The ways to serve the model.
     pub deployments: Vec<DeploymentSpec>,
 }
@@ -262,6 +264,13 @@ impl Default for HealthSpec {
             slow_start: Duration::from_secs(30),
         }
     }
+}
+
+/// When a second attempt is sent beside one whose first content is late.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HedgeSpec {
+    /// After so many times the predicted time to first content. More than 1.
+    pub after: f64,
 }
 
 /// What may be sent again after it failed, beyond what can cost nothing.

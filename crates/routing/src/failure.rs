@@ -64,6 +64,23 @@ pub enum Processed {
 }
 
 impl FailureClass {
+    /// Whether another deployment would say the same, or there is no time left to ask one.
+    pub(crate) const fn is_about_the_request(self) -> bool {
+        match self {
+            Self::Client | Self::ContextLength | Self::ContentPolicy | Self::TotalTimeout => true,
+            Self::Connect
+            | Self::Transient
+            | Self::Overloaded
+            | Self::CredentialDead
+            | Self::CredentialQuota
+            | Self::ModelMissing
+            | Self::Protocol
+            | Self::ConnectTimeout
+            | Self::FirstContentTimeout
+            | Self::IdleTimeout => false,
+        }
+    }
+
     /// The name in records, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {

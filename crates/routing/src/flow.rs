@@ -1,14 +1,16 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
+mod hedge;
 mod retry;
 mod story;
+mod timer;
 mod wait;
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Capabilities, Name, RetrySpec, TimeoutSpec};
+use crate::catalog::{Capabilities, HedgeSpec, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
@@ -18,7 +20,8 @@ use crate::ids::{DeploymentId, Ticket};
 use crate::rng::Rng;
 use crate::time::Now;
 
-pub use story::{Action, AttemptRecord, FlowOutcome, Input, Phase, Refusal, Usage};
+use hedge::Hedge;
+pub use story::{Action, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
 
 /// The life of one request.
 ///
@@ -36,6 +39,11 @@ pub struct Flow {
     tried: SmallVec<[DeploymentId; 4]>,
     decisions: Vec<Decision>,
     attempts: Vec<AttemptRecord>,
+    /// Which of them goes on: the last, unless a hedge runs beside it.
+    current: usize,
+    hedge: Option<Hedge>,
+    /// When a second attempt is considered.
+    hedge_at: Now,
     queued_since: Option<Now>,
     queue_wait: Duration,
     last_chunk: Now,
@@ -51,6 +59,7 @@ struct Policy {
     attempts_max: usize,
     queue_wait_max: Duration,
     retry: RetrySpec,
+    hedge: Option<HedgeSpec>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +106,7 @@ impl Flow {
             attempts_max: 1,
             queue_wait_max: Duration::ZERO,
             retry: RetrySpec::default(),
+            hedge: None,
         };
         Self {
             facts,
@@ -109,6 +119,9 @@ impl Flow {
             // Nearly every request takes one of each, and a record keeps what is allocated here.
             decisions: Vec::with_capacity(1),
             attempts: Vec::with_capacity(1),
+            current: 0,
+            hedge: None,
+            hedge_at: Now::NEVER,
             queued_since: None,
             queue_wait: Duration::ZERO,
             last_chunk: now,
@@ -129,25 +142,10 @@ impl Flow {
             Input::FirstContent => self.on_first_content(fleet, now, rng),
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
+            Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
             Input::TimerFired => self.on_timer(fleet, now, rng),
             Input::ClientGone => self.on_client_gone(fleet, now, rng),
         }
-    }
-
-    /// When [`Input::TimerFired`] is due.
-    pub fn wake_at(&self) -> Now {
-        let phase = match self.state {
-            State::Over => return Now::NEVER,
-            State::New => Now::NEVER,
-            State::Queued { until, recheck, .. } => until.min(recheck),
-            State::BackingOff { until }
-            | State::Connecting { until }
-            | State::AwaitingHeaders { until }
-            | State::AwaitingContent { until } => until,
-            State::HoldingHeaders { until, release } => until.min(release),
-            State::Relaying => self.last_chunk + self.policy.timeouts.idle,
-        };
-        phase.min(self.total)
     }
 
     /// Content came while relaying. Touches no fleet, so that a chunk takes no lock.
@@ -190,6 +188,15 @@ impl Flow {
         &self.facts
     }
 
+    /// The attempt that goes on, or the last.
+    pub fn attempt(&self) -> Option<&AttemptRecord> {
+        self.attempts.get(self.current)
+    }
+
+    fn attempt_mut(&mut self) -> Option<&mut AttemptRecord> {
+        self.attempts.get_mut(self.current)
+    }
+
     /// Every attempt so far, in order.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts
@@ -205,9 +212,14 @@ impl Flow {
         self.queue_wait
     }
 
-    /// Whether it holds a permit: a request of its own is in flight.
-    pub fn holds_permit(&self) -> bool {
-        self.permit.is_some()
+    /// Permits it holds: requests of its own that are in flight, two at most.
+    pub fn permits(&self) -> u64 {
+        u64::from(self.permit.is_some()) + u64::from(self.hedge.is_some())
+    }
+
+    /// Whether a hedge runs beside the attempt.
+    pub fn is_hedged(&self) -> bool {
+        self.hedge.is_some()
     }
 
     /// How it ended, once it has.
@@ -232,8 +244,10 @@ impl Flow {
                 attempts_max: model.spec.attempts_max.max(1) as usize,
                 queue_wait_max: model.spec.queue.wait_max,
                 retry: model.spec.retry,
+                hedge: model.spec.hedge,
             };
             model.budget.note_request(tokens_of(&self.facts), now);
+            model.hedges.note_request(tokens_of(&self.facts));
             let total = self.arrived + self.policy.timeouts.total;
             self.total = total.min(self.facts.deadline.unwrap_or(Now::NEVER));
             self.facts.deadline = Some(self.total);
@@ -297,6 +311,14 @@ impl Flow {
     fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {
         debug_assert!(self.permit.is_none(), "one attempt at a time");
         debug_assert!(now < self.total, "no attempt begins after the deadline");
+        self.note_attempt(fleet, choice, false, now);
+        self.current = self.attempts.len() - 1;
+        self.permit = Some(permit);
+        self.state = State::Connecting { until: now + self.policy.timeouts.connect };
+        self.hedge_at = self.hedge_at(fleet, now);
+    }
+
+    fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, hedge: bool, now: Now) {
         let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
         self.attempts.push(AttemptRecord {
             deployment: choice.deployment,
@@ -305,6 +327,8 @@ impl Flow {
             credential_name: choice.credential_name.clone(),
             why: choice.why,
             free,
+            hedge,
+            outrun: false,
             started: now,
             connected: None,
             headers: None,
@@ -312,22 +336,30 @@ impl Flow {
             ended: None,
             failure: None,
         });
-        self.permit = Some(permit);
-        self.state = State::Connecting { until: now + self.policy.timeouts.connect };
+    }
+
+    /// How long the first content may take once the request is sent.
+    fn patience(&self) -> Duration {
+        let timeouts = &self.policy.timeouts;
+        if self.facts.stream { timeouts.first_content } else { timeouts.answer }
+    }
+
+    /// Whether the time to its first content tells how fast a deployment is: not if that is a whole generation.
+    fn tells_its_speed(&self) -> bool {
+        self.facts.stream || self.facts.needs.contains(Capabilities::EMBEDDINGS)
     }
 
     fn on_connected(&mut self, now: Now) -> Action {
-        if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempts.last_mut()) {
+        let patience = self.patience();
+        if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.connected = Some(now);
-            let timeouts = &self.policy.timeouts;
-            let patience = if self.facts.stream { timeouts.first_content } else { timeouts.answer };
             self.state = State::AwaitingHeaders { until: now + patience };
         }
         Action::Wait
     }
 
     fn on_headers(&mut self, now: Now) -> Action {
-        if let (State::AwaitingHeaders { until }, Some(attempt)) = (self.state, self.attempts.last_mut()) {
+        if let (State::AwaitingHeaders { until }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.headers = Some(now);
             self.state = State::HoldingHeaders { until, release: now + self.policy.timeouts.header_hold };
         }
@@ -345,10 +377,11 @@ impl Flow {
             | State::Relaying
             | State::Over => return Action::Wait,
         };
+        self.drop_hedge(fleet, now, rng);
         self.state = State::Relaying;
         self.last_chunk = now;
-        let telling = self.facts.stream || self.facts.needs.contains(Capabilities::EMBEDDINGS);
-        if let (Some(attempt), Some(permit)) = (self.attempts.last_mut(), &mut self.permit) {
+        let telling = self.tells_its_speed();
+        if let (Some(attempt), Some(permit)) = (self.attempts.get_mut(self.current), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);
             fleet.note_first_content(permit, telling.then(|| now - from), now, rng);
@@ -365,53 +398,27 @@ impl Flow {
 
     fn on_failed(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, failure: Failure) -> Action {
         let released = matches!(self.state, State::AwaitingContent { .. } | State::Relaying);
-        if let Some(attempt) = self.attempts.last_mut() {
+        if let Some(attempt) = self.attempt_mut() {
             attempt.failure = Some(failure.clone());
         }
         self.end_attempt(fleet, now, rng, Ended::Failed(&failure));
+        self.hedge_at = Now::NEVER;
         if released {
             self.state = State::Over;
             self.outcome = Some(FlowOutcome::Truncated { failure: failure.clone() });
             return Action::Truncate(failure);
         }
+        if self.hedge.is_some() && !failure.class.is_about_the_request() {
+            self.exclude_failed(fleet, &failure, now);
+            self.go_on_with_hedge(now);
+            return Action::Promote;
+        }
+        self.drop_hedge(fleet, now, rng);
         if !self.may_be_sent_again(fleet, &failure, now) || !self.withdraw(fleet, now) {
             return self.fail(failure);
         }
         self.exclude_failed(fleet, &failure, now);
         self.decide(fleet, now, rng, Some(failure))
-    }
-
-    fn on_timer(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
-        if now < self.wake_at() {
-            return Action::Wait;
-        }
-        if now >= self.total && !matches!(self.state, State::Queued { .. } | State::BackingOff { .. }) {
-            return self.on_failed(fleet, now, rng, failure(FailureClass::TotalTimeout, Processed::Maybe));
-        }
-        match self.state {
-            State::Queued { ticket, until, .. } => self.on_queue_timer(fleet, now, rng, ticket, until),
-            State::BackingOff { .. } => {
-                let last = self.last_failure.take();
-                match last {
-                    Some(last) if now >= self.total => self.fail(last),
-                    last => self.decide(fleet, now, rng, last),
-                }
-            }
-            State::Connecting { .. } => {
-                self.on_failed(fleet, now, rng, failure(FailureClass::ConnectTimeout, Processed::No))
-            }
-            State::HoldingHeaders { until, .. } if now < until => {
-                self.state = State::AwaitingContent { until };
-                Action::Relay
-            }
-            State::AwaitingHeaders { .. } | State::HoldingHeaders { .. } | State::AwaitingContent { .. } => {
-                self.on_failed(fleet, now, rng, failure(FailureClass::FirstContentTimeout, Processed::Maybe))
-            }
-            State::Relaying => {
-                self.on_failed(fleet, now, rng, failure(FailureClass::IdleTimeout, Processed::Maybe))
-            }
-            State::New | State::Over => Action::Wait,
-        }
     }
 
     fn on_client_gone(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
@@ -420,6 +427,7 @@ impl Flow {
             fleet.leave_queue(self.facts.model, ticket, now, rng);
             self.leave_queue(now);
         }
+        self.drop_hedge(fleet, now, rng);
         self.end_attempt(fleet, now, rng, Ended::Abandoned);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::ClientGone { phase });
@@ -428,7 +436,7 @@ impl Flow {
 
     /// Ends the attempt under way and gives its permit back.
     fn end_attempt(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, ended: Ended<'_>) {
-        if let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none()) {
+        if let Some(attempt) = self.attempt_mut().filter(|attempt| attempt.ended.is_none()) {
             attempt.ended = Some(now);
         }
         if let Some(permit) = self.permit.take() {

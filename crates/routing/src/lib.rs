@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fleet;
 pub mod flow;
 pub mod health;
+mod hedge;
 pub mod ids;
 pub mod latency;
 pub mod limits;

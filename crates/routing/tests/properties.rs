@@ -4,9 +4,10 @@ mod support;
 
 use std::time::Duration;
 
+use pointsman_routing::catalog::HedgeSpec;
 use pointsman_routing::decision::Outcome;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, Flow, Input, Phase};
+use pointsman_routing::flow::{Action, Flow, HedgeInput, Input, Phase};
 use pointsman_routing::{FailureClass, Rng, decide};
 use proptest::prelude::*;
 use support::{World, catalog, failed};
@@ -41,6 +42,10 @@ fn input(what: u8) -> Input {
         7 => failed(FailureClass::Overloaded, Processed::RefusedWithError, Some(1)),
         8 => failed(FailureClass::CredentialDead, Processed::No, None),
         9 => Input::TimerFired,
+        11 => Input::Hedge(HedgeInput::Connected),
+        12 => Input::Hedge(HedgeInput::Headers),
+        13 => Input::Hedge(HedgeInput::FirstContent),
+        14 => Input::Hedge(HedgeInput::Failed(support::failure(FailureClass::Overloaded))),
         _ => Input::ClientGone,
     }
 }
@@ -50,6 +55,8 @@ fn possible(flow: &Flow, input: &Input) -> bool {
     match (flow.phase(), input) {
         (Phase::Over | Phase::New, _) => false,
         (_, Input::ClientGone | Input::TimerFired) => true,
+        // A driver tells of a hedge's content only once it was connected.
+        (_, Input::Hedge(_)) => flow.is_hedged(),
         (Phase::Queued | Phase::BackingOff, _) => false,
         (Phase::Connecting, input) => matches!(input, Input::Connected | Input::Failed(_)),
         (Phase::AwaitingHeaders, input) => matches!(input, Input::Headers | Input::Failed(_)),
@@ -73,9 +80,26 @@ fn nobody_waits_for_what_is_free(world: &World, flows: &[(Flow, bool)]) {
     }
 }
 
+/// Requests that went well, so that it is known how fast the deployments are and some may be hedged.
+fn prime(world: &mut World) {
+    for _ in 0..200 {
+        let (mut flow, action) = world.arrive();
+        if matches!(action, Action::Forward(_)) {
+            let _ = world.step(&mut flow, Input::Connected);
+            world.wait(Duration::from_millis(100));
+            world.finish(&mut flow);
+        }
+        let _ = world.step(&mut flow, Input::ClientGone);
+    }
+}
+
 /// Walks through `events` and gives the log of actions.
 fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
-    let mut world = World::new(&catalog(strategy, lines));
+    let mut catalog = catalog(strategy, lines);
+    let model = catalog.models.get_mut("m").expect("the model m");
+    model.hedge = Some(HedgeSpec { after: 2.0 });
+    let mut world = World::new(&catalog);
+    prime(&mut world);
     let slots: u64 = lines.iter().map(|line| if line.contains("slots=2") { 2 } else { 1 }).sum();
     let unlimited = lines.iter().any(|line| !line.contains("slots="));
     let mut flows: Vec<(Flow, bool)> = Vec::new();
@@ -87,7 +111,9 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
             !(*relayed && matches!(action, Action::Forward(_) | Action::Reject(_))),
             "no failover after content"
         );
-        *relayed |= matches!(action, Action::Relay);
+        *relayed |= matches!(action, Action::Relay | Action::RelayHedge);
+        assert!(flow.attempts().iter().filter(|attempt| attempt.hedge).count() <= 1, "one hedge at most");
+        assert!(!(*relayed && flow.is_hedged()), "no hedge after content");
         assert!(flow.attempts().len() <= 3);
         let total = Duration::from_secs(60);
         let arrived = flow.attempts().first().map_or(world.now, |attempt| attempt.started);
@@ -122,8 +148,8 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
             }
             woken.extend(world.woken());
         }
-        let holding = flows.iter().filter(|(flow, _)| flow.holds_permit()).count() as u64;
-        assert_eq!(world.fleet.permits_in_use(), holding, "a permit is held by exactly one request");
+        let holding = flows.iter().map(|(flow, _)| flow.permits()).sum::<u64>();
+        assert_eq!(world.fleet.permits_in_use(), holding, "every permit is held by exactly one request");
         assert!(unlimited || holding <= slots, "slots are never exceeded");
     }
     for (flow, _) in &mut flows {
@@ -134,7 +160,7 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = (0_usize..12, 0_u8..11, 0_u64..4_000);
+    let event = (0_usize..12, 0_u8..15, 0_u64..4_000);
     prop::collection::vec(event.prop_map(|(flow, what, later_ms)| Event { flow, what, later_ms }), 1..120)
 }
 

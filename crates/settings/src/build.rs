@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pointsman_routing::catalog::{
-    Capabilities, Catalog, CredentialSpec, DeploymentSpec, ModelSpec, Name, ProviderSpec, RegionSpec,
-    RetrySpec, SplitSpec, Sticky,
+    Capabilities, Catalog, CredentialSpec, DeploymentSpec, HedgeSpec, ModelSpec, Name, ProviderSpec,
+    RegionSpec, RetrySpec, SplitSpec, Sticky,
 };
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use xxhash_rust::xxh3::xxh3_64;
@@ -74,6 +74,7 @@ impl Config {
             attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
             health: model.breaker.over(&self.breaker),
             retry: RetrySpec { unsure: model.retry.unsure, content_policy: model.retry.content_policy },
+            hedge: model.hedge.map(|hedge| HedgeSpec { after: hedge.after }),
             deployments: model.deployments.iter().map(|one| self.deployment_spec(name, model, one)).collect(),
         }
     }

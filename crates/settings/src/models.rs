@@ -52,12 +52,30 @@ pub struct ModelConfig {
     /// What may be sent again.
     #[serde(default)]
     pub retry: RetryConfig,
+    /// Sends a second attempt beside one whose first content is late, if the pool is not busy, for at most 2 % more
+    /// tokens. Default: never.
+    pub hedge: Option<HedgeConfig>,
     /// How often a request may be sent in all, the first time included. Default: 3.
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub attempts_max: Option<u32>,
     /// The ways to serve it.
     #[serde(default)]
     pub deployments: Vec<DeploymentConfig>,
+}
+
+/// When a second attempt is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HedgeConfig {
+    /// After so many times the predicted time to first content. Default: 2.0.
+    #[schemars(range(min = 1.1, max = 100.0))]
+    pub after: f64,
+}
+
+impl Default for HedgeConfig {
+    fn default() -> Self {
+        Self { after: 2.0 }
+    }
 }
 
 /// The policy of one tier.

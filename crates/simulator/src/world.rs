@@ -162,7 +162,8 @@ impl World<'_> {
             Due::Attempt { request, attempt, .. } => self
                 .live
                 .get(request)
-                .is_some_and(|one| one.flow.attempts().len() == *attempt && one.flow.holds_permit()),
+                .and_then(|one| one.flow.attempts().get(*attempt - 1))
+                .is_some_and(|attempt| attempt.ended.is_none()),
             Due::Timer { request } | Due::Leave { request } => self.live.contains_key(request),
         }
     }
@@ -170,7 +171,11 @@ impl World<'_> {
     fn happen(&mut self, due: Due) {
         match due {
             Due::Arrival => self.arrive(),
-            Due::Attempt { request, input, .. } => self.step(request, input),
+            Due::Attempt { request, attempt, input } => {
+                let flow = self.live.get(&request).map(|one| &one.flow);
+                let hedge = flow.is_some_and(|flow| flow.is_hedged() && flow.attempts()[attempt - 1].hedge);
+                self.step(request, if hedge { input.of_hedge() } else { input });
+            }
             Due::Timer { request } => {
                 if let Some(one) = self.live.get_mut(&request) {
                     one.timer = Now::NEVER;
@@ -241,10 +246,10 @@ impl World<'_> {
         let waited = entry.flow.ticket();
         let action = entry.flow.step(&mut self.fleet, self.now, &mut self.rng, input);
         assert!(
-            !(entry.relayed && matches!(action, Action::Forward(_))),
+            !(entry.relayed && matches!(action, Action::Forward(_) | Action::Hedge(_))),
             "nothing is sent after content came"
         );
-        entry.relayed |= matches!(action, Action::Relay);
+        entry.relayed |= matches!(action, Action::Relay | Action::RelayHedge);
         let waits = entry.flow.ticket();
         let wake_at = entry.flow.wake_at().max(self.now);
         let set = wake_at < entry.timer;
@@ -255,8 +260,8 @@ impl World<'_> {
         }
         self.note(request, &action);
         match &action {
-            Action::Forward(_) => self.attempt(request),
-            Action::Wait | Action::Relay => {}
+            Action::Forward(_) | Action::Hedge(_) => self.attempt(request),
+            Action::Wait | Action::DropHedge | Action::Promote | Action::RelayHedge | Action::Relay => {}
             Action::Reject(_) | Action::Truncate(_) | Action::Finish => self.end(request),
         }
         if set && wake_at < Now::NEVER && self.live.contains_key(&request) {

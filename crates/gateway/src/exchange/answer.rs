@@ -95,6 +95,7 @@ impl Exchange {
             }
         };
         self.attempt = None;
+        self.hedge = None;
         self.status = Some(error.status);
         let response = self.error_response(&error, retry_after);
         self.settle(clock::now());
@@ -121,7 +122,7 @@ impl Exchange {
 
     /// The error for a failed attempt.
     pub(super) fn error_of(&self, failure: &Failure) -> ErrorBody {
-        let last = self.flow.attempts().last();
+        let last = self.flow.attempt();
         let provider = last.map_or("", |attempt| &attempt.provider);
         let said = self.provider_error.as_ref();
         let message = || {
@@ -203,7 +204,7 @@ impl Exchange {
 
     fn put_headers(&mut self, headers: &mut HeaderMap) {
         respond::put_request_id(headers, self.arrival.id);
-        if let Some(attempt) = self.flow.attempts().last() {
+        if let Some(attempt) = self.flow.attempt() {
             let target = self.snapshot.targets.get(&attempt.deployment);
             let name = target.map_or_else(|| text_value(&attempt.name), |target| target.served_by.clone());
             headers.insert(SERVED_BY, name);

@@ -79,6 +79,8 @@ pub struct Exchange {
     /// What to send; gone once an answer is relayed, for then it cannot be sent again.
     outgoing: Option<(Request, Bytes)>,
     attempt: Option<Attempt>,
+    /// A second attempt beside it, while the first content is awaited.
+    hedge: Option<Attempt>,
     granted: Option<oneshot::Receiver<()>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Now,
@@ -117,6 +119,7 @@ impl Exchange {
             flow,
             outgoing: Some((request, body)),
             attempt: None,
+            hedge: None,
             granted: None,
             timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
             timer_at: Now::NEVER,
@@ -140,8 +143,20 @@ impl Exchange {
                     self.begin(&choice, now);
                     now = clock::now();
                 }
+                Action::Hedge(choice) => {
+                    self.hedge = Some(self.attempt_for(&choice, now));
+                    now = clock::now();
+                }
+                Action::DropHedge => self.hedge = None,
+                Action::Promote => self.attempt = self.hedge.take(),
                 Action::Wait => {}
+                Action::RelayHedge => {
+                    self.attempt = self.hedge.take();
+                    give_way().await;
+                    return self.respond();
+                }
                 Action::Relay => {
+                    self.hedge = None;
                     give_way().await;
                     return self.respond();
                 }
@@ -161,12 +176,12 @@ impl Exchange {
     fn step(&mut self, input: Input, now: Now) -> Action {
         self.alert(&input);
         let app = &self.worker.app;
-        let held = self.flow.holds_permit();
+        let held = self.flow.permits();
         let (action, granted) = app.live.step(&mut self.flow, now, input);
-        match (held, self.flow.holds_permit()) {
-            (false, true) => drop(app.attempts.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(app.attempts.fetch_sub(1, Ordering::Relaxed)),
-            (true, true) | (false, false) => {}
+        let holds = self.flow.permits();
+        if holds != held {
+            // Modulo 2^64, so that adding a difference below zero takes away.
+            app.attempts.fetch_add(holds.wrapping_sub(held), Ordering::Relaxed);
         }
         if granted.is_some() {
             self.granted = granted;
@@ -176,7 +191,7 @@ impl Exchange {
 
     /// Says aloud what an operator has to look at: a credential that its provider refuses.
     fn alert(&self, input: &Input) {
-        if let (Input::Failed(failure), Some(attempt)) = (input, self.flow.attempts().last())
+        if let (Input::Failed(failure), Some(attempt)) = (input, self.flow.attempt())
             && failure.class == FailureClass::CredentialDead
         {
             let (provider, credential) =
@@ -190,7 +205,10 @@ impl Exchange {
         self.attempt = None;
         self.granted = None;
         self.provider_error = None;
-        let Some((request, body)) = &self.outgoing else { return };
+        self.attempt = Some(self.attempt_for(choice, now));
+    }
+
+    fn attempt_for(&self, choice: &Choice, now: Now) -> Attempt {
         // The decision was made by the newest configuration, whatever held when the request arrived: target and secret
         // are taken from there, and together. What is gone by now is still known to the snapshot of its arrival.
         let newest = self.worker.app.snapshot.load();
@@ -199,18 +217,16 @@ impl Exchange {
             let credential = choice.credential.map(|id| snapshot.credentials.get(&id).ok_or(()));
             Some((target, credential.transpose().ok()?))
         });
-        let Some((target, credential)) = known else {
-            self.attempt = Some(Attempt::failed(Failure {
+        let (Some((target, credential)), Some((request, body))) = (known, &self.outgoing) else {
+            return Attempt::failed(Failure {
                 class: FailureClass::Connect,
                 processed: pointsman_routing::failure::Processed::No,
                 status: None,
                 retry_after: None,
-            }));
-            return;
+            });
         };
         let sent = outgoing::compose(target, credential, request, body, &self.arrival);
-        let attempt = Attempt::begin(&self.worker, Arc::clone(target), sent, request, now);
-        self.attempt = Some(attempt);
+        Attempt::begin(&self.worker, Arc::clone(target), sent, request, now)
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
@@ -227,6 +243,11 @@ impl Exchange {
                 self.provider_error = Some(error);
             }
             return Poll::Ready(input);
+        }
+        if let Some(hedge) = &mut self.hedge
+            && let Poll::Ready(input) = hedge.poll(cx)
+        {
+            return Poll::Ready(input.of_hedge());
         }
         self.poll_timer(cx).map(|()| Input::TimerFired)
     }

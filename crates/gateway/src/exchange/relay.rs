@@ -71,7 +71,12 @@ impl Relay {
                     self.ended = true;
                 }
                 Action::Truncate(failure) => self.cut(Some(&failure)),
-                Action::Forward(_) | Action::Reject(_) => {
+                Action::Forward(_)
+                | Action::Hedge(_)
+                | Action::DropHedge
+                | Action::Promote
+                | Action::RelayHedge
+                | Action::Reject(_) => {
                     debug_assert!(false, "a response that has begun is neither sent elsewhere nor refused");
                     self.cut(None);
                 }

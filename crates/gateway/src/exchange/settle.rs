@@ -43,6 +43,7 @@ impl Exchange {
             metrics.arm(&self.model.name, arm, end.outcome);
         }
         let cost_micro_usd = end.usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
+        let hedge_cost_micro_usd = self.cost_of_outrun();
         let (facts, decisions, attempts) = self.flow.take_history();
         app.record(Record {
             id: self.arrival.id,
@@ -60,6 +61,7 @@ impl Exchange {
             status: self.status.unwrap_or(CLIENT_CLOSED_REQUEST),
             usage: end.usage,
             cost_micro_usd,
+            hedge_cost_micro_usd,
             queue_us: queue_wait.as_micros() as u64,
             overhead_us: self.overhead.map_or(0, |overhead| overhead.as_micros() as u64),
             first_content_us: first_content,
@@ -114,9 +116,13 @@ impl Exchange {
             let reason = match (&attempt.failure, attempt.first_content) {
                 (Some(failure), _) => failure.class.name(),
                 (None, Some(_)) => "ok",
+                (None, None) if attempt.outrun => "outrun",
                 (None, None) => "cancelled",
             };
             target.metrics.attempt_ended(metrics, reason);
+            if attempt.hedge {
+                metrics.hedge(if reason == "ok" { "won" } else { reason });
+            }
             let Some(first) = attempt.first_content else { continue };
             first_content_us = Some((first - self.arrival.at).as_micros() as u64);
             // An answer in one piece tells nothing of its first token.
@@ -132,6 +138,18 @@ impl Exchange {
             }
         }
         first_content_us
+    }
+}
+
+impl Exchange {
+    /// What the attempts that were outrun have probably cost: their prompt, for they were given up before any content.
+    fn cost_of_outrun(&self) -> Option<u64> {
+        let facts = self.flow.facts();
+        let usage = Usage { tokens_in: u64::from(facts.tokens_in_estimate), ..Usage::default() };
+        let outrun = self.flow.attempts().iter().filter(|attempt| attempt.outrun);
+        let prices =
+            outrun.filter_map(|attempt| self.snapshot.targets.get(&attempt.deployment)?.price_usd_per_mtok);
+        prices.map(|price| cost((usage, price))).reduce(u64::saturating_add)
     }
 }
 

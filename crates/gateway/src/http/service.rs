@@ -175,6 +175,7 @@ impl Early {
             status: error.status,
             usage: None,
             cost_micro_usd: None,
+            hedge_cost_micro_usd: None,
             queue_us: 0,
             overhead_us: overhead.as_micros() as u64,
             first_content_us: None,

@@ -36,7 +36,7 @@ pub fn request(record: &Record) {
                 // What was invalid is told in the client's words, which do not belong here.
                 why = record.detail.as_deref().filter(|_| record.outcome != "invalid"),
                 status = record.status,
-                deployment = record.attempts.last().map(|attempt| &*attempt.name),
+                deployment = record.attempts.iter().rfind(|attempt| !attempt.outrun).map(|attempt| &*attempt.name),
                 attempts = record.attempts.len(),
                 queue_us = record.queue_us,
                 total_us = record.total_us,
@@ -99,6 +99,7 @@ mod tests {
             status: 503,
             usage: None,
             cost_micro_usd: None,
+            hedge_cost_micro_usd: None,
             queue_us: 1,
             overhead_us: 2,
             first_content_us: None,

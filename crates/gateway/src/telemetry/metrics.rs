@@ -109,6 +109,7 @@ pub struct Metrics {
     arms: Series<ArmLabels, Counter>,
     truncated: Family<ReasonLabels, Counter>,
     client_cancel: Family<ReasonLabels, Counter>,
+    hedges: Family<ReasonLabels, Counter>,
     request_duration: Series<ModelLabels, Seconds>,
     first_token: Series<DeploymentLabels, Seconds>,
     per_token: Series<DeploymentLabels, Seconds>,
@@ -180,6 +181,7 @@ impl Metrics {
             arms: Series::default(),
             truncated: Family::default(),
             client_cancel: Family::default(),
+            hedges: Family::default(),
             request_duration: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             first_token: Series::made_by(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
             per_token: Series::made_by(|| Histogram::new(PER_TOKEN_BUCKETS)),
@@ -207,6 +209,11 @@ impl Metrics {
         r.register("pointsman_attempts", "Attempts by how they ended", self.attempts.family.clone());
         r.register("pointsman_split_requests", "Requests by arm of a split", self.arms.family.clone());
         r.register("pointsman_stream_truncated", "Answers that broke off", self.truncated.clone());
+        r.register(
+            "pointsman_hedges",
+            "Second attempts beside a late one, by how they ended: won, outrun, cancelled, or the class of failure",
+            self.hedges.clone(),
+        );
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
@@ -350,6 +357,11 @@ impl Metrics {
     /// An answer broke off.
     pub fn truncated(&self, reason: &'static str) {
         self.truncated.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A hedge ended.
+    pub fn hedge(&self, ended: &'static str) {
+        self.hedges.get_or_create(&ReasonLabels { reason: ended }).inc();
     }
 
     /// A client left.

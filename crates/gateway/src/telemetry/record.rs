@@ -42,6 +42,8 @@ pub struct Record {
     pub usage: Option<Usage>,
     /// What it cost, millionths of a USD, if the price is known.
     pub cost_micro_usd: Option<u64>,
+    /// What the attempts that were outrun by another probably cost beside that.
+    pub hedge_cost_micro_usd: Option<u64>,
     /// Time it waited for a slot.
     pub queue_us: u64,
     /// Time spent in the router itself, apart from the client, the queue and the upstream.
@@ -105,6 +107,7 @@ impl Record {
                 "truncated": u.truncated,
             })),
             "cost_usd": self.cost_micro_usd.map(|micro| micro as f64 / 1e6),
+            "hedge_cost_usd": self.hedge_cost_micro_usd.map(|micro| micro as f64 / 1e6),
             "queue_us": self.queue_us,
             "overhead_us": self.overhead_us,
             "first_content_us": self.first_content_us,
@@ -179,6 +182,8 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
         "provider": attempt.provider,
         "credential": attempt.credential_name,
         "why": why_json(attempt.why),
+        "hedge": attempt.hedge,
+        "outrun": attempt.outrun,
         "started_us": micros(attempt.started, arrived),
         "connected_us": since(attempt.connected),
         "headers_us": since(attempt.headers),

@@ -141,6 +141,11 @@ impl Deployment {
         self.heard = Some(now);
     }
 
+    /// How long its first content will probably take, as far as that is known.
+    pub(crate) fn predicted_first_content(&self, _tokens_in: u32) -> Option<Duration> {
+        Some(self.first_content_ns).filter(|ns| *ns > 0).map(Duration::from_nanos)
+    }
+
     pub(crate) fn cool(&mut self, span: Duration, now: Now) {
         self.cooling_until = self.cooling_until.max(now + span);
     }

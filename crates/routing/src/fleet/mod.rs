@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::budget::RetryBudget;
 use crate::catalog::{Catalog, ModelSpec, Name};
 use crate::facts::Facts;
+use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
 use crate::rng::Rng;
@@ -67,6 +68,7 @@ pub(crate) struct Model {
     pub(crate) tiers: BTreeMap<u32, Tier>,
     pub(crate) queue: Queue,
     pub(crate) budget: RetryBudget,
+    pub(crate) hedges: HedgeBudget,
 }
 
 /// A tier's strategy, live.
@@ -91,6 +93,7 @@ impl Clone for Model {
             // Whoever asks "what if" does not wait, and must not be granted what others wait for.
             queue: Queue::default(),
             budget: self.budget.clone(),
+            hedges: self.hedges,
         }
     }
 }
@@ -295,6 +298,7 @@ impl Fleet {
                 tiers: BTreeMap::new(),
                 queue: Queue::default(),
                 budget: RetryBudget::default(),
+                hedges: HedgeBudget::default(),
             };
             let id = self.models.insert(model);
             self.model_ids.insert(Name::clone(name), id);

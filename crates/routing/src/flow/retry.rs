@@ -47,7 +47,7 @@ impl Flow {
         if self.attempts.len() >= self.policy.attempts_max || now >= self.total {
             return false;
         }
-        let free = self.attempts.last().is_some_and(|attempt| attempt.free);
+        let free = self.attempt().is_some_and(|attempt| attempt.free);
         match failure.class {
             FailureClass::Connect
             | FailureClass::ConnectTimeout
@@ -68,8 +68,7 @@ impl Flow {
     /// The prompt did not fit where it was sent: it is larger than the context there, so only a larger one will do.
     fn wants_larger_context(&mut self, fleet: &Fleet) -> bool {
         let context = self
-            .attempts
-            .last()
+            .attempt()
             .and_then(|attempt| fleet.deployments.get(attempt.deployment))
             .and_then(|deployment| deployment.spec.context_tokens_max);
         if let Some(context_tokens_max) = context {
@@ -80,7 +79,7 @@ impl Flow {
 
     /// Leaves out where it failed, unless only the credential was at fault and another one is there.
     pub(super) fn exclude_failed(&mut self, fleet: &Fleet, failure: &Failure, now: Now) {
-        let Some(attempt) = self.attempts.last() else { return };
+        let Some(attempt) = self.attempt() else { return };
         let credential =
             matches!(failure.class, FailureClass::CredentialDead | FailureClass::CredentialQuota);
         if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {

@@ -23,10 +23,50 @@ pub enum Input {
     Done(Usage),
     /// The attempt failed.
     Failed(Failure),
+    /// Something happened to the hedge that runs beside the attempt.
+    Hedge(HedgeInput),
     /// The moment of [`Flow::wake_at`] came.
     TimerFired,
     /// The client left.
     ClientGone,
+}
+
+impl Input {
+    /// The same as it is told of a hedge.
+    #[must_use]
+    pub fn of_hedge(self) -> Self {
+        match self {
+            Self::Connected => Self::Hedge(HedgeInput::Connected),
+            Self::Headers => Self::Hedge(HedgeInput::Headers),
+            Self::FirstContent => Self::Hedge(HedgeInput::FirstContent),
+            Self::Failed(failure) => Self::Hedge(HedgeInput::Failed(failure)),
+            other @ (Self::Arrived
+            | Self::Granted
+            | Self::Done(_)
+            | Self::Hedge(_)
+            | Self::TimerFired
+            | Self::ClientGone) => {
+                debug_assert!(
+                    false,
+                    "an attempt tells of its first content before its end, and of nothing else"
+                );
+                other
+            }
+        }
+    }
+}
+
+/// What happened to a hedge. It has no end of its own: its first content makes it the attempt.
+#[derive(Debug, Clone)]
+pub enum HedgeInput {
+    /// The connection stands and the request is being sent.
+    Connected,
+    /// The head of a good (2xx) response came.
+    Headers,
+    /// The first content came.
+    FirstContent,
+    /// It failed.
+    Failed(Failure),
 }
 
 /// What an answer used.
@@ -50,11 +90,20 @@ pub enum Action {
     /// Send the request there. An attempt that is under way is to be dropped first. Why stands in the last of
     /// [`Flow::decisions`].
     Forward(Choice),
+    /// Send the request there as well, as a hedge; the attempt under way goes on.
+    Hedge(Choice),
+    /// Drop the hedge; the attempt under way goes on.
+    DropHedge,
+    /// The attempt under way is over; the hedge takes its place.
+    Promote,
+    /// The hedge was faster: drop the attempt under way, put the hedge in its place, and relay as with
+    /// [`Action::Relay`].
+    RelayHedge,
     /// Nothing, until an input comes or [`Flow::wake_at`] is reached.
     Wait,
-    /// Give the client the head of the response and everything that came and will come.
+    /// Give the client the head of the response and everything that came and will come. A hedge is to be dropped.
     Relay,
-    /// Drop the attempt under way and answer with an error. The flow is over.
+    /// Drop all that is under way and answer with an error. The flow is over.
     Reject(Refusal),
     /// Drop the attempt under way and end the running response with an in-band error. The flow is over.
     Truncate(Failure),
@@ -126,6 +175,10 @@ pub struct AttemptRecord {
     pub why: Why,
     /// Whether a request costs nothing there.
     pub free: bool,
+    /// Whether it was a hedge: sent beside another whose first content was late.
+    pub hedge: bool,
+    /// Whether it was given up because the other of the two was faster, or was released first.
+    pub outrun: bool,
     /// When it began.
     pub started: Now,
     /// When its connection stood.

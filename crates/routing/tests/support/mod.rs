@@ -72,6 +72,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
         attempts_max: 3,
         health: HealthSpec { failures: 3, ..HealthSpec::default() },
         retry: Default::default(),
+        hedge: None,
         deployments,
     };
     catalog.models.insert("m".into(), model);
@@ -150,8 +151,15 @@ impl World {
 /// Where a request is to be sent.
 pub fn sent(action: &Action) -> Option<&str> {
     match action {
-        Action::Forward(choice) => Some(&choice.name),
-        Action::Wait | Action::Relay | Action::Reject(_) | Action::Truncate(_) | Action::Finish => None,
+        Action::Forward(choice) | Action::Hedge(choice) => Some(&choice.name),
+        Action::Wait
+        | Action::DropHedge
+        | Action::Promote
+        | Action::RelayHedge
+        | Action::Relay
+        | Action::Reject(_)
+        | Action::Truncate(_)
+        | Action::Finish => None,
     }
 }
 
@@ -162,6 +170,10 @@ pub fn chosen(decision: &Decision) -> String {
         Outcome::Queued { .. } => "queued".to_owned(),
         Outcome::Rejected { why, .. } => why.name().to_owned(),
     }
+}
+
+pub fn failure(class: FailureClass) -> Failure {
+    Failure { class, processed: Processed::Maybe, status: None, retry_after: None }
 }
 
 pub fn failed(class: FailureClass, processed: Processed, retry_after_s: Option<u64>) -> Input {

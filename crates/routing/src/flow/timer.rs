@@ -1,0 +1,68 @@
+//! The one timer a request has: when it is due, and what is done when it comes.
+
+use super::hedge::Hedge;
+use super::{Flow, State, failure};
+use crate::failure::{FailureClass, Processed};
+use crate::fleet::Fleet;
+use crate::flow::Action;
+use crate::rng::Rng;
+use crate::time::Now;
+
+impl Flow {
+    /// When [`Input::TimerFired`] is due.
+    pub fn wake_at(&self) -> Now {
+        let phase = match self.state {
+            State::Over => return Now::NEVER,
+            State::New => Now::NEVER,
+            State::Queued { until, recheck, .. } => until.min(recheck),
+            State::BackingOff { until }
+            | State::Connecting { until }
+            | State::AwaitingHeaders { until }
+            | State::AwaitingContent { until } => until,
+            State::HoldingHeaders { until, release } => until.min(release),
+            State::Relaying => self.last_chunk + self.policy.timeouts.idle,
+        };
+        let hedge = self.hedge.as_ref().map_or(self.hedge_at, Hedge::until);
+        phase.min(hedge).min(self.total)
+    }
+
+    pub(super) fn on_timer(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
+        if now < self.wake_at() {
+            return Action::Wait;
+        }
+        if now >= self.total && !matches!(self.state, State::Queued { .. } | State::BackingOff { .. }) {
+            return self.on_failed(fleet, now, rng, failure(FailureClass::TotalTimeout, Processed::Maybe));
+        }
+        if now >= self.hedge_at {
+            return self.on_late(fleet, now, rng);
+        }
+        if self.hedge.as_ref().is_some_and(|hedge| now >= hedge.until()) {
+            return self.on_hedge_timer(fleet, now, rng);
+        }
+        match self.state {
+            State::Queued { ticket, until, .. } => self.on_queue_timer(fleet, now, rng, ticket, until),
+            State::BackingOff { .. } => {
+                let last = self.last_failure.take();
+                match last {
+                    Some(last) if now >= self.total => self.fail(last),
+                    last => self.decide(fleet, now, rng, last),
+                }
+            }
+            State::Connecting { .. } => {
+                self.on_failed(fleet, now, rng, failure(FailureClass::ConnectTimeout, Processed::No))
+            }
+            State::HoldingHeaders { until, .. } if now < until => {
+                self.drop_hedge(fleet, now, rng);
+                self.state = State::AwaitingContent { until };
+                Action::Relay
+            }
+            State::AwaitingHeaders { .. } | State::HoldingHeaders { .. } | State::AwaitingContent { .. } => {
+                self.on_failed(fleet, now, rng, failure(FailureClass::FirstContentTimeout, Processed::Maybe))
+            }
+            State::Relaying => {
+                self.on_failed(fleet, now, rng, failure(FailureClass::IdleTimeout, Processed::Maybe))
+            }
+            State::New | State::Over => Action::Wait,
+        }
+    }
+}
