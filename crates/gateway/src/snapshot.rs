@@ -9,6 +9,8 @@ use http::HeaderValue;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
+use pointsman_settings::providers::ProviderConfig;
+use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::openai::literal;
 use pointsman_wire::openai::rules::ModelRules;
 use rustc_hash::FxHashMap;
@@ -64,6 +66,8 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// Whether the provider accepts `stream_options.include_usage`.
     pub stream_usage: bool,
+    /// How it is told to go on with an answer that broke off elsewhere, if it can.
+    pub continuation: Option<Style>,
     /// USD per million tokens, input and output, if known.
     pub price_usd_per_mtok: Option<(f64, f64)>,
     /// Where its attempts are counted.
@@ -106,6 +110,10 @@ impl Snapshot {
                     upstream_model: literal(deployment.model.as_deref().unwrap_or(&name)),
                     endpoint: Arc::clone(endpoint),
                     stream_usage: endpoint.vendor.stream_usage,
+                    continuation: config
+                        .providers
+                        .get(&deployment.provider)
+                        .and_then(ProviderConfig::continuation_style),
                     price_usd_per_mtok: deployment.price.as_ref().map(|price| (price.input, price.output)),
                 };
                 snapshot.targets.insert(id, Arc::new(target));

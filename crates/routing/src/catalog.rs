@@ -122,10 +122,13 @@ impl Capabilities {
     /// Output held to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(1 << 6);
 
+    /// Going on with an answer that broke off elsewhere. Not configured but known of the provider.
+    pub const CONTINUATION: Self = Self(1 << 7);
+
     /// The operations: a request needs just one of them.
     const OPERATIONS: u32 = Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::RESPONSES.0;
 
-    /// Every capability with its name in the configuration and in messages.
+    /// Every capability that is configured, with its name there and in messages.
     pub const NAMES: [(Self, &'static str); 7] = [
         (Self::CHAT, "chat"),
         (Self::COMPLETIONS, "completions"),
@@ -166,7 +169,8 @@ impl Capabilities {
 
     /// The names of what is in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
+        let named = Self::NAMES.into_iter().chain([(Self::CONTINUATION, "continuation")]);
+        named.filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
     }
 }
 
@@ -280,4 +284,6 @@ pub struct RetrySpec {
     pub unsure: bool,
     /// Also what a provider's content policy refused, to another deployment.
     pub content_policy: bool,
+    /// The rest of an answer that broke off after its client saw a part of it.
+    pub continuation: bool,
 }

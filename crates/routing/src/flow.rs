@@ -1,5 +1,6 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
+mod continuation;
 mod hedge;
 mod retry;
 mod story;
@@ -47,6 +48,9 @@ pub struct Flow {
     queued_since: Option<Now>,
     queue_wait: Duration,
     last_chunk: Now,
+    /// The client has the head of an answer; whatever fails from now on breaks that answer off.
+    relayed: bool,
+    continuable: bool,
     /// The failure that is told if sending it again comes to nothing.
     last_failure: Option<Failure>,
     outcome: Option<FlowOutcome>,
@@ -125,6 +129,8 @@ impl Flow {
             queued_since: None,
             queue_wait: Duration::ZERO,
             last_chunk: now,
+            relayed: false,
+            continuable: false,
             last_failure: None,
             outcome: None,
         }
@@ -329,6 +335,7 @@ impl Flow {
             free,
             hedge,
             outrun: false,
+            continues: self.relayed,
             started: now,
             connected: None,
             headers: None,
@@ -361,22 +368,22 @@ impl Flow {
     fn on_headers(&mut self, now: Now) -> Action {
         if let (State::AwaitingHeaders { until }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.headers = Some(now);
-            self.state = State::HoldingHeaders { until, release: now + self.policy.timeouts.header_hold };
+            let hold = if self.relayed { Duration::MAX } else { self.policy.timeouts.header_hold };
+            self.state = State::HoldingHeaders { until, release: now + hold };
         }
         Action::Wait
     }
 
     fn on_first_content(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
-        let held = match self.state {
-            State::HoldingHeaders { .. } | State::AwaitingHeaders { .. } => true,
-            State::AwaitingContent { .. } => false,
+        match self.state {
+            State::HoldingHeaders { .. } | State::AwaitingHeaders { .. } | State::AwaitingContent { .. } => {}
             State::New
             | State::Queued { .. }
             | State::BackingOff { .. }
             | State::Connecting { .. }
             | State::Relaying
             | State::Over => return Action::Wait,
-        };
+        }
         self.drop_hedge(fleet, now, rng);
         self.state = State::Relaying;
         self.last_chunk = now;
@@ -386,7 +393,7 @@ impl Flow {
             let from = attempt.connected.unwrap_or(attempt.started);
             fleet.note_first_content(permit, telling.then(|| now - from), now, rng);
         }
-        if held { Action::Relay } else { Action::Wait }
+        if std::mem::replace(&mut self.relayed, true) { Action::Wait } else { Action::Relay }
     }
 
     fn on_done(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, usage: Usage) -> Action {
@@ -397,16 +404,13 @@ impl Flow {
     }
 
     fn on_failed(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, failure: Failure) -> Action {
-        let released = matches!(self.state, State::AwaitingContent { .. } | State::Relaying);
         if let Some(attempt) = self.attempt_mut() {
             attempt.failure = Some(failure.clone());
         }
         self.end_attempt(fleet, now, rng, Ended::Failed(&failure));
         self.hedge_at = Now::NEVER;
-        if released {
-            self.state = State::Over;
-            self.outcome = Some(FlowOutcome::Truncated { failure: failure.clone() });
-            return Action::Truncate(failure);
+        if self.relayed {
+            return self.on_broken(fleet, now, rng, failure);
         }
         if self.hedge.is_some() && !failure.class.is_about_the_request() {
             self.exclude_failed(fleet, &failure, now);

@@ -73,7 +73,11 @@ impl Config {
             timeouts: model.timeouts.over(&self.timeouts),
             attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
             health: model.breaker.over(&self.breaker),
-            retry: RetrySpec { unsure: model.retry.unsure, content_policy: model.retry.content_policy },
+            retry: RetrySpec {
+                unsure: model.retry.unsure,
+                content_policy: model.retry.content_policy,
+                continuation: model.retry.continuation,
+            },
             hedge: model.hedge.map(|hedge| HedgeSpec { after: hedge.after }),
             deployments: model.deployments.iter().map(|one| self.deployment_spec(name, model, one)).collect(),
         }
@@ -97,7 +101,7 @@ impl Config {
             region: region.map(Arc::from),
             tags: deployment.tags.iter().map(|tag| tag.as_str().into()).collect(),
             arm: deployment.arm.as_deref().map(Name::from),
-            capabilities: capabilities(deployment, model),
+            capabilities: capabilities(deployment, model).with(continuation(provider)),
             context_tokens_max: deployment.context_tokens_max.or(model.context_tokens_max),
             output_tokens_max: deployment.output_tokens_max.or(model.output_tokens_max),
             free: deployment.free.unwrap_or_else(|| provider.is_some_and(ProviderConfig::is_free)),
@@ -130,6 +134,12 @@ fn widest(
 
 fn capabilities(deployment: &DeploymentConfig, model: &ModelConfig) -> Capabilities {
     of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()))
+}
+
+/// What a provider's way to go on with broken answers adds to the capabilities of its deployments.
+fn continuation(provider: Option<&ProviderConfig>) -> Capabilities {
+    let style = provider.and_then(ProviderConfig::continuation_style);
+    style.map_or(Capabilities::NONE, |_| Capabilities::CONTINUATION)
 }
 
 /// The set of a list; no list is everything.

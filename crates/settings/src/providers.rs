@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::vendor::{self, VendorKind};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::de::value::MapAccessDeserializer;
@@ -37,8 +38,25 @@ pub struct ProviderConfig {
     /// Idle connections.
     #[serde(default)]
     pub pool: PoolConfig,
+    /// How it is told to go on with an answer that broke off elsewhere, for models with `retry.continuation`. Default:
+    /// the vendor's.
+    pub continuation: Option<ContinuationChoice>,
     /// Whether requests cost nothing, so that one may be sent again even if it was processed. Default: by vendor.
     pub free: Option<bool>,
+}
+
+/// How a provider is told to go on with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContinuationChoice {
+    /// It cannot.
+    None,
+    /// It does so when the last message is the assistant's.
+    Prefill,
+    /// By `continue_final_message` beside the messages (vLLM, SGLang).
+    ContinueFinalMessage,
+    /// By `prefix` in the message (Mistral).
+    Prefix,
 }
 
 /// A credential: the key alone, or with its name and limits.
@@ -184,6 +202,17 @@ impl ProviderConfig {
     /// Its credentials with their names.
     pub fn credentials(&self) -> impl Iterator<Item = (String, &str)> {
         self.keys.iter().enumerate().map(|(at, key)| (key.name_at(at), key.key.expose()))
+    }
+
+    /// How it is told to go on with an answer that broke off elsewhere, if it can.
+    pub fn continuation_style(&self) -> Option<Style> {
+        match self.continuation {
+            None => vendor::vendor(&self.kind).ok()?.continuation,
+            Some(ContinuationChoice::None) => None,
+            Some(ContinuationChoice::Prefill) => Some(Style::Prefill),
+            Some(ContinuationChoice::ContinueFinalMessage) => Some(Style::ContinueFinalMessage),
+            Some(ContinuationChoice::Prefix) => Some(Style::Prefix),
+        }
     }
 
     /// Whether requests cost nothing.

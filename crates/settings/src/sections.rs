@@ -207,6 +207,9 @@ pub struct RetryConfig {
     pub unsure: bool,
     /// Also what a provider's content policy refused. Default: false.
     pub content_policy: bool,
+    /// Also the rest of a chat stream that breaks off half-way, from another deployment whose provider can go on with
+    /// an answer (`continuation`). Plain text only. Default: false.
+    pub continuation: bool,
 }
 
 /// Active health checks, by a listing or `/health`, never by a generation.

@@ -1,5 +1,6 @@
 //! The OpenAI dialect: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`.
 
+pub mod continuation;
 pub mod error;
 pub mod request;
 pub mod rewrite;
@@ -9,7 +10,7 @@ pub mod usage;
 
 pub use error::{ErrorBody, Fault, FaultKind, Invalid, Who, classify, retry_after_ms};
 pub use request::{BodyLimits, Operation, Request, parse};
-pub use rewrite::{Rewritten, Segments, UsageAsk, literal, rewrite};
+pub use rewrite::{Rewritten, Segments, UsageAsk, literal, rewrite, rewrite_from};
 pub use rules::{Abilities, ModelRules, ParamName, validate};
 pub use sse::{End, Seen, StreamError, StreamFault, StreamObserver, error_event};
 pub use usage::{Usage, usage_of_body};

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::openai::continuation::Style;
+
 /// How a vendor is spoken to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +41,8 @@ pub struct Vendor {
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
+    /// How it is told to go on with an answer that broke off elsewhere, if it can.
+    pub continuation: Option<Style>,
     /// The value of the metric attribute `gen_ai.provider.name`; the kind if absent.
     pub gen_ai_name: Option<String>,
 }

@@ -24,7 +24,9 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 impl Exchange {
     /// Releases the head of the deployment's answer, and what of its body is there.
     pub(super) fn respond(mut self: Box<Self>) -> Response<RouterBody> {
-        self.outgoing = None;
+        if !self.keeps_request() {
+            self.outgoing = None;
+        }
         let Some(head) = self.attempt.as_mut().and_then(|attempt| attempt.head.take()) else {
             return self.give_up();
         };

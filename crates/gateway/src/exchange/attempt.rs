@@ -12,6 +12,7 @@ use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass, Now};
 use pointsman_wire::openai::Segments;
+use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{Fault, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::{StreamError, StreamObserver};
@@ -52,6 +53,8 @@ pub(super) struct Attempt {
     operation: Operation,
     /// Whether the client asked for a stream, and to see its usage.
     wants: Wants,
+    /// What the answer is to be observed with beyond what it is relayed for.
+    keeping: Keeping,
     /// The head of the answer.
     pub head: Option<Head>,
     /// Pieces of the answer that the client may have.
@@ -69,6 +72,16 @@ pub(super) struct Attempt {
     error: Option<ProviderError>,
     /// How the provider broke its protocol, in words.
     detail: Option<String>,
+}
+
+/// What is kept of a stream in case it breaks off.
+pub(super) enum Keeping {
+    /// Nothing.
+    Nothing,
+    /// What came, from its beginning.
+    FromNow,
+    /// The same; it is the rest of this.
+    From(Transcript),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +111,7 @@ impl Attempt {
         target: Arc<Target>,
         parts: Segments,
         request: &Request,
+        keeping: Keeping,
         now: Now,
     ) -> Self {
         let state = match worker.pool.take(&target.endpoint, now) {
@@ -110,13 +124,8 @@ impl Attempt {
         let asked = request.include_usage == Some(true);
         let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
-        Self::with_state(
-            state,
-            request.operation,
-            wants,
-            tokens_in_estimate,
-            Some((target, Rc::clone(worker))),
-        )
+        let place = Some((target, Rc::clone(worker)));
+        Self { keeping, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
     }
 
     /// An attempt that failed before it began.
@@ -139,6 +148,7 @@ impl Attempt {
             state,
             operation,
             wants,
+            keeping: Keeping::Nothing,
             head: None,
             ready: SmallVec::new(),
             observer: None,
@@ -224,6 +234,11 @@ impl Attempt {
         self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
     }
 
+    /// What came so far, if the rest of it can be asked for elsewhere.
+    pub(super) fn transcript(&self) -> Option<&Transcript> {
+        self.observer.as_ref()?.transcript()
+    }
+
     /// How the provider broke its protocol, in words.
     pub(super) fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
@@ -287,7 +302,18 @@ impl Attempt {
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
         if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
             let hide_usage = self.wants.injected && !self.wants.usage;
-            self.observer = Some(Box::new(StreamObserver::new(self.operation, hide_usage)));
+            let mut observer = Box::new(StreamObserver::new(self.operation, hide_usage));
+            match std::mem::replace(&mut self.keeping, Keeping::Nothing) {
+                Keeping::Nothing => {}
+                Keeping::FromNow => observer.keep_transcript(),
+                Keeping::From(transcript) => {
+                    *observer = StreamObserver::continuing(self.operation, hide_usage, transcript);
+                }
+            }
+            self.observer = Some(observer);
+        } else if good && matches!(self.keeping, Keeping::From(_)) {
+            let detail = "it was asked for the rest of a stream and answered with something else";
+            return Some(Input::Failed(self.broke_protocol(detail.to_owned())));
         }
         self.head = Some(head);
         if good {

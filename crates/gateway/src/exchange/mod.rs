@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+mod continuation;
 mod outgoing;
 mod relay;
 mod settle;
@@ -81,6 +82,8 @@ pub struct Exchange {
     attempt: Option<Attempt>,
     /// A second attempt beside it, while the first content is awaited.
     hedge: Option<Attempt>,
+    /// What came of an answer that broke off, while its rest is awaited.
+    broken: continuation::Broken,
     granted: Option<oneshot::Receiver<()>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Now,
@@ -120,6 +123,7 @@ impl Exchange {
             outgoing: Some((request, body)),
             attempt: None,
             hedge: None,
+            broken: continuation::Broken::default(),
             granted: None,
             timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
             timer_at: Now::NEVER,
@@ -225,8 +229,9 @@ impl Exchange {
                 retry_after: None,
             });
         };
-        let sent = outgoing::compose(target, credential, request, body, &self.arrival);
-        Attempt::begin(&self.worker, Arc::clone(target), sent, request, now)
+        let rest_of = self.broken.transcript.as_ref();
+        let sent = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
+        Attempt::begin(&self.worker, Arc::clone(target), sent, request, self.keeping(), now)
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {

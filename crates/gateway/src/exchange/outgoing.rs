@@ -4,8 +4,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
+use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::Request;
-use pointsman_wire::openai::{Segments, UsageAsk, rewrite};
+use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
 use super::Arrival;
 use crate::snapshot::Target;
@@ -52,12 +53,13 @@ fn parse_parent(text: &str) -> Option<(u128, u8)> {
 pub(super) fn compose(
     target: &Target,
     credential: Option<&HeaderValue>,
-    request: &Request,
-    body: &Bytes,
+    (request, body): (&Request, &Bytes),
+    rest_of: Option<&Transcript>,
     arrival: &Arrival,
 ) -> Segments {
     let usage = if target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
-    let rewritten = rewrite(request, body, &target.upstream_model, usage);
+    let rest_of = rest_of.zip(target.continuation);
+    let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     head.put_slice(target.endpoint.head(request.operation));
     if let Some(credential) = credential {

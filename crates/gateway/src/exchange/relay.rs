@@ -64,20 +64,23 @@ impl Relay {
                 },
             };
             let now = clock::now();
+            if matches!(input, Input::Failed(_) | Input::TimerFired) {
+                self.exchange.note_continuable();
+            }
             match self.exchange.step(input, now) {
+                Action::Forward(choice) => self.exchange.continue_at(&choice, now),
                 Action::Wait | Action::Relay => {}
                 Action::Finish => {
                     self.exchange.settle(now);
                     self.ended = true;
                 }
                 Action::Truncate(failure) => self.cut(Some(&failure)),
-                Action::Forward(_)
-                | Action::Hedge(_)
+                Action::Hedge(_)
                 | Action::DropHedge
                 | Action::Promote
                 | Action::RelayHedge
                 | Action::Reject(_) => {
-                    debug_assert!(false, "a response that has begun is neither sent elsewhere nor refused");
+                    debug_assert!(false, "a response that has begun is neither hedged nor refused");
                     self.cut(None);
                 }
             }

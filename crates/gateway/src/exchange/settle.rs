@@ -27,7 +27,9 @@ impl Exchange {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let end = self.end();
+        let mut end = self.end();
+        let own_usage = end.usage;
+        end.usage = end.usage.map(|usage| self.broken.with(&usage));
         let app = &self.worker.app;
         app.requests.fetch_sub(1, Ordering::Relaxed);
         let metrics = &app.metrics;
@@ -42,7 +44,9 @@ impl Exchange {
         if let Some(arm) = self.flow.decisions().last().and_then(|decision| decision.arm.as_ref()) {
             metrics.arm(&self.model.name, arm, end.outcome);
         }
-        let cost_micro_usd = end.usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
+        let cost_micro_usd = own_usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
+        let cost_micro_usd =
+            [cost_micro_usd, self.broken.cost_micro_usd].into_iter().flatten().reduce(u64::saturating_add);
         let hedge_cost_micro_usd = self.cost_of_outrun();
         let (facts, decisions, attempts) = self.flow.take_history();
         app.record(Record {
@@ -154,7 +158,7 @@ impl Exchange {
 }
 
 /// Millionths of a USD, from a price in USD per million tokens: the two millions cancel out.
-fn cost((usage, (input, output)): (Usage, (f64, f64))) -> u64 {
+pub(super) fn cost((usage, (input, output)): (Usage, (f64, f64))) -> u64 {
     (usage.tokens_in as f64 * input + usage.tokens_out as f64 * output).round().max(0.0) as u64
 }
 

@@ -183,6 +183,7 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
         "credential": attempt.credential_name,
         "why": why_json(attempt.why),
         "hedge": attempt.hedge,
+        "continues": attempt.continues,
         "outrun": attempt.outrun,
         "started_us": micros(attempt.started, arrived),
         "connected_us": since(attempt.connected),

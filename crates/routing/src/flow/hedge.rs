@@ -43,7 +43,9 @@ impl Flow {
         let after = self
             .policy
             .hedge
-            .filter(|_| self.tells_its_speed() && !self.attempts.iter().any(|attempt| attempt.hedge))
+            .filter(|_| {
+                !self.relayed && self.tells_its_speed() && !self.attempts.iter().any(|attempt| attempt.hedge)
+            })
             .and_then(|spec| fleet.hedge_after(spec, self.attempt()?.deployment, &self.facts));
         after.map_or(Now::NEVER, |after| now + after)
     }

@@ -87,7 +87,7 @@ pub struct Usage {
 /// What is to be done next. It leaves the shell no choice.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Send the request there. An attempt that is under way is to be dropped first. Why stands in the last of
+    /// Send the request there; if an answer is being relayed, for its rest. An attempt that is under way is to be dropped first. Why stands in the last of
     /// [`Flow::decisions`].
     Forward(Choice),
     /// Send the request there as well, as a hedge; the attempt under way goes on.
@@ -177,6 +177,8 @@ pub struct AttemptRecord {
     pub free: bool,
     /// Whether it was a hedge: sent beside another whose first content was late.
     pub hedge: bool,
+    /// Whether it was asked for the rest of an answer that broke off.
+    pub continues: bool,
     /// Whether it was given up because the other of the two was faster, or was released first.
     pub outrun: bool,
     /// When it began.

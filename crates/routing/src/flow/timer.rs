@@ -53,6 +53,7 @@ impl Flow {
             }
             State::HoldingHeaders { until, .. } if now < until => {
                 self.drop_hedge(fleet, now, rng);
+                self.relayed = true;
                 self.state = State::AwaitingContent { until };
                 Action::Relay
             }

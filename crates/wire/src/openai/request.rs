@@ -176,6 +176,8 @@ pub struct Request {
     pub user_hash: Option<u64>,
     /// Hash of the first two blocks of 2 KiB of prompt text, salted; `None` if there is less.
     pub prefix_hash: Option<u64>,
+    /// Whether the output is held to a form (`response_format`).
+    pub formatted: bool,
     /// Fields that would tell an upstream where to go or how to act; [`rewrite`](super::rewrite::rewrite) drops them.
     pub forbidden: SmallVec<[Forbidden; 2]>,
     pub(super) spans: Spans,
@@ -197,12 +199,16 @@ pub struct Forbidden {
 }
 
 /// Where things stand in the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Spans {
     /// Just after the opening brace.
     pub(super) body_start: usize,
     /// The model's value, quotes included.
     pub(super) model: Span,
+    /// Just after the last message, unless that is the assistant's own; 0 if there is no such place.
+    pub(super) messages_end: usize,
+    /// The values of the limits of output.
+    pub(super) tokens_out: SmallVec<[Span; 1]>,
     /// The value of `stream_options`.
     pub(super) stream_options: Option<StreamOptions>,
 }

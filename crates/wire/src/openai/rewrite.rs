@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::json::{Span, quote};
 
+use super::continuation::{self, Style, Transcript};
 use super::request::{Forbidden, Operation, Request, StreamOptions};
 
 /// Whether the upstream is to report usage at the end of a stream.
@@ -50,13 +51,24 @@ pub fn literal(text: &str) -> Bytes {
 }
 
 /// A stretch of the body and what stands there instead.
-struct Edit {
-    span: Span,
-    replacement: Bytes,
+pub(super) struct Edit {
+    pub(super) span: Span,
+    pub(super) replacement: Bytes,
 }
 
 /// The body of `request` as the upstream is to get it; `upstream_model` is made by [`literal`].
 pub fn rewrite(request: &Request, body: &Bytes, upstream_model: &Bytes, usage: UsageAsk) -> Rewritten {
+    rewrite_from(request, body, upstream_model, usage, None)
+}
+
+/// The same, asking for the rest of an answer that broke off.
+pub fn rewrite_from(
+    request: &Request,
+    body: &Bytes,
+    upstream_model: &Bytes,
+    usage: UsageAsk,
+    from: Option<(&Transcript, Style)>,
+) -> Rewritten {
     let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
     let span = request.spans.model;
     if body.get(span.start..span.end) != Some(&**upstream_model) {
@@ -66,6 +78,9 @@ pub fn rewrite(request: &Request, body: &Bytes, upstream_model: &Bytes, usage: U
     let usage_injected = injection.is_some();
     edits.extend(injection);
     drop_forbidden(&request.forbidden, &mut edits);
+    if let Some((transcript, style)) = from {
+        edits.extend(continuation::edits(request, transcript, style));
+    }
     edits.sort_by_key(|edit| edit.span.start);
     let mut rewritten = assemble(body, edits);
     rewritten.usage_injected = usage_injected;

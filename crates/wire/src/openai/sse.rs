@@ -9,6 +9,7 @@
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::continuation::{Transcript, id_within};
 use super::error::ErrorBody;
 use super::request::Operation;
 use super::usage::Usage;
@@ -47,6 +48,10 @@ pub struct StreamObserver {
     finished: bool,
     tokens_out_seen: u64,
     usage: Option<Usage>,
+    /// What came so far, where it may have to be continued.
+    transcript: Option<Box<Transcript>>,
+    /// The `id` that every event gets, because the stream is the rest of another.
+    renames: Option<Bytes>,
 }
 
 /// What one push brought.
@@ -117,7 +122,28 @@ impl StreamObserver {
             finished: false,
             tokens_out_seen: 0,
             usage: None,
+            transcript: None,
+            renames: None,
         }
+    }
+
+    /// Keeps what comes, so that it can be continued elsewhere if it breaks off. Before the first push.
+    pub fn keep_transcript(&mut self) {
+        self.transcript = Some(Box::default());
+    }
+
+    /// An observer of the rest of an answer that broke off: its events get the `id` of the answer, and what comes
+    /// before its content is withheld, for the client had a beginning.
+    pub fn continuing(operation: Operation, hide_usage: bool, transcript: Transcript) -> Self {
+        let mut observer = Self::new(operation, hide_usage);
+        observer.renames = transcript.id().cloned();
+        observer.transcript = Some(Box::new(transcript));
+        observer
+    }
+
+    /// What came so far, if it was kept and can be continued.
+    pub fn transcript(&self) -> Option<&Transcript> {
+        self.transcript.as_deref().filter(|kept| kept.can_be_continued() && !self.passing && !self.proper)
     }
 
     /// Takes what came from the upstream and puts what can be forwarded now into `out`.
@@ -143,16 +169,20 @@ impl StreamObserver {
             // Nothing is kept for a next event that may never be split.
             let event = std::mem::take(&mut self.pending).freeze();
             if !std::mem::take(&mut self.passing) && self.observe(&event, &mut seen) {
-                out.push(event);
+                self.emit(event, out);
             }
             from = end;
         }
         // Whole events are forwarded as one slice; only a withheld one parts them.
         let mut kept = from;
         while let Some(end) = self.lines.event_end(&chunk, from) {
-            if !self.observe(&chunk[from..end], &mut seen) {
+            let forwarded = self.observe(&chunk[from..end], &mut seen);
+            if !forwarded || self.renames.is_some() {
                 if kept < from {
                     out.push(chunk.slice(kept..from));
+                }
+                if forwarded {
+                    self.emit(chunk.slice(from..end), out);
                 }
                 kept = end;
             }
@@ -183,7 +213,7 @@ impl StreamObserver {
             let fields = Fields::of(&rest, self.at_start);
             if event::is_whole(&fields) {
                 if self.observe(&rest, &mut Seen::default()) {
-                    out.push(rest);
+                    self.emit(rest, out);
                     if !self.proper {
                         out.push(Bytes::from_static(b"\n\n"));
                     }
@@ -201,6 +231,18 @@ impl StreamObserver {
         }
     }
 
+    /// Forwards one event, under the name that the whole stream has.
+    fn emit(&self, event: Bytes, out: &mut Out) {
+        let (Some(id), Some(span)) = (&self.renames, self.renames.as_ref().and_then(|_| id_within(&event)))
+        else {
+            out.push(event);
+            return;
+        };
+        out.push(event.slice(..span.start));
+        out.push(id.clone());
+        out.push(event.slice(span.end..));
+    }
+
     /// Keeps the beginning of an event, or lets it pass if it grows too long.
     fn hold(&mut self, bytes: &[u8], seen: &mut Seen, out: &mut Out) -> Result<(), StreamFault> {
         let length = self.pending.len() + bytes.len();
@@ -215,6 +257,9 @@ impl StreamObserver {
         self.at_start = false;
         self.withheld = false;
         self.passing = true;
+        if let Some(transcript) = &mut self.transcript {
+            transcript.close();
+        }
         self.count(event::meaning_of_beginning(self.operation, &beginning), seen);
         out.push(beginning);
         Ok(())
@@ -233,9 +278,17 @@ impl StreamObserver {
         let fields = Fields::of(event, self.at_start);
         self.at_start = false;
         let Some(meaning) = event::meaning(self.operation, &fields, self.content_seen) else { return false };
-        let only_usage = meaning.only_usage;
+        if let Some(transcript) = &mut self.transcript {
+            match fields.data.as_deref().map(std::str::from_utf8) {
+                Some(Ok(data)) if meaning.error.is_none() && !meaning.done => transcript.take(data),
+                Some(_) => transcript.close(),
+                None => {}
+            }
+        }
+        let withheld = (self.hide_usage && meaning.only_usage)
+            || (self.renames.is_some() && !self.content_seen && meaning.says_nothing());
         self.count(meaning, seen);
-        self.hide_usage && only_usage
+        withheld
     }
 
     fn count(&mut self, meaning: Meaning, seen: &mut Seen) {

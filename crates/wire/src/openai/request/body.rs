@@ -18,6 +18,7 @@ pub(super) struct Reader<'a, 'l> {
     pub(super) prompt: Prompt<'a>,
     pub(super) needs: Needs,
     operation: Operation,
+    formatted: bool,
     salt: u64,
     seen: u32,
     model: Option<(Text<'a>, Span)>,
@@ -27,7 +28,7 @@ pub(super) struct Reader<'a, 'l> {
     params: Params,
     user_hash: Option<u64>,
     forbidden: SmallVec<[Forbidden; 2]>,
-    spans: Spans,
+    pub(super) spans: Spans,
 }
 
 impl<'a, 'l> Reader<'a, 'l> {
@@ -38,6 +39,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             prompt: Prompt::default(),
             needs: Needs::default(),
             operation,
+            formatted: false,
             salt,
             seen: 0,
             model: None,
@@ -130,7 +132,11 @@ impl<'a, 'l> Reader<'a, 'l> {
         match field {
             Field::Stream => self.stream = boolean(scanner, name)?.unwrap_or(false),
             Field::MaxTokens | Field::MaxCompletionTokens | Field::MaxOutputTokens => {
+                let value = scanner.clone().skip_value()?;
                 let tokens = count(scanner, name, (1, self.limits.tokens_out_max))?;
+                if tokens.is_some() {
+                    self.spans.tokens_out.push(value);
+                }
                 // With both spellings the larger counts: what is planned for must cover what may come.
                 self.tokens_out_max = self.tokens_out_max.max(tokens);
             }
@@ -283,6 +289,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             if key.is("type") {
                 let format = text(&mut self.scanner, &format!("{param}.type"))?;
                 self.needs.json_schema |= format.is_some_and(|format| format.is("json_schema"));
+                self.formatted |= format.is_some_and(|format| !format.is("text"));
             } else {
                 self.scanner.skip_value()?;
             }
@@ -321,6 +328,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             params: self.params,
             user_hash: self.user_hash,
             prefix_hash: self.prompt.prefix_hash(self.salt),
+            formatted: self.formatted,
             forbidden: self.forbidden,
             spans: Spans { model: span, ..self.spans },
         })

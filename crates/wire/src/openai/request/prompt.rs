@@ -124,6 +124,8 @@ impl Reader<'_, '_> {
                 let message = format!("`{param}` is {what}; only an assistant's message may have none");
                 return Err(Invalid::field(param, message));
             }
+            let ends_with_answer = role == Role::Assistant;
+            self.spans.messages_end = if ends_with_answer { 0 } else { self.scanner.at() };
             index += 1;
         }
         require_some(index, PARAM)

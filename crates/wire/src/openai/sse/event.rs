@@ -16,7 +16,7 @@ use super::StreamError;
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     /// The lines of `data`, joined.
-    data: Option<Cow<'a, [u8]>>,
+    pub(super) data: Option<Cow<'a, [u8]>>,
     /// `event: error`, or a line `error: …` as older llama.cpp servers send it.
     is_error: bool,
     /// The last line has its end.
@@ -80,6 +80,13 @@ pub(super) struct Meaning {
     pub(super) usage: Option<Usage>,
     /// Usage is all it carries.
     pub(super) only_usage: bool,
+}
+
+impl Meaning {
+    /// Whether it is a mere beginning: no content, no usage and no end.
+    pub(super) const fn says_nothing(&self) -> bool {
+        !(self.content || self.done || self.finished) && self.error.is_none() && self.usage.is_none()
+    }
 }
 
 /// What an event means, or `None` if it means nothing to us (comments, other events, what cannot be read).

@@ -1,0 +1,86 @@
+//! An answer that broke off and is continued by another deployment.
+
+use pointsman_routing::Now;
+use pointsman_routing::decision::Choice;
+use pointsman_routing::flow::Usage;
+use pointsman_wire::openai::continuation::{Transcript, is_continuable};
+
+use super::Exchange;
+use super::attempt::Keeping;
+
+/// What is left of attempts whose answers broke off.
+#[derive(Default)]
+pub(super) struct Broken {
+    /// All that came so far, while its rest is awaited.
+    pub transcript: Option<Transcript>,
+    /// What they used together, and what that cost where the price is known.
+    pub usage: Option<Usage>,
+    pub cost_micro_usd: Option<u64>,
+}
+
+impl Exchange {
+    /// Whether the request may have to be sent again although its answer is being relayed.
+    pub(super) fn keeps_request(&self) -> bool {
+        let continuable = |(request, body): &(_, bytes::Bytes)| is_continuable(request, body);
+        self.flow.may_continue() && self.outgoing.as_ref().is_some_and(continuable)
+    }
+
+    /// What the next attempt keeps of its stream.
+    pub(super) fn keeping(&self) -> Keeping {
+        match &self.broken.transcript {
+            Some(transcript) => Keeping::From(transcript.clone()),
+            None if self.keeps_request() => Keeping::FromNow,
+            None => Keeping::Nothing,
+        }
+    }
+
+    /// Tells the flow whether what came so far can be continued, before it is told of a failure.
+    pub(super) fn note_continuable(&mut self) {
+        if self.outgoing.is_none() {
+            return;
+        }
+        if let Some(kept) = self.attempt.as_ref().and_then(|attempt| attempt.transcript()) {
+            self.broken.transcript = Some(kept.clone());
+        } else if self.attempt.as_ref().is_some_and(|attempt| attempt.is_event_stream()) {
+            self.broken.transcript = None;
+        }
+        self.flow.note_continuable(self.broken.transcript.is_some());
+    }
+
+    /// Asks the chosen deployment for the rest. What the client has not taken yet of the beginning comes first.
+    pub(super) fn continue_at(&mut self, choice: &Choice, now: Now) {
+        let mut next = self.attempt_for(choice, now);
+        if let Some(mut before) = self.attempt.take() {
+            next.ready = std::mem::take(&mut before.ready);
+            if before.is_event_stream() {
+                let usage = before.usage_so_far();
+                let price = before.target.as_ref().and_then(|target| target.price_usd_per_mtok);
+                let cost = price.map(|price| super::settle::cost((usage, price)));
+                self.broken.add(&usage, cost);
+            }
+        }
+        self.attempt = Some(next);
+    }
+}
+
+impl Broken {
+    fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
+        self.usage = Some(self.with(usage));
+        self.cost_micro_usd = match (self.cost_micro_usd, cost_micro_usd) {
+            (Some(before), Some(more)) => Some(before.saturating_add(more)),
+            (before, more) => before.or(more),
+        };
+    }
+
+    /// What was used in all, if the last attempt used this.
+    pub(super) fn with(&self, usage: &Usage) -> Usage {
+        let Some(before) = self.usage else { return *usage };
+        Usage {
+            tokens_in: before.tokens_in.saturating_add(usage.tokens_in),
+            tokens_in_cached: before.tokens_in_cached.saturating_add(usage.tokens_in_cached),
+            tokens_out: before.tokens_out.saturating_add(usage.tokens_out),
+            estimated: true,
+            truncated: usage.truncated,
+        }
+    }
+}
