@@ -41,9 +41,9 @@ fn d3_the_rest_comes_from_another_and_looks_like_one_answer() {
     assert_eq!(sent["messages"][1]["content"], "a b c ");
     let record = world.record(&answer);
     assert_eq!(record["outcome"], "completed", "{record}");
-    let continues: Vec<&Value> =
-        record["attempts"].as_array().expect("attempts").iter().map(|a| &a["continues"]).collect();
-    assert_eq!(continues, [false, true, true]);
+    let attempts = record["attempts"].as_array().expect("attempts");
+    let kinds: Vec<&Value> = attempts.iter().map(|attempt| &attempt["kind"]).collect();
+    assert_eq!(kinds, ["usual", "continuation", "continuation"]);
     assert_eq!(record["usage"]["tokens_out"], 5, "{record}");
     assert_eq!(world.permits(), 0);
 }

@@ -44,7 +44,7 @@ fn e9_the_loser_is_cancelled_and_its_cost_recorded() {
     let record = world.record(&answer);
     let attempts = &record["attempts"];
     assert_eq!(attempts[0]["outrun"], true, "{record}");
-    assert_eq!((&attempts[1]["hedge"], &attempts[1]["outrun"]), (&true.into(), &false.into()), "{record}");
+    assert_eq!((&attempts[1]["kind"], &attempts[1]["outrun"]), (&"hedge".into(), &false.into()), "{record}");
     assert!(record["hedge_cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{record}");
     assert!(record["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{record}");
     assert_eq!(world.permits(), 0);

@@ -22,7 +22,7 @@ use crate::rng::Rng;
 use crate::time::Now;
 
 use hedge::Hedge;
-pub use story::{Action, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
+pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
 
 /// The life of one request.
 ///
@@ -317,14 +317,15 @@ impl Flow {
     fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {
         debug_assert!(self.permit.is_none(), "one attempt at a time");
         debug_assert!(now < self.total, "no attempt begins after the deadline");
-        self.note_attempt(fleet, choice, false, now);
+        let kind = if self.relayed { AttemptKind::Continuation } else { AttemptKind::Usual };
+        self.note_attempt(fleet, choice, kind, now);
         self.current = self.attempts.len() - 1;
         self.permit = Some(permit);
         self.state = State::Connecting { until: now + self.policy.timeouts.connect };
         self.hedge_at = self.hedge_at(fleet, now);
     }
 
-    fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, hedge: bool, now: Now) {
+    fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, kind: AttemptKind, now: Now) {
         let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
         self.attempts.push(AttemptRecord {
             deployment: choice.deployment,
@@ -333,9 +334,8 @@ impl Flow {
             credential_name: choice.credential_name.clone(),
             why: choice.why,
             free,
-            hedge,
+            kind,
             outrun: false,
-            continues: self.relayed,
             started: now,
             connected: None,
             headers: None,

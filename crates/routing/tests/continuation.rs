@@ -75,8 +75,8 @@ fn d3_the_rest_is_relayed_and_the_record_shows_it() {
     assert_eq!(flow.phase(), Phase::Relaying);
     let _ = world.step(&mut flow, Input::Done(Default::default()));
     assert!(matches!(flow.outcome(), Some(FlowOutcome::Completed { .. })));
-    let continues: Vec<bool> = flow.attempts().iter().map(|attempt| attempt.continues).collect();
-    assert_eq!(continues, [false, true]);
+    let kinds: Vec<&str> = flow.attempts().iter().map(|attempt| attempt.kind.name()).collect();
+    assert_eq!(kinds, ["usual", "continuation"]);
     assert_eq!(world.fleet.permits_in_use(), 0);
 }
 

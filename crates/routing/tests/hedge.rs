@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pointsman_routing::catalog::HedgeSpec;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, Flow, HedgeInput, Input, Phase};
+use pointsman_routing::flow::{Action, AttemptKind, Flow, HedgeInput, Input, Phase};
 use pointsman_routing::{FailureClass, Now};
 use support::{World, catalog, failed, failure, sent};
 
@@ -66,7 +66,7 @@ fn e9_late_content_is_hedged_elsewhere_and_the_faster_stays() {
         assert_eq!((flow.phase(), flow.permits(), world.fleet.permits_in_use()), (Phase::Relaying, 1, 1));
         let outrun: Vec<bool> = flow.attempts().iter().map(|attempt| attempt.outrun).collect();
         assert_eq!(outrun, [hedge_wins, !hedge_wins]);
-        assert!(flow.attempt().is_some_and(|attempt| attempt.hedge == hedge_wins));
+        assert!(flow.attempt().is_some_and(|attempt| (attempt.kind == AttemptKind::Hedge) == hedge_wins));
         assert!(matches!(world.step(&mut flow, Input::Done(Default::default())), Action::Finish));
         assert_eq!(world.fleet.permits_in_use(), 0);
     }

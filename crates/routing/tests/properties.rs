@@ -7,7 +7,7 @@ use std::time::Duration;
 use pointsman_routing::catalog::HedgeSpec;
 use pointsman_routing::decision::Outcome;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, Flow, HedgeInput, Input, Phase};
+use pointsman_routing::flow::{Action, AttemptKind, Flow, HedgeInput, Input, Phase};
 use pointsman_routing::{FailureClass, Rng, decide};
 use proptest::prelude::*;
 use support::{World, catalog, failed};
@@ -112,7 +112,10 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
             "no failover after content"
         );
         *relayed |= matches!(action, Action::Relay | Action::RelayHedge);
-        assert!(flow.attempts().iter().filter(|attempt| attempt.hedge).count() <= 1, "one hedge at most");
+        assert!(
+            flow.attempts().iter().filter(|attempt| attempt.kind == AttemptKind::Hedge).count() <= 1,
+            "one hedge at most"
+        );
         assert!(!(*relayed && flow.is_hedged()), "no hedge after content");
         assert!(flow.attempts().len() <= 3);
         let total = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pointsman_routing::catalog::{Capabilities, Catalog};
 use pointsman_routing::facts::Lane;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase, Usage};
+use pointsman_routing::flow::{Action, AttemptKind, Flow, FlowOutcome, Input, Phase, Usage};
 use pointsman_routing::ids::Ticket;
 use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng};
 
@@ -173,7 +173,9 @@ impl World<'_> {
             Due::Arrival => self.arrive(),
             Due::Attempt { request, attempt, input } => {
                 let flow = self.live.get(&request).map(|one| &one.flow);
-                let hedge = flow.is_some_and(|flow| flow.is_hedged() && flow.attempts()[attempt - 1].hedge);
+                let hedge = flow.is_some_and(|flow| {
+                    flow.is_hedged() && flow.attempts()[attempt - 1].kind == AttemptKind::Hedge
+                });
                 self.step(request, if hedge { input.of_hedge() } else { input });
             }
             Due::Timer { request } => {

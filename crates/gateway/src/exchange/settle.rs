@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pointsman_routing::Now;
-use pointsman_routing::flow::{FlowOutcome, Input, Usage};
+use pointsman_routing::flow::{AttemptKind, FlowOutcome, Input, Usage};
 
 use super::Exchange;
 use crate::clock;
@@ -124,7 +124,7 @@ impl Exchange {
                 (None, None) => "cancelled",
             };
             target.metrics.attempt_ended(metrics, reason);
-            if attempt.hedge {
+            if attempt.kind == AttemptKind::Hedge {
                 metrics.hedge(if reason == "ok" { "won" } else { reason });
             }
             let Some(first) = attempt.first_content else { continue };

@@ -6,7 +6,7 @@ use crate::decide::{Evaluation, choose};
 use crate::decision::Outcome;
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit};
-use crate::flow::Action;
+use crate::flow::{Action, AttemptKind};
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -44,7 +44,9 @@ impl Flow {
             .policy
             .hedge
             .filter(|_| {
-                !self.relayed && self.tells_its_speed() && !self.attempts.iter().any(|attempt| attempt.hedge)
+                !self.relayed
+                    && self.tells_its_speed()
+                    && !self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge)
             })
             .and_then(|spec| fleet.hedge_after(spec, self.attempt()?.deployment, &self.facts));
         after.map_or(Now::NEVER, |after| now + after)
@@ -70,7 +72,7 @@ impl Flow {
             }
         };
         fleet.pay_hedge(&self.facts, now);
-        self.note_attempt(fleet, &choice, true, now);
+        self.note_attempt(fleet, &choice, AttemptKind::Hedge, now);
         self.decisions.push(decision);
         self.hedge = Some(Hedge {
             permit,

@@ -160,6 +160,28 @@ impl Phase {
     }
 }
 
+/// What an attempt is sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptKind {
+    /// The answer, for the first time or after another attempt failed.
+    Usual,
+    /// The answer, beside another attempt whose first content was late.
+    Hedge,
+    /// The rest of an answer that broke off.
+    Continuation,
+}
+
+impl AttemptKind {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usual => "usual",
+            Self::Hedge => "hedge",
+            Self::Continuation => "continuation",
+        }
+    }
+}
+
 /// One forward of a request, as it went.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
@@ -175,10 +197,8 @@ pub struct AttemptRecord {
     pub why: Why,
     /// Whether a request costs nothing there.
     pub free: bool,
-    /// Whether it was a hedge: sent beside another whose first content was late.
-    pub hedge: bool,
-    /// Whether it was asked for the rest of an answer that broke off.
-    pub continues: bool,
+    /// What it was sent for.
+    pub kind: AttemptKind,
     /// Whether it was given up because the other of the two was faster, or was released first.
     pub outrun: bool,
     /// When it began.
