@@ -41,7 +41,7 @@ impl Exchange {
         }
         if let Some(kept) = self.attempt.as_ref().and_then(|attempt| attempt.transcript()) {
             self.broken.transcript = Some(kept.clone());
-        } else if self.attempt.as_ref().is_some_and(|attempt| attempt.is_event_stream()) {
+        } else if self.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream) {
             self.broken.transcript = None;
         }
         self.flow.note_continuable(self.broken.transcript.is_some());
