@@ -1,13 +1,16 @@
 """Pointsman in front of llama.cpp, through the official client."""
 
 import concurrent.futures
+import json
+import os
 import signal
+import subprocess
 import time
 
 import openai
 import pytest
 
-from conftest import Gateway, http, until
+from conftest import Gateway, free_port, http, is_up, until
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -215,3 +218,44 @@ def test_real_text_from_a_real_model(client):
     answer = client.chat.completions.create(
         model="smollm2", messages=[{"role": "user", "content": "Say hello."}], max_tokens=12, temperature=0)
     assert any(letter.isalpha() for letter in answer.choices[0].message.content)
+
+
+def test_a_broken_stream_is_continued_by_a_real_engine(engines, tmp_path):
+    begun = "The capital of France is"
+    port = free_port()
+    mock = subprocess.Popen([os.environ["POINTSMAN_BIN"], "mock", "--listen", f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL)
+
+    class Continued(Gateway):
+        def write(self, strategy):
+            (self.folder / "pointsman.yaml").write_text(f"""
+listen: 127.0.0.1:{self.client_port}
+admin: 127.0.0.1:{self.admin_port}
+providers:
+  doomed: {{ kind: mock, base_url: "http://127.0.0.1:{port}" }}
+  smol: {{ kind: llama_cpp, base_url: "{engines[3].url}" }}
+models:
+  smollm2:
+    retry: {{ continuation: true }}
+    deployments:
+      - {{ name: doomed, provider: doomed, tier: 1 }}
+      - {{ name: smol, provider: smol, model: engine-model, tier: 2 }}
+""")
+
+    try:
+        until("the mock is up", lambda: is_up(f"http://127.0.0.1:{port}/health"))
+        gateway = Continued(tmp_path, engines)
+        chunk = {"id": "one", "object": "chat.completion.chunk", "created": 1, "model": "m",
+                 "choices": [{"index": 0, "delta": {"content": begun}, "finish_reason": None}]}
+        piece = f"data: {json.dumps(chunk)}\n\n"
+        http("POST", f"http://127.0.0.1:{port}/_ctl", {"script": [{"pieces": [piece, piece], "cut_after": 1, "piece_delay_ms": 20}]})
+        chunks = list(gateway.client().chat.completions.create(
+            model="smollm2", messages=[{"role": "user", "content": "What is the capital of France?"}],
+            max_tokens=12, temperature=0, stream=True))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert text.startswith(begun) and text.count(begun) == 1, text
+        assert "Paris" in text, text
+        assert {chunk.id for chunk in chunks} == {"one"}
+        assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+    finally:
+        gateway.stop()
+        mock.kill()
