@@ -1,68 +1,21 @@
 //! The world: an event heap over virtual time.
 
+mod clients;
+mod engine;
+mod spec;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write;
 use std::time::Duration;
 
-use pointsman_routing::catalog::{Capabilities, Catalog};
-use pointsman_routing::facts::Lane;
-use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase, Usage};
+use pointsman_routing::catalog::Catalog;
+use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase};
 use pointsman_routing::ids::Ticket;
-use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng};
+use pointsman_routing::{Fleet, Now, Rng};
 
-use crate::fault::{Fate, Fault, What, fate};
+pub use self::spec::Spec;
 use crate::report::{Report, Tally};
-use crate::scenario::Rate;
-
-/// What the world is like.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// The model that is asked for.
-    pub model: String,
-    /// Requests in all, at most.
-    pub requests: u64,
-    /// Time after which no more arrive, seconds.
-    pub duration_s: f64,
-    /// Requests a second, each from its moment on, at random moments (Poisson). At least one.
-    pub rates: Vec<Rate>,
-    /// Prompt tokens on average.
-    pub tokens_in_mean: u32,
-    /// Output tokens on average.
-    pub tokens_out_mean: u32,
-    /// Time before the first content that does not depend on the prompt, milliseconds.
-    pub first_content_base_ms: u64,
-    /// Time per prompt token, microseconds.
-    pub prefill_us_per_token: u64,
-    /// Time per output token, microseconds.
-    pub decode_us_per_token: u64,
-    /// Share of attempts that fail with 500, whatever else goes wrong.
-    pub error_rate: f64,
-    /// Share of clients that leave at some moment of their request.
-    pub leave_rate: f64,
-    /// What goes wrong.
-    pub faults: Vec<Fault>,
-}
-
-impl Default for Spec {
-    fn default() -> Self {
-        Self {
-            model: String::new(),
-            requests: 10_000,
-            duration_s: f64::INFINITY,
-            rates: vec![Rate { from_s: 0.0, per_s: 50.0 }],
-            tokens_in_mean: 500,
-            tokens_out_mean: 100,
-            first_content_base_ms: 0,
-            prefill_us_per_token: 100,
-            decode_us_per_token: 5_000,
-            error_rate: 0.0,
-            leave_rate: 0.0,
-            faults: Vec::new(),
-        }
-    }
-}
 
 /// Something that is due: an input for a request, or the next arrival.
 #[derive(Debug, Clone)]
@@ -181,60 +134,6 @@ impl World<'_> {
         }
     }
 
-    fn arrive(&mut self) {
-        let number = self.arrived;
-        let Some(facts) = self.facts(number) else { return };
-        let tokens_out = self.around(self.spec.tokens_out_mean).max(1);
-        let flow = Flow::new(facts, self.now);
-        self.arrived += 1;
-        let request = Request { flow, arrived: self.now, tokens_out, relayed: false, timer: Now::NEVER };
-        self.live.insert(number, request);
-        if self.chance.unit() < self.spec.leave_rate {
-            let usual = self.decode(tokens_out).mul_f64(1.5 * self.chance.unit());
-            self.schedule(usual, Due::Leave { request: number });
-        }
-        self.step(number, Input::Arrived);
-        let now_s = self.now.as_secs_f64();
-        let rate = self.spec.rates.iter().rev().find(|rate| rate.from_s <= now_s);
-        let per_s = rate.or(self.spec.rates.first()).map_or(1.0, |rate| rate.per_s);
-        let gap_s = -self.chance.unit().max(1e-12).ln() / per_s;
-        if self.arrived < self.spec.requests && now_s + gap_s < self.spec.duration_s {
-            self.schedule(Duration::from_secs_f64(gap_s), Due::Arrival);
-        }
-    }
-
-    fn facts(&mut self, number: u64) -> Option<Facts> {
-        let tokens_in = u32::try_from(self.around(self.spec.tokens_in_mean)).unwrap_or(u32::MAX);
-        let session = number % 64;
-        Some(Facts {
-            model: self.fleet.model(&self.spec.model)?,
-            version: None,
-            needs: Capabilities::CHAT,
-            tokens_in_estimate: tokens_in,
-            tokens_in_min: tokens_in,
-            tokens_out_max: None,
-            stream: true,
-            lane: Lane::Live,
-            tenant: "simulated".into(),
-            tenant_hash: 1,
-            session_hash: Some(session.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            user_hash: None,
-            prefix_hash: None,
-            region: None,
-            tags: Default::default(),
-            deadline: None,
-        })
-    }
-
-    /// A number of tokens around a mean: exponential, as lengths of real traffic roughly are.
-    fn around(&mut self, mean: u32) -> u64 {
-        (-self.chance.unit().max(1e-12).ln() * f64::from(mean)) as u64
-    }
-
-    fn decode(&self, tokens: u64) -> Duration {
-        Duration::from_micros(self.spec.decode_us_per_token * tokens)
-    }
-
     /// Gives a request an input, does what is to be done, and tells whoever was granted a slot.
     fn step(&mut self, request: u64, input: Input) {
         let Some(entry) = self.live.get_mut(&request) else { return };
@@ -284,50 +183,6 @@ impl World<'_> {
         self.tally.request(outcome, &ended.flow, ended.arrived, self.now);
     }
 
-    /// Plays what a deployment does with an attempt.
-    fn attempt(&mut self, request: u64) {
-        let dice = self.chance.unit();
-        let every = self.chance.unit();
-        let Some(entry) = self.live.get(&request) else { return };
-        let attempts = entry.flow.attempts();
-        let attempt = attempts.len();
-        let Some(name) = attempts.last().map(|attempt| attempt.name.to_string()) else { return };
-        let tokens_in = u64::from(entry.flow.facts().tokens_in_estimate);
-        let tokens_out = entry.tokens_out;
-        let due = |input: Input| Due::Attempt { request, attempt, input };
-        let slow = match fate(&self.spec.faults, &name, self.now, dice) {
-            Fate::Silence => return,
-            Fate::Fail(after, failure) => {
-                if failure.class != FailureClass::Connect {
-                    self.schedule(Duration::from_micros(200), due(Input::Connected));
-                }
-                return self.schedule(after, due(Input::Failed(failure)));
-            }
-            Fate::Answer(slow) => slow,
-        };
-        self.schedule(Duration::from_micros(200), due(Input::Connected));
-        let prefill = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in);
-        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow);
-        if every < self.spec.error_rate {
-            let error = failure(FailureClass::Transient, Processed::RefusedWithError);
-            return self.schedule(first, due(error));
-        }
-        self.schedule(first, due(Input::Headers));
-        self.schedule(first, due(Input::FirstContent));
-        // One that goes down takes with it what it has in flight.
-        let end = self.now + first + self.decode(tokens_out).mul_f64(slow);
-        let crashes =
-            self.spec.faults.iter().filter(|fault| fault.deployment == name && fault.what == What::Crash);
-        let crash = crashes.map(Fault::begins).filter(|crash| *crash > self.now && *crash < end).min();
-        match crash {
-            Some(crash) => self.schedule_at(crash, due(failure(FailureClass::Transient, Processed::Maybe))),
-            None => {
-                let usage = Usage { tokens_in, tokens_out, ..Usage::default() };
-                self.schedule_at(end, due(Input::Done(usage)));
-            }
-        }
-    }
-
     fn note(&mut self, request: u64, action: &Action) {
         let mut line = String::new();
         let phase = self.live.get(&request).map_or(Phase::Over, |one| one.flow.phase());
@@ -340,8 +195,4 @@ impl World<'_> {
             .bytes()
             .fold(self.log_hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
     }
-}
-
-fn failure(class: FailureClass, processed: Processed) -> Input {
-    Input::Failed(Failure { class, processed, status: None, retry_after: None })
 }
