@@ -15,6 +15,7 @@ use crate::facts::Facts;
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit, tokens_of};
 use crate::ids::{DeploymentId, Ticket};
+use crate::invariants;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -120,7 +121,7 @@ impl Flow {
     /// Takes one input and says what is to be done. Inputs that come after the end, or belong to an attempt that is no
     /// more, change nothing.
     pub fn step(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, input: Input) -> Action {
-        match input {
+        let action = match input {
             _ if self.state == State::Over => Action::Finish,
             Input::Arrived => self.on_arrived(fleet, now, rng),
             Input::Granted => self.on_granted(fleet, now, rng),
@@ -131,7 +132,9 @@ impl Flow {
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::TimerFired => self.on_timer(fleet, now, rng),
             Input::ClientGone => self.on_client_gone(fleet, now, rng),
-        }
+        };
+        debug_assert_eq!(invariants::of_request(self), Ok(()));
+        action
     }
 
     /// When [`Input::TimerFired`] is due.

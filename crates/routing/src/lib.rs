@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod flow;
 pub mod health;
 pub mod ids;
+pub mod invariants;
 pub mod latency;
 pub mod limits;
 mod recover;

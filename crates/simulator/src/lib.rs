@@ -9,10 +9,10 @@ mod report;
 mod scenario;
 mod world;
 
-pub use fault::{Fault, What};
-pub use report::{DeploymentReport, Report};
+pub use fault::{Fault, Flapping, Says, What};
+pub use report::{Day, DeploymentReport, Report};
 pub use scenario::{Rate, Scenario, Verdict};
-pub use world::{Spec, run};
+pub use world::{Capacity, Clients, Reload, Spec, run};
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ fn rate(per_s: f64) -> Vec<Rate> {
 }
 
 fn fault(deployment: &str, from_s: f64, until_s: f64, what: What) -> Fault {
-    Fault { deployment: deployment.to_owned(), from_s, until_s, what }
+    Fault::new(deployment, from_s, until_s, what)
 }
 
 fn spec() -> Spec {

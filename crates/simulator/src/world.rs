@@ -1,5 +1,6 @@
 //! The world: an event heap over virtual time.
 
+mod audit;
 mod clients;
 mod engine;
 mod spec;
@@ -10,11 +11,16 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use pointsman_routing::catalog::Catalog;
+use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase};
 use pointsman_routing::ids::Ticket;
+use pointsman_routing::invariants::{self, Leftovers};
 use pointsman_routing::{Fleet, Now, Rng};
 
-pub use self::spec::Spec;
+use self::audit::{Audit, Before};
+use self::engine::Engine;
+pub use self::spec::{Capacity, Clients, Reload, Spec};
+use crate::fault::{Fault, probe};
 use crate::report::{Report, Tally};
 
 /// Something that is due: an input for a request, or the next arrival.
@@ -33,71 +39,126 @@ enum Due {
     Leave {
         request: u64,
     },
+    /// A router checks the health of all deployments.
+    Probe {
+        router: usize,
+    },
+    Reload(usize),
 }
 
 struct Request {
+    router: usize,
+    model: String,
     flow: Flow,
     arrived: Now,
+    /// When it must be over, by the configuration.
+    deadline: Now,
     tokens_out: u64,
     relayed: bool,
+    /// Content keeps coming once it has begun to.
+    flowing: bool,
+    /// The phase that its client leaves in.
+    leaves_in: Option<Phase>,
     /// The timer that is set, to set no other for the same moment.
     timer: Now,
 }
 
+struct Router {
+    fleet: Fleet,
+    /// What its fleet was told to be.
+    catalog: Catalog,
+    rng: Rng,
+    waiting: BTreeMap<Ticket, u64>,
+    audit: Audit,
+}
+
 struct World<'w> {
     spec: &'w Spec,
-    fleet: Fleet,
-    rng: Rng,
+    routers: Vec<Router>,
     chance: Rng,
     now: Now,
     heap: BinaryHeap<Reverse<(Now, u64)>>,
     due: BTreeMap<u64, Due>,
     sequence: u64,
     arrived: u64,
+    /// Whether somebody is still to come.
+    arriving: bool,
     /// Requests that are not over.
     live: BTreeMap<u64, Request>,
-    waiting: BTreeMap<Ticket, u64>,
+    engines: BTreeMap<String, Engine>,
     tally: Tally,
     log_hash: u64,
 }
 
 /// Runs the world to its end.
 ///
-/// Invariants are asserted on the way: every request ends exactly once, nothing is sent after content came or after the
-/// deadline, and permits are back at zero when all is over. Memory grows with what is reported, not with the history of
-/// requests.
+/// Invariants are held on the way: every request ends exactly once, nothing is sent after content came or after the
+/// deadline, no more is sent again than the budget allows, and nothing is left when all is over. In builds with
+/// assertions a breach is a panic; without, it stands in [`Report::broken`]. Memory grows with what is reported, not
+/// with the history of requests.
 pub fn run(catalog: &Catalog, spec: &Spec, seed: u64) -> Report {
     let mut rng = Rng::seeded(seed);
     let chance = rng.fork("world");
+    let router = |_| {
+        let mut fleet = Fleet::new();
+        fleet.apply(catalog, Now::ZERO);
+        let rng = if spec.routers <= 1 { rng.clone() } else { rng.fork("router") };
+        Router { fleet, catalog: catalog.clone(), rng, waiting: BTreeMap::new(), audit: Audit::default() }
+    };
     let mut world = World {
         spec,
-        fleet: Fleet::new(),
-        rng,
+        routers: (0..spec.routers.max(1)).map(router).collect(),
         chance,
         now: Now::ZERO,
         heap: BinaryHeap::new(),
         due: BTreeMap::new(),
         sequence: 0,
         arrived: 0,
+        arriving: true,
         live: BTreeMap::new(),
-        waiting: BTreeMap::new(),
+        engines: BTreeMap::new(),
         tally: Tally::default(),
         log_hash: 0,
     };
-    world.fleet.apply(catalog, Now::ZERO);
-    world.schedule(Duration::ZERO, Due::Arrival);
+    world.begin();
     while let Some(Reverse((at, key))) = world.heap.pop() {
         let Some(due) = world.due.remove(&key).filter(|due| world.matters(due)) else { continue };
         world.now = world.now.max(at);
         world.happen(due);
     }
-    assert_eq!(world.fleet.permits_in_use(), 0, "every permit is back when all is over");
-    assert!(world.live.is_empty(), "every request ends");
-    let World { fleet, tally, now, arrived, log_hash, .. } = world;
-    tally.report(&fleet.view(now), seed, arrived, now, log_hash)
+    world.finish(seed)
 }
 
 impl World<'_> {
+    fn begin(&mut self) {
+        self.schedule(Duration::ZERO, Due::Arrival);
+        for (place, reload) in self.spec.reloads.iter().enumerate() {
+            self.schedule(Duration::from_secs_f64(reload.at_s), Due::Reload(place));
+        }
+        for router in 0..self.routers.len() {
+            self.schedule_probe(router);
+        }
+    }
+
+    fn finish(mut self, seed: u64) -> Report {
+        for router in &mut self.routers {
+            let left = invariants::leftovers(&router.fleet);
+            if left != Leftovers::default() || !self.live.is_empty() {
+                router.audit.tell(
+                    self.now,
+                    self.arrived,
+                    &format!("all is over and nothing is left: {left:?}"),
+                );
+            }
+        }
+        if engine::left_in(&self.engines) > 0 || self.tally.ended() != self.arrived {
+            self.routers[0].audit.tell(self.now, self.arrived, "every request ends exactly once");
+        }
+        let views: Vec<_> = self.routers.iter().map(|router| router.fleet.view(self.now)).collect();
+        let broken = self.routers.into_iter().flat_map(|router| router.audit.into_broken()).collect();
+        self.tally.report(&views, (seed, self.arrived), self.now, self.log_hash, broken)
+    }
+
     fn schedule(&mut self, after: Duration, due: Due) {
         self.schedule_at(self.now + after, due);
     }
@@ -106,6 +167,14 @@ impl World<'_> {
         self.sequence += 1;
         self.heap.push(Reverse((at, self.sequence)));
         self.due.insert(self.sequence, due);
+    }
+
+    fn schedule_probe(&mut self, router: usize) {
+        if self.spec.probe_every_s > 0.0 {
+            // Routers do not look at the same moment.
+            let after_s = self.spec.probe_every_s * (0.9 + 0.2 * self.chance.unit());
+            self.schedule(Duration::from_secs_f64(after_s), Due::Probe { router });
+        }
     }
 
     /// Whether something that is due is still of interest; what is not must not even move the clock.
@@ -117,6 +186,7 @@ impl World<'_> {
                 .get(request)
                 .is_some_and(|one| one.flow.attempts().len() == *attempt && one.flow.holds_permit()),
             Due::Timer { request } | Due::Leave { request } => self.live.contains_key(request),
+            Due::Probe { .. } | Due::Reload(_) => self.arriving || !self.live.is_empty(),
         }
     }
 
@@ -124,35 +194,90 @@ impl World<'_> {
         match due {
             Due::Arrival => self.arrive(),
             Due::Attempt { request, input, .. } => self.step(request, input),
-            Due::Timer { request } => {
-                if let Some(one) = self.live.get_mut(&request) {
-                    one.timer = Now::NEVER;
-                }
-                self.step(request, Input::TimerFired);
-            }
+            Due::Timer { request } => self.timer(request),
             Due::Leave { request } => self.step(request, Input::ClientGone),
+            Due::Probe { router } => self.probe(router),
+            Due::Reload(place) => self.reload(place),
+        }
+        for router in &mut self.routers {
+            router.audit.note_permits(router.fleet.permits_in_use(), self.now);
+        }
+    }
+
+    fn timer(&mut self, request: u64) {
+        if let Some(one) = self.live.get_mut(&request) {
+            one.timer = Now::NEVER;
+            // Chunks are not events of their own; the last one came just now if they keep coming.
+            if one.flowing && one.flow.phase() == Phase::Relaying {
+                one.flow.on_chunk(self.now);
+            }
+        }
+        self.step(request, Input::TimerFired);
+    }
+
+    fn probe(&mut self, router: usize) {
+        let Router { fleet, catalog, .. } = &mut self.routers[router];
+        for (model, spec) in &catalog.models {
+            for deployment in &spec.deployments {
+                let id = fleet.model(model).and_then(|model| fleet.deployment(model, &deployment.name));
+                let healthy = probe(&self.spec.faults, &deployment.name, router, self.now);
+                if !healthy {
+                    self.tally.signal(self.now);
+                }
+                if let Some(deployment) = id {
+                    fleet.observe(self.now, Event::Probe { deployment, healthy });
+                }
+            }
+        }
+        self.tell_woken(router);
+        self.schedule_probe(router);
+    }
+
+    fn reload(&mut self, place: usize) {
+        let reload = &self.spec.reloads[place];
+        for place in 0..self.routers.len() {
+            if !reload.routers.is_empty() && !reload.routers.contains(&place) {
+                continue;
+            }
+            let router = &mut self.routers[place];
+            router.catalog.clone_from(&reload.catalog);
+            router.fleet.apply(&reload.catalog, self.now);
+            router.audit.note_reload(&reload.catalog);
+            self.tell_woken(place);
         }
     }
 
     /// Gives a request an input, does what is to be done, and tells whoever was granted a slot.
     fn step(&mut self, request: u64, input: Input) {
         let Some(entry) = self.live.get_mut(&request) else { return };
+        let place = entry.router;
+        let router = &mut self.routers[place];
         let waited = entry.flow.ticket();
-        let action = entry.flow.step(&mut self.fleet, self.now, &mut self.rng, input);
-        assert!(
-            !(entry.relayed && matches!(action, Action::Forward(_))),
-            "nothing is sent after content came"
-        );
+        let before = Before::new(&entry.flow, entry.relayed);
+        let held = entry.flow.holds_permit().then_some(entry.flow.attempts().len());
+        let action = entry.flow.step(&mut router.fleet, self.now, &mut router.rng, input);
+        router.audit.note_step(request, &entry.model, &before, &entry.flow, self.now);
+        if let Action::Forward(choice) = &action {
+            let of = (request, entry.model.as_str(), entry.deadline);
+            router.audit.note_forward(of, &before, (&entry.flow, choice), &router.catalog, self.now);
+        }
         entry.relayed |= matches!(action, Action::Relay);
         let waits = entry.flow.ticket();
         let wake_at = entry.flow.wake_at().max(self.now);
         let set = wake_at < entry.timer;
         entry.timer = entry.timer.min(wake_at);
         if waits != waited {
-            waited.map(|ticket| self.waiting.remove(&ticket));
-            waits.map(|ticket| self.waiting.insert(ticket, request));
+            waited.map(|ticket| router.waiting.remove(&ticket));
+            waits.map(|ticket| router.waiting.insert(ticket, request));
         }
+        let ended = held
+            .and_then(|attempt| Some((attempt, entry.flow.attempts().get(attempt - 1)?)))
+            .filter(|(_, attempt)| attempt.ended.is_some())
+            .map(|(number, attempt)| (number, attempt.name.to_string()));
         self.note(request, &action);
+        if let Some((attempt, name)) = ended {
+            self.leave_engine(&name, (request, attempt));
+        }
         match &action {
             Action::Forward(_) => self.attempt(request),
             Action::Wait | Action::Relay => {}
@@ -161,10 +286,16 @@ impl World<'_> {
         if set && wake_at < Now::NEVER && self.live.contains_key(&request) {
             self.schedule_at(wake_at, Due::Timer { request });
         }
+        self.perhaps_leave(request);
+        self.tell_woken(place);
+    }
+
+    /// Tells those who wait no more at a router.
+    fn tell_woken(&mut self, router: usize) {
         let mut woken = Default::default();
-        self.fleet.drain_woken(&mut woken);
+        self.routers[router].fleet.drain_woken(&mut woken);
         for ticket in woken {
-            if let Some(request) = self.waiting.get(&ticket).copied() {
+            if let Some(request) = self.routers[router].waiting.get(&ticket).copied() {
                 self.step(request, Input::Granted);
             }
         }
@@ -180,13 +311,39 @@ impl World<'_> {
             Some(FlowOutcome::ClientGone { .. }) => "client_gone",
             None => "unfinished",
         };
+        if matches!(outcome, "rejected" | "failed") && self.another_could_have_served(&ended) {
+            self.tally.failed_needlessly();
+        }
         self.tally.request(outcome, &ended.flow, ended.arrived, self.now);
+    }
+
+    /// Whether a deployment that was not tried has no fault and a free slot at the moment a request fails.
+    fn another_could_have_served(&self, ended: &Request) -> bool {
+        let router = &self.routers[ended.router];
+        let Some(spec) = router.catalog.models.get(ended.model.as_str()) else { return false };
+        let view = router.fleet.view(self.now);
+        let deployments = view.models.iter().filter(|model| *model.name == *ended.model);
+        let has_room = |name: &str| {
+            let mut views = deployments.clone().flat_map(|model| &model.deployments);
+            views.any(|view| *view.name == *name && view.slots.is_none_or(|slots| view.inflight < slots))
+        };
+        let faulty = |name: &str| {
+            let holds = |fault: &Fault| fault.can_fail() && fault.holds(name, ended.router, self.now);
+            self.spec.faults.iter().any(holds)
+        };
+        spec.deployments.iter().any(|one| {
+            let tried = ended.flow.attempts().iter().any(|attempt| attempt.name == one.name);
+            let usable = one.weight > 0 && !one.draining;
+            usable && !tried && !faulty(&one.name) && has_room(&one.name)
+        })
     }
 
     fn note(&mut self, request: u64, action: &Action) {
         let mut line = String::new();
-        let phase = self.live.get(&request).map_or(Phase::Over, |one| one.flow.phase());
-        let _ = write!(line, "{request} {} {}", self.now.as_nanos(), phase.name());
+        let one = self.live.get(&request);
+        let phase = one.map_or(Phase::Over, |one| one.flow.phase());
+        let router = one.map_or(0, |one| one.router);
+        let _ = write!(line, "{request} {router} {} {}", self.now.as_nanos(), phase.name());
         if let Action::Forward(choice) = action {
             line.push_str(&choice.name);
         }
