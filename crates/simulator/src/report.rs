@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pointsman_routing::Now;
+use pointsman_routing::decision::Outcome;
 use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::{Flow, FlowOutcome};
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct Report {
     pub left_in: BTreeMap<&'static str, u64>,
     /// Requests that failed or were refused while a deployment without a fault had room, and was not tried.
     pub failed_needlessly: u64,
+    /// Requests that were refused and not told when to come back.
+    pub refused_without_retry_after: u64,
     /// Failed attempts and failed health checks on the day with the most, and requests on the day with the most.
     pub worst_day: Day,
     /// Attempts in all.
@@ -88,6 +91,7 @@ pub(crate) struct Tally {
     outcomes: BTreeMap<&'static str, u64>,
     left_in: BTreeMap<&'static str, u64>,
     failed_needlessly: u64,
+    refused_without_retry_after: u64,
     days: BTreeMap<u64, Day>,
     deployments: BTreeMap<String, (DeploymentReport, f64)>,
     first_content: Vec<(f64, f64)>,
@@ -102,6 +106,10 @@ impl Tally {
         self.day(now).requests += 1;
         if let Some(FlowOutcome::ClientGone { phase }) = flow.outcome() {
             *self.left_in.entry(phase.name()).or_default() += 1;
+        }
+        if let (Some(FlowOutcome::Rejected { .. }), Some(last)) = (flow.outcome(), flow.decisions().last()) {
+            let told = matches!(last.outcome, Outcome::Rejected { retry_after: Some(_), .. });
+            self.refused_without_retry_after += u64::from(!told);
         }
         self.queue_wait_ms.push(flow.queue_wait().as_secs_f64() * 1e3);
         if outcome == "completed" {
@@ -179,6 +187,7 @@ impl Tally {
             outcomes: self.outcomes,
             left_in: self.left_in,
             failed_needlessly: self.failed_needlessly,
+            refused_without_retry_after: self.refused_without_retry_after,
             worst_day,
             attempts,
             span_s,
@@ -210,11 +219,9 @@ impl Report {
         completed as f64 / (until_s - from_s).max(1e-9)
     }
 
-    /// Time to first content of what arrived while any of the faults held, milliseconds: what 95 in 100 keep below.
-    pub fn p95_during(&self, faults: &[Fault]) -> f64 {
-        let during = |at: f64| faults.iter().any(|fault| (fault.from_s..fault.until_s).contains(&at));
-        let took = self.first_content.iter().filter(|(at, _)| during(*at)).map(|(_, took_ms)| *took_ms);
-        quantile(&mut took.collect::<Vec<_>>(), 0.95)
+    /// Time to first content of what arrived while any of the faults held, milliseconds: what this share keeps below.
+    pub fn first_content_during(&self, faults: &[Fault], share: f64) -> f64 {
+        during(&self.first_content, faults, share)
     }
 
     /// How many requests a faulty deployment got, and how long it took, seconds, until it was left alone: until it got
@@ -247,6 +254,13 @@ impl Report {
         let sent = &self.sent[from..until.max(from)];
         sent.iter().filter(|(_, to)| to == name).count() as f64 / sent.len().max(1) as f64
     }
+}
+
+/// Of times by moment of arrival, those that arrived while any of the faults held: what a share of them keeps below.
+pub(crate) fn during(first_content: &[(f64, f64)], faults: &[Fault], share: f64) -> f64 {
+    let during = |at: f64| faults.iter().any(|fault| (fault.from_s..fault.until_s).contains(&at));
+    let took = first_content.iter().filter(|(at, _)| during(*at)).map(|(_, took_ms)| *took_ms);
+    quantile(&mut took.collect::<Vec<_>>(), share)
 }
 
 /// The value that a share of `values` keeps below; 0 of nothing.

@@ -17,7 +17,8 @@ use pointsman_routing::ids::Ticket;
 use pointsman_routing::invariants::{self, Leftovers};
 use pointsman_routing::{Fleet, Now, Rng};
 
-use self::audit::{Audit, Before};
+use self::audit::{Audit, Before, Limits};
+pub(crate) use self::clients::LEFT_IN;
 use self::engine::Engine;
 pub use self::spec::{Capacity, Clients, Reload, Spec};
 use crate::fault::{Fault, probe};
@@ -51,8 +52,7 @@ struct Request {
     model: String,
     flow: Flow,
     arrived: Now,
-    /// When it must be over, by the configuration.
-    deadline: Now,
+    limits: Limits,
     tokens_out: u64,
     relayed: bool,
     /// Content keeps coming once it has begun to.
@@ -258,7 +258,7 @@ impl World<'_> {
         let action = entry.flow.step(&mut router.fleet, self.now, &mut router.rng, input);
         router.audit.note_step(request, &entry.model, &before, &entry.flow, self.now);
         if let Action::Forward(choice) = &action {
-            let of = (request, entry.model.as_str(), entry.deadline);
+            let of = (request, entry.model.as_str(), entry.limits);
             router.audit.note_forward(of, &before, (&entry.flow, choice), &router.catalog, self.now);
         }
         entry.relayed |= matches!(action, Action::Relay);

@@ -27,6 +27,15 @@ pub(super) struct Audit {
     broken: Vec<String>,
 }
 
+/// What holds for a request from its arrival on, by the configuration as it is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// When it must be over.
+    pub(super) deadline: Now,
+    /// How often it may be sent, a hedge not counted.
+    pub(super) attempts_max: usize,
+}
+
 /// What a request was before a step.
 pub(super) struct Before {
     held: bool,
@@ -108,7 +117,7 @@ impl Audit {
     /// A request is sent somewhere.
     pub(super) fn note_forward(
         &mut self,
-        (number, model, deadline): (u64, &str, Now),
+        (number, model, limits): (u64, &str, Limits),
         before: &Before,
         (flow, choice): (&Flow, &Choice),
         catalog: &Catalog,
@@ -123,7 +132,7 @@ impl Audit {
         if before.relayed {
             self.tell(now, number, "nothing is sent after content came");
         }
-        if now >= deadline {
+        if now >= limits.deadline {
             self.tell(now, number, "no attempt begins after the deadline");
         }
         let Some(deployment) = spec.deployments.iter().find(|one| one.name == choice.name) else {
@@ -144,8 +153,8 @@ impl Audit {
             self.tell(now, number, "a credential that was refused is not used again");
         }
         // A hedge is beyond what a request may be sent in all.
-        let attempts_max = spec.attempts_max as usize + invariants::LIVE_ATTEMPTS_MAX - 1;
-        if flow.attempts().len() > attempts_max.max(before.attempts) {
+        let attempts_max = limits.attempts_max + invariants::LIVE_ATTEMPTS_MAX - 1;
+        if flow.attempts().len() > attempts_max {
             self.tell(now, number, "a request is sent no more often than it may");
         }
     }

@@ -7,10 +7,11 @@ use pointsman_routing::facts::Lane;
 use pointsman_routing::flow::{Flow, Input, Phase};
 use pointsman_routing::{Facts, Now};
 
+use super::audit::Limits;
 use super::{Due, Request, World};
 
 /// The phases that a client can leave in.
-const LEFT_IN: [Phase; 7] = [
+pub(crate) const LEFT_IN: [Phase; 7] = [
     Phase::Queued,
     Phase::BackingOff,
     Phase::Connecting,
@@ -39,7 +40,7 @@ impl World<'_> {
             (leaves && self.chance.below(2) == 0).then(|| LEFT_IN[self.chance.below(LEFT_IN.len())]);
         match facts {
             Some(facts) => {
-                let deadline = self.deadline(router, model, &facts);
+                let limits = self.limits(router, model, &facts);
                 self.live.insert(
                     number,
                     Request {
@@ -47,7 +48,7 @@ impl World<'_> {
                         model: model.clone(),
                         flow: Flow::new(facts, self.now),
                         arrived: self.now,
-                        deadline,
+                        limits,
                         tokens_out,
                         relayed: false,
                         flowing: false,
@@ -79,10 +80,13 @@ impl World<'_> {
         }
     }
 
-    /// When a request must be over, by the configuration as it is written.
-    fn deadline(&self, router: usize, model: &str, facts: &Facts) -> Now {
-        let total = self.routers[router].catalog.models.get(model).map(|model| model.timeouts.total);
-        total.map_or(Now::NEVER, |total| self.now + total).min(facts.deadline.unwrap_or(Now::NEVER))
+    fn limits(&self, router: usize, model: &str, facts: &Facts) -> Limits {
+        let spec = self.routers[router].catalog.models.get(model);
+        let total = spec.map_or(Now::NEVER, |spec| self.now + spec.timeouts.total);
+        Limits {
+            deadline: total.min(facts.deadline.unwrap_or(Now::NEVER)),
+            attempts_max: spec.map_or(1, |spec| spec.attempts_max as usize),
+        }
     }
 
     fn facts(&mut self, router: usize, model: &str, number: u64) -> Option<Facts> {
