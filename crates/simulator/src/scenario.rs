@@ -68,6 +68,9 @@ pub struct Scenario {
     /// What must hold.
     #[serde(default)]
     must: Must,
+    /// What the configurations say, read once.
+    #[serde(skip)]
+    read: (Catalog, Vec<Reload>),
 }
 
 /// A configuration that takes effect, once or again and again.
@@ -196,7 +199,8 @@ impl Scenario {
     /// # Errors
     /// Says what is wrong with the file or with the configuration in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let scenario: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut scenario: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        scenario.read = (scenario.catalog()?, scenario.reloads()?);
         scenario.check()?;
         Ok(scenario)
     }
@@ -207,8 +211,8 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), String> {
-        let (first, reloads) = (self.catalog()?, self.reloads()?);
-        let catalogs = || std::iter::once(&first).chain(reloads.iter().map(|reload| &reload.catalog));
+        let (first, reloads) = &self.read;
+        let catalogs = || std::iter::once(first).chain(reloads.iter().map(|reload| &reload.catalog));
         let rates = self.rates.iter().map(|rate| rate.per_s);
         if self.rates.is_empty() || !rates.clone().all(|rate| rate > 0.0 && rate.is_finite()) {
             return Err("`rates` needs at least one, each above 0".to_owned());
@@ -263,15 +267,15 @@ impl Scenario {
         Ok(reloads)
     }
 
-    fn spec(&self) -> Result<Spec, String> {
-        Ok(Spec {
+    fn spec(&self) -> Spec {
+        Spec {
             model: self.model.clone(),
             other_models: self.other_models.clone(),
             routers: self.routers,
             clients: self.clients.clone(),
             capacity: self.capacity.clone(),
             probe_every_s: self.probe_every_s,
-            reloads: self.reloads()?,
+            reloads: self.read.1.clone(),
             requests: u64::MAX,
             duration_s: self.duration_s,
             rates: self.rates.clone(),
@@ -282,22 +286,19 @@ impl Scenario {
             error_rate: self.error_rate,
             faults: self.faults.clone(),
             ..Spec::default()
-        })
+        }
     }
 
     /// Runs it and holds what came out to what must.
-    ///
-    /// # Errors
-    /// The same as [`Scenario::parse`].
-    pub fn run(&self, seed: u64) -> Result<Verdict, String> {
-        let (catalog, spec) = (self.catalog()?, self.spec()?);
-        let report = run(&catalog, &spec, seed);
+    pub fn run(&self, seed: u64) -> Verdict {
+        let (catalog, spec) = (&self.read.0, self.spec());
+        let report = run(catalog, &spec, seed);
         let broken = report.broken.clone();
         let mut verdict = Verdict { figures: Vec::new(), held: Vec::new(), broken, report };
         self.judge_users(&mut verdict);
-        self.judge_worst(&mut verdict, &baseline::RoundRobin { catalog: &catalog, spec: &spec, seed });
+        self.judge_worst(&mut verdict, &baseline::RoundRobin { catalog, spec: &spec, seed });
         self.judge_faults(&mut verdict);
-        Ok(verdict)
+        verdict
     }
 
     fn judge_worst(&self, verdict: &mut Verdict, plain: &baseline::RoundRobin<'_>) {

@@ -79,7 +79,8 @@ fn worlds(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let run = || {
             let scenario = Scenario::parse(&Scenario::random(seed))?;
-            scenario.run(seed).map(|verdict| (verdict.broken, verdict.report.log_hash))
+            let verdict = scenario.run(seed);
+            Ok::<_, String>((verdict.broken, verdict.report.log_hash))
         };
         let told = |what: &str| format!("{what}; again: pointsman simulate --random --seed {seed}");
         let run =
