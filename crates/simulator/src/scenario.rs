@@ -56,7 +56,7 @@ pub struct Scenario {
     /// Configurations that take effect during the run.
     #[serde(default)]
     reloads: Vec<Reloads>,
-    /// Share of clients that leave: half of them at some moment, half of them in some phase of their request.
+    /// Share of clients that leave.
     #[serde(default)]
     leave_rate: f64,
     /// Share of attempts that fail everywhere.

@@ -11,8 +11,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use pointsman_routing::catalog::Catalog;
+use pointsman_routing::failure::Processed;
 use pointsman_routing::fleet::Event;
-use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase};
+use pointsman_routing::flow::{Action, AttemptRecord, Flow, FlowOutcome, Input, Phase};
 use pointsman_routing::ids::Ticket;
 use pointsman_routing::invariants::{self, Leftovers};
 use pointsman_routing::{Fleet, Now, Rng};
@@ -317,8 +318,16 @@ impl World<'_> {
         self.tally.request(outcome, &ended.flow, ended.arrived, self.now);
     }
 
-    /// Whether a deployment that was not tried has no fault and a free slot at the moment a request fails.
+    /// Whether a deployment that was not tried has no fault and a free slot at the moment a request fails. What may have
+    /// been processed and costs something could not have been sent there.
     fn another_could_have_served(&self, ended: &Request) -> bool {
+        let last = ended.flow.attempts().last();
+        let unsure = |one: &AttemptRecord| {
+            one.failure.as_ref().is_some_and(|failure| failure.processed == Processed::Maybe) && !one.free
+        };
+        if last.is_some_and(unsure) {
+            return false;
+        }
         let router = &self.routers[ended.router];
         let Some(spec) = router.catalog.models.get(ended.model.as_str()) else { return false };
         let view = router.fleet.view(self.now);

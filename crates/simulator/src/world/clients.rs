@@ -36,8 +36,8 @@ impl World<'_> {
         let facts = self.facts(router, model, number);
         let tokens_out = self.around(self.spec.tokens_out_mean).max(1);
         let leaves = self.chance.unit() < self.spec.leave_rate;
-        let leaves_in =
-            (leaves && self.chance.below(2) == 0).then(|| LEFT_IN[self.chance.below(LEFT_IN.len())]);
+        let in_phase = self.chance.unit() < self.spec.clients.leave_in_phase_share;
+        let leaves_in = (leaves && in_phase).then(|| LEFT_IN[self.chance.below(LEFT_IN.len())]);
         match facts {
             Some(facts) => {
                 let limits = self.limits(router, model, &facts);

@@ -136,7 +136,8 @@ impl World<'_> {
     fn first_content(&self, request: u64) -> Duration {
         let tokens_in = self.live.get(&request).map_or(0, |entry| entry.flow.facts().tokens_in_estimate);
         let prefill = Duration::from_micros(self.spec.prefill_us_per_token * u64::from(tokens_in));
-        Duration::from_millis(self.spec.first_content_base_ms) + prefill
+        // Nothing comes before the connection stands, and a head comes before its content.
+        (Duration::from_millis(self.spec.first_content_base_ms) + prefill).max(2 * CONNECT)
     }
 
     pub(super) fn decode(&self, tokens: u64) -> Duration {

@@ -39,7 +39,7 @@ pub struct Spec {
     pub capacity: BTreeMap<String, Capacity>,
     /// Share of attempts that fail with 500, whatever else goes wrong.
     pub error_rate: f64,
-    /// Share of clients that leave: half of them at some moment, half of them in some phase of their request.
+    /// Share of clients that leave.
     pub leave_rate: f64,
     /// Time between two health checks of every deployment by every router, seconds. 0: there are none.
     pub probe_every_s: f64,
@@ -59,6 +59,9 @@ pub struct Clients {
     pub batch_share: f64,
     /// Share of requests whose answer is not streamed.
     pub whole_share: f64,
+    /// Share of those who leave that do so in some phase of their request, each phase as often; the others leave at some
+    /// moment.
+    pub leave_in_phase_share: f64,
     /// Time that clients give a request, seconds. Not given: as long as the model's policy has it.
     pub deadline_s: Option<f64>,
     /// Tags that one in three requests asks for, one of them each.
@@ -67,7 +70,14 @@ pub struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { tenants: 1, batch_share: 0.0, whole_share: 0.0, deadline_s: None, tags: Vec::new() }
+        Self {
+            tenants: 1,
+            batch_share: 0.0,
+            whole_share: 0.0,
+            leave_in_phase_share: 0.5,
+            deadline_s: None,
+            tags: Vec::new(),
+        }
     }
 }
 
