@@ -4,7 +4,7 @@ use pointsman_routing::{Fleet, Now};
 use pointsman_settings::{Sources, parse};
 
 /// Whatever the text, it is either refused with places that exist in it, or makes a fleet.
-pub fn config(bytes: &[u8]) {
+pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let env = |name: &str| (name != "UNSET").then(|| "from-the-environment".to_owned());
     let sources = Sources { env: &env, file: &|_| Err("there are no files".to_owned()) };
