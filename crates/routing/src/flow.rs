@@ -18,6 +18,7 @@ use crate::facts::Facts;
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit, tokens_of};
 use crate::ids::{DeploymentId, Ticket};
+use crate::invariants;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -139,7 +140,7 @@ impl Flow {
     /// Takes one input and says what is to be done. Inputs that come after the end, or belong to an attempt that is no
     /// more, change nothing.
     pub fn step(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, input: Input) -> Action {
-        match input {
+        let action = match input {
             _ if self.state == State::Over => Action::Finish,
             Input::Arrived => self.on_arrived(fleet, now, rng),
             Input::Granted => self.on_granted(fleet, now, rng),
@@ -151,7 +152,9 @@ impl Flow {
             Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
             Input::TimerFired => self.on_timer(fleet, now, rng),
             Input::ClientGone => self.on_client_gone(fleet, now, rng),
-        }
+        };
+        debug_assert_eq!(invariants::of_request(self), Ok(()));
+        action
     }
 
     /// Content came while relaying. Touches no fleet, so that a chunk takes no lock.

@@ -18,6 +18,7 @@ pub mod flow;
 pub mod health;
 mod hedge;
 pub mod ids;
+pub mod invariants;
 pub mod latency;
 pub mod limits;
 mod recover;

@@ -4,15 +4,17 @@
 //! The only source of chance is the seed: the same seed, catalog and world give the same run, which
 //! [`Report::log_hash`] shows.
 
+mod baseline;
 mod fault;
+mod random;
 mod report;
 mod scenario;
 mod world;
 
-pub use fault::{Fault, What};
-pub use report::{DeploymentReport, Report};
-pub use scenario::{Rate, Scenario, Verdict};
-pub use world::{Spec, run};
+pub use fault::{Fault, Flapping, Says, What};
+pub use report::{Day, DeploymentReport, Report};
+pub use scenario::{Figure, Rate, Scenario, Verdict};
+pub use world::{Capacity, Clients, Reload, Spec, run};
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use pointsman_routing::Now;
+use pointsman_routing::decision::Outcome;
 use pointsman_routing::fleet::FleetView;
-use pointsman_routing::flow::Flow;
+use pointsman_routing::flow::{Flow, FlowOutcome};
 use serde::Serialize;
 
 use crate::fault::Fault;
@@ -23,6 +24,14 @@ pub struct Report {
     pub requests: u64,
     /// How they ended, by name.
     pub outcomes: BTreeMap<&'static str, u64>,
+    /// Clients that left, by the phase of their request.
+    pub left_in: BTreeMap<&'static str, u64>,
+    /// Requests that failed or were refused while a deployment without a fault had room, and was not tried.
+    pub failed_needlessly: u64,
+    /// Requests that were refused and not told when to come back.
+    pub refused_without_retry_after: u64,
+    /// Failed attempts and failed health checks on the day with the most, and requests on the day with the most.
+    pub worst_day: Day,
     /// Attempts in all.
     pub attempts: u64,
     /// Virtual time from the first arrival to the last end, seconds.
@@ -37,6 +46,8 @@ pub struct Report {
     pub queue_wait_ms_p99: f64,
     /// What each deployment did, by name.
     pub deployments: BTreeMap<String, DeploymentReport>,
+    /// What must always hold and did not; builds with assertions stop there instead.
+    pub broken: Vec<String>,
     /// A hash of every action in order: equal for equal runs.
     pub log_hash: u64,
     /// Every attempt: when it began, seconds, and where.
@@ -50,6 +61,15 @@ pub struct Report {
     first_content: Vec<(f64, f64)>,
 }
 
+/// What is counted by days.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Day {
+    /// Failed attempts and failed health checks.
+    pub unhealthy_signals: u64,
+    /// Requests that ended.
+    pub requests: u64,
+}
+
 /// What one deployment did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DeploymentReport {
@@ -61,7 +81,7 @@ pub struct DeploymentReport {
     pub share: f64,
     /// Requests in flight on average over the run.
     pub inflight_mean: f64,
-    /// Changes of its health.
+    /// Changes of its health; of several routers', those of the one that saw the most.
     pub health_changes: u64,
 }
 
@@ -69,6 +89,10 @@ pub struct DeploymentReport {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     outcomes: BTreeMap<&'static str, u64>,
+    left_in: BTreeMap<&'static str, u64>,
+    failed_needlessly: u64,
+    refused_without_retry_after: u64,
+    days: BTreeMap<u64, Day>,
     deployments: BTreeMap<String, (DeploymentReport, f64)>,
     first_content: Vec<(f64, f64)>,
     queue_wait_ms: Vec<f64>,
@@ -79,6 +103,14 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn request(&mut self, outcome: &'static str, flow: &Flow, arrived: Now, now: Now) {
         *self.outcomes.entry(outcome).or_default() += 1;
+        self.day(now).requests += 1;
+        if let Some(FlowOutcome::ClientGone { phase }) = flow.outcome() {
+            *self.left_in.entry(phase.name()).or_default() += 1;
+        }
+        if let (Some(FlowOutcome::Rejected { .. }), Some(last)) = (flow.outcome(), flow.decisions().last()) {
+            let told = matches!(last.outcome, Outcome::Rejected { retry_after: Some(_), .. });
+            self.refused_without_retry_after += u64::from(!told);
+        }
         self.queue_wait_ms.push(flow.queue_wait().as_secs_f64() * 1e3);
         if outcome == "completed" {
             self.completed_at.push(now.as_secs_f64());
@@ -89,43 +121,82 @@ impl Tally {
             deployment.failures += u64::from(attempt.failure.is_some());
             *busy_s += (attempt.ended.unwrap_or(now) - attempt.started).as_secs_f64();
             self.sent.push((attempt.started.as_secs_f64(), attempt.name.to_string()));
+            if attempt.failure.is_some() {
+                self.signal(attempt.ended.unwrap_or(now));
+            }
             if let Some(first) = attempt.first_content {
                 self.first_content.push((arrived.as_secs_f64(), (first - arrived).as_secs_f64() * 1e3));
             }
         }
     }
 
+    /// A request was answered before there was anything to decide.
+    pub(crate) fn refused(&mut self, outcome: &'static str) {
+        *self.outcomes.entry(outcome).or_default() += 1;
+    }
+
+    /// Something said that a deployment does not work.
+    pub(crate) fn signal(&mut self, now: Now) {
+        self.day(now).unhealthy_signals += 1;
+    }
+
+    pub(crate) fn failed_needlessly(&mut self) {
+        self.failed_needlessly += 1;
+    }
+
+    /// Requests that ended.
+    pub(crate) fn ended(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    fn day(&mut self, now: Now) -> &mut Day {
+        self.days.entry(now.as_millis() / 86_400_000).or_default()
+    }
+
     pub(crate) fn report(
         mut self,
-        fleet: &FleetView,
-        seed: u64,
-        requests: u64,
+        fleets: &[FleetView],
+        (seed, requests): (u64, u64),
         now: Now,
         log_hash: u64,
+        broken: Vec<String>,
     ) -> Report {
         let attempts: u64 = self.deployments.values().map(|(deployment, _)| deployment.attempts).sum();
         let span_s = now.as_secs_f64();
-        let mut deployments = BTreeMap::new();
-        for view in fleet.models.iter().flat_map(|model| &model.deployments) {
-            let (mut deployment, busy_s) = self.deployments.remove(&*view.name).unwrap_or_default();
-            deployment.share = deployment.attempts as f64 / attempts.max(1) as f64;
-            deployment.inflight_mean = busy_s / span_s.max(1e-9);
-            deployment.health_changes = view.breaker_transitions;
-            deployments.insert(view.name.to_string(), deployment);
+        // A fleet that knows a deployment may have sent it nothing; one that was sent something may be gone.
+        for view in fleets.iter().flat_map(|fleet| &fleet.models).flat_map(|model| &model.deployments) {
+            let (deployment, _) = self.deployments.entry(view.name.to_string()).or_default();
+            deployment.health_changes = deployment.health_changes.max(view.breaker_transitions);
         }
+        let deployments =
+            std::mem::take(&mut self.deployments).into_iter().map(|(name, (mut one, busy_s))| {
+                one.share = one.attempts as f64 / attempts.max(1) as f64;
+                one.inflight_mean = busy_s / span_s.max(1e-9);
+                (name, one)
+            });
+        let days = self.days.values();
+        let worst_day = Day {
+            unhealthy_signals: days.clone().map(|day| day.unhealthy_signals).max().unwrap_or(0),
+            requests: days.map(|day| day.requests).max().unwrap_or(0),
+        };
         self.sent.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut first_content_ms: Vec<f64> = self.first_content.iter().map(|(_, took_ms)| *took_ms).collect();
         Report {
             seed,
             requests,
             outcomes: self.outcomes,
+            left_in: self.left_in,
+            failed_needlessly: self.failed_needlessly,
+            refused_without_retry_after: self.refused_without_retry_after,
+            worst_day,
             attempts,
             span_s,
             first_content_ms_p50: quantile(&mut first_content_ms, 0.5),
             first_content_ms_p95: quantile(&mut first_content_ms, 0.95),
             first_content_ms_p99: quantile(&mut first_content_ms, 0.99),
             queue_wait_ms_p99: quantile(&mut self.queue_wait_ms, 0.99),
-            deployments,
+            deployments: deployments.collect(),
+            broken,
             log_hash,
             sent: self.sent,
             completed_at: self.completed_at,
@@ -148,11 +219,9 @@ impl Report {
         completed as f64 / (until_s - from_s).max(1e-9)
     }
 
-    /// Time to first content of what arrived while any of the faults held, milliseconds: what 95 in 100 keep below.
-    pub fn p95_during(&self, faults: &[Fault]) -> f64 {
-        let during = |at: f64| faults.iter().any(|fault| (fault.from_s..fault.until_s).contains(&at));
-        let took = self.first_content.iter().filter(|(at, _)| during(*at)).map(|(_, took_ms)| *took_ms);
-        quantile(&mut took.collect::<Vec<_>>(), 0.95)
+    /// Time to first content of what arrived while any of the faults held, milliseconds: what this share keeps below.
+    pub fn first_content_during(&self, faults: &[Fault], share: f64) -> f64 {
+        during(&self.first_content, faults, share)
     }
 
     /// How many requests a faulty deployment got, and how long it took, seconds, until it was left alone: until it got
@@ -185,6 +254,13 @@ impl Report {
         let sent = &self.sent[from..until.max(from)];
         sent.iter().filter(|(_, to)| to == name).count() as f64 / sent.len().max(1) as f64
     }
+}
+
+/// Of times by moment of arrival, those that arrived while any of the faults held: what a share of them keeps below.
+pub(crate) fn during(first_content: &[(f64, f64)], faults: &[Fault], share: f64) -> f64 {
+    let during = |at: f64| faults.iter().any(|fault| (fault.from_s..fault.until_s).contains(&at));
+    let took = first_content.iter().filter(|(at, _)| during(*at)).map(|(_, took_ms)| *took_ms);
+    quantile(&mut took.collect::<Vec<_>>(), share)
 }
 
 /// The value that a share of `values` keeps below; 0 of nothing.

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod keys;
+mod scenarios;
 mod serve;
 mod simulate;
 

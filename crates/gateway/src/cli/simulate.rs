@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use pointsman_simulator::{Rate, Report, Scenario, Spec, run as simulate};
+use pointsman_simulator::{Rate, Report, Spec, run as simulate};
 
-use super::{BadUsage, out};
+use super::{BadUsage, out, scenarios};
 use crate::reload::load;
 
 /// Arguments of `simulate`.
@@ -14,9 +14,18 @@ pub(super) struct Args {
     /// The config file. Default: ./pointsman.yaml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A scenario file: its config, traffic, faults, and what must hold; the options below but --seed are not used then
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "model", "requests", "rate", "error_rate", "leave_rate"])]
+    /// A scenario file, or a folder of them: config, traffic, faults, and what must hold
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["config", "model", "requests", "rate", "error_rate", "leave_rate"])]
     scenario: Option<PathBuf>,
+    /// Run the scenario with the seeds from 1 to N and print the worst of every figure
+    #[arg(long, value_name = "N", requires = "scenario", conflicts_with = "seed")]
+    seeds: Option<u64>,
+    /// Run a small world that draws from everything there is: all of it follows from --seed
+    #[arg(long, conflicts_with_all = ["scenario", "config", "model", "requests", "rate", "error_rate", "leave_rate"])]
+    random: bool,
+    /// Print that world as a scenario file instead
+    #[arg(long, requires = "random", conflicts_with = "json")]
+    print_scenario: bool,
     /// The model that is asked for. Default: the first of the config
     #[arg(long)]
     model: Option<String>,
@@ -42,7 +51,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.scenario {
-        return run_scenario(args, path);
+        return scenarios::run(path, args.seed, args.seeds, args.json);
+    }
+    if args.print_scenario {
+        return scenarios::print_random(args.seed);
+    }
+    if args.random {
+        return scenarios::run_random(args.seed, args.json);
     }
     let path = args.config.clone().or_else(super::serve::usual_config);
     let path = path.ok_or_else(|| BadUsage("say which config to simulate: --config FILE".to_owned()))?;
@@ -76,45 +91,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     out(&text)
 }
 
-/// Runs a scenario; fails when something that must hold did not.
-fn run_scenario(args: &Args, path: &std::path::Path) -> anyhow::Result<()> {
-    let bad = |error: &dyn std::fmt::Display| BadUsage(format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| bad(&error))?;
-    let scenario = Scenario::parse(&text).map_err(|error| bad(&error))?;
-    let verdict = scenario.run(args.seed).map_err(|error| bad(&error))?;
-    let ok = verdict.broken.is_empty();
-    if args.json {
-        let json = serde_json::json!({
-            "about": scenario.about,
-            "ok": ok,
-            "held": verdict.held,
-            "broken": verdict.broken,
-            "report": verdict.report,
-        });
-        out(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
-    } else {
-        let mut text = format!("{}\n{}", scenario.about.trim(), table("of the scenario", &verdict.report));
-        for line in &verdict.held {
-            let _ = writeln!(text, "  held    {line}");
-        }
-        for line in &verdict.broken {
-            let _ = writeln!(text, "  BROKEN  {line}");
-        }
-        let _ =
-            writeln!(text, "again: pointsman simulate --scenario {} --seed {}", path.display(), args.seed);
-        out(&text)?;
-    }
-    anyhow::ensure!(
-        ok,
-        "{} of {} figures did not hold",
-        verdict.broken.len(),
-        verdict.broken.len() + verdict.held.len()
-    );
-    Ok(())
-}
-
 /// The report for people.
-fn table(model: &str, report: &Report) -> String {
+pub(super) fn table(model: &str, report: &Report) -> String {
     let mut text = String::new();
     let outcomes =
         report.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");

@@ -162,6 +162,7 @@ impl Fleet {
         for model in models {
             self.serve_all(model, now, &mut rng);
         }
+        debug_assert_eq!(crate::invariants::of_fleet(self), Ok(()));
     }
 
     /// The model of that name.

@@ -92,6 +92,11 @@ impl Queue {
         self.waiting
     }
 
+    /// Whether as many wait as are counted.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.waiting == self.groups.iter().map(|group| group.waiters.len()).sum::<usize>()
+    }
+
     /// Who waits, by arrival.
     pub(crate) fn into_tickets(self) -> Vec<Ticket> {
         self.into_waiters().into_keys().collect()

@@ -1,0 +1,23 @@
+//! The fuzz corpus of the config parser, replayed: every seed and every input that once broke something.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "the corpus is files; the crate itself reads none")]
+
+mod invariants;
+
+use std::path::Path;
+
+#[test]
+fn l2_configs_of_the_corpus_are_refused_or_make_a_fleet() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/config");
+    let mut inputs: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{} is empty", folder.display());
+    for path in inputs {
+        let input = std::fs::read(&path).unwrap();
+        invariants::config(&input);
+        // Cut short, each seed is many more.
+        for end in (0..input.len().min(2048)).step_by(5) {
+            invariants::config(&input[..end]);
+        }
+    }
+}
