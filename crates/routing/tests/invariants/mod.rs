@@ -28,10 +28,10 @@ const REQUESTS_MAX: usize = 16;
 /// The first byte is the fleet, the second the strategy; then three bytes an event: to which request, what, how much
 /// later. Whatever comes, the invariants hold after every step, and nothing is left at the end.
 pub(crate) fn lifecycle(bytes: &[u8]) {
-    let [fleet, strategy, events @ ..] = bytes else { return };
+    let [first, strategy, events @ ..] = bytes else { return };
     let strategy = STRATEGIES[usize::from(*strategy) % STRATEGIES.len()];
     let fleet = |byte: u8| catalog(strategy, FLEETS[usize::from(byte) % FLEETS.len()]);
-    let mut world = World::new(&fleet(*fleet));
+    let mut world = World::new(&fleet(*first));
     let mut flows: Vec<(Flow, bool)> = Vec::new();
     for event in events.chunks_exact(3) {
         let [to, what, later] = [event[0], event[1], event[2]];
