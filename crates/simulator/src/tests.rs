@@ -102,16 +102,16 @@ fn worlds(seeds: std::ops::Range<u64>) {
 
 // Apart, so that they run at the same time.
 #[test]
-fn worlds_0_to_249_keep_the_invariants() {
-    worlds(0..250);
+fn worlds_0_to_199_keep_the_invariants() {
+    worlds(0..200);
 }
 
 #[test]
-fn worlds_250_to_499_keep_the_invariants() {
-    worlds(250..500);
+fn worlds_200_to_399_keep_the_invariants() {
+    worlds(200..400);
 }
 
 #[test]
-fn worlds_500_to_749_keep_the_invariants() {
-    worlds(500..750);
+fn worlds_400_to_599_keep_the_invariants() {
+    worlds(400..600);
 }
