@@ -19,6 +19,7 @@ pub mod health;
 pub mod ids;
 pub mod latency;
 pub mod limits;
+pub mod pace;
 mod recover;
 pub mod rng;
 mod slab;

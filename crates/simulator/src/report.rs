@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pointsman_routing::Now;
 use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::Flow;
+use pointsman_routing::health::Reason;
 use serde::Serialize;
 
 use crate::fault::Fault;
@@ -42,6 +43,9 @@ pub struct Report {
     /// Every attempt: when it began, seconds, and where.
     #[serde(skip)]
     sent: Vec<(f64, String)>,
+    /// When deployments were taken for slow, seconds, and which.
+    #[serde(skip)]
+    slow: Vec<(f64, String)>,
     /// When requests were completed, seconds.
     #[serde(skip)]
     completed_at: Vec<f64>,
@@ -73,6 +77,7 @@ pub(crate) struct Tally {
     first_content: Vec<(f64, f64)>,
     queue_wait_ms: Vec<f64>,
     sent: Vec<(f64, String)>,
+    slow: Vec<(f64, String)>,
     completed_at: Vec<f64>,
 }
 
@@ -111,6 +116,8 @@ impl Tally {
             deployment.share = deployment.attempts as f64 / attempts.max(1) as f64;
             deployment.inflight_mean = busy_s / span_s.max(1e-9);
             deployment.health_changes = view.breaker_transitions;
+            let slow = view.history.iter().filter(|change| change.reason == Reason::Slow);
+            self.slow.extend(slow.map(|change| (span_s - change.age_ms as f64 / 1e3, view.name.to_string())));
             deployments.insert(view.name.to_string(), deployment);
         }
         self.sent.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -127,6 +134,7 @@ impl Tally {
             queue_wait_ms_p99: quantile(&mut self.queue_wait_ms, 0.99),
             deployments,
             log_hash,
+            slow: self.slow,
             sent: self.sent,
             completed_at: self.completed_at,
             first_content: self.first_content,
@@ -171,6 +179,21 @@ impl Report {
         (to_it(&self.sent[from..end]) as u64, end_s - fault.from_s)
     }
 
+    /// How many requests a slow deployment got until that was known of it; `None` if it never was.
+    pub fn slow_found(&self, fault: &Fault) -> Option<u64> {
+        let (found_s, _) = self.slow.iter().find(|slow| is_found(slow, fault))?;
+        let sent = self
+            .sent
+            .iter()
+            .filter(|(at, to)| *to == fault.deployment && (fault.from_s..*found_s).contains(at));
+        Some(sent.count() as u64)
+    }
+
+    /// How often a deployment was taken for slow beside these faults.
+    pub fn slow_alarms(&self, faults: &[&Fault]) -> usize {
+        self.slow.iter().filter(|slow| !faults.iter().any(|fault| is_found(slow, fault))).count()
+    }
+
     /// The share of its traffic before that a deployment has again from half a minute after its fault on, for a minute.
     pub fn traffic_back(&self, fault: &Fault) -> f64 {
         let before = self.share(&fault.deployment, 0.0, fault.from_s);
@@ -185,6 +208,11 @@ impl Report {
         let sent = &self.sent[from..until.max(from)];
         sent.iter().filter(|(_, to)| to == name).count() as f64 / sent.len().max(1) as f64
     }
+}
+
+/// Whether a deployment was taken for slow because of a fault.
+fn is_found((at, name): &(f64, String), fault: &Fault) -> bool {
+    *name == fault.deployment && (fault.from_s..fault.until_s).contains(at)
 }
 
 /// The value that a share of `values` keeps below; 0 of nothing.

@@ -37,6 +37,8 @@ pub struct Spec {
     pub prefill_us_per_token: u64,
     /// Time per output token, microseconds.
     pub decode_us_per_token: u64,
+    /// How far times to first content are spread beside their prompts: the deviation of their logarithm.
+    pub noise: f64,
     /// Share of attempts that fail with 500, whatever else goes wrong.
     pub error_rate: f64,
     /// Share of clients that leave at some moment of their request.
@@ -57,6 +59,7 @@ impl Default for Spec {
             first_content_base_ms: 0,
             prefill_us_per_token: 100,
             decode_us_per_token: 5_000,
+            noise: 0.0,
             error_rate: 0.0,
             leave_rate: 0.0,
             faults: Vec::new(),
@@ -231,6 +234,15 @@ impl World<'_> {
         (-self.chance.unit().max(1e-12).ln() * f64::from(mean)) as u64
     }
 
+    /// How many times its usual time something takes: around 1, log-normal (Box and Muller).
+    fn noise(&mut self) -> f64 {
+        if self.spec.noise == 0.0 {
+            return 1.0;
+        }
+        let length = (-2.0 * self.chance.unit().max(1e-12).ln()).sqrt();
+        (self.spec.noise * length * (std::f64::consts::TAU * self.chance.unit()).cos()).exp()
+    }
+
     fn decode(&self, tokens: u64) -> Duration {
         Duration::from_micros(self.spec.decode_us_per_token * tokens)
     }
@@ -288,6 +300,7 @@ impl World<'_> {
     fn attempt(&mut self, request: u64) {
         let dice = self.chance.unit();
         let every = self.chance.unit();
+        let noise = self.noise();
         let Some(entry) = self.live.get(&request) else { return };
         let attempts = entry.flow.attempts();
         let attempt = attempts.len();
@@ -307,7 +320,7 @@ impl World<'_> {
         };
         self.schedule(Duration::from_micros(200), due(Input::Connected));
         let prefill = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in);
-        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow);
+        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow * noise);
         if every < self.spec.error_rate {
             let error = failure(FailureClass::Transient, Processed::RefusedWithError);
             return self.schedule(first, due(error));

@@ -109,6 +109,7 @@ pub struct Metrics {
     arms: Series<ArmLabels, Counter>,
     truncated: Family<ReasonLabels, Counter>,
     client_cancel: Family<ReasonLabels, Counter>,
+    panic_routed: Series<ModelLabels, Counter>,
     request_duration: Series<ModelLabels, Seconds>,
     first_token: Series<DeploymentLabels, Seconds>,
     per_token: Series<DeploymentLabels, Seconds>,
@@ -180,6 +181,7 @@ impl Metrics {
             arms: Series::default(),
             truncated: Family::default(),
             client_cancel: Family::default(),
+            panic_routed: Series::default(),
             request_duration: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             first_token: Series::made_by(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
             per_token: Series::made_by(|| Histogram::new(PER_TOKEN_BUCKETS)),
@@ -208,6 +210,11 @@ impl Metrics {
         r.register("pointsman_split_requests", "Requests by arm of a split", self.arms.family.clone());
         r.register("pointsman_stream_truncated", "Answers that broke off", self.truncated.clone());
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
+        r.register(
+            "pointsman_panic_decisions",
+            "Decisions that used what had failed, because few others were left and full",
+            self.panic_routed.family.clone(),
+        );
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
         r.register(
@@ -254,6 +261,11 @@ impl Metrics {
             fleet.utilization.clone(),
         );
         r.register("pointsman_deployment_state", "1 for the state a deployment is in", fleet.state.clone());
+        r.register(
+            "pointsman_deployment_slowness_ratio",
+            "How many times slower than it should be a deployment is; 1 while that is not proven",
+            fleet.slow.clone(),
+        );
         r.register("pointsman_breaker_transitions", "Changes of breakers' states", fleet.transitions.clone());
         r.register("pointsman_queue_depth", "Requests that wait for a slot", fleet.queue_depth.clone());
         r.register(
@@ -289,6 +301,7 @@ impl Metrics {
         self.requests.retain(|series| model(&series.model));
         self.request_duration.retain(|series| model(&series.model));
         self.queue_wait.retain(|series| model(&series.model));
+        self.panic_routed.retain(|series| model(&series.model));
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
@@ -355,6 +368,11 @@ impl Metrics {
     /// A client left.
     pub fn client_cancel(&self, phase: &'static str) {
         self.client_cancel.get_or_create(&ReasonLabels { reason: phase }).inc();
+    }
+
+    /// A decision used what had failed, because few others were left and full.
+    pub fn panic_routed(&self, model: &str) {
+        self.panic_routed.get(&ModelLabels { model: self.labels.value(Kind::Model, model) }).inc();
     }
 
     /// All counters as text (OpenMetrics).

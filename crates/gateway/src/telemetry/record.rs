@@ -167,6 +167,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "eligible": candidate.why_not.is_none(),
         "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
         "score": candidate.score(),
+        "slow": (candidate.slow > 1.0).then_some(candidate.slow),
         "inflight": candidate.inflight,
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
@@ -244,7 +245,14 @@ fn micros(at: Now, arrived: Now) -> u64 {
     at.since(arrived).as_micros() as u64
 }
 
-/// The decision in one header value: the rule, the count of candidates, and who was left out and why.
+/// Whether what was chosen is known to be slow.
+fn chosen_slow(decision: &Decision) -> bool {
+    let Outcome::Chosen(choice) = &decision.outcome else { return false };
+    decision.candidates.iter().any(|one| one.deployment == choice.deployment && one.slow > 1.0)
+}
+
+/// The decision in one header value: the rule, the count of candidates, `panic` where what had failed was used for want
+/// of others, `slow` where the chosen is, and who was left out and why.
 ///
 /// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:failed,gpu-c:full`. At most 400 bytes.
 pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> String {
@@ -259,6 +267,12 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
         text.push_str(part);
     }
     text.push_str(itoa::Buffer::new().format(decision.candidates.len()));
+    if decision.panic {
+        text.push_str(";panic");
+    }
+    if chosen_slow(decision) {
+        text.push_str(";slow");
+    }
     let mut first = true;
     for candidate in &decision.candidates {
         let Some(why) = candidate.why_not else { continue };

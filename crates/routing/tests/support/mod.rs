@@ -34,6 +34,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             name: format!("k{at}").into(),
             rpm: None,
             tpm: None,
+            quota_domain: text("domain").map(Name::from),
             revision: 0,
         });
         catalog.providers.insert(name.into(), ProviderSpec { credentials: credentials.collect() });
@@ -46,6 +47,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             tier: number("tier").unwrap_or(1),
             slots: number("slots"),
             region: text("region").map(Name::from),
+            quota_domain: text("own_domain").map(Name::from),
             tags: text("tag").map(Name::from).into_iter().collect(),
             arm: text("arm").map(Name::from),
             capabilities: if line.contains("deaf") { Capabilities::EMBEDDINGS } else { all },
