@@ -574,6 +574,40 @@ mod tests {
     }
 
     #[test]
+    fn errors_and_slowness_degrade_each_on_its_own() {
+        let (mut rng, mut health) = (Rng::seeded(1), Health::default());
+        let requests = ".".repeat(100) + &"....x".repeat(8);
+        let now = run(&mut health, &mut rng, Now::from_millis(1000), requests.chars());
+        health.set_slow(true, now);
+        assert_eq!(
+            (health.state(), health.reasons()),
+            (HealthState::Degraded, vec![Reason::ErrorRate, Reason::Slow])
+        );
+        let now = run(&mut health, &mut rng, now + Duration::from_secs(60), ".".repeat(100).chars());
+        assert_eq!((health.state(), health.reasons()), (HealthState::Degraded, vec![Reason::Slow]));
+        health.set_slow(false, now);
+        assert_eq!((health.state(), health.reasons()), (HealthState::Healthy, vec![]));
+        let reasons: Vec<_> = health.history().map(|change| change.reason).collect();
+        assert_eq!(reasons, [Reason::ErrorRate, Reason::Slow, Reason::ErrorsFew, Reason::FastAgain]);
+        // What failed is failed; that it was slow before it failed is of no interest once it is back.
+        health.set_slow(true, now);
+        let now = run(&mut health, &mut rng, now, "xxxxx".chars());
+        assert_eq!((health.state(), health.reasons()), (HealthState::Failed, vec![Reason::FailuresInARow]));
+        assert!(health.enter());
+        health.succeeded(&spec(), true, now);
+        assert_eq!(health.reasons(), [Reason::ProbeSucceeded]);
+    }
+
+    #[test]
+    fn one_failure_of_one_request_is_no_uptime_of_nothing() {
+        let (mut rng, mut health) = (Rng::seeded(1), Health::default());
+        let now = run(&mut health, &mut rng, Now::from_millis(1000), "x".chars());
+        assert!((health.penalty() - 1.0).abs() < 1e-9);
+        run(&mut health, &mut rng, now, "..x.x".chars());
+        assert!((health.uptime() - 0.5).abs() < 0.01 && (health.penalty() - 6.61).abs() < 0.1, "{health:?}");
+    }
+
+    #[test]
     fn the_penalty_is_that_of_the_published_score() {
         assert!((uptime_penalty(0.5) - 5.61).abs() < 0.01);
         assert!(uptime_penalty(0.95) < 1e-9 && uptime_penalty(1.0) < 1e-9);

@@ -24,7 +24,7 @@ const FOLLOW_SLOW: f64 = 0.1;
 /// How fast "lately" follows.
 const LATELY: f64 = 0.2;
 /// How fast the size of a proven slowness follows.
-const LEVEL: f64 = 0.05;
+const LEVEL: f64 = 0.1;
 /// Residuals beyond so many usual spreads count as no more: one outlier must not be proof.
 const CLIP: f64 = 4.0;
 /// What a residual may exceed the usual by for nothing, in spreads.

@@ -289,3 +289,26 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_routing::decision::Rejection;
+
+    #[test]
+    fn f4_panic_is_labelled_in_the_header_and_the_record() {
+        let mut decision = Decision {
+            at: Now::ZERO,
+            outcome: Outcome::Rejected { why: Rejection::Unavailable, retry_after: None },
+            strategy: "least_busy",
+            arm: None,
+            tier: 1,
+            panic: false,
+            candidates: Vec::new(),
+        };
+        assert_eq!(compact(&decision, &BTreeMap::new()), "least_busy:unavailable;candidates=0");
+        decision.panic = true;
+        assert_eq!(compact(&decision, &BTreeMap::new()), "least_busy:unavailable;candidates=0;panic");
+        assert_eq!(decision_json(&decision, Now::ZERO, &BTreeMap::new())["panic"], true);
+    }
+}
