@@ -481,6 +481,8 @@ mod tests {
             metrics.arm("m0", &format!("arm-{number}"), "completed");
         }
         let text = text(&metrics);
+        metrics.panic_routed("m0");
+        assert!(self::text(&metrics).contains("pointsman_panic_decisions_total{model=\"m0\"} 1"));
         let arms = text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count();
         assert_eq!(arms, LABEL_VALUES_MAX + 1);
         assert!(text.contains("arm=\"other\""));
