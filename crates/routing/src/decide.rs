@@ -125,14 +125,7 @@ fn filter(
     let now = decision.at;
     // One draw for all that are on a ramp, and only if there is one.
     let mut drawn = None;
-    let wanted = Wanted {
-        asked: Asked::new(facts, decision.arm.as_ref()),
-        needs: facts.needs,
-        lane: facts.lane,
-        tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
-        tokens_out: facts.tokens_out_max.unwrap_or(0),
-        left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
-    };
+    let wanted = Wanted::new(facts, decision.arm.as_ref(), now);
     scratch.eligible.clear();
     scratch.probe = None;
     decision.candidates.clear();
@@ -196,6 +189,19 @@ struct Wanted<'a> {
     tokens_out: u32,
     /// Time until its deadline, nanoseconds.
     left_ns: u64,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, now: Now) -> Self {
+        Self {
+            asked: Asked::new(facts, arm),
+            needs: facts.needs,
+            lane: facts.lane,
+            tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
+            tokens_out: facts.tokens_out_max.unwrap_or(0),
+            left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
+        }
+    }
 }
 
 /// Which deployments a request asks for by name; most do not.
@@ -307,25 +313,6 @@ fn why_not(
 }
 
 impl Fleet {
-    /// Whether the provider has a credential that is usable, or needs none; else the soonest that one is.
-    #[inline(never)]
-    pub(crate) fn usable_credential(
-        &self,
-        provider: usize,
-        tokens: u64,
-        now: Now,
-    ) -> Result<(), Option<Now>> {
-        let credentials = &self.providers[provider].credentials;
-        let mut soonest = None;
-        for credential in credentials.iter().filter_map(|id| self.credentials.get(*id)) {
-            match credential.left(tokens, now) {
-                Ok(_) => return Ok(()),
-                Err(until) => soonest = earlier(soonest, until),
-            }
-        }
-        if credentials.is_empty() { Ok(()) } else { Err(soonest) }
-    }
-
     /// Whether a deployment could be sent a request if its health were no matter.
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
@@ -342,18 +329,6 @@ impl Fleet {
             let sure = unsure || deployment.spec.free || !deployment.failure_unsure;
             sure && deployment.health(facts.lane).may_be_looked_at(now)
         }) && self.could_be_sent(id, facts, now)
-    }
-
-    /// Whether the deployment's provider has a credential that can be used now.
-    pub(crate) fn has_usable_credential(&self, deployment: DeploymentId, now: Now) -> bool {
-        let provider = self.deployments.get(deployment).map(|deployment| deployment.provider);
-        provider.is_some_and(|provider| {
-            let credentials = &self.providers[provider].credentials;
-            credentials
-                .iter()
-                .filter_map(|id| self.credentials.get(*id))
-                .any(|known| known.left(0, now).is_ok())
-        })
     }
 }
 

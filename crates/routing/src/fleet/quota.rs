@@ -1,13 +1,46 @@
-//! Quota domains: what one credential or deployment is told about a quota holds for all that share it.
+//! Quotas: which credential can be used, and what one is told that holds for all that share a quota domain.
 
+use super::credential::earlier;
 use super::{Fleet, Permit};
 use crate::catalog::Name;
 use crate::facts::Lane;
 use crate::failure::Failure;
+use crate::ids::DeploymentId;
 use crate::limits::{COOLING_MIN, RETRY_AFTER_MAX};
 use crate::time::Now;
 
 impl Fleet {
+    /// Whether the provider has a credential that is usable, or needs none; else the soonest that one is.
+    #[inline(never)]
+    pub(crate) fn usable_credential(
+        &self,
+        provider: usize,
+        tokens: u64,
+        now: Now,
+    ) -> Result<(), Option<Now>> {
+        let credentials = &self.providers[provider].credentials;
+        let mut soonest = None;
+        for credential in credentials.iter().filter_map(|id| self.credentials.get(*id)) {
+            match credential.left(tokens, now) {
+                Ok(_) => return Ok(()),
+                Err(until) => soonest = earlier(soonest, until),
+            }
+        }
+        if credentials.is_empty() { Ok(()) } else { Err(soonest) }
+    }
+
+    /// Whether the deployment's provider has a credential that can be used now.
+    pub(crate) fn has_usable_credential(&self, deployment: DeploymentId, now: Now) -> bool {
+        let provider = self.deployments.get(deployment).map(|deployment| deployment.provider);
+        provider.is_some_and(|provider| {
+            let credentials = &self.providers[provider].credentials;
+            credentials
+                .iter()
+                .filter_map(|id| self.credentials.get(*id))
+                .any(|known| known.left(0, now).is_ok())
+        })
+    }
+
     /// A provider said that a quota is used up (429). The quota is that of the deployment's domain if it names one, else
     /// of the credential's, else of the credential alone, or of the deployment where there is none. It holds for both
     /// lanes, for they share it.
