@@ -32,6 +32,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         tier: 1,
         slots: Some(16),
         region: None,
+        quota_domain: None,
         tags: Vec::new(),
         arm: None,
         capabilities: Capabilities::CHAT,

@@ -176,7 +176,9 @@ impl Found {
             self.unset.extend(vendor.env.iter().map(String::as_str));
             return;
         };
-        let credential = CredentialConfig { name: None, key: Secret::new(key.clone()), rpm: None, tpm: None };
+        let secret = Secret::new(key.clone());
+        let credential =
+            CredentialConfig { name: None, key: secret, rpm: None, tpm: None, quota_domain: None };
         let provider =
             ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
         match list(&provider, Some(&key), VENDOR_TIMEOUT).await {

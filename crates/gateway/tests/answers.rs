@@ -151,3 +151,29 @@ fn l3_a_request_that_waited_over_a_reload_is_sent_with_the_new_secret() {
         Some("Bearer the-new-secret")
     );
 }
+
+#[test]
+fn e12_a_limit_holds_for_all_that_share_the_quota() {
+    let limited = || Scripted {
+        status: Some(429),
+        retry_after: Some("30".to_owned()),
+        pieces: Some(vec!["{}".to_owned()]),
+        ..Default::default()
+    };
+    let shared = ", keys: ['a-key-of-the-organisation'], quota_domain: org";
+    let world = World::with(2, shared, "", "");
+    world.script(0, [limited()]);
+    let answer = world.chat(&hello());
+    assert_eq!((answer.status, world.stats(1).requests), (429, 0), "it is the quota of both: {answer:?}");
+    let answer = world.chat(&hello());
+    assert_eq!((answer.status, world.reached()), (503, 1), "nobody is asked before: {answer:?}");
+    assert!(answer.header("retry-after").is_some_and(|after| matches!(after, "29" | "30")), "{answer:?}");
+    let view = world.app().live.lock().fleet.view(pointsman::clock::now());
+    let states: Vec<_> = view.models[0].deployments.iter().map(|one| one.state).collect();
+    assert_eq!(states, ["cooling", "cooling"], "f2: what cannot be sent anything is not shown as healthy");
+
+    let world = World::with(2, ", keys: ['a-key-of-its-own']", "", "");
+    world.script(0, [limited()]);
+    let answer = world.chat(&hello());
+    assert_eq!((answer.status, world.stats(1).requests), (200, 1), "each has its own: {answer:?}");
+}

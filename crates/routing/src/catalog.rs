@@ -36,6 +36,8 @@ pub struct CredentialSpec {
     pub rpm: Option<u32>,
     /// Tokens a minute it may use, if limited.
     pub tpm: Option<u32>,
+    /// The quota it shares with all that name the same; `None`: one of its own.
+    pub quota_domain: Option<Name>,
     /// Changes when the secret does: a credential that was refused is tried again with a new secret.
     pub revision: u64,
 }
@@ -84,6 +86,9 @@ pub struct DeploymentSpec {
     pub slots: Option<u32>,
     /// Where it is.
     pub region: Option<Name>,
+    /// The quota it shares with all that name the same, whatever credential it is used with; `None`: the credential's,
+    /// or one of its own without one.
+    pub quota_domain: Option<Name>,
     /// What clients may ask for by `x-pointsman-tags`.
     pub tags: Vec<Name>,
     /// The arm of the model's split it belongs to.

@@ -125,13 +125,7 @@ fn filter(
     let now = decision.at;
     // One draw for all that are on a ramp, and only if there is one.
     let mut drawn = None;
-    let wanted = Wanted {
-        asked: Asked::new(facts, decision.arm.as_ref()),
-        needs: facts.needs,
-        tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
-        tokens_out: facts.tokens_out_max.unwrap_or(0),
-        left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
-    };
+    let wanted = Wanted::new(facts, decision.arm.as_ref(), now);
     scratch.eligible.clear();
     scratch.probe = None;
     decision.candidates.clear();
@@ -141,7 +135,7 @@ fn filter(
     for id in &model.deployments {
         let Some(deployment) = fleet.deployments.get(*id) else { continue };
         if last_provider.0 != deployment.provider {
-            let usable = usable_credential(fleet, deployment.provider, facts, now);
+            let usable = fleet.usable_credential(deployment.provider, tokens_of(facts), now);
             last_provider = (deployment.provider, usable);
         }
         let place = decision.candidates.len();
@@ -178,6 +172,7 @@ fn filter(
             tier: deployment.spec.tier,
             score: f64::NAN,
             why_not,
+            slow: deployment.slow(facts.lane, now) as f32,
             inflight: deployment.inflight,
             heard: deployment.heard,
         });
@@ -188,11 +183,25 @@ fn filter(
 struct Wanted<'a> {
     asked: Option<Asked<'a>>,
     needs: Capabilities,
+    lane: Lane,
     /// Prompt and output together, at the least.
     tokens: u64,
     tokens_out: u32,
     /// Time until its deadline, nanoseconds.
     left_ns: u64,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, now: Now) -> Self {
+        Self {
+            asked: Asked::new(facts, arm),
+            needs: facts.needs,
+            lane: facts.lane,
+            tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
+            tokens_out: facts.tokens_out_max.unwrap_or(0),
+            left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
+        }
+    }
 }
 
 /// Which deployments a request asks for by name; most do not.
@@ -234,7 +243,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
         && !deployment.is_drained()
         && !deployment.unhealthy
         && deployment.first_content_ns <= wanted.left_ns
-        && deployment.cooling_until <= now
+        && deployment.cooling_until(lane) <= now
         && deployment.missing.is_none()
         && !deployment.is_full()
 }
@@ -287,8 +296,9 @@ fn why_not(
     if deployment.first_content_ns > wanted.left_ns && now - deployment.first_content_at < SPEED_BELIEVED {
         return Some(WhyNot::TooLate);
     }
-    if now < deployment.cooling_until {
-        return Some(WhyNot::Cooling { until: deployment.cooling_until });
+    let cooling_until = deployment.cooling_until(wanted.lane);
+    if now < cooling_until {
+        return Some(WhyNot::Cooling { until: cooling_until });
     }
     if let Some((what, until)) = deployment.missing
         && now < until
@@ -302,45 +312,23 @@ fn why_not(
     deployment.is_full().then_some(WhyNot::Full)
 }
 
-/// Whether the provider has a credential that is usable, or needs none; else the soonest that one is.
-#[inline(never)]
-fn usable_credential(fleet: &Fleet, provider: usize, facts: &Facts, now: Now) -> Result<(), Option<Now>> {
-    let credentials = &fleet.providers[provider].credentials;
-    let mut soonest = None;
-    for credential in credentials.iter().filter_map(|id| fleet.credentials.get(*id)) {
-        match credential.left(tokens_of(facts), now) {
-            Ok(_) => return Ok(()),
-            Err(until) => soonest = earlier(soonest, until),
-        }
-    }
-    if credentials.is_empty() { Ok(()) } else { Err(soonest) }
-}
-
 impl Fleet {
     /// Whether a deployment could be sent a request if its health were no matter.
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
-            let credential = usable_credential(self, deployment.provider, facts, now);
-            !deployment.is_full() && now >= deployment.cooling_until && credential.is_ok()
+            let credential = self.usable_credential(deployment.provider, tokens_of(facts), now);
+            !deployment.is_full() && now >= deployment.cooling_until(facts.lane) && credential.is_ok()
         })
     }
 
-    /// The same for one that failed, if it may be looked at before its time.
+    /// The same for one that failed, if it may be looked at before its time: whoever looks must be able to go elsewhere
+    /// if it fails again, so not where failing may be billed.
     pub(crate) fn may_be_looked_at(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
-        let health = self.deployments.get(id).map(|deployment| deployment.health(facts.lane));
-        health.is_some_and(|health| health.may_be_looked_at(now)) && self.could_be_sent(id, facts, now)
-    }
-
-    /// Whether the deployment's provider has a credential that can be used now.
-    pub(crate) fn has_usable_credential(&self, deployment: DeploymentId, now: Now) -> bool {
-        let provider = self.deployments.get(deployment).map(|deployment| deployment.provider);
-        provider.is_some_and(|provider| {
-            let credentials = &self.providers[provider].credentials;
-            credentials
-                .iter()
-                .filter_map(|id| self.credentials.get(*id))
-                .any(|known| known.left(0, now).is_ok())
-        })
+        let unsure = self.models.get(facts.model).is_some_and(|model| model.spec.retry.unsure);
+        self.deployments.get(id).is_some_and(|deployment| {
+            let sure = unsure || deployment.spec.free || !deployment.failure_unsure;
+            sure && deployment.health(facts.lane).may_be_looked_at(now)
+        }) && self.could_be_sent(id, facts, now)
     }
 }
 

@@ -149,6 +149,8 @@ pub struct Candidate {
     pub(crate) score: f64,
     /// Why it could not be picked. `None`: it was eligible.
     pub why_not: Option<WhyNot>,
+    /// How many times slower than it should be it was; 1 while that is not proven.
+    pub slow: f32,
     /// Requests in flight.
     pub inflight: u32,
     /// When something was last heard of it (a response or a probe).

@@ -43,6 +43,14 @@ pub struct Facts {
     pub deadline: Option<Now>,
 }
 
+impl Facts {
+    /// Whether the first content tells how fast a deployment is. Of a generation that is not streamed it is the whole
+    /// answer, which tells more of the request.
+    pub fn tells_speed(&self) -> bool {
+        self.stream || self.needs.contains(Capabilities::EMBEDDINGS)
+    }
+}
+
 /// Which traffic a request belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Lane {

@@ -275,13 +275,18 @@ impl Flow {
 
     fn follow(
         &mut self,
-        fleet: &Fleet,
+        fleet: &mut Fleet,
         now: Now,
         (decision, permit): (Decision, Option<Permit>),
         last: Option<Failure>,
         rng: &mut Rng,
     ) -> Action {
         let action = match (&decision.outcome, permit) {
+            (Outcome::Chosen(_), Some(permit)) if !self.attempts.is_empty() && !self.pay(fleet, now) => {
+                fleet.release(permit, Ended::Abandoned, now, rng);
+                let last = last.or_else(|| self.attempt()?.failure.clone());
+                self.fail(last.unwrap_or_else(|| failure(FailureClass::Connect, Processed::No)))
+            }
             (Outcome::Chosen(choice), Some(permit)) => {
                 self.begin(fleet, choice, permit, now);
                 Action::Forward(choice.clone())
@@ -421,7 +426,7 @@ impl Flow {
             return Action::Promote;
         }
         self.drop_hedge(fleet, now, rng);
-        if !self.may_be_sent_again(fleet, &failure, now) || !self.withdraw(fleet, now) {
+        if !self.may_be_sent_again(fleet, &failure, now) || !self.can_pay(fleet, now) {
             return self.fail(failure);
         }
         self.exclude_failed(fleet, &failure, now);

@@ -22,6 +22,8 @@ const HISTORY_MAX: usize = 16;
 const WINDOW: Duration = Duration::from_secs(30);
 /// How sure a verdict on a rate has to be, in standard deviations: about one in a thousand is wrong.
 const SURENESS: f64 = 3.0;
+/// Recent requests from which on their uptime is believed.
+const UPTIME_REQUESTS_MIN: f64 = 5.0;
 /// The least share of its traffic that a recovering deployment gets.
 const RAMP_MIN: f64 = 0.1;
 /// The longest between two early looks at a failed deployment; the shortest is a tenth of its time.
@@ -33,11 +35,17 @@ pub struct Health {
     state: State,
     good: f64,
     bad: f64,
-    /// The share of the good ones; kept, because every decision reads it.
+    /// The share of the good ones.
     uptime: f64,
+    /// How many times worse than its load it looks for that.
+    penalty: f64,
     counted_at: Now,
     failures_in_a_row: u32,
     connect_failures_in_a_row: u32,
+    /// Too many of its requests fail, though it is used all the same.
+    erring: bool,
+    /// It answers, but much later than it should.
+    slow: bool,
     /// How often it failed since it was healthy last.
     failed_times: u32,
     changes: u64,
@@ -58,7 +66,7 @@ enum State {
 pub enum HealthState {
     /// It works.
     Healthy,
-    /// More of its requests fail than should; it is used all the same.
+    /// More of its requests fail than should, or they take longer than they should; it is used all the same.
     Degraded,
     /// It is left alone.
     Failed,
@@ -97,6 +105,10 @@ pub enum Reason {
     RampEnded,
     /// Its errors became few.
     ErrorsFew,
+    /// It takes much longer than it should.
+    Slow,
+    /// It is as fast as it should be again.
+    FastAgain,
     /// It is new, and gets its traffic on a ramp.
     Started,
     /// An operator said so.
@@ -125,9 +137,12 @@ impl Default for Health {
             good: 0.0,
             bad: 0.0,
             uptime: 1.0,
+            penalty: 1.0,
             counted_at: Now::ZERO,
             failures_in_a_row: 0,
             connect_failures_in_a_row: 0,
+            erring: false,
+            slow: false,
             failed_times: 0,
             changes: 0,
             history: VecDeque::new(),
@@ -179,15 +194,19 @@ impl Health {
         self.connect_failures_in_a_row = 0;
         match self.state {
             State::Failed { .. } if was_probe => {
-                (self.good, self.bad, self.uptime) = (1.0, 0.0, 1.0);
+                (self.good, self.bad, self.uptime, self.penalty) = (1.0, 0.0, 1.0, 1.0);
+                (self.erring, self.slow) = (false, false);
                 self.go(State::Recovering { began: now, joining: false }, Reason::ProbeSucceeded, now);
             }
             State::Recovering { .. } if self.passage(spec, now) == Passage::Free => {
                 self.failed_times = 0;
-                self.go(State::Healthy, Reason::RampEnded, now);
+                self.go(self.working(), Reason::RampEnded, now);
             }
-            State::Degraded if self.rate_at_least() < spec.degraded_rate / 2.0 && self.is_settled(now) => {
-                self.go(State::Healthy, Reason::ErrorsFew, now);
+            State::Degraded
+                if self.erring && self.rate_at_least() < spec.degraded_rate / 2.0 && self.is_settled(now) =>
+            {
+                self.erring = false;
+                self.turn(Reason::ErrorsFew, now);
             }
             State::Healthy | State::Degraded | State::Failed { .. } | State::Recovering { .. } => {}
         }
@@ -222,6 +241,13 @@ impl Health {
             // So does one that was sent before it came back.
             State::Recovering { began, .. } if taken < *began => {}
             State::Recovering { .. } | State::Healthy | State::Degraded => self.judge(spec, now, rng),
+        }
+    }
+
+    /// It answers much later than it should, or no longer does.
+    pub fn set_slow(&mut self, slow: bool, now: Now) {
+        if std::mem::replace(&mut self.slow, slow) != slow {
+            self.turn(if slow { Reason::Slow } else { Reason::FastAgain }, now);
         }
     }
 
@@ -273,15 +299,51 @@ impl Health {
         }
     }
 
+    /// What is the matter with it now; nothing while it is healthy.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let proven = [(self.erring, Reason::ErrorRate), (self.slow, Reason::Slow)];
+        let proven = proven.into_iter().filter(|(proven, _)| *proven).map(|(_, reason)| reason);
+        match self.state {
+            State::Healthy => Vec::new(),
+            State::Degraded => proven.collect(),
+            State::Failed { .. } | State::Recovering { .. } => {
+                // Why it changed last, which is newer than whatever it was before.
+                self.history.back().map(|change| change.reason).into_iter().collect()
+            }
+        }
+    }
+
     /// The share of recent requests that were answered, from 0 to 1; 1 while too little is known.
     pub fn uptime(&self) -> f64 {
         self.uptime
     }
 
+    /// How many times worse than its load it looks for its uptime. Kept, because every decision reads it.
+    #[inline]
+    pub fn penalty(&self) -> f64 {
+        self.penalty
+    }
+
     fn count(&mut self, good: bool, now: Now) {
         self.fade(now);
         *(if good { &mut self.good } else { &mut self.bad }) += 1.0;
-        self.uptime = self.good / (self.good + self.bad);
+        let all = self.good + self.bad;
+        // Of few requests one that failed is no uptime of nothing.
+        self.uptime = if all < UPTIME_REQUESTS_MIN - 0.5 { 1.0 } else { self.good / all };
+        self.penalty = 1.0 + uptime_penalty(self.uptime);
+    }
+
+    /// What it is while it works.
+    fn working(&self) -> State {
+        if self.erring || self.slow { State::Degraded } else { State::Healthy }
+    }
+
+    /// Something that it is degraded by was proven, or no longer is. Noted even while the other keeps it what it is.
+    fn turn(&mut self, reason: Reason, now: Now) {
+        if self.works() {
+            self.state = self.working();
+            self.note(reason, now);
+        }
     }
 
     /// Failures in a row.
@@ -313,8 +375,9 @@ impl Health {
         let rate = self.rate_at_least();
         if rate > spec.failed_rate {
             self.fail(spec, Reason::ErrorRate, now, rng);
-        } else if rate > spec.degraded_rate && self.state == State::Healthy {
-            self.go(State::Degraded, Reason::ErrorRate, now);
+        } else if rate > spec.degraded_rate && self.works() && !self.erring {
+            self.erring = true;
+            self.turn(Reason::ErrorRate, now);
         }
     }
 
@@ -508,6 +571,40 @@ mod tests {
         assert!(health.enter(), "room for the next");
         health.failed(&spec(), FailureClass::Transient, (true, now), now, &mut rng);
         assert_eq!(health.passage(&spec(), now), before, "it looked early");
+    }
+
+    #[test]
+    fn errors_and_slowness_degrade_each_on_its_own() {
+        let (mut rng, mut health) = (Rng::seeded(1), Health::default());
+        let requests = ".".repeat(100) + &"....x".repeat(8);
+        let now = run(&mut health, &mut rng, Now::from_millis(1000), requests.chars());
+        health.set_slow(true, now);
+        assert_eq!(
+            (health.state(), health.reasons()),
+            (HealthState::Degraded, vec![Reason::ErrorRate, Reason::Slow])
+        );
+        let now = run(&mut health, &mut rng, now + Duration::from_secs(60), ".".repeat(100).chars());
+        assert_eq!((health.state(), health.reasons()), (HealthState::Degraded, vec![Reason::Slow]));
+        health.set_slow(false, now);
+        assert_eq!((health.state(), health.reasons()), (HealthState::Healthy, vec![]));
+        let reasons: Vec<_> = health.history().map(|change| change.reason).collect();
+        assert_eq!(reasons, [Reason::ErrorRate, Reason::Slow, Reason::ErrorsFew, Reason::FastAgain]);
+        // What failed is failed; that it was slow before it failed is of no interest once it is back.
+        health.set_slow(true, now);
+        let now = run(&mut health, &mut rng, now, "xxxxx".chars());
+        assert_eq!((health.state(), health.reasons()), (HealthState::Failed, vec![Reason::FailuresInARow]));
+        assert!(health.enter());
+        health.succeeded(&spec(), true, now);
+        assert_eq!(health.reasons(), [Reason::ProbeSucceeded]);
+    }
+
+    #[test]
+    fn one_failure_of_one_request_is_no_uptime_of_nothing() {
+        let (mut rng, mut health) = (Rng::seeded(1), Health::default());
+        let now = run(&mut health, &mut rng, Now::from_millis(1000), "x".chars());
+        assert!((health.penalty() - 1.0).abs() < 1e-9);
+        run(&mut health, &mut rng, now, "..x.x".chars());
+        assert!((health.uptime() - 0.5).abs() < 0.01 && (health.penalty() - 6.61).abs() < 0.1, "{health:?}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod ids;
 pub mod invariants;
 pub mod latency;
 pub mod limits;
+pub mod pace;
 mod recover;
 pub mod rng;
 mod slab;

@@ -25,5 +25,10 @@ pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
 pub const MISSING_BELIEVED: Duration = Duration::from_mins(1);
 /// Waiters that one decision or release looks at because what they could use is no longer what it was.
 pub const WAITERS_MOVED_MAX: usize = 32;
+/// How long a deployment that is slow is passed over without another look at its times.
+pub const SLOW_BELIEVED: Duration = Duration::from_secs(3);
+/// A wait that is given up by a request that looks whether a deployment works again, and counts against it where nobody
+/// knows how long it should take.
+pub const PROBE_LATE: Duration = Duration::from_secs(1);
 /// How long a deployment's usual time to first content keeps away requests that have less time.
 pub const SPEED_BELIEVED: Duration = Duration::from_secs(30);

@@ -90,6 +90,9 @@ impl Config {
         deployment: &DeploymentConfig,
     ) -> DeploymentSpec {
         let provider = self.providers.get(&deployment.provider);
+        // Where there are keys the provider's domain is theirs.
+        let keyless = provider.filter(|provider| provider.keys.is_empty());
+        let quota_domain = deployment.quota_domain.as_deref().or_else(|| keyless?.quota_domain.as_deref());
         let region = deployment.region.as_deref().or_else(|| provider?.region.as_deref());
         DeploymentSpec {
             name: deployment.name_in(name).into(),
@@ -99,6 +102,7 @@ impl Config {
             tier: deployment.tier,
             slots: deployment.slots.or_else(|| provider?.slots),
             region: region.map(Arc::from),
+            quota_domain: quota_domain.map(Name::from),
             tags: deployment.tags.iter().map(|tag| tag.as_str().into()).collect(),
             arm: deployment.arm.as_deref().map(Name::from),
             capabilities: capabilities(deployment, model).with(continuation(provider)),
@@ -116,6 +120,7 @@ impl ProviderConfig {
             name: key.name_at(at).into(),
             rpm: key.rpm,
             tpm: key.tpm,
+            quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             revision: xxh3_64(key.key.expose().as_bytes()),
         });
         ProviderSpec { credentials: credentials.collect() }

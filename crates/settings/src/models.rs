@@ -194,6 +194,10 @@ pub struct DeploymentConfig {
     /// Where it is. Default: the provider's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The quota it shares with all keys and deployments that name the same: a limit (429) that one is told cools them
+    /// all. Default: that of the key it is sent with, or of its own without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_domain: Option<String>,
     /// What clients may ask for by `x-pointsman-tags`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -247,6 +251,7 @@ impl Default for DeploymentConfig {
             tier: one(),
             slots: None,
             region: None,
+            quota_domain: None,
             tags: Vec::new(),
             arm: None,
             capabilities: None,

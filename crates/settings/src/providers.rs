@@ -25,6 +25,9 @@ pub struct ProviderConfig {
     /// Its credentials. Each attempt uses one, in turn by what is left of their quotas.
     #[serde(default)]
     pub keys: Vec<CredentialConfig>,
+    /// The quota that its keys share, unless they say otherwise: a limit (429) that one is told cools all that name the
+    /// same, of whatever provider and model. Without keys it is that of its deployments. Default: each has its own.
+    pub quota_domain: Option<String>,
     /// Where its deployments are, unless they say otherwise.
     pub region: Option<String>,
     /// Requests that each of its deployments may have in flight, unless they say otherwise. Default: unlimited.
@@ -74,6 +77,9 @@ pub struct CredentialConfig {
     /// Tokens it may use a minute, prompt and output. Default: unlimited.
     #[schemars(range(min = 1))]
     pub tpm: Option<u32>,
+    /// The quota it shares with all keys and deployments that name the same, such as keys of one organisation.
+    /// Default: the provider's, or one of its own.
+    pub quota_domain: Option<String>,
 }
 
 /// The schema of something that is either a text or what `schema` says.
@@ -93,6 +99,7 @@ struct FullCredential {
     key: Secret,
     rpm: Option<u32>,
     tpm: Option<u32>,
+    quota_domain: Option<String>,
 }
 
 // By hand, because an untagged enum would not tell which field is wrong.
@@ -112,13 +119,13 @@ impl<'de> Visitor<'de> for CredentialVisitor {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<CredentialConfig, E> {
-        Ok(CredentialConfig { name: None, key: Secret::new(key), rpm: None, tpm: None })
+        Ok(CredentialConfig { name: None, key: Secret::new(key), rpm: None, tpm: None, quota_domain: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CredentialConfig, A::Error> {
-        let FullCredential { name, key, rpm, tpm } =
+        let FullCredential { name, key, rpm, tpm, quota_domain } =
             FullCredential::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(CredentialConfig { name, key, rpm, tpm })
+        Ok(CredentialConfig { name, key, rpm, tpm, quota_domain })
     }
 }
 

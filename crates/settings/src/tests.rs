@@ -68,6 +68,34 @@ fn a_good_one_is_understood() {
 }
 
 #[test]
+fn quota_domains_are_those_of_the_key_or_else_of_its_provider() {
+    let domains = |extra: (&str, &str)| {
+        let text = GOOD.replacen(extra.0, extra.1, 1);
+        let catalog = read(&text).unwrap_or_else(|found| panic!("{found:?}")).catalog();
+        let keys = catalog.providers["openai"].credentials.iter().map(|key| key.quota_domain.clone());
+        let deployments = catalog.models["llama"].deployments.iter().map(|one| one.quota_domain.clone());
+        keys.chain(deployments)
+            .map(|domain| domain.map_or_else(String::new, |domain| domain.to_string()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(domains(("", "")), ["", "", "", ""], "each has its own");
+    assert_eq!(domains(("kind: openai", "kind: openai\n    quota_domain: org")), ["org", "org", "", ""]);
+    let of_key = "rpm: 500, quota_domain: team";
+    assert_eq!(domains(("rpm: 500", of_key)), ["", "team", "", ""]);
+    let keyless = "slots: 16, quota_domain: box";
+    assert_eq!(domains(("slots: 16", keyless)), ["", "", "box", ""], "where there are no keys");
+    assert_eq!(domains(("weight: 3", "weight: 3, quota_domain: azure")), ["", "", "", "azure"]);
+    check(
+        ("weight: 3", "weight: 3, quota_domain: ''"),
+        "13:52: models.llama.deployments[1].quota_domain: must have 1 to 256 bytes and no control characters",
+    );
+    check(
+        ("rpm: 500", "quota_domains: x"),
+        "7:28: providers.openai.keys[1].quota_domains: unknown key `quota_domains`; did you mean `quota_domain`?",
+    );
+}
+
+#[test]
 fn l1_mistakes_are_told_with_their_place_and_what_was_meant() {
     check(
         ("    strategy:", "    stratgy:"),

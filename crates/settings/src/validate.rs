@@ -271,6 +271,10 @@ fn check_provider(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem
         found.push(Problem::new(join(path, "base_url"), why));
     }
     check_text(&join(path, "region"), provider.region.as_deref(), found);
+    check_text(&join(path, "quota_domain"), provider.quota_domain.as_deref(), found);
+    for (at, key) in provider.keys.iter().enumerate() {
+        check_text(&format!("{path}.keys[{at}].quota_domain"), key.quota_domain.as_deref(), found);
+    }
     if let Some(HealthChoice::On(ProviderHealth { path: Some(asked), .. })) = &provider.health
         && (!asked.starts_with('/') || !asked.bytes().all(|byte| byte.is_ascii_graphic()))
     {
@@ -440,6 +444,7 @@ fn check_deployment(
         ("model", &deployment.model),
         ("version", &deployment.version),
         ("region", &deployment.region),
+        ("quota_domain", &deployment.quota_domain),
     ];
     for (field, text) in texts {
         check_text(&join(path, field), text.as_deref(), found);

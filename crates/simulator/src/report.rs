@@ -6,6 +6,7 @@ use pointsman_routing::Now;
 use pointsman_routing::decision::Outcome;
 use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::{Flow, FlowOutcome};
+use pointsman_routing::health::Reason;
 use serde::Serialize;
 
 use crate::fault::Fault;
@@ -53,6 +54,9 @@ pub struct Report {
     /// Every attempt: when it began, seconds, and where.
     #[serde(skip)]
     sent: Vec<(f64, String)>,
+    /// When deployments were taken for slow, seconds, and which.
+    #[serde(skip)]
+    slow: Vec<(f64, String)>,
     /// When requests were completed, seconds.
     #[serde(skip)]
     completed_at: Vec<f64>,
@@ -97,6 +101,7 @@ pub(crate) struct Tally {
     first_content: Vec<(f64, f64)>,
     queue_wait_ms: Vec<f64>,
     sent: Vec<(f64, String)>,
+    slow: Vec<(f64, String)>,
     completed_at: Vec<f64>,
 }
 
@@ -167,6 +172,8 @@ impl Tally {
         for view in fleets.iter().flat_map(|fleet| &fleet.models).flat_map(|model| &model.deployments) {
             let (deployment, _) = self.deployments.entry(view.name.to_string()).or_default();
             deployment.health_changes = deployment.health_changes.max(view.breaker_transitions);
+            let slow = view.history.iter().filter(|change| change.reason == Reason::Slow);
+            self.slow.extend(slow.map(|change| (span_s - change.age_ms as f64 / 1e3, view.name.to_string())));
         }
         let deployments =
             std::mem::take(&mut self.deployments).into_iter().map(|(name, (mut one, busy_s))| {
@@ -198,6 +205,7 @@ impl Tally {
             deployments: deployments.collect(),
             broken,
             log_hash,
+            slow: self.slow,
             sent: self.sent,
             completed_at: self.completed_at,
             first_content: self.first_content,
@@ -240,6 +248,21 @@ impl Report {
         (to_it(&self.sent[from..end]) as u64, end_s - fault.from_s)
     }
 
+    /// How many requests a slow deployment got until that was known of it; `None` if it never was.
+    pub fn slow_found(&self, fault: &Fault) -> Option<u64> {
+        let (found_s, _) = self.slow.iter().find(|slow| is_found(slow, fault))?;
+        let sent = self
+            .sent
+            .iter()
+            .filter(|(at, to)| *to == fault.deployment && (fault.from_s..*found_s).contains(at));
+        Some(sent.count() as u64)
+    }
+
+    /// How often a deployment was taken for slow beside these faults.
+    pub fn slow_alarms(&self, faults: &[&Fault]) -> usize {
+        self.slow.iter().filter(|slow| !faults.iter().any(|fault| is_found(slow, fault))).count()
+    }
+
     /// The share of its traffic before that a deployment has again from half a minute after its fault on, for a minute.
     pub fn traffic_back(&self, fault: &Fault) -> f64 {
         let before = self.share(&fault.deployment, 0.0, fault.from_s);
@@ -261,6 +284,11 @@ pub(crate) fn during(first_content: &[(f64, f64)], faults: &[Fault], share: f64)
     let during = |at: f64| faults.iter().any(|fault| (fault.from_s..fault.until_s).contains(&at));
     let took = first_content.iter().filter(|(at, _)| during(*at)).map(|(_, took_ms)| *took_ms);
     quantile(&mut took.collect::<Vec<_>>(), share)
+}
+
+/// Whether a deployment was taken for slow because of a fault.
+fn is_found((at, name): &(f64, String), fault: &Fault) -> bool {
+    *name == fault.deployment && (fault.from_s..fault.until_s).contains(at)
 }
 
 /// The value that a share of `values` keeps below; 0 of nothing.

@@ -6,7 +6,7 @@ use pointsman_routing::Catalog;
 use pointsman_settings::Sources;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, What};
 use crate::world::{Capacity, Clients, LEFT_IN, Reload};
 use crate::{Report, Spec, baseline, run};
 
@@ -47,6 +47,9 @@ pub struct Scenario {
     /// Time before the first content that does not depend on the prompt, milliseconds.
     #[serde(default)]
     first_content_base_ms: u64,
+    /// How far times to first content are spread beside their prompts: the deviation of their logarithm.
+    #[serde(default)]
+    noise: f64,
     /// What deployments can do at once, whoever asks, by name.
     #[serde(default)]
     capacity: BTreeMap<String, Capacity>,
@@ -123,6 +126,10 @@ struct Must {
     p99_of_round_robin_max: Option<f64>,
     /// Requests that a faulty deployment gets until it is left alone, or the seconds that takes.
     detected: Option<Detected>,
+    /// Requests that a slow deployment gets until that is known of it.
+    slow_found: Option<SlowFound>,
+    /// Times a day that a deployment was taken for slow that was not. Without `slow_found` none is.
+    slow_alarms_per_day_max: Option<f64>,
     /// Share of its traffic before that a deployment has again 30 seconds after its fault.
     traffic_back_min: Option<f64>,
     /// Attempts for each request.
@@ -138,6 +145,12 @@ struct Must {
 struct Detected {
     requests_max: u64,
     seconds_max: f64,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlowFound {
+    requests_max: u64,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -282,6 +295,7 @@ impl Scenario {
             tokens_in_mean: self.tokens_in_mean,
             tokens_out_mean: self.tokens_out_mean,
             first_content_base_ms: self.first_content_base_ms,
+            noise: self.noise,
             leave_rate: self.leave_rate,
             error_rate: self.error_rate,
             faults: self.faults.clone(),
@@ -298,6 +312,7 @@ impl Scenario {
         self.judge_users(&mut verdict);
         self.judge_worst(&mut verdict, &baseline::RoundRobin { catalog, spec: &spec, seed });
         self.judge_faults(&mut verdict);
+        self.judge_slow(&mut verdict);
         verdict
     }
 
@@ -393,6 +408,26 @@ impl Scenario {
                 self.must.traffic_back_min,
             );
         }
+    }
+}
+
+impl Scenario {
+    fn judge_slow(&self, verdict: &mut Verdict) {
+        let mut to_be_found = Vec::new();
+        if let Some(SlowFound { requests_max }) = self.must.slow_found {
+            to_be_found.extend(self.faults.iter().filter(|fault| matches!(fault.what, What::Slow(_))));
+            for fault in &to_be_found {
+                let requests =
+                    verdict.report.slow_found(fault).map_or(f64::INFINITY, |requests| requests as f64);
+                let what = format!("requests to `{}` until it was known to be slow", fault.deployment);
+                verdict.at_most(&what, requests, Some(requests_max as f64));
+            }
+        }
+        let days = verdict.report.span_s / 86_400.0;
+        let alarms = verdict.report.slow_alarms(&to_be_found);
+        // A run that is shorter than a day has had less time to be wrong in, but one alarm is one.
+        let alarms_a_day = alarms as f64 / days.max(1.0);
+        verdict.at_most("false alarms of slowness a day", alarms_a_day, self.must.slow_alarms_per_day_max);
     }
 }
 

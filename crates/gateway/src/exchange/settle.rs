@@ -44,6 +44,9 @@ impl Exchange {
         if let Some(arm) = self.flow.decisions().last().and_then(|decision| decision.arm.as_ref()) {
             metrics.arm(&self.model.name, arm, end.outcome);
         }
+        for _ in self.flow.decisions().iter().filter(|decision| decision.panic) {
+            metrics.panic_routed(&self.model.name);
+        }
         let cost_micro_usd = own_usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
         let cost_micro_usd =
             [cost_micro_usd, self.broken.cost_micro_usd].into_iter().flatten().reduce(u64::saturating_add);

@@ -110,6 +110,7 @@ pub struct Metrics {
     truncated: Family<ReasonLabels, Counter>,
     client_cancel: Family<ReasonLabels, Counter>,
     hedges: Family<ReasonLabels, Counter>,
+    panic_routed: Series<ModelLabels, Counter>,
     request_duration: Series<ModelLabels, Seconds>,
     first_token: Series<DeploymentLabels, Seconds>,
     per_token: Series<DeploymentLabels, Seconds>,
@@ -182,6 +183,7 @@ impl Metrics {
             truncated: Family::default(),
             client_cancel: Family::default(),
             hedges: Family::default(),
+            panic_routed: Series::default(),
             request_duration: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             first_token: Series::made_by(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
             per_token: Series::made_by(|| Histogram::new(PER_TOKEN_BUCKETS)),
@@ -215,6 +217,11 @@ impl Metrics {
             self.hedges.clone(),
         );
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
+        r.register(
+            "pointsman_panic_decisions",
+            "Decisions that used what had failed, because few others were left and full",
+            self.panic_routed.family.clone(),
+        );
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
         r.register(
@@ -261,6 +268,11 @@ impl Metrics {
             fleet.utilization.clone(),
         );
         r.register("pointsman_deployment_state", "1 for the state a deployment is in", fleet.state.clone());
+        r.register(
+            "pointsman_deployment_slowness_ratio",
+            "How many times slower than it should be a deployment is; 1 while that is not proven",
+            fleet.slow.clone(),
+        );
         r.register("pointsman_breaker_transitions", "Changes of breakers' states", fleet.transitions.clone());
         r.register("pointsman_queue_depth", "Requests that wait for a slot", fleet.queue_depth.clone());
         r.register(
@@ -296,6 +308,7 @@ impl Metrics {
         self.requests.retain(|series| model(&series.model));
         self.request_duration.retain(|series| model(&series.model));
         self.queue_wait.retain(|series| model(&series.model));
+        self.panic_routed.retain(|series| model(&series.model));
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
@@ -367,6 +380,11 @@ impl Metrics {
     /// A client left.
     pub fn client_cancel(&self, phase: &'static str) {
         self.client_cancel.get_or_create(&ReasonLabels { reason: phase }).inc();
+    }
+
+    /// A decision used what had failed, because few others were left and full.
+    pub fn panic_routed(&self, model: &str) {
+        self.panic_routed.get(&ModelLabels { model: self.labels.value(Kind::Model, model) }).inc();
     }
 
     /// All counters as text (OpenMetrics).
@@ -475,6 +493,8 @@ mod tests {
             metrics.arm("m0", &format!("arm-{number}"), "completed");
         }
         let text = text(&metrics);
+        metrics.panic_routed("m0");
+        assert!(self::text(&metrics).contains("pointsman_panic_decisions_total{model=\"m0\"} 1"));
         let arms = text.lines().filter(|line| line.contains("pointsman_split_requests_total")).count();
         assert_eq!(arms, LABEL_VALUES_MAX + 1);
         assert!(text.contains("arm=\"other\""));

@@ -170,6 +170,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "eligible": candidate.why_not.is_none(),
         "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
         "score": candidate.score(),
+        "slow": (candidate.slow > 1.0).then_some(candidate.slow),
         "inflight": candidate.inflight,
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
@@ -249,7 +250,14 @@ fn micros(at: Now, arrived: Now) -> u64 {
     at.since(arrived).as_micros() as u64
 }
 
-/// The decision in one header value: the rule, the count of candidates, and who was left out and why.
+/// Whether what was chosen is known to be slow.
+fn chosen_slow(decision: &Decision) -> bool {
+    let Outcome::Chosen(choice) = &decision.outcome else { return false };
+    decision.candidates.iter().any(|one| one.deployment == choice.deployment && one.slow > 1.0)
+}
+
+/// The decision in one header value: the rule, the count of candidates, `panic` where what had failed was used for want
+/// of others, `slow` where the chosen is, and who was left out and why.
 ///
 /// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:failed,gpu-c:full`. At most 400 bytes.
 pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> String {
@@ -264,6 +272,12 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
         text.push_str(part);
     }
     text.push_str(itoa::Buffer::new().format(decision.candidates.len()));
+    if decision.panic {
+        text.push_str(";panic");
+    }
+    if chosen_slow(decision) {
+        text.push_str(";slow");
+    }
     let mut first = true;
     for candidate in &decision.candidates {
         let Some(why) = candidate.why_not else { continue };
@@ -279,4 +293,27 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
         text.push_str(why.name());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_routing::decision::Rejection;
+
+    #[test]
+    fn f4_panic_is_labelled_in_the_header_and_the_record() {
+        let mut decision = Decision {
+            at: Now::ZERO,
+            outcome: Outcome::Rejected { why: Rejection::Unavailable, retry_after: None },
+            strategy: "least_busy",
+            arm: None,
+            tier: 1,
+            panic: false,
+            candidates: Vec::new(),
+        };
+        assert_eq!(compact(&decision, &BTreeMap::new()), "least_busy:unavailable;candidates=0");
+        decision.panic = true;
+        assert_eq!(compact(&decision, &BTreeMap::new()), "least_busy:unavailable;candidates=0;panic");
+        assert_eq!(decision_json(&decision, Now::ZERO, &BTreeMap::new())["panic"], true);
+    }
 }

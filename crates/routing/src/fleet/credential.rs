@@ -108,12 +108,18 @@ impl Credential {
         self.state = CredentialState::Dead;
     }
 
-    /// The provider wants it to wait. A wait that is running is extended, never shortened.
-    pub(crate) fn cool(&mut self, retry_after: Option<Duration>, now: Now) {
+    /// The provider wants it to wait: until when. A wait that is running is extended, never shortened.
+    pub(crate) fn cool(&mut self, retry_after: Option<Duration>, now: Now) -> Now {
         self.failures += 1;
         let doubled = COOLING_MIN.saturating_mul(1 << self.cooled.min(16)).min(COOLING_MAX);
         self.cooled = self.cooled.saturating_add(1);
         let until = now + retry_after.unwrap_or(doubled).min(RETRY_AFTER_MAX);
+        self.cool_until(until);
+        until
+    }
+
+    /// The same for one that shares the quota of another that was told so.
+    pub(crate) fn cool_until(&mut self, until: Now) {
         match &mut self.state {
             CredentialState::Dead => {}
             CredentialState::Cooling { until: running } => *running = until.max(*running),
@@ -177,7 +183,7 @@ mod tests {
     use super::*;
 
     fn credential(rpm: Option<u32>, tpm: Option<u32>) -> Credential {
-        Credential::new(CredentialSpec { name: "k".into(), rpm, tpm, revision: 0 })
+        Credential::new(CredentialSpec { name: "k".into(), rpm, tpm, quota_domain: None, revision: 0 })
     }
 
     fn turn(credentials: &mut [Credential], now: Now) -> Result<usize, Option<Now>> {

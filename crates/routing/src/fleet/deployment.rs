@@ -8,7 +8,8 @@ use crate::failure::FailureClass;
 use crate::health::Health;
 use crate::ids::{DeploymentId, ModelId};
 use crate::latency::{PeakEwma, decay, normalised};
-use crate::limits::MISSING_BELIEVED;
+use crate::limits::{MISSING_BELIEVED, SLOW_BELIEVED};
+use crate::pace::{Pace, Size};
 use crate::strategy::View;
 use crate::time::Now;
 
@@ -26,7 +27,14 @@ pub(crate) struct Deployment {
     pub(crate) tokens_inflight: u64,
     /// By lane.
     health: [Health; 2],
-    pub(crate) cooling_until: Now,
+    /// By lane; boxed, because decisions look at what follows from it only.
+    paces: Box<[Paces; 2]>,
+    /// By lane: how many times slower than it should be, and until when that is believed.
+    slow: [(f64, Now); 2],
+    /// By lane.
+    cooling_until: [Now; 2],
+    /// Its last failure may have been billed.
+    pub(crate) failure_unsure: bool,
     /// An active health check failed.
     pub(crate) unhealthy: bool,
     pub(crate) first_content: PeakEwma,
@@ -45,6 +53,15 @@ pub(crate) struct Deployment {
     failures_at: Now,
 }
 
+/// How fast it usually is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Paces {
+    /// To the first content.
+    pub(crate) first: Pace,
+    /// To the end of answers that come in one piece: says how long a wait may be, never who is slow.
+    pub(crate) whole: Pace,
+}
+
 impl Deployment {
     pub(crate) fn new(spec: DeploymentSpec, model: ModelId, provider: usize) -> Self {
         Self {
@@ -56,7 +73,10 @@ impl Deployment {
             inflight: 0,
             tokens_inflight: 0,
             health: Default::default(),
-            cooling_until: Now::ZERO,
+            paces: Box::default(),
+            slow: [(1.0, Now::ZERO); 2],
+            cooling_until: [Now::ZERO; 2],
+            failure_unsure: false,
             unhealthy: false,
             first_content: PeakEwma::default(),
             connect: PeakEwma::default(),
@@ -95,10 +115,11 @@ impl Deployment {
     }
 
     pub(crate) fn reset_health(&mut self, now: Now) {
-        for health in &mut self.health {
-            health.reset(now);
+        for lane in [Lane::Live, Lane::Batch] {
+            self.health_mut(lane).reset(now);
+            self.forgive(lane);
         }
-        self.cooling_until = Now::ZERO;
+        self.cooling_until = [Now::ZERO; 2];
         self.missing = None;
         self.first_content_ns = 0;
     }
@@ -141,13 +162,56 @@ impl Deployment {
         self.heard = Some(now);
     }
 
-    /// How long its first content will probably take, as far as that is known.
-    pub(crate) fn predicted_first_content(&self, _tokens_in: u32) -> Option<Duration> {
-        Some(self.first_content_ns).filter(|ns| *ns > 0).map(Duration::from_nanos)
+    /// Until when its provider wants it to be left alone by a lane.
+    #[inline]
+    pub(crate) fn cooling_until(&self, lane: Lane) -> Now {
+        self.cooling_until[lane as usize]
     }
 
-    pub(crate) fn cool(&mut self, span: Duration, now: Now) {
-        self.cooling_until = self.cooling_until.max(now + span);
+    /// Its provider wants it to be left alone. What live traffic is told holds for batch traffic as well; what batch
+    /// traffic is told is its own affair. Only ever later.
+    pub(crate) fn cool(&mut self, lane: Lane, until: Now) {
+        for cooled in [lane, Lane::Batch] {
+            let running = &mut self.cooling_until[cooled as usize];
+            *running = until.max(*running);
+        }
+    }
+
+    /// What it is like for a lane: how fast it usually is.
+    pub(crate) fn paces_mut(&mut self, lane: Lane) -> &mut Paces {
+        &mut self.paces[lane as usize]
+    }
+
+    /// The same.
+    pub(crate) fn paces(&self, lane: Lane) -> &Paces {
+        &self.paces[lane as usize]
+    }
+
+    /// What follows from its pace for decisions.
+    pub(crate) fn note_pace(&mut self, lane: Lane, now: Now) {
+        let pace = &self.paces[lane as usize].first;
+        let slow = pace.is_slow();
+        self.slow[lane as usize] = (pace.factor(), if slow { now + SLOW_BELIEVED } else { Now::ZERO });
+        self.health_mut(lane).set_slow(slow, now);
+    }
+
+    /// It came back after it failed: as fast as usual, until it shows otherwise.
+    pub(crate) fn forgive(&mut self, lane: Lane) {
+        self.paces[lane as usize].first.forgive();
+        self.slow[lane as usize] = (1.0, Now::ZERO);
+    }
+
+    /// How many times slower than it should be. Believed for a while only: without another time it is asked again.
+    #[inline]
+    pub(crate) fn slow(&self, lane: Lane, now: Now) -> f64 {
+        let (slow, until) = self.slow[lane as usize];
+        if now < until { slow } else { 1.0 }
+    }
+
+    /// When the first content of a request should come that is sent now, once enough is known.
+    pub(crate) fn predicted_first_content(&self, tokens_in: u32) -> Option<Duration> {
+        let size = Size { tokens_in, tokens_out: 0, beside: self.inflight };
+        self.paces.iter().find_map(|paces| paces.first.expected(size))
     }
 
     pub(crate) fn view(&self, id: DeploymentId, place: usize, lane: Lane, now: Now) -> View {
@@ -161,7 +225,8 @@ impl Deployment {
             tokens_inflight: self.tokens_inflight,
             latency: self.first_content,
             failures: self.failures(now),
-            uptime: self.health(lane).uptime(),
+            penalty: self.health(lane).penalty(),
+            slow: self.slow(lane, now),
         }
     }
 }

@@ -21,8 +21,10 @@ use crate::time::Now;
 
 pub(crate) mod credential;
 pub(crate) mod deployment;
+mod pace;
 mod permit;
 mod queue;
+mod quota;
 mod view;
 
 pub(crate) use credential::Credential;
@@ -178,6 +180,15 @@ impl Fleet {
             .iter()
             .copied()
             .find(|id| self.deployment_name(*id).is_some_and(|known| &**known == name))
+    }
+
+    /// The deployments of its model that are at the same provider, it included.
+    pub(crate) fn of_same_provider(&self, id: DeploymentId) -> impl Iterator<Item = DeploymentId> {
+        let known = self.deployments.get(id);
+        let model = known.and_then(|known| self.models.get(known.model));
+        let peers = model.into_iter().flat_map(|model| model.deployments.iter().copied());
+        let provider = known.map(|known| known.provider);
+        peers.filter(move |peer| self.deployments.get(*peer).map(|peer| peer.provider) == provider)
     }
 
     /// The name of a deployment.

@@ -9,6 +9,7 @@ use crate::failure::{Failure, FailureClass, Processed};
 use crate::flow::Usage;
 use crate::ids::{CredentialId, DeploymentId};
 use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX};
+use crate::pace::Size;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -17,22 +18,36 @@ use crate::time::Now;
 #[derive(Debug)]
 #[must_use = "a permit that is dropped is lost; give it to `Fleet::release`"]
 pub(crate) struct Permit {
-    deployment: DeploymentId,
-    credential: Option<CredentialId>,
+    pub(super) deployment: DeploymentId,
+    pub(super) credential: Option<CredentialId>,
     tokens: u64,
     tokens_in: u32,
+    /// Requests that its deployment had in flight already.
+    beside: u32,
+    /// Whether its first content tells how fast the deployment is.
+    pub(super) tells_speed: bool,
+    /// Content came.
+    pub(super) answered: bool,
     needs: Capabilities,
     /// The secret of the credential that was chosen: what is learnt of another says nothing about this one.
-    revision: u64,
-    lane: Lane,
-    probe: bool,
-    taken: Now,
+    pub(super) revision: u64,
+    pub(super) lane: Lane,
+    pub(super) probe: bool,
+    pub(super) taken: Now,
 }
 
 impl Permit {
     /// A copy that belongs to a copy of the fleet.
     pub(super) fn for_copied_fleet(&self) -> Self {
         Self { ..*self }
+    }
+
+    /// What the time until its first content depends on, or until its end if that is what it waits for.
+    pub(super) fn size(&self) -> Size {
+        let tokens_out = self.tokens.saturating_sub(u64::from(self.tokens_in));
+        let tokens_out = u32::try_from(tokens_out).unwrap_or(u32::MAX);
+        let tokens_out = if self.tells_speed { 0 } else { tokens_out };
+        Size { tokens_in: self.tokens_in, tokens_out, beside: self.beside }
     }
 }
 
@@ -43,8 +58,30 @@ pub(crate) enum Ended<'a> {
     Well(Usage),
     /// With a failure.
     Failed(&'a Failure),
-    /// The client left, or somebody else was faster: it says nothing about the deployment.
+    /// The client left, or somebody else was faster: it says nothing about the deployment, unless it was waited for too
+    /// long.
     Abandoned,
+}
+
+/// What a wait counts as that was given up much later than it should have ended.
+static LATE: Failure = Failure {
+    class: FailureClass::FirstContentTimeout,
+    processed: Processed::Maybe,
+    status: None,
+    retry_after: None,
+};
+
+impl Ended<'_> {
+    /// Whether somebody lost patience, so that the time it took may speak against the deployment.
+    fn may_be_late(self) -> bool {
+        match self {
+            Ended::Well(_) => false,
+            Ended::Abandoned => true,
+            Ended::Failed(failure) => {
+                matches!(failure.class, FailureClass::TotalTimeout | FailureClass::FirstContentTimeout)
+            }
+        }
+    }
 }
 
 impl Fleet {
@@ -57,9 +94,10 @@ impl Fleet {
         now: Now,
     ) -> Permit {
         let tokens = tokens_of(facts);
-        let mut probe = false;
+        let (mut probe, mut beside) = (false, 0);
         if let Some(deployment) = self.deployments.get_mut(deployment) {
             debug_assert!(!deployment.is_full(), "a permit is taken on a free slot only");
+            beside = deployment.inflight;
             deployment.inflight += 1;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
@@ -76,6 +114,9 @@ impl Fleet {
             credential,
             tokens,
             tokens_in,
+            beside,
+            tells_speed: facts.tells_speed(),
+            answered: false,
             needs,
             revision,
             lane: facts.lane,
@@ -100,13 +141,16 @@ impl Fleet {
         let recovered = std::mem::take(&mut permit.probe);
         if recovered && let Some(model) = self.models.get(deployment.model) {
             deployment.forget_failures();
+            deployment.forgive(permit.lane);
             deployment.health_mut(permit.lane).succeeded(&model.spec.health, true, now);
         }
+        permit.answered = true;
+        let model = deployment.model;
         if let Some(took) = took {
             deployment.note_first_content(took, permit.tokens_in, now);
         }
+        self.note_pace(permit, took.unwrap_or(now - permit.taken), now);
         if recovered {
-            let model = deployment.model;
             self.serve_changed(permit.deployment, model, now, rng);
         }
     }
@@ -117,7 +161,12 @@ impl Fleet {
         reason = "a permit that was given back must not be there any more"
     )]
     pub(crate) fn release(&mut self, permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
-        self.learn_credential(&permit, ended, now);
+        self.learn_credential(&permit, ended);
+        if let Ended::Failed(failure) = ended
+            && failure.class == FailureClass::CredentialQuota
+        {
+            self.note_quota(&permit, failure, now);
+        }
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else {
             debug_assert!(false, "a deployment stays until its last permit is released");
             return;
@@ -129,13 +178,14 @@ impl Fleet {
         if deployment.removed && deployment.inflight == 0 {
             self.deployments.remove(permit.deployment);
         } else {
-            self.learn_deployment(&permit, ended, now, rng);
+            let late = ended.may_be_late() && self.note_given_up(&permit, now);
+            self.learn_deployment(&permit, if late { Ended::Failed(&LATE) } else { ended }, now, rng);
         }
         self.credential_changes += u64::from(permit.credential.is_some());
         self.serve_changed(permit.deployment, model, now, rng);
     }
 
-    fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
+    fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>) {
         let Some(credential) = permit.credential.and_then(|id| self.credentials.get_mut(id)) else { return };
         let same_secret = credential.spec.revision == permit.revision;
         match ended {
@@ -151,9 +201,6 @@ impl Fleet {
                 if failure.class == FailureClass::CredentialDead && same_secret {
                     credential.refused();
                 }
-                if failure.class == FailureClass::CredentialQuota && same_secret {
-                    credential.cool(failure.retry_after, now);
-                }
             }
             // What a request used that was cut off is not known; its reservation stands.
             Ended::Abandoned => {}
@@ -164,6 +211,9 @@ impl Fleet {
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         let Some(model) = self.models.get(deployment.model) else { return };
         let spec = &model.spec.health;
+        if let Ended::Failed(failure) = ended {
+            deployment.failure_unsure = failure.processed == Processed::Maybe;
+        }
         let health = deployment.health_mut(permit.lane);
         let failure = match ended {
             // Whether it ended by itself or broke off is not known: nothing is learned from it.
@@ -177,6 +227,7 @@ impl Fleet {
                 deployment.heard = Some(now);
                 if permit.probe {
                     deployment.forget_failures();
+                    deployment.forgive(permit.lane);
                 }
                 return;
             }
@@ -194,7 +245,6 @@ impl Fleet {
             }
             FailureClass::CredentialQuota => {
                 health.abandoned(permit.probe);
-                deployment.cool(wait.unwrap_or(crate::limits::COOLING_MIN), now);
                 deployment.note_failure(failure.class, wait.unwrap_or(FAILURE_LATENCY), now);
             }
             // It works, but not for this: whoever asks for something else must not suffer.
@@ -216,7 +266,7 @@ impl Fleet {
                 health.failed(spec, failure.class, (permit.probe, permit.taken), now, rng);
                 if let Some(wait) = wait {
                     health.extend(now + wait);
-                    deployment.cool(wait, now);
+                    deployment.cool(permit.lane, now + wait);
                 }
                 let counted_as = wait.unwrap_or(FAILURE_LATENCY).max(FAILURE_LATENCY);
                 deployment.note_failure(failure.class, counted_as, now);

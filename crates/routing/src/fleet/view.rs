@@ -6,7 +6,7 @@ use super::credential::CredentialState;
 use super::{Credential, Deployment, Fleet};
 use crate::catalog::Name;
 use crate::facts::Lane;
-use crate::health::{HealthState, Reason};
+use crate::health::{Change, HealthState, Reason};
 use crate::ids::DeploymentId;
 use crate::time::Now;
 
@@ -59,8 +59,11 @@ pub struct DeploymentView {
     /// Its arm.
     pub arm: Option<Name>,
     /// Whether it takes requests of the live lane, and if not, why: `healthy`, `degraded`, `recovering`, `failed`,
-    /// `cooling`, `unhealthy`, `draining`.
+    /// `cooling`, `unhealthy`, `draining`. Without a credential that can be used it is `cooling`, or `failed` if none
+    /// returns by itself.
     pub state: &'static str,
+    /// What is the matter with it.
+    pub reasons: Vec<Reason>,
     /// When it may take requests again, milliseconds from now.
     pub returns_in_ms: Option<u64>,
     /// Requests in flight.
@@ -69,8 +72,14 @@ pub struct DeploymentView {
     pub tokens_inflight: u64,
     /// Failures in a row.
     pub failures_in_a_row: u32,
-    /// Share of its recent requests that were answered, from 0 to 1.
+    /// Share of its recent requests that were answered, from 0 to 1; 1 while they are few.
     pub uptime: f64,
+    /// How many times slower than it should be, by its own past and its peers; 1 while that is not proven.
+    pub slow: f64,
+    /// The time to first content that a prompt of 1,024 tokens should take now, milliseconds.
+    pub first_content_expected_ms: Option<f64>,
+    /// The same for the batch lane, which has a health of its own.
+    pub batch: LaneView,
     /// Changes of its health so far.
     pub breaker_transitions: u64,
     /// The latest of them, oldest first.
@@ -89,6 +98,25 @@ pub struct DeploymentView {
     pub last_failure: Option<&'static str>,
     /// The age of its last failure, milliseconds.
     pub last_failure_age_ms: Option<u64>,
+}
+
+/// A deployment at one moment, as one lane sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LaneView {
+    /// Whether it takes requests, and if not, why.
+    pub state: &'static str,
+    /// What is the matter with it.
+    pub reasons: Vec<Reason>,
+    /// When it may take requests again, milliseconds from now.
+    pub returns_in_ms: Option<u64>,
+    /// Failures in a row.
+    pub failures_in_a_row: u32,
+    /// Share of recent requests that were answered, from 0 to 1; 1 while they are few.
+    pub uptime: f64,
+    /// How many times slower than it should be.
+    pub slow: f64,
+    /// The latest changes, oldest first.
+    pub history: Vec<HealthChange>,
 }
 
 /// A change of a deployment's health.
@@ -139,10 +167,10 @@ impl DeploymentView {
     pub const STATES: [&'static str; 7] =
         ["healthy", "degraded", "recovering", "failed", "cooling", "unhealthy", "draining"];
 
-    fn new(id: DeploymentId, deployment: &Deployment, now: Now) -> Self {
+    fn new(id: DeploymentId, deployment: &Deployment, credential: Usable, now: Now) -> Self {
         let spec = &deployment.spec;
-        let (state, until) = state(deployment, now);
-        let health = deployment.health(Lane::Live);
+        let live = LaneView::new(deployment, Lane::Live, credential, now);
+        let expected = deployment.predicted_first_content(EXPECTED_TOKENS_IN);
         Self {
             id,
             name: Name::clone(&spec.name),
@@ -154,21 +182,18 @@ impl DeploymentView {
             region: spec.region.clone(),
             tags: spec.tags.clone(),
             arm: spec.arm.clone(),
-            state,
-            returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
+            state: live.state,
+            reasons: live.reasons,
+            returns_in_ms: live.returns_in_ms,
             inflight: deployment.inflight,
             tokens_inflight: deployment.tokens_inflight,
-            failures_in_a_row: health.failures_in_a_row(),
-            uptime: health.uptime(),
-            breaker_transitions: health.changes(),
-            history: health
-                .history()
-                .map(|change| HealthChange {
-                    age_ms: now.since(change.at).as_millis() as u64,
-                    to: change.to,
-                    reason: change.reason,
-                })
-                .collect(),
+            failures_in_a_row: live.failures_in_a_row,
+            uptime: live.uptime,
+            slow: live.slow,
+            first_content_expected_ms: expected.map(|expected| expected.as_secs_f64() * 1e3),
+            batch: LaneView::new(deployment, Lane::Batch, credential, now),
+            breaker_transitions: deployment.health(Lane::Live).changes(),
+            history: live.history,
             first_content_ms: Some(deployment.first_content_ns)
                 .filter(|ns| *ns > 0)
                 .map(|ns| ns as f64 / 1e6),
@@ -182,20 +207,53 @@ impl DeploymentView {
     }
 }
 
-fn state(deployment: &Deployment, now: Now) -> (&'static str, Option<Now>) {
+/// Whether a provider has a credential that can be used, or the soonest that it has one, if it has by itself.
+type Usable = Result<(), Option<Now>>;
+
+/// The prompt that expected times speak of.
+const EXPECTED_TOKENS_IN: u32 = 1024;
+
+impl LaneView {
+    fn new(deployment: &Deployment, lane: Lane, credential: Usable, now: Now) -> Self {
+        let (state, until) = state(deployment, lane, credential, now);
+        let health = deployment.health(lane);
+        let change = |change: &Change| HealthChange {
+            age_ms: now.since(change.at).as_millis() as u64,
+            to: change.to,
+            reason: change.reason,
+        };
+        Self {
+            state,
+            reasons: health.reasons(),
+            returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
+            failures_in_a_row: health.failures_in_a_row(),
+            uptime: health.uptime(),
+            slow: deployment.paces(lane).first.factor(),
+            history: health.history().map(change).collect(),
+        }
+    }
+}
+
+fn state(deployment: &Deployment, lane: Lane, credential: Usable, now: Now) -> (&'static str, Option<Now>) {
     if deployment.is_drained() {
         return ("draining", None);
     }
     if deployment.unhealthy {
         return ("unhealthy", None);
     }
-    let health = deployment.health(Lane::Live);
-    match health.state() {
-        HealthState::Failed => ("failed", health.until()),
-        _ if now < deployment.cooling_until => ("cooling", Some(deployment.cooling_until)),
-        HealthState::Healthy => ("healthy", None),
-        HealthState::Degraded => ("degraded", None),
-        HealthState::Recovering => ("recovering", None),
+    let health = deployment.health(lane);
+    let works = match health.state() {
+        HealthState::Failed => return ("failed", health.until()),
+        HealthState::Healthy => "healthy",
+        HealthState::Degraded => "degraded",
+        HealthState::Recovering => "recovering",
+    };
+    let cooling_until = deployment.cooling_until(lane);
+    match credential {
+        _ if now < cooling_until => ("cooling", Some(cooling_until)),
+        Ok(()) => (works, None),
+        Err(Some(until)) => ("cooling", Some(until)),
+        Err(None) => ("failed", None),
     }
 }
 
@@ -235,7 +293,11 @@ impl Fleet {
             deployments: model
                 .deployments
                 .iter()
-                .filter_map(|id| Some(DeploymentView::new(*id, self.deployments.get(*id)?, now)))
+                .filter_map(|id| {
+                    let deployment = self.deployments.get(*id)?;
+                    let credential = self.usable_credential(deployment.provider, 0, now);
+                    Some(DeploymentView::new(*id, deployment, credential, now))
+                })
                 .collect(),
         });
         let providers = self.providers.iter().map(|provider| ProviderView {

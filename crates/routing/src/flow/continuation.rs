@@ -49,7 +49,7 @@ impl Flow {
         let Evaluation::Chosen(decision, permit) = choose(fleet, &self.facts, &self.tried, now, rng) else {
             return None;
         };
-        let paid = self.withdraw(fleet, now);
+        let paid = self.pay(fleet, now);
         match &decision.outcome {
             Outcome::Chosen(choice) if paid => {
                 let choice = choice.clone();

@@ -17,8 +17,15 @@ const SAME_PLACE_ATTEMPTS_MAX: usize = 2;
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 impl Flow {
-    /// Pays for sending it again out of the model's budget.
-    pub(super) fn withdraw(&self, fleet: &mut Fleet, now: Now) -> bool {
+    /// Whether the model's budget has what sending it again costs.
+    pub(super) fn can_pay(&self, fleet: &mut Fleet, now: Now) -> bool {
+        let tokens = tokens_of(&self.facts);
+        fleet.models.get_mut(self.facts.model).is_some_and(|model| model.budget.remaining(tokens, now) > 0)
+    }
+
+    /// Pays for sending it again out of the model's budget, when it is sent. It can be empty by then, if others were
+    /// faster while this one waited.
+    pub(super) fn pay(&self, fleet: &mut Fleet, now: Now) -> bool {
         let tokens = tokens_of(&self.facts);
         fleet.models.get_mut(self.facts.model).is_some_and(|model| model.budget.withdraw(tokens, now))
     }
@@ -82,7 +89,10 @@ impl Flow {
         let Some(attempt) = self.attempt() else { return };
         let credential =
             matches!(failure.class, FailureClass::CredentialDead | FailureClass::CredentialQuota);
-        if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {
+        if failure.class == FailureClass::ContentPolicy {
+            // What one refuses, all of the same provider do.
+            self.tried.extend(fleet.of_same_provider(attempt.deployment));
+        } else if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {
             self.tried.push(attempt.deployment);
         }
     }

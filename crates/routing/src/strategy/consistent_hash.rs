@@ -4,7 +4,7 @@
 //! and a deployment that leaves moves its own keys only. A deployment is passed over while its tokens in flight would
 //! exceed `bound` times its share of all tokens in flight (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with
 //! Bounded Loads", 2018; tokens rather than requests, because requests hide how much work they are). An idle deployment
-//! is never passed over. O(n), no allocation.
+//! is never passed over. Tokens at one that is proven to be slow count as so many times as many. O(n), no allocation.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -103,7 +103,7 @@ impl Strategy for ConsistentHash {
             *place = score;
             // Signed, because that is one instruction to convert and this loop is the strategy.
             let tokens = view.tokens_inflight.saturating_add(own) as i64;
-            let admissible = view.inflight == 0 || tokens as f64 <= share_of_one * weight;
+            let admissible = view.inflight == 0 || tokens as f64 * view.slow <= share_of_one * weight;
             if admissible && score < best_score {
                 (best, best_score) = (Some(position), score);
             }
@@ -166,6 +166,19 @@ mod tests {
         assert_ne!(next, home);
         let without: Vec<View> = idle.iter().copied().filter(|view| view.id.index != home).collect();
         assert_eq!(next, place(&without, 5), "deterministic: the second in the key's order");
+    }
+
+    #[test]
+    fn one_that_is_slow_is_full_sooner() {
+        let idle = views(&["", "", ""]);
+        let home = place(&idle, 5) as usize;
+        let mut loaded = idle.clone();
+        for view in &mut loaded {
+            (view.inflight, view.tokens_inflight) = (3, 3_000);
+        }
+        assert_eq!(place(&loaded, 5) as usize, home, "within its bound");
+        loaded[home].slow = 2.0;
+        assert_ne!(place(&loaded, 5) as usize, home, "as if it had twice as many tokens");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The score is the recent normalised time to first content (a peak-sensitive average that fades over ten seconds)
 //! times the requests in flight plus one. Two draws keep many routers from running to the same deployment (Mitzenmacher,
 //! "The Power of Two Choices in Randomized Load Balancing", 2001). Whole-call time is never used: it measures the
-//! request more than the deployment. Errors raise the score by the uptime penalty. A failure counts as five seconds, or as what the provider asked for. O(1) beyond
-//! the draw, which is O(n).
+//! request more than the deployment. Errors raise the score by the uptime penalty, and a failure counts as five seconds,
+//! or as what the provider asked for. Whoever is slow shows that by its times alone. O(1) beyond the draw, which is O(n).
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::{Cx, Def, FromParams, Pick, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
-use crate::health::uptime_penalty;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -46,12 +45,11 @@ const UNKNOWN_BUSY_MS: f64 = 5_000.0;
 
 fn score(view: &View, now: Now) -> f64 {
     let pending = f64::from(view.inflight);
-    let penalty = 1.0 + uptime_penalty(view.uptime);
     match view.latency.value_ms(now) {
         // Never asked and idle: worth a try.
         None if view.inflight == 0 => 0.0,
         None => UNKNOWN_BUSY_MS * pending,
-        Some(ms) => ms.max(0.001) * (pending + 1.0) * penalty,
+        Some(ms) => ms.max(0.001) * (pending + 1.0) * view.penalty,
     }
 }
 
@@ -95,6 +93,17 @@ mod tests {
         assert_eq!(picked, [0, 100], "nothing is known of it and it is idle");
         let picked = counts(&mut Latency, &views(&["latency_ms=100", "inflight=1"]), 100);
         assert_eq!(picked, [100, 0], "one is on its way there already");
+    }
+
+    #[test]
+    fn f1_errors_raise_the_score_by_the_uptime_penalty() {
+        let score = |line| score(&views(&[line])[0], Now::ZERO);
+        let (whole, half) =
+            (score("latency_ms=100 inflight=1"), score("latency_ms=100 inflight=1 uptime=0.5"));
+        assert!((whole - 200.0).abs() < 1e-9 && (half / whole - 6.61).abs() < 0.01, "{whole} {half}");
+        assert!((score("latency_ms=100 uptime=0.95") - 100.0).abs() < 1e-9, "nothing down to 95 %");
+        let picked = counts(&mut Latency, &views(&["latency_ms=5 uptime=0.3", "latency_ms=50"]), 100);
+        assert_eq!(picked, [0, 100], "fast, but it fails");
     }
 
     #[test]

@@ -104,8 +104,10 @@ pub struct View {
     pub latency: PeakEwma,
     /// Recent failures, fading: 1 for one right now.
     pub failures: f64,
-    /// Share of recent requests that were answered, from 0 to 1.
-    pub uptime: f64,
+    /// How many times worse than its load it looks for requests that were not answered; 1 while enough are.
+    pub penalty: f64,
+    /// How many times slower than it should be; 1 while that is not proven.
+    pub slow: f64,
 }
 
 /// What a strategy picked.
@@ -380,7 +382,8 @@ pub(crate) mod testing {
                     latency
                 }),
                 failures: number("failures").unwrap_or(0.0),
-                uptime: number("uptime").unwrap_or(1.0),
+                penalty: 1.0 + crate::health::uptime_penalty(number("uptime").unwrap_or(1.0)),
+                slow: number("slow").unwrap_or(1.0),
             }
         };
         lines.iter().enumerate().map(view).collect()

@@ -20,7 +20,8 @@ use pointsman_routing::strategy::StrategySpec;
 use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng};
 
 /// A catalog with the model `m`: a deployment a line, such as `a tier=2 weight=3 slots=1 region=eu tag=x keys=2 paid`.
-/// Every deployment has a provider of its own name.
+/// Every deployment has a provider of its own name, unless it says `at=provider`; its keys have the quota domain of
+/// `domain=`, and itself that of `own_domain=`.
 pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
     let mut catalog = Catalog::default();
     let mut deployments = Vec::new();
@@ -34,18 +35,24 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             name: format!("k{at}").into(),
             rpm: None,
             tpm: None,
+            quota_domain: text("domain").map(Name::from),
             revision: 0,
         });
-        catalog.providers.insert(name.into(), ProviderSpec { credentials: credentials.collect() });
+        let provider = text("at").unwrap_or(name);
+        catalog
+            .providers
+            .entry(provider.into())
+            .or_insert_with(|| ProviderSpec { credentials: credentials.collect() });
         let all = Capabilities::NAMES.into_iter().fold(Capabilities::NONE, |all, (one, _)| all.with(one));
         deployments.push(DeploymentSpec {
             name: name.into(),
-            provider: name.into(),
+            provider: provider.into(),
             version: text("version").map(Name::from),
             weight: number("weight").unwrap_or(1),
             tier: number("tier").unwrap_or(1),
             slots: number("slots"),
             region: text("region").map(Name::from),
+            quota_domain: text("own_domain").map(Name::from),
             tags: text("tag").map(Name::from).into_iter().collect(),
             arm: text("arm").map(Name::from),
             capabilities: if line.contains("deaf") { Capabilities::EMBEDDINGS } else { all },

@@ -29,6 +29,8 @@ pub(super) struct Engine {
 #[derive(Debug, Clone, Copy)]
 struct Answer {
     slow: f64,
+    /// How much of its usual time its first content takes.
+    noise: f64,
     extent: Extent,
 }
 
@@ -37,6 +39,7 @@ impl World<'_> {
     pub(super) fn attempt(&mut self, request: u64) {
         let dice = self.chance.unit();
         let every = self.chance.unit();
+        let noise = self.noise();
         let Some((name, attempt, router)) = self.latest(request) else { return };
         let due = |input: Input| Due::Attempt { request, attempt, input };
         let (slow, extent) = match fate(&self.spec.faults, &name, router, self.now, dice) {
@@ -52,9 +55,10 @@ impl World<'_> {
         self.schedule(CONNECT, due(Input::Connected));
         if every < self.spec.error_rate {
             let error = failure(FailureClass::Transient, Processed::RefusedWithError, Some(500), None);
-            return self.schedule(self.first_content(request).mul_f64(slow), due(Input::Failed(error)));
+            return self
+                .schedule(self.first_content(request).mul_f64(slow * noise), due(Input::Failed(error)));
         }
-        let answer = Answer { slow, extent };
+        let answer = Answer { slow, noise, extent };
         if let Some(capacity) = self.spec.capacity.get(&name) {
             let engine = self.engines.entry(name.clone()).or_default();
             if engine.running.len() >= capacity.slots {
@@ -77,7 +81,7 @@ impl World<'_> {
         let (tokens_in, stream) = (u64::from(facts.tokens_in_estimate), facts.stream);
         let due = |input: Input| Due::Attempt { request, attempt, input };
         let decode = self.decode(tokens_out).mul_f64(answer.slow);
-        let mut first = self.first_content(request).mul_f64(answer.slow);
+        let mut first = self.first_content(request).mul_f64(answer.slow * answer.noise).max(2 * CONNECT);
         let mut end = first + decode;
         if !stream {
             (first, end) = (end, end + HEAD_BEFORE);
@@ -138,6 +142,15 @@ impl World<'_> {
         let prefill = Duration::from_micros(self.spec.prefill_us_per_token * u64::from(tokens_in));
         // Nothing comes before the connection stands, and a head comes before its content.
         (Duration::from_millis(self.spec.first_content_base_ms) + prefill).max(2 * CONNECT)
+    }
+
+    /// How many times its usual time something takes: around 1, log-normal (Box and Muller).
+    fn noise(&mut self) -> f64 {
+        if self.spec.noise == 0.0 {
+            return 1.0;
+        }
+        let length = (-2.0 * self.chance.unit().max(1e-12).ln()).sqrt();
+        (self.spec.noise * length * (std::f64::consts::TAU * self.chance.unit()).cos()).exp()
     }
 
     pub(super) fn decode(&self, tokens: u64) -> Duration {

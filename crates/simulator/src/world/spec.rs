@@ -37,6 +37,8 @@ pub struct Spec {
     pub decode_us_per_token: u64,
     /// What deployments can do at once, whoever asks; those that are not named have no limit of their own.
     pub capacity: BTreeMap<String, Capacity>,
+    /// How far times to first content are spread beside their prompts: the deviation of their logarithm.
+    pub noise: f64,
     /// Share of attempts that fail with 500, whatever else goes wrong.
     pub error_rate: f64,
     /// Share of clients that leave.
@@ -118,6 +120,7 @@ impl Default for Spec {
             prefill_us_per_token: 100,
             decode_us_per_token: 5_000,
             capacity: BTreeMap::new(),
+            noise: 0.0,
             error_rate: 0.0,
             leave_rate: 0.0,
             probe_every_s: 0.0,

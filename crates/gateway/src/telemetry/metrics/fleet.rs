@@ -18,6 +18,7 @@ pub(super) struct FleetGauges {
     pub(super) slots: Family<DeploymentLabels, Gauge>,
     pub(super) utilization: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
     pub(super) state: Family<StateLabels, Gauge>,
+    pub(super) slow: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
     pub(super) transitions: Family<DeploymentLabels, Counter>,
     pub(super) queue_depth: Family<ModelLabels, Gauge>,
     pub(super) retry_budget: Family<ModelLabels, Gauge>,
@@ -81,6 +82,7 @@ impl FleetGauges {
             let ratio = f64::from(deployment.inflight) / f64::from(slots.max(1));
             self.utilization.get_or_create(&labels).set(ratio);
         }
+        self.slow.get_or_create(&labels).set(deployment.slow);
         // Counted by the fleet; cleared above, so adding is setting.
         self.transitions.get_or_create(&labels).inc_by(deployment.breaker_transitions);
         for state in DeploymentView::STATES {
@@ -99,6 +101,7 @@ impl FleetGauges {
         self.slots.clear();
         self.utilization.clear();
         self.state.clear();
+        self.slow.clear();
         self.transitions.clear();
         self.queue_depth.clear();
         self.retry_budget.clear();
