@@ -18,6 +18,7 @@ pub mod flow;
 pub mod health;
 pub mod ids;
 pub mod latency;
+pub mod limiter;
 pub mod limits;
 mod recover;
 pub mod rng;
