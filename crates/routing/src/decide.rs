@@ -42,9 +42,9 @@ pub(crate) fn decide_with_permit(
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried, &decision) {
-                Some((ticket, ahead)) => Outcome::Queued { ticket, ahead },
-                None => Outcome::Rejected { why: Rejection::QueueFull, retry_after: Some(RETRY_AFTER_MIN) },
+            decision.outcome = match fleet.enqueue(facts, tried, &decision, now) {
+                Ok((ticket, ahead)) => Outcome::Queued { ticket, ahead },
+                Err((why, after)) => Outcome::Rejected { why, retry_after: Some(after) },
             };
             (decision, None)
         }
@@ -128,6 +128,7 @@ fn filter(
     let wanted = Wanted {
         asked: Asked::new(facts, decision.arm.as_ref()),
         needs: facts.needs,
+        lane: facts.lane,
         tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
         tokens_out: facts.tokens_out_max.unwrap_or(0),
         left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
@@ -188,6 +189,7 @@ fn filter(
 struct Wanted<'a> {
     asked: Option<Asked<'a>>,
     needs: Capabilities,
+    lane: Lane,
     /// Prompt and output together, at the least.
     tokens: u64,
     tokens_out: u32,
@@ -236,7 +238,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
         && deployment.first_content_ns <= wanted.left_ns
         && deployment.cooling_until <= now
         && deployment.missing.is_none()
-        && !deployment.is_full()
+        && !deployment.is_full(lane)
 }
 
 /// The first thing that speaks against a deployment: that it is not for this request, or takes none now.
@@ -299,7 +301,7 @@ fn why_not(
     if let Err(until) = credential {
         return Some(WhyNot::NoCredential { until });
     }
-    deployment.is_full().then_some(WhyNot::Full)
+    deployment.is_full(wanted.lane).then_some(WhyNot::Full)
 }
 
 /// Whether the provider has a credential that is usable, or needs none; else the soonest that one is.
@@ -321,7 +323,7 @@ impl Fleet {
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
             let credential = usable_credential(self, deployment.provider, facts, now);
-            !deployment.is_full() && now >= deployment.cooling_until && credential.is_ok()
+            !deployment.is_full(facts.lane) && now >= deployment.cooling_until && credential.is_ok()
         })
     }
 

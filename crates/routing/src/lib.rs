@@ -22,6 +22,7 @@ pub mod limiter;
 pub mod limits;
 mod recover;
 pub mod rng;
+pub mod shed;
 mod slab;
 mod split;
 pub mod strategy;

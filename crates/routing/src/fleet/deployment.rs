@@ -8,6 +8,7 @@ use crate::failure::FailureClass;
 use crate::health::Health;
 use crate::ids::{DeploymentId, ModelId};
 use crate::latency::{PeakEwma, decay, normalised};
+use crate::limiter::Limiter;
 use crate::limits::MISSING_BELIEVED;
 use crate::strategy::View;
 use crate::time::Now;
@@ -24,6 +25,8 @@ pub(crate) struct Deployment {
     pub(crate) removed: bool,
     pub(crate) inflight: u32,
     pub(crate) tokens_inflight: u64,
+    /// How many it may have in flight.
+    pub(crate) limiter: Limiter,
     /// By lane.
     health: [Health; 2],
     pub(crate) cooling_until: Now,
@@ -49,6 +52,7 @@ impl Deployment {
     pub(crate) fn new(spec: DeploymentSpec, model: ModelId, provider: usize) -> Self {
         Self {
             name_hash: crate::rng::hash(spec.name.as_bytes()),
+            limiter: Limiter::new(&spec.limiter, spec.free, spec.slots),
             spec,
             model,
             provider,
@@ -72,8 +76,15 @@ impl Deployment {
         }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.spec.slots.is_some_and(|slots| self.inflight >= slots)
+    /// Goes on as it is now configured.
+    pub(crate) fn apply(&mut self, spec: &DeploymentSpec) {
+        self.limiter.apply(&spec.limiter, spec.free, spec.slots);
+        self.spec = spec.clone();
+    }
+
+    #[inline]
+    pub(crate) fn is_full(&self, lane: Lane) -> bool {
+        self.inflight >= self.limiter.bound(lane)
     }
 
     pub(crate) fn is_drained(&self) -> bool {
@@ -151,7 +162,7 @@ impl Deployment {
             place: u32::try_from(place).unwrap_or(u32::MAX),
             name_hash: self.name_hash,
             weight: self.spec.weight,
-            slots: self.spec.slots,
+            slots: self.spec.slots.map(|slots| slots.min(self.limiter.bound(Lane::Live))),
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
             latency: self.first_content,
