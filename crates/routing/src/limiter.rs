@@ -8,11 +8,12 @@
 //! What differs from the sources, and why:
 //! - A generation takes seconds, so the limit changes once per turn-around: a window counts only requests that began
 //!   under the limit in force, and its median is taken, so that one client that reads slowly proves nothing.
-//! - In a calm window (at most 1.25 of the usual time) the limit grows by a fifth, before the first congestion it
-//!   doubles; in a bad one the step down is taken at once.
-//! - The usual time is learnt in calm windows alone. Gradient2 lets it follow an overload until the overload is usual.
-//!   When it may be outdated, because a lowered limit made nothing faster for long, half of the limit is tried for one
-//!   window, and what is seen then is the usual time (the probe of Vegas).
+//! - In a calm window (at most 1.25 of the usual time) the limit grows by a fifth, and before the first congestion it
+//!   doubles; in a bad one (above the tolerance of 1.5) it goes down at once to where it was calm, by half at the most.
+//! - Gradient2 lets the usual time follow an overload until the overload is usual. Here it is learnt while the limit is not
+//!   in use. Where it always is, half of the limit is tried for one window now and then, and what is seen then is the
+//!   usual time (the probe of Vegas). So the limit ends where twice as many at once make each half as slow again, which
+//!   is where a larger batch begins to cost more than it brings.
 //! - AIMD grows by 1 % a second around the limit that was refused last, for a refusal costs a pause, and by one per
 //!   turn-around beyond.
 //!
@@ -45,8 +46,8 @@ const LONG_REQUESTS: f64 = 600.0;
 const WINDOW_REQUESTS: (usize, usize) = (10, 64);
 /// Requests before which nothing is held against the usual time, for the same reason.
 const WARM_REQUESTS: f64 = 64.0;
-/// Windows of congestion after which the usual time is measured anew; and after a measurement that found it outdated.
-const PROBE_AFTER: (u32, u32) = (16, 4);
+/// Windows in use after which the usual time is measured anew; and after a measurement that found it outdated.
+const PROBE_AFTER: (u32, u32) = (24, 4);
 /// Requests in flight that an engine of unknown size is given at first.
 const ENGINE_FIRST: f64 = 32.0;
 /// What a refusal leaves.
@@ -220,8 +221,8 @@ struct Gradient {
     /// The usual times: per token, to first content, of whole answers.
     usual: [Average; 3],
     window: Window,
-    /// Windows in a row that were slow while the limit was in use.
-    congested: u32,
+    /// Windows in a row in which the limit was in use, since the usual time was measured.
+    in_use: u32,
     /// Half of the limit is in force, to see what is usual.
     probing: bool,
     /// There was congestion before.
@@ -292,21 +293,21 @@ impl Gradient {
         let calm = slower <= CALM;
         if std::mem::take(&mut self.probing) {
             let outdated = slower < CALM / TOLERANCE;
-            self.congested = if outdated { PROBE_AFTER.0 - PROBE_AFTER.1 } else { 0 };
+            self.in_use = if outdated { PROBE_AFTER.0 - PROBE_AFTER.1 } else { 0 };
             for (usual, (mean, count)) in self.usual.iter_mut().zip(means).filter(|(_, mean)| mean.1 > 0) {
                 *usual = Average { value: mean, samples: f64::from(count).max(WARM_REQUESTS) };
             }
             self.begin(now, true);
             return limit;
         }
-        if calm || !used {
+        // While the limit is in use, what looks usual may be what the limit makes of it: only less is believed, and what a
+        // probe sees.
+        if !used || slower < 1.0 || (calm && !self.knows_congestion) {
             for (usual, (mean, count)) in self.usual.iter_mut().zip(means).filter(|(_, mean)| mean.1 > 0) {
                 usual.learn(mean, count);
             }
-            self.congested = 0;
-        } else {
-            self.congested += 1;
         }
+        self.in_use = if used && self.knows_congestion { self.in_use + 1 } else { 0 };
         // What was never told a time has nothing to be held to.
         let warm = self.usual.iter().all(|usual| usual.samples == 0.0 || usual.samples >= WARM_REQUESTS);
         if !used || !warm {
@@ -314,17 +315,14 @@ impl Gradient {
             return limit;
         }
         self.begin(now, !calm);
-        self.probing = self.congested > PROBE_AFTER.0 && limit < most;
-        let gradient = (TOLERANCE / slower.max(1e-6)).clamp(0.5, 1.0);
-        let wanted = limit * gradient + if calm { limit } else { QUEUE };
-        let step = match (calm, self.knows_congestion) {
-            (true, false) => 1.0,
-            // As bad as it gets: every further turn-around under this limit is lost.
-            (false, _) if gradient <= 0.5 => 1.0,
-            (false, _) if wanted < limit => 0.5,
-            (true | false, _) => SMOOTHING,
-        };
-        limit + (wanted - limit) * step
+        self.probing = self.in_use > PROBE_AFTER.0 && limit < most;
+        if slower > TOLERANCE {
+            // Down at once, for every turn-around under this limit is lost, and to where it is calm, not to the edge.
+            return limit * (CALM / slower).max(0.5);
+        }
+        let more = if calm { limit } else { QUEUE };
+        let step = if calm && !self.knows_congestion { 1.0 } else { SMOOTHING };
+        limit + more * step
     }
 
     fn begin(&mut self, now: Now, congestion: bool) {

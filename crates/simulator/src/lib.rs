@@ -4,11 +4,13 @@
 //! The only source of chance is the seed: the same seed, catalog and world give the same run, which
 //! [`Report::log_hash`] shows.
 
+mod engine;
 mod fault;
 mod report;
 mod scenario;
 mod world;
 
+pub use engine::Batch;
 pub use fault::{Fault, What};
 pub use report::{DeploymentReport, Report};
 pub use scenario::{Rate, Scenario, Verdict};

