@@ -180,6 +180,7 @@ fn filter(
             score: f64::NAN,
             why_not,
             inflight: deployment.inflight,
+            limit: deployment.limiter.limit(),
             heard: deployment.heard,
         });
     }

@@ -154,6 +154,8 @@ pub struct Candidate {
     pub why_not: Option<WhyNot>,
     /// Requests in flight.
     pub inflight: u32,
+    /// How many it may have in flight; `None`: any number.
+    pub limit: Option<u32>,
     /// When something was last heard of it (a response or a probe).
     pub heard: Option<Now>,
 }

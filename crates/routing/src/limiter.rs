@@ -156,8 +156,8 @@ impl Limiter {
         *self = new;
     }
 
-    /// Requests of a lane that may be in flight, those of the other lane counted: live traffic may use all, batch
-    /// leaves it a tenth.
+    /// Requests that may be in flight of the batch lane, and of both: batch leaves a tenth to live traffic, which may use
+    /// all.
     #[inline]
     pub fn bound(&self, lane: Lane) -> u32 {
         self.bounds[lane as usize]

@@ -30,7 +30,7 @@ pub enum Grade {
     Batch,
     /// All new requests.
     New,
-    /// New connections too, and those that are idle are closed.
+    /// New connections too, and those there are close after their next answer.
     Connections,
 }
 

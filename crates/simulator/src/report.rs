@@ -145,8 +145,7 @@ impl Report {
 
     /// Requests completed a second between two moments, seconds, whose first content came within so many milliseconds.
     pub fn completed_per_s(&self, from_s: f64, until_s: f64, objective_ms: f64) -> f64 {
-        let good =
-            |(at, took_ms): &&(f64, f64)| (from_s..until_s).contains(at) && *took_ms <= objective_ms;
+        let good = |(at, took_ms): &&(f64, f64)| (from_s..until_s).contains(at) && *took_ms <= objective_ms;
         let completed = self.completed.iter().filter(good).count();
         completed as f64 / (until_s - from_s).max(1e-9)
     }

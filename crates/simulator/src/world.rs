@@ -334,7 +334,8 @@ impl World<'_> {
         };
         self.schedule(Duration::from_micros(200), due(Input::Connected));
         let prefill = Duration::from_micros(self.spec.prefill_us_per_token * tokens_in);
-        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill).mul_f64(slow * self.crowding(deployment));
+        let first = (Duration::from_millis(self.spec.first_content_base_ms) + prefill)
+            .mul_f64(slow * self.crowding(deployment));
         if every < self.spec.error_rate {
             let error = failure(FailureClass::Transient, Processed::RefusedWithError);
             return self.schedule(first, due(error));

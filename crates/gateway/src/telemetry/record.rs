@@ -168,6 +168,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
         "score": candidate.score(),
         "inflight": candidate.inflight,
+        "limit": candidate.limit,
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
 }

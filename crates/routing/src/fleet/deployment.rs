@@ -24,6 +24,8 @@ pub(crate) struct Deployment {
     /// It is no longer configured; it stays until its last permit is released.
     pub(crate) removed: bool,
     pub(crate) inflight: u32,
+    /// Of those, of the batch lane.
+    pub(crate) inflight_batch: u32,
     pub(crate) tokens_inflight: u64,
     /// How many it may have in flight.
     pub(crate) limiter: Limiter,
@@ -58,6 +60,7 @@ impl Deployment {
             provider,
             removed: false,
             inflight: 0,
+            inflight_batch: 0,
             tokens_inflight: 0,
             health: Default::default(),
             cooling_until: Now::ZERO,
@@ -84,7 +87,8 @@ impl Deployment {
 
     #[inline]
     pub(crate) fn is_full(&self, lane: Lane) -> bool {
-        self.inflight >= self.limiter.bound(lane)
+        self.inflight >= self.limiter.bound(Lane::Live)
+            || (lane == Lane::Batch && self.inflight_batch >= self.limiter.bound(lane))
     }
 
     pub(crate) fn is_drained(&self) -> bool {

@@ -44,8 +44,9 @@ impl Turnover {
 
     /// The time between two slots that become free while so many are held (Little's law), if it is known.
     pub(crate) fn gap(&self, inflight: u32) -> Option<Duration> {
-        let known = self.requests >= HELD_REQUESTS_MIN && inflight > 0;
-        known.then(|| Duration::from_nanos((self.held_ns / f64::from(inflight)) as u64))
+        // The last that was held may just have become free.
+        let known = self.requests >= HELD_REQUESTS_MIN;
+        known.then(|| Duration::from_nanos((self.held_ns / f64::from(inflight.max(1))) as u64))
     }
 }
 
@@ -145,6 +146,6 @@ mod tests {
         assert_eq!(turnover.gap(4), Some(Duration::from_millis(500)));
         assert_eq!(retry_after(39, turnover.gap(4)), Duration::from_secs(20));
         assert_eq!(retry_after(1_000_000, turnover.gap(4)), RETRY_AFTER_MAX);
-        assert_eq!(turnover.gap(0), None);
+        assert_eq!(turnover.gap(0), turnover.gap(1));
     }
 }

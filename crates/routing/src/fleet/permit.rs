@@ -68,6 +68,7 @@ impl Fleet {
         if let Some(deployment) = self.deployments.get_mut(deployment) {
             debug_assert!(!deployment.is_full(facts.lane), "a permit is taken on a free slot only");
             deployment.inflight += 1;
+            deployment.inflight_batch += u32::from(facts.lane == Lane::Batch);
             inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
@@ -137,6 +138,8 @@ impl Fleet {
         debug_assert!(deployment.inflight > 0, "no permit is released twice");
         deployment.learn_limit(&permit, ended, now);
         deployment.inflight = deployment.inflight.saturating_sub(1);
+        let batch = u32::from(permit.lane == Lane::Batch);
+        deployment.inflight_batch = deployment.inflight_batch.saturating_sub(batch);
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
         let model = deployment.model;
         if let Some(model) = self.models.get_mut(model) {

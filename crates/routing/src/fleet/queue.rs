@@ -263,9 +263,8 @@ impl Fleet {
         }
         let pace = Pace::new(model.spec.queue.target, gap);
         let most = model.spec.queue.requests_max;
-        let has_room = |queue: &Queue| {
-            queue_has_room(u32::try_from(queue.len()).unwrap_or(u32::MAX), most, facts.lane)
-        };
+        let has_room =
+            |queue: &Queue| queue_has_room(u32::try_from(queue.len()).unwrap_or(u32::MAX), most, facts.lane);
         let mut pushed_out: SmallVec<[Ticket; PUSHED_OUT_MAX]> = SmallVec::new();
         while facts.lane == Lane::Live
             && model.queue.is_overloaded()

@@ -13,7 +13,14 @@ type Engine<'e> = &'e dyn Fn(f64, f64) -> f64;
 
 /// Keeps `demand` requests of 100 tokens coming for `seconds`, as many at once as the limiter lets; gives the limit
 /// over time, a number each second.
-fn run(limiter: &mut Limiter, engine: Engine<'_>, demand: u32, noise: f64, seconds: u64, seed: u64) -> Vec<u32> {
+fn run(
+    limiter: &mut Limiter,
+    engine: Engine<'_>,
+    demand: u32,
+    noise: f64,
+    seconds: u64,
+    seed: u64,
+) -> Vec<u32> {
     let mut rng = Rng::seeded(seed);
     let mut ends: BinaryHeap<Reverse<(u64, u64, u32, u64)>> = BinaryHeap::new();
     let mut limits = Vec::new();
@@ -22,7 +29,8 @@ fn run(limiter: &mut Limiter, engine: Engine<'_>, demand: u32, noise: f64, secon
         while (ends.len() as u32) < limiter.bound(Lane::Live).min(demand) {
             let inflight = ends.len() as u32 + 1;
             let normal = (0..6).map(|_| rng.unit() - 0.5).sum::<f64>() * 1.41;
-            let per_token_us = engine(f64::from(inflight), now_us as f64 / 1e6) * 1e3 * (normal * noise).exp();
+            let per_token_us =
+                engine(f64::from(inflight), now_us as f64 / 1e6) * 1e3 * (normal * noise).exp();
             let took = (per_token_us * 100.0) as u64;
             ends.push(Reverse((now_us + took.max(1), now_us, inflight, per_token_us as u64)));
         }
@@ -48,9 +56,13 @@ fn engine(slots: Option<u32>) -> Limiter {
 
 #[test]
 fn it_finds_the_knee_of_an_engine() {
-    for (name, power, knee) in
-        [("linear", 1, 8.0), ("linear", 1, 24.0), ("linear", 1, 100.0), ("thrashing", 3, 24.0), ("thrashing", 3, 60.0)]
-    {
+    for (name, power, knee) in [
+        ("linear", 1, 8.0),
+        ("linear", 1, 24.0),
+        ("linear", 1, 100.0),
+        ("thrashing", 3, 24.0),
+        ("thrashing", 3, 60.0),
+    ] {
         for seed in 0..5 {
             let at = |batch: f64, _| 5.0 * (batch / knee).max(1.0).powi(power);
             let limits = run(&mut engine(None), &at, 400, 0.1, 600, seed);
