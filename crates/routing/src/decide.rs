@@ -122,9 +122,8 @@ fn filter(
     rng: &mut Rng,
 ) {
     let Some(model) = fleet.models.get(facts.model) else { return };
-    let now = decision.at;
     // One draw for all that are on a ramp, and only if there is one.
-    let mut drawn = None;
+    let (now, mut drawn) = (decision.at, None);
     let wanted = Wanted {
         asked: Asked::new(facts, decision.arm.as_ref()),
         needs: facts.needs,
@@ -145,8 +144,7 @@ fn filter(
             let usable = usable_credential(fleet, deployment.provider, facts, now);
             last_provider = (deployment.provider, usable);
         }
-        let place = decision.candidates.len();
-        let credential = last_provider.1;
+        let (place, credential) = (decision.candidates.len(), last_provider.1);
         let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
         let mut why_not = None;
         debug_assert!(
