@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn an_engine_slows_down_beyond_its_knee() {
         let batch = Batch { knee: 8.0, power: 2.0 };
-        assert_eq!([1, 8, 16].map(|inflight| batch.slower(inflight)), [1.0, 1.0, 4.0]);
+        assert_eq!([1, 8, 16].map(|inflight| batch.slower(inflight).round() as u32), [1, 1, 4]);
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Early {
             reason.name()
         );
         let error = ErrorBody::overloaded(text);
-        let mut response = self.end(worker, "rejected", reason.name().to_owned(), &error);
+        let mut response = self.end(worker, "rejected", reason.name(), &error);
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, HeaderValue::from(MEMORY_RETRY_AFTER.as_secs()));
         // Its body was not read, so that the next request could not be found behind it.
@@ -183,14 +183,14 @@ impl Early {
     /// Answers a request that cannot be routed, and records why.
     fn refuse(&self, worker: &Worker, reason: &'static str, error: &ErrorBody) -> Response<RouterBody> {
         worker.app.metrics.refused(reason);
-        self.end(worker, "invalid", error.message.clone(), error)
+        self.end(worker, "invalid", &error.message, error)
     }
 
     fn end(
         &self,
         worker: &Worker,
         outcome: &'static str,
-        detail: String,
+        detail: &str,
         error: &ErrorBody,
     ) -> Response<RouterBody> {
         let app = &worker.app;
@@ -208,7 +208,7 @@ impl Early {
             decisions: Vec::new(),
             attempts: Vec::new(),
             outcome,
-            detail: Some(detail.clone()),
+            detail: Some(detail.to_owned()),
             status: error.status,
             usage: None,
             cost_micro_usd: None,

@@ -2,7 +2,7 @@
 //!
 //! After CoDel ([Nichols and Jacobson 2012]): a queue that empties now and then is a good one, whatever its length; one
 //! whose oldest has waited longer than a target for a whole interval is standing, and every request in it waits for
-//! nothing. Then, as in ["Fail at scale"] (adaptive LIFO), live requests are served newest first, for the newest still has
+//! nothing. Then, as in [Fail at scale] (adaptive LIFO), live requests are served newest first, for the newest still has
 //! a caller who waits, and those who have waited too long are told so. Batch stays oldest first.
 //!
 //! CoDel's constants suppose that serving takes next to nothing. A slot here is held for seconds, so target and interval are never
@@ -10,7 +10,7 @@
 //! waited too long is pushed out only by one that comes: without newcomers it would leave a slot idle.
 //!
 //! [Nichols and Jacobson 2012]: https://queue.acm.org/detail.cfm?id=2209336
-//! ["Fail at scale"]: https://queue.acm.org/detail.cfm?id=2839461
+//! [Fail at scale]: https://queue.acm.org/detail.cfm?id=2839461
 
 use std::time::Duration;
 

@@ -67,7 +67,7 @@ fn it_finds_the_knee_of_an_engine() {
             let at = |batch: f64, _| 5.0 * (batch / knee).max(1.0).powi(power);
             let limits = run(&mut engine(None), &at, 400, 0.1, 600, seed);
             let late = &limits[400..];
-            let mean = late.iter().sum::<u32>() as f64 / late.len() as f64;
+            let mean = f64::from(late.iter().sum::<u32>()) / late.len() as f64;
             assert!((0.8..=2.0).contains(&(mean / (knee + 4.0))), "{name} {knee} {seed}: {mean} {limits:?}");
         }
     }
