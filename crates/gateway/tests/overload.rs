@@ -68,15 +68,14 @@ fn b11_who_is_turned_away_is_told_before_its_body_is_read() {
 fn b11_what_is_under_way_is_not_touched() {
     let world = World::new(1, "");
     let mut connection = world.connect();
-    let whole = request("/v1/chat/completions", "", hello().to_string().as_bytes());
-    let (first, rest) = whole.split_at(whole.len() - 5);
-    connection.write_all(first).expect("sent");
-    world.until("its head was read", || {
-        world.app().connections.load(std::sync::atomic::Ordering::Relaxed) == 1
-    });
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    let headers = "expect: 100-continue\r\n";
+    let whole = request("/v1/chat/completions", headers, hello().to_string().as_bytes());
+    let head = whole.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    connection.write_all(&whole[..head]).expect("sent");
+    let mut wanted = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    connection.read_exact(&mut wanted).expect("its body is wanted");
     world.app().memory.note(99, Some(100));
-    connection.write_all(rest).expect("sent");
+    connection.write_all(&whole[head..]).expect("sent");
     let answer = Answer::read(&mut connection);
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
 }
