@@ -31,6 +31,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         weight: 1 + number as u32 % 3,
         tier: 1,
         slots: Some(16),
+        limiter: Default::default(),
         region: None,
         quota_domain: None,
         tags: Vec::new(),
@@ -48,7 +49,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         tier_strategies: Default::default(),
         split: None,
         region: RegionSpec::default(),
-        queue: QueueSpec { requests_max: 8, wait_max: second },
+        queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
         timeouts: TimeoutSpec {
             connect: second,
             first_content: second,

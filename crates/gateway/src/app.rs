@@ -10,6 +10,7 @@ use pointsman_settings::overlay::Overlay;
 use tokio::sync::watch;
 
 use crate::live::Live;
+use crate::memory::Memory;
 use crate::reload::Overrides;
 use crate::snapshot::Snapshot;
 use crate::telemetry::decision_log::DecisionLog;
@@ -34,6 +35,8 @@ pub struct App {
     pub source: Mutex<Source>,
     /// Client connections that are open.
     pub connections: AtomicU64,
+    /// How short the process is of memory.
+    pub memory: Memory,
     /// Requests between their first decision and their settlement.
     pub requests: AtomicU64,
     /// Attempts under way, counted apart from the fleet's permits so that the self-audit can compare the two.
@@ -90,6 +93,7 @@ impl App {
             decision_log,
             source: Mutex::new(source),
             connections: AtomicU64::new(0),
+            memory: Memory::default(),
             requests: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             shutdown: watch::Sender::new(Shutdown::No),

@@ -13,6 +13,7 @@ pub mod explain;
 pub mod health;
 pub mod http;
 pub mod live;
+pub mod memory;
 pub mod mock;
 pub mod reload;
 pub mod serve;

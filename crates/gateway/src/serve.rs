@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{App, Shutdown, Source};
 use crate::reload::Overrides;
 use crate::telemetry::decision_log::DecisionLog;
-use crate::{admin, clock, health, http, reload, watch};
+use crate::{admin, clock, health, http, memory, reload, watch};
 
 /// Time that streams have to be told of the end, after the grace.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -167,6 +167,7 @@ fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Outp
         tokio::join!(
             admin::serve(Arc::clone(&app), admin),
             health::run(Arc::clone(&app)),
+            memory::run(Arc::clone(&app)),
             watch::run(app),
             on_hangup
         );

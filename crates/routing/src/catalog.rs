@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limiter::LimiterSpec;
 use crate::strategy::StrategySpec;
 
 /// A name that is shared and compared, never changed.
@@ -84,6 +85,8 @@ pub struct DeploymentSpec {
     pub tier: u32,
     /// Requests it may have in flight. `None`: unlimited.
     pub slots: Option<u32>,
+    /// How it is found out how many of them it can use.
+    pub limiter: LimiterSpec,
     /// Where it is.
     pub region: Option<Name>,
     /// The quota it shares with all that name the same, whatever credential it is used with; `None`: the credential's,
@@ -215,6 +218,8 @@ pub struct RegionSpec {
 pub struct QueueSpec {
     /// Requests that may wait.
     pub requests_max: u32,
+    /// The wait that a queue is never to stay above for long; zero: any.
+    pub target: Duration,
     /// How long one may wait.
     pub wait_max: Duration,
 }

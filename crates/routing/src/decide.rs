@@ -42,9 +42,9 @@ pub(crate) fn decide_with_permit(
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried, &decision) {
-                Some((ticket, ahead)) => Outcome::Queued { ticket, ahead },
-                None => Outcome::Rejected { why: Rejection::QueueFull, retry_after: Some(RETRY_AFTER_MIN) },
+            decision.outcome = match fleet.enqueue(facts, tried, &decision, now) {
+                Ok((ticket, ahead)) => Outcome::Queued { ticket, ahead },
+                Err((why, after)) => Outcome::Rejected { why, retry_after: Some(after) },
             };
             (decision, None)
         }
@@ -122,9 +122,8 @@ fn filter(
     rng: &mut Rng,
 ) {
     let Some(model) = fleet.models.get(facts.model) else { return };
-    let now = decision.at;
     // One draw for all that are on a ramp, and only if there is one.
-    let mut drawn = None;
+    let (now, mut drawn) = (decision.at, None);
     let wanted = Wanted::new(facts, decision.arm.as_ref(), now);
     scratch.eligible.clear();
     scratch.probe = None;
@@ -138,8 +137,7 @@ fn filter(
             let usable = fleet.usable_credential(deployment.provider, tokens_of(facts), now);
             last_provider = (deployment.provider, usable);
         }
-        let place = decision.candidates.len();
-        let credential = last_provider.1;
+        let (place, credential) = (decision.candidates.len(), last_provider.1);
         let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
         let mut why_not = None;
         debug_assert!(
@@ -174,6 +172,7 @@ fn filter(
             why_not,
             slow: deployment.slow(facts.lane, now) as f32,
             inflight: deployment.inflight,
+            limit: deployment.limiter.limit(),
             heard: deployment.heard,
         });
     }
@@ -245,7 +244,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
         && deployment.first_content_ns <= wanted.left_ns
         && deployment.cooling_until(lane) <= now
         && deployment.missing.is_none()
-        && !deployment.is_full()
+        && !deployment.is_full(lane)
 }
 
 /// The first thing that speaks against a deployment: that it is not for this request, or takes none now.
@@ -309,7 +308,7 @@ fn why_not(
     if let Err(until) = credential {
         return Some(WhyNot::NoCredential { until });
     }
-    deployment.is_full().then_some(WhyNot::Full)
+    deployment.is_full(wanted.lane).then_some(WhyNot::Full)
 }
 
 impl Fleet {
@@ -317,7 +316,9 @@ impl Fleet {
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
             let credential = self.usable_credential(deployment.provider, tokens_of(facts), now);
-            !deployment.is_full() && now >= deployment.cooling_until(facts.lane) && credential.is_ok()
+            !deployment.is_full(facts.lane)
+                && now >= deployment.cooling_until(facts.lane)
+                && credential.is_ok()
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::{Capabilities, Name};
 use crate::ids::{CredentialId, DeploymentId, Ticket};
+use crate::shed::Reason;
 use crate::time::Now;
 
 /// The answer for one attempt of a request.
@@ -88,9 +89,11 @@ pub enum Rejection {
     Unavailable,
     /// All are full and so is the queue.
     QueueFull,
+    /// Newer requests are served first, for the queue does not empty, and it had waited too long to be next.
+    Overloaded,
     /// It waited for a slot as long as it may.
     QueueTimeout,
-    /// No deployment is fast enough for the time that is left.
+    /// No deployment is fast enough for the time that is left, or none becomes free in it.
     TooLate,
 }
 
@@ -153,6 +156,8 @@ pub struct Candidate {
     pub slow: f32,
     /// Requests in flight.
     pub inflight: u32,
+    /// How many it may have in flight; `None`: any number.
+    pub limit: Option<u32>,
     /// When something was last heard of it (a response or a probe).
     pub heard: Option<Now>,
 }
@@ -339,8 +344,25 @@ impl Rejection {
             Self::TooLong => "too_long",
             Self::Unavailable => "unavailable",
             Self::QueueFull => "queue_full",
+            Self::Overloaded => "overloaded",
             Self::QueueTimeout => "queue_timeout",
             Self::TooLate => "too_late",
+        }
+    }
+
+    /// What is counted as turned away for having too much to do.
+    pub const fn shed(self) -> Option<Reason> {
+        match self {
+            Self::QueueFull => Some(Reason::QueueFull),
+            Self::Overloaded => Some(Reason::QueueOverloaded),
+            Self::TooLate => Some(Reason::TooLate),
+            Self::NoDeployment
+            | Self::NoSuchVersion
+            | Self::NoSuchTags
+            | Self::NotCapable
+            | Self::TooLong
+            | Self::Unavailable
+            | Self::QueueTimeout => None,
         }
     }
 }

@@ -74,14 +74,14 @@ impl Fleet {
         }
     }
 
-    /// Share of the model's slots that are taken, from 0 to 1, of the deployments that have a number of slots; 0 if
-    /// none has.
+    /// Share of what the model's deployments can have in flight that is, from 0 to 1, of those of which it is known; 0 if
+    /// it is of none.
     fn utilisation(&self, facts: &Facts) -> f64 {
         let Some(model) = self.models.get(facts.model) else { return 0.0 };
         let known = model.deployments.iter().filter_map(|id| self.deployments.get(*id));
         let (taken, slots) = known
             .filter(|deployment| !deployment.is_drained())
-            .filter_map(|deployment| Some((deployment.inflight, deployment.spec.slots?)))
+            .filter_map(|deployment| Some((deployment.inflight, deployment.limiter.limit()?)))
             .fold((0, 0), |(taken, all), (inflight, slots)| {
                 (taken + u64::from(inflight), all + u64::from(slots))
             });

@@ -80,6 +80,6 @@ pub fn leftovers(fleet: &Fleet) -> Leftovers {
         permits: fleet.permits_in_use(),
         tokens: fleet.deployments.values().map(|deployment| deployment.tokens_inflight).sum(),
         waiting: fleet.models.values().map(|model| model.queue.len()).sum(),
-        grants: fleet.grants.len(),
+        grants: fleet.told.len(),
     }
 }

@@ -19,6 +19,8 @@ pub const CONNECT_DECAY: Duration = Duration::from_mins(10);
 pub const TOKENS_OUT_ASSUMED: u64 = 256;
 /// The least that a client is told to wait when all is full.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Time after which one who waits for a slot looks again, whatever it was told to wait for.
+pub const QUEUE_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The window that `rpm` and `tpm` speak of.
 pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
 /// How long a deployment is believed that said it does not have an operation or a model.

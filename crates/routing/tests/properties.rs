@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pointsman_routing::catalog::HedgeSpec;
 use pointsman_routing::decision::Outcome;
+use pointsman_routing::facts::Lane;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Action, AttemptKind, Flow, HedgeInput, Input, Phase};
 use pointsman_routing::{FailureClass, Rng, decide};
@@ -126,10 +127,12 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
         );
         log.push(format!("{:?} {action:?}", world.now));
     };
+    let mut told = std::collections::BTreeSet::new();
     for event in events {
         world.wait(Duration::from_millis(event.later_ms));
         if event.flow >= flows.len() {
             let mut facts = world.facts();
+            facts.lane = if event.what % 4 == 3 { Lane::Batch } else { Lane::Live };
             if lines[0].contains("version=") {
                 facts.version = [None, Some("1"), Some("2")][event.flow % 3].map(Into::into);
                 facts.tags = (event.flow % 5 == 4).then(|| "x".into()).into_iter().collect();
@@ -144,6 +147,7 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
         // Whoever was granted a slot is told, as every driver does.
         let mut woken = world.woken();
         while let Some(ticket) = woken.pop() {
+            assert!(told.insert(ticket), "nobody is granted twice");
             if let Some(entry) =
                 flows.iter_mut().find(|(flow, _)| flow.ticket().is_some_and(|own| own.0 == ticket))
             {
@@ -177,5 +181,50 @@ proptest! {
         let log = walk(STRATEGIES[strategy], FLEETS[fleet], &events);
         let again = walk(STRATEGIES[strategy], FLEETS[fleet], &events);
         prop_assert_eq!(log, again, "the same seed gives the same run");
+    }
+}
+
+/// Lets requests come and end as `events` say on one deployment, and then all of them end: the tickets in the order in
+/// which they were served, and how many were refused.
+fn serve(target_ms: u64, events: &[(bool, u64)]) -> (Vec<u64>, usize) {
+    let mut catalog = catalog("least_busy", &["a slots=2"]);
+    let queue = &mut catalog.models.get_mut("m").expect("the model m").queue;
+    (queue.target, queue.requests_max) = (Duration::from_millis(target_ms), 8);
+    queue.wait_max = Duration::from_secs(3600);
+    let mut world = World::new(&catalog);
+    let mut flows: Vec<Flow> = Vec::new();
+    let mut served = Vec::new();
+    let drain = std::iter::repeat_n(&(false, 100), events.len());
+    for (comes, later_ms) in events.iter().chain(drain) {
+        world.wait(Duration::from_millis(*later_ms));
+        if *comes {
+            flows.push(world.arrive().0);
+        } else if let Some(at) = flows.iter().position(|flow| flow.permits() > 0) {
+            let mut ends = flows.remove(at);
+            world.finish(&mut ends);
+        }
+        for ticket in world.woken() {
+            let flow = flows.iter_mut().find(|flow| flow.ticket().is_some_and(|own| own.0 == ticket));
+            let flow = flow.expect("whoever is told waits");
+            if matches!(world.step(flow, Input::Granted), Action::Forward(_)) {
+                served.push(ticket);
+            }
+        }
+    }
+    assert_eq!(world.fleet.permits_in_use(), 0, "every permit comes back");
+    assert!(flows.iter().all(|flow| flow.phase() == Phase::Over), "nobody waits for ever");
+    (served, flows.len())
+}
+
+proptest! {
+    #[test]
+    fn nobody_starves_and_without_overload_nobody_is_overtaken(
+        events in prop::collection::vec((any::<bool>(), 0_u64..600), 1..200)
+    ) {
+        let (in_order, _) = serve(0, &events);
+        prop_assert!(in_order.is_sorted(), "first come, first served: {in_order:?}");
+        // Every one was served or told, which is asserted on the way.
+        let (served, _) = serve(200, &events);
+        prop_assert!(served.len() <= in_order.len() + 8);
     }
 }

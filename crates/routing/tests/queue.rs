@@ -4,9 +4,11 @@ mod support;
 
 use std::time::Duration;
 
+use pointsman_routing::decision::Outcome;
+use pointsman_routing::facts::Lane;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::fleet::Event;
-use pointsman_routing::flow::{Action, Flow, Input};
+use pointsman_routing::flow::{Action, Flow, Input, Refusal};
 use pointsman_routing::{Facts, FailureClass};
 use support::{World, catalog, failed, sent};
 
@@ -139,4 +141,136 @@ fn who_waits_is_told_when_a_reload_leaves_nothing_to_wait_for() {
     world.fleet.apply(&catalog("least_busy", &["b slots=1 version=2"]), world.now);
     assert_eq!(world.woken().len(), 1);
     assert!(matches!(world.step(&mut waiting, Input::Granted), Action::Reject(_)));
+}
+
+#[test]
+fn time_makes_room_again_and_again() {
+    let mut world = world(&["a slots=1", "b slots=1"]);
+    let quota = |seconds| failed(FailureClass::CredentialQuota, Processed::No, Some(seconds));
+    let (_running, _) = arrive(&mut world, "");
+    let (mut cooled, _) = arrive(&mut world, "");
+    let _ = world.step(&mut cooled, quota(2));
+    let mut waiting: Vec<Flow> = (0..2).map(|_| arrive(&mut world, "").0).collect();
+    world.wait(Duration::from_secs(2));
+    assert_eq!(sent(&world.step(&mut waiting[0], Input::TimerFired)), Some("b"));
+    assert!(matches!(world.step(&mut waiting[1], Input::TimerFired), Action::Wait));
+    // What the second waits for begins only now, and nothing but time will end it.
+    let _ = world.step(&mut waiting[0], quota(1));
+    let _ = world.step(&mut cooled, Input::ClientGone);
+    let _ = world.step(&mut waiting[0], Input::ClientGone);
+    let wake_at = waiting[1].wake_at();
+    assert!(wake_at - world.now <= Duration::from_secs(5), "it looks again: {wake_at:?}");
+    world.now = wake_at;
+    assert_eq!(sent(&world.step(&mut waiting[1], Input::TimerFired)), Some("b"));
+}
+
+/// The same, and it is known that slots are held for so long.
+fn busy_world(lines: &[&str], held: Duration) -> World {
+    let mut world = world(lines);
+    for _ in 0..40 {
+        let (mut flow, _) = arrive(&mut world, "");
+        world.wait(held);
+        world.finish(&mut flow);
+    }
+    world
+}
+
+fn refusal(action: &Action) -> Option<(&'static str, u64)> {
+    let Action::Reject(Refusal::NotRouted(decision, why)) = action else { return None };
+    let Outcome::Rejected { retry_after: Some(after), .. } = decision.outcome else { return None };
+    Some((why.name(), after.as_secs()))
+}
+
+#[test]
+fn in_overload_the_newest_is_next_and_the_oldest_is_told() {
+    let mut world = busy_world(&["a slots=1"], Duration::from_millis(10));
+    let (mut running, _) = arrive(&mut world, "");
+    let mut waiting: Vec<Flow> = (0..3).map(|_| arrive(&mut world, "").0).collect();
+    world.wait(Duration::from_millis(1_300));
+    let (newcomer, action) = arrive(&mut world, "");
+    assert!(matches!(action, Action::Wait), "{action:?}");
+    assert_eq!(
+        world.woken(),
+        [waiting[0].ticket(), waiting[1].ticket()].map(|ticket| ticket.expect("it waits").0)
+    );
+    let told = world.step(&mut waiting[0], Input::Granted);
+    assert_eq!(refusal(&told), Some(("overloaded", 1)), "{told:?}");
+    let _ = world.step(&mut waiting[1], Input::Granted);
+    world.finish(&mut running);
+    assert_eq!(world.woken(), [newcomer.ticket().expect("it waits").0], "newest first");
+    assert!(waiting[2].ticket().is_some(), "nobody came to take its place");
+}
+
+#[test]
+fn a_queue_that_empties_now_and_then_is_first_come_first_served() {
+    let mut world = busy_world(&["a slots=1"], Duration::from_millis(10));
+    let (mut running, _) = arrive(&mut world, "");
+    for _ in 0..40 {
+        let (mut first, _) = arrive(&mut world, "");
+        let (mut second, _) = arrive(&mut world, "");
+        for flow in [&mut first, &mut second] {
+            world.wait(Duration::from_millis(90));
+            world.finish(&mut running);
+            assert_eq!(world.woken(), [flow.ticket().expect("it waits").0]);
+            let _ = world.step(flow, Input::Granted);
+            std::mem::swap(&mut running, flow);
+        }
+    }
+}
+
+#[test]
+fn slots_that_are_held_long_do_not_make_an_overload() {
+    let mut world = busy_world(&["a slots=1"], Duration::from_secs(5));
+    let (mut running, _) = arrive(&mut world, "");
+    let waiting: Vec<Flow> = (0..2).map(|_| arrive(&mut world, "").0).collect();
+    world.wait(Duration::from_secs(5));
+    world.finish(&mut running);
+    assert_eq!(world.woken(), [waiting[0].ticket().expect("it waits").0]);
+}
+
+#[test]
+fn who_cannot_be_served_in_time_is_told_at_once_and_when_to_return() {
+    let mut world = busy_world(&["a slots=1"], Duration::from_secs(2));
+    let (_running, _) = arrive(&mut world, "");
+    let _waiting: Vec<Flow> = (0..4).map(|_| arrive(&mut world, "").0).collect();
+    for (left_s, expected) in [(4, Some(("too_late", 10))), (8, None)] {
+        let facts = Facts { deadline: Some(world.now + Duration::from_secs(left_s)), ..world.facts() };
+        let (mut flow, action) = world.arrive_with(facts);
+        assert_eq!(refusal(&action), expected, "{left_s}");
+        let _ = world.step(&mut flow, Input::ClientGone);
+    }
+    let mut catalog = catalog("least_busy", &["a slots=1"]);
+    catalog.models.get_mut("m").expect("the model m").queue.requests_max = 4;
+    world.fleet.apply(&catalog, world.now);
+    let (_, action) = arrive(&mut world, "");
+    assert_eq!(refusal(&action), Some(("queue_full", 10)), "five slots of two seconds each");
+}
+
+fn arrive_in(world: &mut World, lane: Lane) -> (Flow, Action) {
+    let facts = Facts { lane, ..world.facts() };
+    world.arrive_with(facts)
+}
+
+#[test]
+fn batch_leaves_a_tenth_of_the_slots_and_waits_behind_live_but_for_one_in_ten() {
+    let mut world = world(&["a slots=10"]);
+    let mut running: Vec<Flow> = (0..9).map(|_| arrive_in(&mut world, Lane::Batch).0).collect();
+    let (mut batch, action) = arrive_in(&mut world, Lane::Batch);
+    assert!(matches!(action, Action::Wait), "{action:?}");
+    let (flow, action) = arrive_in(&mut world, Lane::Live);
+    assert_eq!(sent(&action), Some("a"));
+    running.push(flow);
+    let mut waiting: Vec<Flow> = (0..12).map(|_| arrive_in(&mut world, Lane::Live).0).collect();
+    let mut order = String::new();
+    for mut ends in running {
+        world.finish(&mut ends);
+        for ticket in world.woken() {
+            let is_batch = batch.ticket().is_some_and(|own| own.0 == ticket);
+            order.push(if is_batch { 'b' } else { 'l' });
+            let mut all = waiting.iter_mut().chain(std::iter::once(&mut batch));
+            let flow = all.find(|flow| flow.ticket().is_some_and(|own| own.0 == ticket));
+            let _ = world.step(flow.expect("whoever is told waits"), Input::Granted);
+        }
+    }
+    assert_eq!(order, "lllllllllb");
 }

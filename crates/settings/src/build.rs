@@ -101,6 +101,7 @@ impl Config {
             weight: deployment.weight,
             tier: deployment.tier,
             slots: deployment.slots.or_else(|| provider?.slots),
+            limiter: deployment.limiter.over(&model.limiter),
             region: region.map(Arc::from),
             quota_domain: quota_domain.map(Name::from),
             tags: deployment.tags.iter().map(|tag| tag.as_str().into()).collect(),

@@ -6,6 +6,7 @@ pub mod auth;
 mod build;
 mod diagnostic;
 mod diff;
+pub mod limiter;
 pub mod limits;
 pub mod models;
 pub mod overlay;
@@ -49,7 +50,8 @@ pub struct Config {
     /// Where the admin API, the metrics and the health pages are. An address that is not loopback needs
     /// `auth.admin_keys`. Default: 127.0.0.1:8081.
     pub admin: SocketAddr,
-    /// Threads that serve clients; 0 is one per CPU. Default: 0.
+    /// Threads that serve clients; 0 is one per CPU that the process may use, by its cgroup's quota and its affinity.
+    /// Default: 0.
     #[schemars(range(max = WORKERS_MAX))]
     pub workers: usize,
     /// Where this gateway is; the first in every model's order of regions.

@@ -32,5 +32,7 @@ pub const WORKERS_MAX: usize = 256;
 pub const BODY_BYTES_MIN: u64 = 1024;
 /// The greatest request body, bytes: 1 GiB.
 pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The least memory that the process can be limited to, bytes: 32 MiB.
+pub const MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// Characters a client key has at least.
 pub const KEY_CHARS_MIN: usize = 8;

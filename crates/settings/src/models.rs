@@ -7,6 +7,7 @@ use pointsman_wire::openai::rules::ParamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::limiter::LimiterConfig;
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, WEIGHT_MAX};
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 
@@ -46,6 +47,9 @@ pub struct ModelConfig {
     /// Its queue, where other than for all models.
     #[serde(default)]
     pub queue: QueueConfig,
+    /// How many requests its deployments may have in flight below their slots, as is found out while they serve.
+    #[serde(default)]
+    pub limiter: LimiterConfig,
     /// Its breakers, where other than for all models.
     #[serde(default)]
     pub breaker: BreakerConfig,
@@ -191,6 +195,9 @@ pub struct DeploymentConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub slots: Option<u32>,
+    /// The same as the model's, where other than for all its deployments.
+    #[serde(default, skip_serializing_if = "LimiterConfig::is_empty")]
+    pub limiter: LimiterConfig,
     /// Where it is. Default: the provider's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -250,6 +257,7 @@ impl Default for DeploymentConfig {
             weight: one(),
             tier: one(),
             slots: None,
+            limiter: LimiterConfig::default(),
             region: None,
             quota_domain: None,
             tags: Vec::new(),

@@ -39,6 +39,9 @@ pub struct LimitsConfig {
     /// Messages of a request. Default: 10000.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub messages_max: usize,
+    /// Memory of the process, bytes. From 85 % of it batch requests are refused, from 92 % all new ones, from 95 % new
+    /// connections. 0: what its cgroup allows; without a cgroup that does, any. Default: 0.
+    pub memory_bytes_max: u64,
     /// Client connections that may be open. Default: 50000.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub connections_max: u64,
@@ -62,6 +65,7 @@ impl Default for LimitsConfig {
             body_min_bytes_per_s: 1024,
             json_depth_max: 64,
             messages_max: 10_000,
+            memory_bytes_max: 0,
             connections_max: 50_000,
             write_stall_ms: 60_000,
             upstream_error_body_bytes_max: 64 * 1024,
@@ -126,6 +130,12 @@ pub struct QueueConfig {
     /// Requests of one model that may wait; 0: none. Default: 1024.
     #[schemars(range(max = COUNT_MAX))]
     pub requests_max: Option<u32>,
+    /// The wait that live requests are not to stay above, milliseconds, about a tenth of what a user waits for the first
+    /// content. Once the oldest has waited longer for a second, the newest are served first and those that waited twice
+    /// as long are refused when others come. Never less than two slots take to become free; 0: first come, first served
+    /// until `wait_ms_max`. Default: 200.
+    #[schemars(range(max = TIME_MS_MAX))]
+    pub target_ms: Option<u64>,
     /// How long one may wait, milliseconds. Default: 30000.
     #[schemars(range(max = TIME_MS_MAX))]
     pub wait_ms_max: Option<u64>,
@@ -135,6 +145,7 @@ impl QueueConfig {
     pub(crate) fn over(&self, general: &Self) -> QueueSpec {
         QueueSpec {
             requests_max: self.requests_max.or(general.requests_max).unwrap_or(1024),
+            target: Duration::from_millis(self.target_ms.or(general.target_ms).unwrap_or(200)),
             wait_max: Duration::from_millis(self.wait_ms_max.or(general.wait_ms_max).unwrap_or(30_000)),
         }
     }

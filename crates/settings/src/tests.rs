@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
+
 use super::*;
 
 mod schema;
@@ -324,6 +326,14 @@ fn l1_what_does_not_fit_together_is_told() {
         "10:5: models.llama.breaker: `degraded_percent` is 40, more than `failed_percent`, which is 5; swap them",
     );
     check(
+        model("    limiter: { max: 3 }\n    strategy:"),
+        "10:5: models.llama.limiter: `min` is 4, more than `max`, which is 3",
+    );
+    check(
+        ("provider: openai, model: gpt", "limiter: { min: 2000 }, provider: openai, model: gpt"),
+        "13:11: models.llama.deployments[1].limiter: `min` is 2000, more than `max`, which is 1000",
+    );
+    check(
         ("provider: openai, model: gpt", "provider: gpu-a, model: meta/llama"),
         "13:9: models.llama.deployments[1]: another deployment is named `gpu-a/meta/llama` too; give one of them a `name`",
     );
@@ -334,7 +344,35 @@ fn l1_what_does_not_fit_together_is_told() {
 }
 
 #[test]
+fn limiters_and_queues_are_of_the_deployment_the_model_or_usual() {
+    let text = "\
+queue: { target_ms: 100 }
+providers:
+  a: { kind: vllm, base_url: 'http://a' }
+models:
+  m:
+    limiter: { kind: aimd, min: 8 }
+    deployments: [ { name: x, provider: a }, { name: y, provider: a, limiter: { kind: 'off', max: 20 } } ]
+  n:
+    queue: { target_ms: 0 }
+    deployments: [ { provider: a } ]
+";
+    let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
+    let catalog = parse(text, &sources).expect("a good config").catalog();
+    let of = |model: &str, at: usize| catalog.models[model].deployments[at].limiter;
+    assert_eq!(of("m", 0), LimiterSpec { kind: LimiterKind::Aimd, min: 8, max: 1000 });
+    assert_eq!(of("m", 1), LimiterSpec { kind: LimiterKind::Off, min: 8, max: 20 });
+    assert_eq!(of("n", 0), LimiterSpec { kind: LimiterKind::Auto, min: 4, max: 1000 });
+    let target = |model: &str| catalog.models[model].queue.target.as_millis();
+    assert_eq!((target("m"), target("n")), (100, 0));
+}
+
+#[test]
 fn l1_values_out_of_place_are_told() {
+    check(
+        ("providers:", "limits: { memory_bytes_max: 1000 }\nproviders:"),
+        "1:11: limits.memory_bytes_max: must be 0 for what the cgroup allows, or at least 33554432",
+    );
     check(
         ("models:", "limits: { body_bytes_max_by_route: { /v1/embedding: 2048 } }\nmodels:"),
         "8:38: limits.body_bytes_max_by_route./v1/embedding: there is no route `/v1/embedding`; did you mean `/v1/embeddings`?",

@@ -9,8 +9,10 @@ use serde_json::Value;
 use crate::Config;
 use crate::auth::parse_sha256;
 use crate::diagnostic::{Problem, did_you_mean};
+use crate::limiter::LimiterConfig;
 use crate::limits::{
-    BODY_BYTES_MAX, BODY_BYTES_MIN, HEALTH_INTERVAL_MS_MIN, KEY_CHARS_MIN, NAME_BYTES_MAX, WEIGHT_MAX,
+    BODY_BYTES_MAX, BODY_BYTES_MIN, HEALTH_INTERVAL_MS_MIN, KEY_CHARS_MIN, MEMORY_BYTES_MIN, NAME_BYTES_MAX,
+    WEIGHT_MAX,
 };
 use crate::models::{DeploymentConfig, ModelConfig};
 use crate::providers::{HealthChoice, ProviderConfig, ProviderHealth};
@@ -25,6 +27,10 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     if (1..HEALTH_INTERVAL_MS_MIN).contains(&config.health.interval_ms) {
         let text = format!("must be 0 for no checks, or at least {HEALTH_INTERVAL_MS_MIN}");
         found.push(Problem::new("health.interval_ms", text));
+    }
+    if (1..MEMORY_BYTES_MIN).contains(&config.limits.memory_bytes_max) {
+        let text = format!("must be 0 for what the cgroup allows, or at least {MEMORY_BYTES_MIN}");
+        found.push(Problem::new("limits.memory_bytes_max", text));
     }
     check_text("region", config.region.as_deref(), &mut found);
     let keys = config.auth.keys.iter().map(|key| Key {
@@ -394,6 +400,7 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
             found.push(Problem::new(path, "`min` is more than `max`"));
         }
     }
+    check_limiters(path, model, found);
     let breaker = model.breaker.over(&config.breaker);
     if breaker.open_min > breaker.open_max {
         let (min, max) = (breaker.open_min.as_millis(), breaker.open_max.as_millis());
@@ -406,6 +413,18 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
             "`degraded_percent` is {degraded}, more than `failed_percent`, which is {failed}; swap them"
         );
         found.push(Problem::new(join(path, "breaker"), text));
+    }
+}
+
+/// A limit can be found only between its bounds.
+fn check_limiters(path: &str, model: &ModelConfig, found: &mut Vec<Problem>) {
+    let own = (join(path, "limiter"), model.limiter.over(&LimiterConfig::default()));
+    let deployments = model.deployments.iter().enumerate().filter(|(_, one)| !one.limiter.is_empty());
+    let deployments = deployments
+        .map(|(at, one)| (format!("{path}.deployments[{at}].limiter"), one.limiter.over(&model.limiter)));
+    for (path, limiter) in std::iter::once(own).chain(deployments).filter(|(_, one)| one.min > one.max) {
+        let (min, max) = (limiter.min, limiter.max);
+        found.push(Problem::new(path, format!("`min` is {min}, more than `max`, which is {max}")));
     }
 }
 

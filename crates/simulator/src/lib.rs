@@ -5,12 +5,14 @@
 //! [`Report::log_hash`] shows.
 
 mod baseline;
+mod batch;
 mod fault;
 mod random;
 mod report;
 mod scenario;
 mod world;
 
+pub use batch::Batch;
 pub use fault::{Fault, Flapping, Says, What};
 pub use report::{Day, DeploymentReport, Report};
 pub use scenario::{Figure, Rate, Scenario, Verdict};

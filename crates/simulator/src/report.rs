@@ -57,9 +57,9 @@ pub struct Report {
     /// When deployments were taken for slow, seconds, and which.
     #[serde(skip)]
     slow: Vec<(f64, String)>,
-    /// When requests were completed, seconds.
+    /// When requests were completed, seconds, and how long their first content took, milliseconds.
     #[serde(skip)]
-    completed_at: Vec<f64>,
+    completed: Vec<(f64, f64)>,
     /// When requests arrived that got content, seconds, and how long that took, milliseconds.
     #[serde(skip)]
     first_content: Vec<(f64, f64)>,
@@ -102,7 +102,7 @@ pub(crate) struct Tally {
     queue_wait_ms: Vec<f64>,
     sent: Vec<(f64, String)>,
     slow: Vec<(f64, String)>,
-    completed_at: Vec<f64>,
+    completed: Vec<(f64, f64)>,
 }
 
 impl Tally {
@@ -118,7 +118,8 @@ impl Tally {
         }
         self.queue_wait_ms.push(flow.queue_wait().as_secs_f64() * 1e3);
         if outcome == "completed" {
-            self.completed_at.push(now.as_secs_f64());
+            let first = flow.attempts().iter().find_map(|attempt| attempt.first_content).unwrap_or(now);
+            self.completed.push((now.as_secs_f64(), (first - arrived).as_secs_f64() * 1e3));
         }
         for attempt in flow.attempts() {
             let (deployment, busy_s) = self.deployments.entry(attempt.name.to_string()).or_default();
@@ -207,7 +208,7 @@ impl Tally {
             log_hash,
             slow: self.slow,
             sent: self.sent,
-            completed_at: self.completed_at,
+            completed: self.completed,
             first_content: self.first_content,
         }
     }
@@ -221,9 +222,10 @@ impl Report {
         failed as f64 / (self.requests - of("client_gone")).max(1) as f64
     }
 
-    /// Requests completed a second between two moments, seconds.
-    pub fn completed_per_s(&self, from_s: f64, until_s: f64) -> f64 {
-        let completed = self.completed_at.iter().filter(|at| (from_s..until_s).contains(*at)).count();
+    /// Requests completed a second between two moments, seconds, whose first content came within so many milliseconds.
+    pub fn completed_per_s(&self, from_s: f64, until_s: f64, objective_ms: f64) -> f64 {
+        let good = |(at, took_ms): &&(f64, f64)| (from_s..until_s).contains(at) && *took_ms <= objective_ms;
+        let completed = self.completed.iter().filter(good).count();
         completed as f64 / (until_s - from_s).max(1e-9)
     }
 

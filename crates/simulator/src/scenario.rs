@@ -6,6 +6,7 @@ use pointsman_routing::Catalog;
 use pointsman_settings::Sources;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Batch;
 use crate::fault::{Fault, What};
 use crate::world::{Capacity, Clients, LEFT_IN, Reload};
 use crate::{Report, Spec, baseline, run};
@@ -59,6 +60,12 @@ pub struct Scenario {
     /// Configurations that take effect during the run.
     #[serde(default)]
     reloads: Vec<Reloads>,
+    /// How engines slow down with what is in flight.
+    #[serde(default)]
+    batch: Option<Batch>,
+    /// Requests a second above which a deployment answers 429.
+    #[serde(default)]
+    refused_above_per_s: Option<f64>,
     /// Share of clients that leave.
     #[serde(default)]
     leave_rate: f64,
@@ -159,6 +166,13 @@ struct Goodput {
     from_s: f64,
     until_s: f64,
     per_s_min: f64,
+    /// Only those count whose first content came within this time of their arrival, milliseconds.
+    #[serde(default = "any_time")]
+    first_content_objective_ms: f64,
+}
+
+const fn any_time() -> f64 {
+    f64::INFINITY
 }
 
 const fn one() -> usize {
@@ -296,6 +310,8 @@ impl Scenario {
             tokens_out_mean: self.tokens_out_mean,
             first_content_base_ms: self.first_content_base_ms,
             noise: self.noise,
+            batch: self.batch,
+            refused_above_per_s: self.refused_above_per_s,
             leave_rate: self.leave_rate,
             error_rate: self.error_rate,
             faults: self.faults.clone(),
@@ -360,8 +376,14 @@ impl Scenario {
         let least = phases.min().unwrap_or(0) as f64;
         verdict.at_least("clients that left in each phase", least, count(must.left_in_each_phase_min));
         for goodput in &must.goodput {
-            let per_s = report.completed_per_s(goodput.from_s, goodput.until_s);
-            let what = format!("completed a second from {} to {} s", goodput.from_s, goodput.until_s);
+            let Goodput { from_s, until_s, first_content_objective_ms: objective_ms, .. } = *goodput;
+            let per_s = report.completed_per_s(from_s, until_s, objective_ms);
+            let within = if objective_ms.is_finite() {
+                format!(", begun within {objective_ms} ms,")
+            } else {
+                String::new()
+            };
+            let what = format!("completed a second{within} from {from_s} to {until_s} s");
             verdict.at_least(&what, per_s, Some(goodput.per_s_min));
         }
         let hours = report.span_s / 3600.0;

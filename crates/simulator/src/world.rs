@@ -22,6 +22,7 @@ use self::audit::{Audit, Before, Limits};
 pub(crate) use self::clients::LEFT_IN;
 use self::engine::Engine;
 pub use self::spec::{Capacity, Clients, Reload, Spec};
+use crate::batch::Sold;
 use crate::fault::{Fault, probe};
 use crate::report::{Report, Tally};
 
@@ -34,6 +35,13 @@ enum Due {
         request: u64,
         attempt: usize,
         input: Input,
+    },
+    /// An engine with a batch goes on with an answer.
+    Decode {
+        request: u64,
+        attempt: usize,
+        tokens: u64,
+        slow: f64,
     },
     Timer {
         request: u64,
@@ -87,6 +95,7 @@ struct World<'w> {
     /// Requests that are not over.
     live: BTreeMap<u64, Request>,
     engines: BTreeMap<String, Engine>,
+    sold: Sold,
     tally: Tally,
     log_hash: u64,
 }
@@ -119,6 +128,7 @@ pub fn run(catalog: &Catalog, spec: &Spec, seed: u64) -> Report {
         live: BTreeMap::new(),
         engines: BTreeMap::new(),
         tally: Tally::default(),
+        sold: Sold::default(),
         log_hash: 0,
     };
     world.begin();
@@ -182,7 +192,7 @@ impl World<'_> {
     fn matters(&self, due: &Due) -> bool {
         match due {
             Due::Arrival => true,
-            Due::Attempt { request, attempt, .. } => self
+            Due::Attempt { request, attempt, .. } | Due::Decode { request, attempt, .. } => self
                 .live
                 .get(request)
                 .and_then(|one| one.flow.attempts().get(*attempt - 1))
@@ -196,6 +206,9 @@ impl World<'_> {
         match due {
             Due::Arrival => self.arrive(),
             Due::Attempt { request, attempt, input } => self.tell(request, attempt, input),
+            Due::Decode { request, attempt, tokens, slow } => {
+                self.decode_on((request, attempt), tokens, slow);
+            }
             Due::Timer { request } => self.timer(request),
             Due::Leave { request } => self.step(request, Input::ClientGone),
             Due::Probe { router } => self.probe(router),

@@ -198,6 +198,10 @@ impl Exchange {
             Rejection::QueueFull => {
                 ErrorBody::overloaded(format!("all slots of model `{model}` are taken and its queue is full"))
             }
+            Rejection::Overloaded => ErrorBody::overloaded(format!(
+                "model `{model}` has more requests than it can serve; newer ones are served first, and this one had \
+                 waited too long"
+            )),
             Rejection::QueueTimeout => {
                 ErrorBody::overloaded(format!("no slot of model `{model}` became free in the time a request may wait"))
             }

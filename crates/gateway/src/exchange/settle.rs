@@ -98,7 +98,12 @@ impl Exchange {
                 end("completed", Some("the stream ended without its proper end".to_owned()), Some(*usage))
             }
             Some(FlowOutcome::Completed { usage }) => end("completed", None, Some(*usage)),
-            Some(FlowOutcome::Rejected { why }) => end("rejected", Some(why.name().to_owned()), None),
+            Some(FlowOutcome::Rejected { why }) => {
+                if let Some(reason) = why.shed() {
+                    self.worker.app.metrics.shed(reason);
+                }
+                end("rejected", Some(why.name().to_owned()), None)
+            }
             Some(FlowOutcome::Failed { failure }) => {
                 end("failed", Some(failure.class.name().to_owned()), None)
             }

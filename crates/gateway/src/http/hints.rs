@@ -33,6 +33,16 @@ pub struct Hints {
     pub lane: Option<Lane>,
 }
 
+/// The lane of a request whose other hints are not read yet; a hint that is wrong is told of later.
+pub fn lane(headers: &HeaderMap, client: &ClientKey) -> Lane {
+    let hint = headers.get(Hint::Lane.header()).filter(|_| client.may_hint(Hint::Lane));
+    match hint.map(|value| value.as_bytes().trim_ascii()) {
+        Some(b"batch") => Lane::Batch,
+        Some(b"live") => Lane::Live,
+        Some(_) | None => client.lane,
+    }
+}
+
 /// Reads the hints that the client's tenant may set; the others are as if they were not there.
 pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, ErrorBody> {
     let mut hints = Hints::default();

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pointsman_routing::Rng;
+use pointsman_routing::shed::Reason;
 use pointsman_wire::openai::error::ErrorBody;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -122,6 +123,10 @@ fn accept(worker: &Rc<Worker>, tcp: TcpStream) {
     let open = Open::new(worker);
     if worker.app.connections.load(Ordering::Relaxed) > connections_max {
         worker.app.metrics.refused("connections");
+        return;
+    }
+    if worker.app.memory.grade().refuses_connections() {
+        worker.app.metrics.shed(Reason::MemoryConnection);
         return;
     }
     spawn_local(async move {

@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
+use pointsman_routing::facts::Lane;
+use pointsman_routing::shed::Reason;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
@@ -18,6 +20,7 @@ use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::client_io::Answering;
 use super::guard::Guard;
+use super::hints;
 use super::prepare::{self, prepare};
 use super::respond;
 use super::route::{self, Route};
@@ -26,6 +29,9 @@ use crate::clock;
 use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::{Record, RequestId};
+
+/// What a client is told to wait that was turned away for want of memory: some answers take about as long to end.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Answers one request, whatever it is and whatever happens.
 pub async fn serve(
@@ -47,7 +53,7 @@ pub async fn serve(
             )
         }
     };
-    if worker.app.is_draining() {
+    if worker.app.is_draining() || worker.app.memory.grade().refuses_connections() {
         // The client's next connection finds another gateway, if there is one.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -107,6 +113,10 @@ async fn infer(
     answering: Answering,
 ) -> Response<RouterBody> {
     let operation = arrival.operation;
+    let lane = hints::lane(&head.headers, &arrival.client);
+    if let Some(reason) = worker.app.memory.grade().against(lane) {
+        return early.shed(&worker, lane, reason);
+    }
     let body = match body::read(body, body_rules(&snapshot, operation)).await {
         Ok(body) => body,
         Err(error) => {
@@ -153,10 +163,37 @@ impl Early {
         response
     }
 
+    /// Turns a request away before its body is read, for want of memory.
+    fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
+        worker.app.metrics.shed(reason);
+        let text = format!(
+            "the gateway is short of memory and takes no new {} requests ({}); try again shortly",
+            lane.name(),
+            reason.name()
+        );
+        let error = ErrorBody::overloaded(text);
+        let mut response = self.end(worker, "rejected", reason.name(), &error);
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from(MEMORY_RETRY_AFTER.as_secs()));
+        // Its body was not read, so that the next request could not be found behind it.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
     /// Answers a request that cannot be routed, and records why.
     fn refuse(&self, worker: &Worker, reason: &'static str, error: &ErrorBody) -> Response<RouterBody> {
+        worker.app.metrics.refused(reason);
+        self.end(worker, "invalid", &error.message, error)
+    }
+
+    fn end(
+        &self,
+        worker: &Worker,
+        outcome: &'static str,
+        detail: &str,
+        error: &ErrorBody,
+    ) -> Response<RouterBody> {
         let app = &worker.app;
-        app.metrics.refused(reason);
         let now = clock::now();
         let overhead = now - self.began;
         app.record(Record {
@@ -170,8 +207,8 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
-            outcome: "invalid",
-            detail: Some(error.message.clone()),
+            outcome,
+            detail: Some(detail.to_owned()),
             status: error.status,
             usage: None,
             cost_micro_usd: None,
@@ -183,7 +220,10 @@ impl Early {
             names: Arc::default(),
         });
         let mut response = respond::error(error, None, self.id);
-        let why = format!("refused:{}", error.code.as_deref().unwrap_or(error.kind));
+        let why = match outcome {
+            "rejected" => format!("shed:{detail}"),
+            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
+        };
         respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
         response
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::Usage;
+use pointsman_routing::shed::Reason;
 use pointsman_settings::Config;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -119,6 +120,9 @@ pub struct Metrics {
     /// Time spent in the router itself.
     pub overhead: Seconds,
     refused: Family<ReasonLabels, Counter>,
+    shed: Family<ReasonLabels, Counter>,
+    /// Memory that the process may use, as it is held to; -1: any.
+    pub memory_limit_bytes: Gauge,
     /// Requests that panicked.
     pub panics: Counter,
     /// Reloads that were refused.
@@ -191,6 +195,8 @@ impl Metrics {
             queue_wait: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             overhead: Histogram::new(OVERHEAD_BUCKETS),
             refused: Family::default(),
+            shed: Family::default(),
+            memory_limit_bytes: Gauge::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
             dropped_records: Counter::default(),
@@ -223,6 +229,7 @@ impl Metrics {
             self.panic_routed.family.clone(),
         );
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
+        r.register("pointsman_shed", "Requests and connections turned away for overload", self.shed.clone());
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
         r.register(
             "pointsman_config_reload_failures",
@@ -263,8 +270,18 @@ impl Metrics {
         r.register("pointsman_inflight", "Requests in flight", fleet.inflight.clone());
         r.register("pointsman_slots", "Slots; -1 where unlimited", fleet.slots.clone());
         r.register(
+            "pointsman_concurrency_limit",
+            "Requests a deployment may have in flight as things stand; -1 where unlimited",
+            fleet.limit.clone(),
+        );
+        r.register(
+            "pointsman_queue_overloaded",
+            "1 while live requests wait too long and the newest are served first",
+            fleet.queue_overloaded.clone(),
+        );
+        r.register(
             "pointsman_slot_utilization_ratio",
-            "Requests in flight per slot",
+            "Requests in flight per slot, or of the limit where that is lower",
             fleet.utilization.clone(),
         );
         r.register("pointsman_deployment_state", "1 for the state a deployment is in", fleet.state.clone());
@@ -297,6 +314,11 @@ impl Metrics {
             self.permit_gap.clone(),
         );
         r.register("pointsman_connections", "Client connections open", self.connections.clone());
+        r.register(
+            "pointsman_memory_limit_bytes",
+            "Memory that the process is held to; -1 where to none",
+            self.memory_limit_bytes.clone(),
+        );
         r.register("process_resident_memory_bytes", "Resident memory", self.resident_bytes.clone());
     }
 
@@ -361,6 +383,11 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
+    /// A request or connection was turned away for overload.
+    pub fn shed(&self, reason: Reason) {
+        self.shed.get_or_create(&ReasonLabels { reason: reason.name() }).inc();
+    }
+
     /// A request on an arm of a split ended.
     pub fn arm(&self, model: &str, arm: &str, outcome: &'static str) {
         let (model, arm) = (self.labels.value(Kind::Model, model), self.labels.value(Kind::Arm, arm));
@@ -392,20 +419,13 @@ impl Metrics {
         self.config_generation.set(around.generation as i64);
         self.permit_gap.set(around.permits as i64 - around.attempts as i64);
         self.connections.set(around.connections as i64);
-        self.resident_bytes.set(resident_bytes());
+        self.resident_bytes.set(crate::memory::resident_bytes() as i64);
         self.fleet.set(&around.fleet, &self.labels);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
-}
-
-/// Resident memory as Linux tells it; 0 elsewhere.
-fn resident_bytes() -> i64 {
-    const PAGE_BYTES: i64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<i64>().ok()).unwrap_or(0) * PAGE_BYTES
 }
 
 impl ModelMetrics {

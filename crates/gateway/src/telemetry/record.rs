@@ -172,6 +172,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "score": candidate.score(),
         "slow": (candidate.slow > 1.0).then_some(candidate.slow),
         "inflight": candidate.inflight,
+        "limit": candidate.limit,
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
 }

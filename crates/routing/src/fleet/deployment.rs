@@ -8,6 +8,7 @@ use crate::failure::FailureClass;
 use crate::health::Health;
 use crate::ids::{DeploymentId, ModelId};
 use crate::latency::{PeakEwma, decay, normalised};
+use crate::limiter::Limiter;
 use crate::limits::{MISSING_BELIEVED, SLOW_BELIEVED};
 use crate::pace::{Pace, Size};
 use crate::strategy::View;
@@ -24,7 +25,11 @@ pub(crate) struct Deployment {
     /// It is no longer configured; it stays until its last permit is released.
     pub(crate) removed: bool,
     pub(crate) inflight: u32,
+    /// Of those, of the batch lane.
+    pub(crate) inflight_batch: u32,
     pub(crate) tokens_inflight: u64,
+    /// How many it may have in flight.
+    pub(crate) limiter: Limiter,
     /// By lane.
     health: [Health; 2],
     /// By lane; boxed, because decisions look at what follows from it only.
@@ -66,11 +71,13 @@ impl Deployment {
     pub(crate) fn new(spec: DeploymentSpec, model: ModelId, provider: usize) -> Self {
         Self {
             name_hash: crate::rng::hash(spec.name.as_bytes()),
+            limiter: Limiter::new(&spec.limiter, spec.free, spec.slots),
             spec,
             model,
             provider,
             removed: false,
             inflight: 0,
+            inflight_batch: 0,
             tokens_inflight: 0,
             health: Default::default(),
             paces: Box::default(),
@@ -92,8 +99,16 @@ impl Deployment {
         }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.spec.slots.is_some_and(|slots| self.inflight >= slots)
+    /// Goes on as it is now configured.
+    pub(crate) fn apply(&mut self, spec: &DeploymentSpec) {
+        self.limiter.apply(&spec.limiter, spec.free, spec.slots);
+        self.spec = spec.clone();
+    }
+
+    #[inline]
+    pub(crate) fn is_full(&self, lane: Lane) -> bool {
+        self.inflight >= self.limiter.bound(Lane::Live)
+            || (lane == Lane::Batch && self.inflight_batch >= self.limiter.bound(lane))
     }
 
     pub(crate) fn is_drained(&self) -> bool {
@@ -220,7 +235,7 @@ impl Deployment {
             place: u32::try_from(place).unwrap_or(u32::MAX),
             name_hash: self.name_hash,
             weight: self.spec.weight,
-            slots: self.spec.slots,
+            slots: self.spec.slots.map(|slots| slots.min(self.limiter.bound(Lane::Live))),
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
             latency: self.first_content,

@@ -21,6 +21,7 @@ use crate::time::Now;
 
 pub(crate) mod credential;
 pub(crate) mod deployment;
+mod discipline;
 mod pace;
 mod permit;
 mod queue;
@@ -42,7 +43,7 @@ pub struct Fleet {
     pub(crate) credentials: Slab<CredentialId, Credential>,
     /// Providers are few and keep their place for the life of the fleet.
     pub(crate) providers: Vec<Provider>,
-    pub(crate) grants: BTreeMap<Ticket, Option<Grant>>,
+    pub(crate) told: BTreeMap<Ticket, Told>,
     woken: Vec<Ticket>,
     next_ticket: u64,
     /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
@@ -69,6 +70,7 @@ pub(crate) struct Model {
     pub(crate) deployments: Vec<DeploymentId>,
     pub(crate) tiers: BTreeMap<u32, Tier>,
     pub(crate) queue: Queue,
+    pub(crate) turnover: discipline::Turnover,
     pub(crate) budget: RetryBudget,
     pub(crate) hedges: HedgeBudget,
 }
@@ -94,20 +96,30 @@ impl Clone for Model {
             tiers: self.tiers.clone(),
             // Whoever asks "what if" does not wait, and must not be granted what others wait for.
             queue: Queue::default(),
+            turnover: self.turnover,
             budget: self.budget.clone(),
             hedges: self.hedges,
         }
     }
 }
 
-/// What a waiter was told.
-pub(crate) enum Collected {
-    /// Nothing: it waits still.
-    Waiting,
+/// What a waiter is told.
+#[derive(Clone)]
+pub(crate) enum Told {
     /// It cannot be served where it waited.
     AskAgain,
+    /// The lane is overloaded, and it has waited too long to be next.
+    PushedOut,
     /// It has a slot.
     Granted(Box<Grant>),
+}
+
+/// What came of a wait.
+pub(crate) enum Collected {
+    /// Nothing yet.
+    Waiting,
+    /// This.
+    Told(Told),
 }
 
 /// A provider, live.
@@ -255,18 +267,14 @@ impl Fleet {
         Ticket(self.next_ticket)
     }
 
-    pub(crate) fn wake(&mut self, ticket: Ticket, grant: Option<Grant>) {
-        self.grants.insert(ticket, grant);
+    pub(crate) fn wake(&mut self, ticket: Ticket, told: Told) {
+        self.told.insert(ticket, told);
         self.woken.push(ticket);
     }
 
     /// What a waiter was told.
     pub(crate) fn collect(&mut self, ticket: Ticket) -> Collected {
-        match self.grants.remove(&ticket) {
-            None => Collected::Waiting,
-            Some(None) => Collected::AskAgain,
-            Some(Some(grant)) => Collected::Granted(Box::new(grant)),
-        }
+        self.told.remove(&ticket).map_or(Collected::Waiting, Collected::Told)
     }
 
     fn apply_providers(&mut self, catalog: &Catalog) {
@@ -309,6 +317,7 @@ impl Fleet {
                 deployments: Vec::new(),
                 tiers: BTreeMap::new(),
                 queue: Queue::default(),
+                turnover: discipline::Turnover::default(),
                 budget: RetryBudget::default(),
                 hedges: HedgeBudget::default(),
             };
@@ -336,7 +345,7 @@ impl Fleet {
                 }
             };
             if let Some(known) = self.deployments.get_mut(deployment_id) {
-                known.spec = deployment.clone();
+                known.apply(deployment);
             }
             kept.push(deployment_id);
         }
@@ -356,7 +365,7 @@ impl Fleet {
             self.remove_deployment(deployment);
         }
         for ticket in model.queue.into_tickets() {
-            self.wake(ticket, None);
+            self.wake(ticket, Told::AskAgain);
         }
     }
 

@@ -33,7 +33,7 @@ impl Fleet {
         let (id, lane) = (permit.deployment, permit.lane);
         let waited = now - permit.taken;
         let Some(deployment) = self.deployments.get(id) else { return false };
-        if permit.answered || waited.is_zero() {
+        if permit.first_content.is_some() || waited.is_zero() {
             return false;
         }
         let known = self.late_after(permit, now);

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Fleet, tokens_of};
+use super::{Deployment, Fleet, tokens_of};
 use crate::catalog::Capabilities;
 use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::flow::Usage;
 use crate::ids::{CredentialId, DeploymentId};
+use crate::latency::normalised;
+use crate::limiter::Sample;
 use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX};
 use crate::pace::Size;
 use crate::rng::Rng;
@@ -22,13 +24,14 @@ pub(crate) struct Permit {
     pub(super) credential: Option<CredentialId>,
     tokens: u64,
     tokens_in: u32,
-    /// Requests that its deployment had in flight already.
-    beside: u32,
     /// Whether its first content tells how fast the deployment is.
     pub(super) tells_speed: bool,
-    /// Content came.
-    pub(super) answered: bool,
     needs: Capabilities,
+    stream: bool,
+    /// Requests in flight with this one when it was taken.
+    inflight: u32,
+    /// When the first content came, and how long that took where it tells something.
+    pub(super) first_content: Option<(Now, Option<Duration>)>,
     /// The secret of the credential that was chosen: what is learnt of another says nothing about this one.
     pub(super) revision: u64,
     pub(super) lane: Lane,
@@ -47,7 +50,7 @@ impl Permit {
         let tokens_out = self.tokens.saturating_sub(u64::from(self.tokens_in));
         let tokens_out = u32::try_from(tokens_out).unwrap_or(u32::MAX);
         let tokens_out = if self.tells_speed { 0 } else { tokens_out };
-        Size { tokens_in: self.tokens_in, tokens_out, beside: self.beside }
+        Size { tokens_in: self.tokens_in, tokens_out, beside: self.inflight.saturating_sub(1) }
     }
 }
 
@@ -94,11 +97,12 @@ impl Fleet {
         now: Now,
     ) -> Permit {
         let tokens = tokens_of(facts);
-        let (mut probe, mut beside) = (false, 0);
+        let (mut probe, mut inflight) = (false, 0);
         if let Some(deployment) = self.deployments.get_mut(deployment) {
-            debug_assert!(!deployment.is_full(), "a permit is taken on a free slot only");
-            beside = deployment.inflight;
+            debug_assert!(!deployment.is_full(facts.lane), "a permit is taken on a free slot only");
             deployment.inflight += 1;
+            deployment.inflight_batch += u32::from(facts.lane == Lane::Batch);
+            inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
             probe = deployment.health_mut(facts.lane).enter();
@@ -114,10 +118,11 @@ impl Fleet {
             credential,
             tokens,
             tokens_in,
-            beside,
             tells_speed: facts.tells_speed(),
-            answered: false,
             needs,
+            stream: facts.stream,
+            inflight,
+            first_content: None,
             revision,
             lane: facts.lane,
             probe,
@@ -137,6 +142,7 @@ impl Fleet {
     ) {
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         deployment.heard = Some(now);
+        permit.first_content.get_or_insert((now, took));
         // Nobody should have to wait for the end of a probe's generation.
         let recovered = std::mem::take(&mut permit.probe);
         if recovered && let Some(model) = self.models.get(deployment.model) {
@@ -144,7 +150,6 @@ impl Fleet {
             deployment.forgive(permit.lane);
             deployment.health_mut(permit.lane).succeeded(&model.spec.health, true, now);
         }
-        permit.answered = true;
         let model = deployment.model;
         if let Some(took) = took {
             deployment.note_first_content(took, permit.tokens_in, now);
@@ -172,9 +177,15 @@ impl Fleet {
             return;
         };
         debug_assert!(deployment.inflight > 0, "no permit is released twice");
+        deployment.learn_limit(&permit, ended, now);
         deployment.inflight = deployment.inflight.saturating_sub(1);
+        let batch = u32::from(permit.lane == Lane::Batch);
+        deployment.inflight_batch = deployment.inflight_batch.saturating_sub(batch);
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
         let model = deployment.model;
+        if let Some(model) = self.models.get_mut(model) {
+            model.turnover.note(now - permit.taken);
+        }
         if deployment.removed && deployment.inflight == 0 {
             self.deployments.remove(permit.deployment);
         } else {
@@ -273,5 +284,60 @@ impl Fleet {
             }
         }
         deployment.heard = Some(now);
+    }
+}
+
+/// Output tokens after the first below which their time says little.
+const TOKENS_TELLING: u64 = 8;
+/// Prompt tokens that take about as long as one of the output.
+const TOKENS_IN_PER_OUT: f64 = 32.0;
+
+impl Deployment {
+    /// What the end of an attempt says of how many the deployment can have in flight.
+    fn learn_limit(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
+        let inflight = self.inflight.max(permit.inflight);
+        match ended {
+            Ended::Well(usage) if !usage.truncated => {
+                self.limiter.succeeded(&permit.sample(usage, inflight, now), now);
+            }
+            Ended::Failed(failure) => match failure.class {
+                FailureClass::CredentialQuota
+                | FailureClass::Overloaded
+                | FailureClass::FirstContentTimeout => self.limiter.refused(permit.taken, inflight, now),
+                FailureClass::Client
+                | FailureClass::Connect
+                | FailureClass::Transient
+                | FailureClass::CredentialDead
+                | FailureClass::ContextLength
+                | FailureClass::ContentPolicy
+                | FailureClass::ModelMissing
+                | FailureClass::Protocol
+                | FailureClass::ConnectTimeout
+                | FailureClass::IdleTimeout
+                | FailureClass::TotalTimeout => {}
+            },
+            Ended::Well(_) | Ended::Abandoned => {}
+        }
+    }
+}
+
+impl Permit {
+    fn sample(&self, usage: Usage, inflight: u32, now: Now) -> Sample {
+        let millis = |span: Duration| span.as_secs_f64() * 1e3;
+        let mut sample = Sample { taken: self.taken, inflight, ..Sample::default() };
+        let Some((first_at, took)) = self.first_content else { return sample };
+        let first_ms = took.map(|took| millis(normalised(took, self.tokens_in)));
+        let after_first = usage.tokens_out.saturating_sub(1);
+        if self.needs.contains(Capabilities::EMBEDDINGS) {
+            sample.whole_ms = first_ms;
+        } else if self.stream {
+            sample.first_ms = first_ms;
+            sample.per_token_ms =
+                (after_first >= TOKENS_TELLING).then(|| millis(now - first_at) / after_first as f64);
+        } else if after_first >= TOKENS_TELLING {
+            let tokens = usage.tokens_out as f64 + f64::from(self.tokens_in) / TOKENS_IN_PER_OUT;
+            sample.whole_ms = Some(millis(now - self.taken) / tokens);
+        }
+        sample
     }
 }

@@ -1,27 +1,37 @@
-//! Requests that wait for a slot. First come, first served among those that could use the same slot; the fleet takes
-//! the permit on a waiter's behalf, so that no newcomer can slip in between.
+//! Requests that wait for a slot. First come, first served among those that could use the same slot, live traffic before
+//! batch but for every tenth; in overload the newest of the live ones first (`discipline.rs` says when that is). The fleet
+//! takes the permit on a waiter's behalf, so that no newcomer can slip in between.
 //!
-//! Waiters stand in groups by the deployments that they could use. When the first of a group finds all of them full,
+//! Waiters stand in groups by the deployments that they could use. When one of a group finds all of them full,
 //! so would the others, and the group is left alone until one of its deployments changes: what a decision or a release
 //! costs depends on the number of groups, never on how many wait.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::{Collected, Ended, Fleet, Permit, tokens_of};
+use super::discipline::{Pace, Standing, retry_after};
+use super::{Collected, Ended, Fleet, Permit, Told, tokens_of};
 use crate::decide::{Evaluation, choose};
-use crate::decision::{Candidate, Decision, Outcome, Why, WhyNot};
+use crate::decision::{Candidate, Decision, Outcome, Rejection, Why, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::ids::{DeploymentId, ModelId, Ticket};
-use crate::limits::WAITERS_MOVED_MAX;
+use crate::limits::{RETRY_AFTER_MIN, WAITERS_MOVED_MAX};
 use crate::rng::Rng;
+use crate::shed::queue_has_room;
 use crate::time::Now;
+
+/// Live requests that are served in a row while batch requests wait: one slot in ten is for those.
+const LIVE_IN_A_ROW_MAX: u8 = 9;
+/// Requests that one newcomer may push out in overload: one for the place it takes, one to make the queue shorter.
+const PUSHED_OUT_MAX: usize = 2;
 
 /// A request that waits.
 #[derive(Debug)]
 struct Waiter {
     facts: Box<Facts>,
+    since: Now,
     tried: SmallVec<[DeploymentId; 4]>,
 }
 
@@ -36,11 +46,22 @@ pub(crate) struct Queue {
     recheck: Now,
     /// The fleet's count of changes to credentials when it was last looked at.
     credential_changes: u64,
+    /// Whether the live lane is overloaded.
+    standing: Standing,
+    /// Live requests that were served since a batch request was, while one waited.
+    live_in_a_row: u8,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { groups: Vec::new(), waiting: 0, recheck: Now::NEVER, credential_changes: 0 }
+        Self {
+            groups: Vec::new(),
+            waiting: 0,
+            recheck: Now::NEVER,
+            credential_changes: 0,
+            standing: Standing::default(),
+            live_in_a_row: 0,
+        }
     }
 }
 
@@ -97,6 +118,37 @@ impl Queue {
         self.waiting == self.groups.iter().map(|group| group.waiters.len()).sum::<usize>()
     }
 
+    /// Whether live requests are served newest first.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.standing.is_overloaded()
+    }
+
+    /// The one of a lane that has waited longest, and since when.
+    fn oldest(&self, lane: Lane) -> Option<(Ticket, Now)> {
+        let groups = self.groups.iter().filter(|group| group.key.lane == lane);
+        groups.filter_map(|group| group.waiters.first_key_value()).map(|(t, w)| (*t, w.since)).min()
+    }
+
+    /// How many would be served before a newcomer.
+    fn before(&self, key: &Key) -> usize {
+        match key.lane {
+            Lane::Live if self.is_overloaded() => 0,
+            Lane::Live => {
+                let own = self.groups.iter().find(|group| group.key == *key);
+                own.map_or(0, |group| group.waiters.len())
+            }
+            Lane::Batch => self.waiting,
+        }
+    }
+
+    fn note_served(&mut self, lane: Lane) {
+        let batch_waits = || self.groups.iter().any(|group| group.key.lane == Lane::Batch);
+        self.live_in_a_row = match lane {
+            Lane::Live if batch_waits() => self.live_in_a_row.saturating_add(1),
+            Lane::Live | Lane::Batch => 0,
+        };
+    }
+
     /// Who waits, by arrival.
     pub(crate) fn into_tickets(self) -> Vec<Ticket> {
         self.into_waiters().into_keys().collect()
@@ -129,13 +181,26 @@ impl Queue {
         at
     }
 
-    /// Takes out the first of all those whose group may find a slot, with the place of its group.
+    /// Takes out whose turn it is of all those whose group may find a slot, with the place of its group.
     fn pop(&mut self) -> Option<(usize, Ticket, Waiter)> {
-        let open = self.groups.iter().enumerate().filter(|(_, group)| !group.blocked);
-        let first = open.filter_map(|(at, group)| Some((*group.waiters.first_key_value()?.0, at))).min()?;
-        let (ticket, waiter) = self.groups[first.1].waiters.pop_first()?;
+        let batch_first = self.live_in_a_row >= LIVE_IN_A_ROW_MAX;
+        let lanes = if batch_first { [Lane::Batch, Lane::Live] } else { [Lane::Live, Lane::Batch] };
+        lanes.into_iter().find_map(|lane| self.pop_of(lane))
+    }
+
+    fn pop_of(&mut self, lane: Lane) -> Option<(usize, Ticket, Waiter)> {
+        let newest = lane == Lane::Live && self.is_overloaded();
+        let groups = self.groups.iter().enumerate();
+        let open = groups.filter(|(_, group)| !group.blocked && group.key.lane == lane);
+        let at = if newest {
+            open.filter_map(|(at, group)| Some((*group.waiters.last_key_value()?.0, at))).max()?.1
+        } else {
+            open.filter_map(|(at, group)| Some((*group.waiters.first_key_value()?.0, at))).min()?.1
+        };
+        let waiters = &mut self.groups[at].waiters;
+        let (ticket, waiter) = if newest { waiters.pop_last() } else { waiters.pop_first() }?;
         self.waiting -= 1;
-        Some((first.1, ticket, waiter))
+        Some((at, ticket, waiter))
     }
 
     fn remove(&mut self, ticket: Ticket) {
@@ -174,24 +239,94 @@ impl Queue {
 }
 
 impl Fleet {
-    /// Puts a request that was found to have no slot at the end of the queue of its model; gives how many wait before
-    /// it, or `None` if it is full.
+    /// Puts a request that was found to have no slot into the queue of its model; gives how many wait there, or why it
+    /// cannot wait and when that may be otherwise.
     pub(crate) fn enqueue(
         &mut self,
         facts: &Facts,
         tried: &[DeploymentId],
         decision: &Decision,
-    ) -> Option<(Ticket, u32)> {
+        now: Now,
+    ) -> Result<(Ticket, u32), (Rejection, Duration)> {
         let ticket = self.next_ticket();
         let key = self.key(facts, decision);
-        let model = self.models.get_mut(facts.model)?;
-        let ahead = u32::try_from(model.queue.len()).unwrap_or(u32::MAX);
-        if ahead >= model.spec.queue.requests_max {
-            return None;
+        let gap = self.gap(&key.usable, facts.model);
+        let all_full = decision.candidates.iter().all(|candidate| {
+            candidate.why_not.is_none_or(|why| why.is_about_the_request() || why == WhyNot::Full)
+        });
+        let Some(model) = self.models.get_mut(facts.model) else {
+            return Err((Rejection::NoDeployment, RETRY_AFTER_MIN));
+        };
+        let before = model.queue.before(&key);
+        let after = retry_after(before, gap);
+        // Half of the likely wait: even if slots become free twice as fast as lately, it would be too late.
+        let soonest = gap.map(|gap| gap.saturating_mul(u32::try_from(before + 1).unwrap_or(u32::MAX)) / 2);
+        if let (Some(soonest), Some(deadline), true) = (soonest, facts.deadline, all_full)
+            && now + soonest > deadline
+        {
+            return Err((Rejection::TooLate, after));
         }
-        let waiter = Waiter { facts: Box::new(facts.clone()), tried: SmallVec::from_slice(tried) };
-        model.queue.put(key, ticket, waiter, decision);
-        Some((ticket, ahead))
+        let pace = Pace::new(model.spec.queue.target, gap);
+        let most = model.spec.queue.requests_max;
+        let has_room =
+            |queue: &Queue| queue_has_room(u32::try_from(queue.len()).unwrap_or(u32::MAX), most, facts.lane);
+        let mut pushed_out: SmallVec<[Ticket; PUSHED_OUT_MAX]> = SmallVec::new();
+        while facts.lane == Lane::Live
+            && model.queue.is_overloaded()
+            && pushed_out.len() < PUSHED_OUT_MAX
+            && let Some((oldest, since)) = model.queue.oldest(Lane::Live)
+            && (now - since > pace.patience() || !has_room(&model.queue))
+        {
+            model.queue.remove(oldest);
+            pushed_out.push(oldest);
+        }
+        let result = if has_room(&model.queue) {
+            let ahead = u32::try_from(model.queue.len()).unwrap_or(u32::MAX);
+            let facts = Box::new(facts.clone());
+            let waiter = Waiter { facts, since: now, tried: SmallVec::from_slice(tried) };
+            model.queue.put(key, ticket, waiter, decision);
+            Ok((ticket, ahead))
+        } else {
+            Err((Rejection::QueueFull, after))
+        };
+        for ticket in pushed_out {
+            self.wake(ticket, Told::PushedOut);
+        }
+        result
+    }
+
+    /// What one who comes now and finds all full has to wait.
+    pub(crate) fn retry_after(&self, model: ModelId) -> Duration {
+        let Some(known) = self.models.get(model) else { return RETRY_AFTER_MIN };
+        retry_after(known.queue.len(), self.gap(&known.deployments, model))
+    }
+
+    /// The soonest that time alone may make room for one who waits.
+    pub(crate) fn queue_recheck(&self, model: ModelId, ticket: Ticket) -> Now {
+        let groups = self.models.get(model).map_or(&[][..], |model| &model.queue.groups);
+        let own = groups.iter().find(|group| group.waiters.contains_key(&ticket));
+        own.map_or(Now::NEVER, |group| group.recheck)
+    }
+
+    /// The time between two slots that become free on these deployments, if it is known.
+    fn gap(&self, deployments: &[DeploymentId], model: ModelId) -> Option<Duration> {
+        let known = deployments.iter().filter_map(|id| self.deployments.get(*id));
+        let inflight = known.fold(0_u32, |sum, deployment| sum.saturating_add(deployment.inflight));
+        self.models.get(model)?.turnover.gap(inflight)
+    }
+
+    /// Sees whether the live lane's queue is standing.
+    fn watch_queue(&mut self, model: ModelId, now: Now) {
+        let Some(known) = self.models.get(model) else { return };
+        let target = known.spec.queue.target;
+        let oldest = known.queue.oldest(Lane::Live).map(|(_, since)| since);
+        // Who waits shorter than the least target waits no longer than any.
+        let waits = !target.is_zero() && oldest.is_some_and(|since| now - since > target);
+        // While it is not known how long slots are held, no wait is known to be too long.
+        let gap = waits.then(|| self.gap(&known.deployments, model)).flatten();
+        if let Some(known) = self.models.get_mut(model) {
+            known.queue.standing.observe(oldest.filter(|_| gap.is_some()), Pace::new(target, gap), now);
+        }
     }
 
     /// Takes a request out of the queue. If a slot was granted to it meanwhile, the slot goes to the next.
@@ -199,7 +334,7 @@ impl Fleet {
         if let Some(model) = self.models.get_mut(model) {
             model.queue.remove(ticket);
         }
-        if let Collected::Granted(grant) = self.collect(ticket) {
+        if let Collected::Told(Told::Granted(grant)) = self.collect(ticket) {
             self.release(grant.permit, Ended::Abandoned, now, rng);
         }
     }
@@ -213,6 +348,7 @@ impl Fleet {
             return;
         }
         queue.note_time(now, credential_changes);
+        self.watch_queue(model, now);
         let mut moved = 0;
         while moved < WAITERS_MOVED_MAX
             && self.has_room(model)
@@ -262,7 +398,10 @@ impl Fleet {
                 if let Outcome::Chosen(choice) = &mut decision.outcome {
                     choice.why = Why::SlotFreed;
                 }
-                self.wake(ticket, Some(Grant { decision, permit }));
+                if let Some(model) = self.models.get_mut(model) {
+                    model.queue.note_served(waiter.facts.lane);
+                }
+                self.wake(ticket, Told::Granted(Box::new(Grant { decision, permit })));
                 None
             }
             // It waits on, in its place; somebody behind it may be able to use what is free.
@@ -273,7 +412,7 @@ impl Fleet {
             }
             // It will ask again, and be told why.
             Evaluation::Rejected(_) => {
-                self.wake(ticket, None);
+                self.wake(ticket, Told::AskAgain);
                 None
             }
         }
@@ -299,7 +438,7 @@ impl Fleet {
                 .deployments
                 .iter()
                 .filter_map(|id| self.deployments.get(*id))
-                .any(|deployment| !deployment.is_full())
+                .any(|deployment| !deployment.is_full(Lane::Live))
         })
     }
 }

@@ -28,6 +28,8 @@ pub struct ModelView {
     pub strategy: &'static str,
     /// Requests that wait for a slot.
     pub queue_depth: usize,
+    /// Whether live requests wait too long and are served newest first.
+    pub queue_overloaded: bool,
     /// Requests of the usual size that may be sent again now.
     pub retry_budget_remaining: u64,
     /// Its deployments in configured order.
@@ -52,6 +54,8 @@ pub struct DeploymentView {
     pub weight: u32,
     /// Its slots; `null`: unlimited.
     pub slots: Option<u32>,
+    /// How many requests it may have in flight as things stand: its slots or fewer; `null`: any number.
+    pub limit: Option<u32>,
     /// Its region.
     pub region: Option<Name>,
     /// Its tags.
@@ -179,6 +183,7 @@ impl DeploymentView {
             tier: spec.tier,
             weight: spec.weight,
             slots: spec.slots,
+            limit: deployment.limiter.limit(),
             region: spec.region.clone(),
             tags: spec.tags.clone(),
             arm: spec.arm.clone(),
@@ -289,6 +294,7 @@ impl Fleet {
             name: Name::clone(&model.name),
             strategy: model.spec.strategy.name(),
             queue_depth: model.queue.len(),
+            queue_overloaded: model.queue.is_overloaded(),
             retry_budget_remaining: model.budget.clone().remaining_usual(now),
             deployments: model
                 .deployments

@@ -3,10 +3,10 @@
 use super::{Flow, State, failure};
 use crate::decision::{Decision, Outcome, Rejection};
 use crate::failure::{FailureClass, Processed};
-use crate::fleet::{Collected, Ended, Fleet};
+use crate::fleet::{Collected, Ended, Fleet, Told};
 use crate::flow::{Action, FlowOutcome, Refusal};
 use crate::ids::Ticket;
-use crate::limits::RETRY_AFTER_MIN;
+use crate::limits::QUEUE_LOOK_EVERY;
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -15,7 +15,7 @@ impl Flow {
         let since = *self.queued_since.get_or_insert(now);
         // What is left alone for a time may serve before a slot is released.
         let returns = decision.candidates.iter().filter_map(|candidate| candidate.why_not?.returns_at());
-        let recheck = returns.filter(|at| *at > now).min().unwrap_or(Now::NEVER);
+        let recheck = returns.filter(|at| *at > now).min().unwrap_or(Now::NEVER).min(now + QUEUE_LOOK_EVERY);
         self.state = State::Queued { ticket, until: since + self.policy.queue_wait_max, recheck };
     }
 
@@ -23,11 +23,12 @@ impl Flow {
         let Some(ticket) = self.ticket() else { return Action::Wait };
         let (decision, permit) = match fleet.collect(ticket) {
             Collected::Waiting => return Action::Wait,
-            Collected::AskAgain => {
+            Collected::Told(Told::AskAgain) => {
                 self.leave_queue(now);
                 return self.decide(fleet, now, rng, None);
             }
-            Collected::Granted(grant) => grant.into_parts(),
+            Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, Rejection::Overloaded),
+            Collected::Told(Told::Granted(grant)) => grant.into_parts(),
         };
         self.leave_queue(now);
         if now >= self.total {
@@ -52,25 +53,35 @@ impl Flow {
         until: Now,
     ) -> Action {
         fleet.serve_queue(self.facts.model, now, rng);
-        if let action @ (Action::Forward(_) | Action::Reject(_)) = self.on_granted(fleet, now, rng) {
+        let action = self.on_granted(fleet, now, rng);
+        if self.ticket() != Some(ticket) {
             return action;
         }
         if now < until && now < self.total {
-            // What was waited for came and did not help; the next look is at the next release, or at the end.
-            self.state = State::Queued { ticket, until, recheck: Now::NEVER };
+            // What was waited for came and did not help. Whatever is next may have begun after the wait did, so there is
+            // a look now and then in any case.
+            let next = fleet.queue_recheck(self.facts.model, ticket);
+            let next = if next > now { next } else { Now::NEVER };
+            self.state = State::Queued { ticket, until, recheck: next.min(now + QUEUE_LOOK_EVERY) };
             return Action::Wait;
         }
         fleet.leave_queue(self.facts.model, ticket, now, rng);
-        self.leave_queue(now);
         if now >= self.total {
+            self.leave_queue(now);
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
         }
-        let why = Rejection::QueueTimeout;
+        self.give_up(fleet, now, Rejection::QueueTimeout)
+    }
+
+    /// Ends the wait without a slot.
+    fn give_up(&mut self, fleet: &Fleet, now: Now, why: Rejection) -> Action {
+        self.leave_queue(now);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
         let mut decision = self.decisions.last().cloned().unwrap_or_else(|| Decision::none(now));
         decision.at = now;
-        decision.outcome = Outcome::Rejected { why, retry_after: Some(RETRY_AFTER_MIN) };
+        let retry_after = fleet.retry_after(self.facts.model);
+        decision.outcome = Outcome::Rejected { why, retry_after: Some(retry_after) };
         self.decisions.push(decision.clone());
         Action::Reject(Refusal::NotRouted(decision, why))
     }

@@ -51,6 +51,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             weight: number("weight").unwrap_or(1),
             tier: number("tier").unwrap_or(1),
             slots: number("slots"),
+            limiter: Default::default(),
             region: text("region").map(Name::from),
             quota_domain: text("own_domain").map(Name::from),
             tags: text("tag").map(Name::from).into_iter().collect(),
@@ -67,7 +68,11 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
         tier_strategies: Default::default(),
         split: None,
         region: RegionSpec::default(),
-        queue: QueueSpec { requests_max: 4, wait_max: Duration::from_secs(10) },
+        queue: QueueSpec {
+            requests_max: 4,
+            target: Duration::from_millis(200),
+            wait_max: Duration::from_secs(10),
+        },
         timeouts: TimeoutSpec {
             connect: Duration::from_secs(3),
             first_content: Duration::from_secs(20),

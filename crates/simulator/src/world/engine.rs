@@ -12,6 +12,8 @@ use crate::fault::{Extent, Fate, What, failure, fate, overloaded};
 
 /// Time until a connection stands.
 const CONNECT: Duration = Duration::from_micros(200);
+/// What a provider asks for that is asked more than it sells.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long the head of an answer is there before its content, at most.
 const HEAD_BEFORE: Duration = Duration::from_millis(1);
 
@@ -42,6 +44,13 @@ impl World<'_> {
         let noise = self.noise();
         let Some((name, attempt, router)) = self.latest(request) else { return };
         let due = |input: Input| Due::Attempt { request, attempt, input };
+        if let Some(per_s) = self.spec.refused_above_per_s
+            && !self.sold.take(&name, per_s, self.now)
+        {
+            let refused = failure(FailureClass::CredentialQuota, Processed::No, Some(429), Some(REFUSED_FOR));
+            self.schedule(CONNECT, due(Input::Connected));
+            return self.schedule(Duration::from_millis(5), due(Input::Failed(refused)));
+        }
         let (slow, extent) = match fate(&self.spec.faults, &name, router, self.now, dice) {
             Fate::Silence => return,
             Fate::Fail(after, failure) => {
@@ -81,7 +90,9 @@ impl World<'_> {
         let (tokens_in, stream) = (u64::from(facts.tokens_in_estimate), facts.stream);
         let due = |input: Input| Due::Attempt { request, attempt, input };
         let decode = self.decode(tokens_out).mul_f64(answer.slow);
-        let mut first = self.first_content(request).mul_f64(answer.slow * answer.noise).max(2 * CONNECT);
+        let crowding = self.crowding(name);
+        let mut first =
+            self.first_content(request).mul_f64(answer.slow * answer.noise * crowding).max(2 * CONNECT);
         let mut end = first + decode;
         if !stream {
             (first, end) = (end, end + HEAD_BEFORE);
@@ -103,6 +114,10 @@ impl World<'_> {
         let before_crash = |at: Now| crash.is_none_or(|crash| at < crash);
         if answer.extent != Extent::Head && before_crash(self.now + first) {
             self.schedule(first, due(Input::FirstContent));
+        }
+        if self.spec.batch.is_some() && stream && answer.extent == Extent::Whole && crash.is_none() {
+            self.schedule(first, Due::Decode { request, attempt, tokens: tokens_out, slow: answer.slow });
+            return;
         }
         match answer.extent {
             Extent::Head | Extent::Middle => {}
@@ -142,6 +157,31 @@ impl World<'_> {
         let prefill = Duration::from_micros(self.spec.prefill_us_per_token * u64::from(tokens_in));
         // Nothing comes before the connection stands, and a head comes before its content.
         (Duration::from_millis(self.spec.first_content_base_ms) + prefill).max(2 * CONNECT)
+    }
+
+    /// How many times as long things take for what is in flight on a deployment.
+    fn crowding(&self, name: &str) -> f64 {
+        let Some(batch) = self.spec.batch else { return 1.0 };
+        let attempts = self.live.values().flat_map(|one| one.flow.attempts());
+        batch.slower(attempts.filter(|one| one.ended.is_none() && *one.name == *name).count())
+    }
+
+    /// The next few tokens of an answer, as fast as the batch lets them be now.
+    pub(super) fn decode_on(&mut self, (request, attempt): Attempt, tokens: u64, slow: f64) {
+        const TOKENS: u64 = 16;
+        let Some(entry) = self.live.get_mut(&request) else { return };
+        entry.flow.on_chunk(self.now);
+        let tokens_in = u64::from(entry.flow.facts().tokens_in_estimate);
+        let usage = Usage { tokens_in, tokens_out: entry.tokens_out, ..Usage::default() };
+        let Some(name) = entry.flow.attempts().get(attempt - 1).map(|one| one.name.to_string()) else {
+            return;
+        };
+        if tokens == 0 {
+            return self.tell(request, attempt, Input::Done(usage));
+        }
+        let part = tokens.min(TOKENS);
+        let took = self.decode(part).mul_f64(slow * self.crowding(&name));
+        self.schedule(took, Due::Decode { request, attempt, tokens: tokens - part, slow });
     }
 
     /// How many times its usual time something takes: around 1, log-normal (Box and Muller).

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pointsman_routing::Catalog;
 use serde::Deserialize;
 
+use crate::batch::Batch;
 use crate::fault::Fault;
 use crate::scenario::Rate;
 
@@ -37,6 +38,10 @@ pub struct Spec {
     pub decode_us_per_token: u64,
     /// What deployments can do at once, whoever asks; those that are not named have no limit of their own.
     pub capacity: BTreeMap<String, Capacity>,
+    /// How engines slow down with what is in flight, if they do.
+    pub batch: Option<Batch>,
+    /// Requests a second above which a deployment answers 429 with a `retry-after` of one second, if it does.
+    pub refused_above_per_s: Option<f64>,
     /// How far times to first content are spread beside their prompts: the deviation of their logarithm.
     pub noise: f64,
     /// Share of attempts that fail with 500, whatever else goes wrong.
@@ -120,6 +125,8 @@ impl Default for Spec {
             prefill_us_per_token: 100,
             decode_us_per_token: 5_000,
             capacity: BTreeMap::new(),
+            batch: None,
+            refused_above_per_s: None,
             noise: 0.0,
             error_rate: 0.0,
             leave_rate: 0.0,

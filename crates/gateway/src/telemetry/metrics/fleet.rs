@@ -16,6 +16,8 @@ use super::{DeploymentLabels, ModelLabels};
 pub(super) struct FleetGauges {
     pub(super) inflight: Family<DeploymentLabels, Gauge>,
     pub(super) slots: Family<DeploymentLabels, Gauge>,
+    pub(super) limit: Family<DeploymentLabels, Gauge>,
+    pub(super) queue_overloaded: Family<ModelLabels, Gauge>,
     pub(super) utilization: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
     pub(super) state: Family<StateLabels, Gauge>,
     pub(super) slow: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
@@ -50,6 +52,7 @@ impl FleetGauges {
             let name = values.value(Kind::Model, &model.name);
             let labels = ModelLabels { model: name.clone() };
             self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
+            self.queue_overloaded.get_or_create(&labels).set(i64::from(model.queue_overloaded));
             self.retry_budget.get_or_create(&labels).set(model.retry_budget_remaining as i64);
             self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
             for deployment in &model.deployments {
@@ -78,8 +81,9 @@ impl FleetGauges {
         };
         self.inflight.get_or_create(&labels).set(i64::from(deployment.inflight));
         self.slots.get_or_create(&labels).set(deployment.slots.map_or(-1, i64::from));
-        if let Some(slots) = deployment.slots {
-            let ratio = f64::from(deployment.inflight) / f64::from(slots.max(1));
+        self.limit.get_or_create(&labels).set(deployment.limit.map_or(-1, i64::from));
+        if let Some(limit) = deployment.limit {
+            let ratio = f64::from(deployment.inflight) / f64::from(limit.max(1));
             self.utilization.get_or_create(&labels).set(ratio);
         }
         self.slow.get_or_create(&labels).set(deployment.slow);
@@ -99,6 +103,8 @@ impl FleetGauges {
     fn clear(&self) {
         self.inflight.clear();
         self.slots.clear();
+        self.limit.clear();
+        self.queue_overloaded.clear();
         self.utilization.clear();
         self.state.clear();
         self.slow.clear();
