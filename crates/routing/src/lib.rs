@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fleet;
 pub mod flow;
 pub mod health;
+pub mod idempotency;
 pub mod ids;
 pub mod latency;
 pub mod limits;
