@@ -9,6 +9,7 @@ use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
 use tokio::sync::watch;
 
+use crate::http::idempotency::Idempotency;
 use crate::live::Live;
 use crate::reload::Overrides;
 use crate::snapshot::Snapshot;
@@ -24,6 +25,8 @@ pub struct App {
     pub snapshot: ArcSwap<Snapshot>,
     /// The fleet.
     pub live: Live,
+    /// Idempotency keys, and the answers that are given again.
+    pub idempotency: Idempotency,
     /// All counters.
     pub metrics: Metrics,
     /// The newest decision records.
@@ -81,10 +84,12 @@ impl App {
         let config = Arc::new(config);
         let ring = Ring::new(config.decisions.ring);
         metrics.configure(&config);
+        let idempotency = Idempotency::new(config.idempotency.limits());
         let snapshot = Snapshot::build(1, &config, &mut live.lock().fleet, &metrics);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             live,
+            idempotency,
             metrics,
             ring,
             decision_log,
@@ -103,6 +108,7 @@ impl App {
         self.live.change(|fleet| {
             let generation = self.snapshot.load().generation + 1;
             self.metrics.configure(&config);
+            self.idempotency.configure(config.idempotency.limits());
             let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot

@@ -36,7 +36,7 @@ use limits::WORKERS_MAX;
 use models::ModelConfig;
 use providers::ProviderConfig;
 use sections::{
-    AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, LimitsConfig, LogConfig, QueueConfig,
+    AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, IdempotencyConfig, LimitsConfig, LogConfig, QueueConfig,
     ShutdownConfig, TimeoutsConfig,
 };
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// Active health checks.
     pub health: HealthConfig,
+    /// Answers that are given again to a request with the same `Idempotency-Key`.
+    pub idempotency: IdempotencyConfig,
     /// Decision records.
     pub decisions: DecisionsConfig,
     /// The gateway's own log.
@@ -93,6 +95,7 @@ impl Default for Config {
             queue: QueueConfig::default(),
             breaker: BreakerConfig::default(),
             health: HealthConfig::default(),
+            idempotency: IdempotencyConfig::default(),
             decisions: DecisionsConfig::default(),
             log: LogConfig::default(),
             shutdown: ShutdownConfig::default(),

@@ -17,8 +17,8 @@ use crate::http::respond::{self, ATTEMPTS, DECISION, OVERHEAD, SERVED_BY, text_v
 use crate::telemetry::record::compact;
 use crate::upstream::head::Framing;
 
-const COST: HeaderName = HeaderName::from_static("x-pointsman-cost-usd");
-const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
+pub(crate) const COST: HeaderName = HeaderName::from_static("x-pointsman-cost-usd");
+pub(crate) const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 impl Exchange {

@@ -9,6 +9,7 @@ mod attempt;
 mod outgoing;
 mod relay;
 mod settle;
+pub mod shared;
 mod words;
 
 use std::future::poll_fn;
@@ -35,9 +36,11 @@ use crate::http::server::Worker;
 use crate::snapshot::{Model, Snapshot};
 use crate::telemetry::record::RequestId;
 
+pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
 pub use outgoing::Trace;
 pub use relay::RouterBody;
+pub(crate) use settle::CLIENT_CLOSED_REQUEST;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
 /// [`Call::poll_head`](crate::upstream::connection::Call::poll_head)).
@@ -65,6 +68,8 @@ pub struct Arrival {
     pub operation: Operation,
     /// Who asks.
     pub client: Arc<ClientKey>,
+    /// Whether it is the first with its idempotency key.
+    pub keyed: bool,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
 }

@@ -9,10 +9,10 @@ use pointsman_routing::flow::{FlowOutcome, Input, Usage};
 
 use super::Exchange;
 use crate::clock;
-use crate::telemetry::record::Record;
+use crate::telemetry::record::{Record, Ties};
 
 /// What a client that left before its answer is recorded with, as nginx has it.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// How an exchange ended.
 struct End {
@@ -55,6 +55,7 @@ impl Exchange {
             facts: Some(facts),
             decisions,
             attempts,
+            ties: self.ties(),
             outcome: end.outcome,
             detail: end.detail,
             status: self.status.unwrap_or(CLIENT_CLOSED_REQUEST),
@@ -80,6 +81,10 @@ impl Exchange {
 }
 
 impl Exchange {
+    fn ties(&self) -> Ties {
+        Ties { idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)) }
+    }
+
     fn end(&self) -> End {
         let end = |outcome, detail: Option<String>, usage| End { outcome, detail, usage };
         let so_far = || self.attempt.as_ref().map(super::attempt::Attempt::usage_so_far);

@@ -5,6 +5,7 @@ pub mod body;
 pub mod client_io;
 pub mod guard;
 pub mod hints;
+pub mod idempotency;
 pub mod prepare;
 pub mod respond;
 pub mod route;

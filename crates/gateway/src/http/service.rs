@@ -18,6 +18,7 @@ use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::client_io::Answering;
 use super::guard::Guard;
+use super::idempotency::{self, Asked};
 use super::prepare::{self, prepare};
 use super::respond;
 use super::route::{self, Route};
@@ -25,7 +26,7 @@ use super::server::Worker;
 use crate::clock;
 use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Record, RequestId};
+use crate::telemetry::record::{Record, RequestId, Ties};
 
 /// Answers one request, whatever it is and whatever happens.
 pub async fn serve(
@@ -83,7 +84,7 @@ async fn answer(
     match route {
         Route::Infer(operation) => {
             let trace = Trace::read(&head.headers, id.0);
-            let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, trace };
+            let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, keyed: false, trace };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
         }
         Route::Models => {
@@ -118,10 +119,23 @@ async fn infer(
     };
     answering.set(true);
     let began = clock::now();
+    let key = match idempotency::key(&worker.app, &head.headers) {
+        Ok(key) => key,
+        Err(error) => return early.refuse(&worker, "idempotency", &error),
+    };
     match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
         Ok(prepared) => {
-            drop((head, early));
-            Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await
+            drop(head);
+            let Some(key) = key else {
+                drop(early);
+                return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
+            };
+            (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+            let asked = Asked { snapshot, arrival, prepared, body, began };
+            match idempotency::serve(&worker, asked, &key).await {
+                Ok(response) => response,
+                Err(error) => early.refuse(&worker, "idempotency", &error),
+            }
         }
         Err(refused) => {
             (early.began, early.model) = (began, refused.model);
@@ -170,6 +184,7 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            ties: Ties::default(),
             outcome: "invalid",
             detail: Some(error.message.clone()),
             status: error.status,

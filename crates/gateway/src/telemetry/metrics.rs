@@ -92,6 +92,12 @@ pub struct ArmLabels {
     outcome: &'static str,
 }
 
+/// Labels: one result.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabels {
+    result: &'static str,
+}
+
 /// Labels: one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
@@ -117,6 +123,10 @@ pub struct Metrics {
     /// Time spent in the router itself.
     pub overhead: Seconds,
     refused: Family<ReasonLabels, Counter>,
+    idempotency: Family<ResultLabels, Counter>,
+    idempotency_entries: Gauge,
+    idempotency_bytes: Gauge,
+    idempotency_evicted: Gauge,
     /// Requests that panicked.
     pub panics: Counter,
     /// Reloads that were refused.
@@ -187,6 +197,10 @@ impl Metrics {
             queue_wait: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             overhead: Histogram::new(OVERHEAD_BUCKETS),
             refused: Family::default(),
+            idempotency: Family::default(),
+            idempotency_entries: Gauge::default(),
+            idempotency_bytes: Gauge::default(),
+            idempotency_evicted: Gauge::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
             dropped_records: Counter::default(),
@@ -197,6 +211,7 @@ impl Metrics {
             fleet: FleetGauges::default(),
         };
         metrics.register_requests();
+        metrics.register_idempotency();
         metrics.register_state();
         metrics
     }
@@ -242,6 +257,30 @@ impl Metrics {
             self.queue_wait.family.clone(),
         );
         r.register("pointsman_overhead_seconds", "Time spent in the gateway itself", self.overhead.clone());
+    }
+
+    fn register_idempotency(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "pointsman_idempotency",
+            "Requests with an idempotency key, by what it meant",
+            self.idempotency.clone(),
+        );
+        r.register(
+            "pointsman_idempotency_entries",
+            "Idempotency keys that are remembered",
+            self.idempotency_entries.clone(),
+        );
+        r.register(
+            "pointsman_idempotency_bytes",
+            "Bytes of the answers that are kept for their idempotency keys",
+            self.idempotency_bytes.clone(),
+        );
+        r.register(
+            "pointsman_idempotency_evicted",
+            "Keys or answers given up before their time for want of room, since the start",
+            self.idempotency_evicted.clone(),
+        );
     }
 
     fn register_state(&mut self) {
@@ -339,6 +378,18 @@ impl Metrics {
     /// A request was refused before routing.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A request with an idempotency key came, and this is what the key meant.
+    pub fn idempotency(&self, result: &'static str) {
+        self.idempotency.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// How many idempotency keys are remembered, with how many bytes of answers, and how many gave way so far.
+    pub fn idempotency_state(&self, (entries, bytes, evicted): (usize, u64, u64)) {
+        self.idempotency_entries.set(entries as i64);
+        self.idempotency_bytes.set(bytes as i64);
+        self.idempotency_evicted.set(evicted as i64);
     }
 
     /// A request on an arm of a split ended.

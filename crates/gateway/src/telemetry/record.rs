@@ -32,7 +32,10 @@ pub struct Record {
     pub decisions: Vec<Decision>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
-    /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`.
+    /// What it has to do with other requests.
+    pub ties: Ties,
+    /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`, and for one that was given
+    /// another's answer `joined` or `replayed`.
     pub outcome: &'static str,
     /// More on the end: the failure's class, the phase the client left in, what was invalid.
     pub detail: Option<String>,
@@ -52,6 +55,13 @@ pub struct Record {
     pub total_us: u64,
     /// Names of the deployments that the decisions speak of.
     pub names: Arc<BTreeMap<DeploymentId, Name>>,
+}
+
+/// What a request has to do with others.
+#[derive(Debug, Clone, Default)]
+pub struct Ties {
+    /// What its idempotency key meant (`first`, `joined`, `replayed`), and the request that was the first with the key.
+    pub idempotency: Option<(&'static str, RequestId)>,
 }
 
 /// A request's id: 128 bits, unique without coordination.
@@ -94,6 +104,9 @@ impl Record {
             "facts": self.facts.as_ref().map(|facts| facts_json(facts, self.arrived)),
             "decisions": self.decisions.iter().map(|d| decision_json(d, self.arrived, &self.names)).collect::<Vec<_>>(),
             "attempts": self.attempts.iter().map(|a| attempt_json(a, self.arrived)).collect::<Vec<_>>(),
+            "idempotency": self.ties.idempotency.map(|(result, first)| {
+                json!({"result": result, "first_request_id": first.to_string()})
+            }),
             "outcome": self.outcome,
             "detail": self.detail,
             "status": self.status,
