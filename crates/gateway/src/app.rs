@@ -39,6 +39,8 @@ pub struct App {
     pub connections: AtomicU64,
     /// Requests between their first decision and their settlement.
     pub requests: AtomicU64,
+    /// Copies to shadows that are under way.
+    pub mirrors: AtomicU64,
     /// Attempts under way, counted apart from the fleet's permits so that the self-audit can compare the two.
     pub attempts: AtomicU64,
     /// How far the shutdown has come.
@@ -96,6 +98,7 @@ impl App {
             source: Mutex::new(source),
             connections: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            mirrors: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             shutdown: watch::Sender::new(Shutdown::No),
             draining: AtomicBool::new(false),

@@ -1,6 +1,8 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
+pub mod fallback;
 mod retry;
+mod shadow;
 mod story;
 mod wait;
 
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Capabilities, Name, RetrySpec, TimeoutSpec};
+use crate::catalog::{Capabilities, ModelSpec, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
@@ -18,6 +20,7 @@ use crate::ids::{DeploymentId, Ticket};
 use crate::rng::Rng;
 use crate::time::Now;
 
+use fallback::Fallbacks;
 pub use story::{Action, AttemptRecord, FlowOutcome, Input, Phase, Refusal, Usage};
 
 /// The life of one request.
@@ -31,6 +34,10 @@ pub struct Flow {
     /// The end of all patience: the model's total timeout or the client's deadline.
     total: Now,
     policy: Policy,
+    /// It is a shadow's copy: sent once or not at all.
+    shadow: bool,
+    /// Other models, if the request named any.
+    fallbacks: Option<Box<Fallbacks>>,
     state: State,
     permit: Option<Permit>,
     tried: SmallVec<[DeploymentId; 4]>,
@@ -51,6 +58,17 @@ struct Policy {
     attempts_max: usize,
     queue_wait_max: Duration,
     retry: RetrySpec,
+}
+
+impl Policy {
+    fn of(spec: &ModelSpec, shadow: bool) -> Self {
+        Self {
+            timeouts: spec.timeouts.clone(),
+            attempts_max: if shadow { 1 } else { spec.attempts_max.max(1) as usize },
+            queue_wait_max: spec.queue.wait_max,
+            retry: spec.retry,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +121,8 @@ impl Flow {
             arrived: now,
             total: Now::NEVER,
             policy,
+            shadow: false,
+            fallbacks: None,
             state: State::New,
             permit: None,
             tried: SmallVec::new(),
@@ -227,12 +247,7 @@ impl Flow {
     fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         debug_assert!(self.state == State::New, "a request arrives once");
         if let Some(model) = fleet.models.get_mut(self.facts.model) {
-            self.policy = Policy {
-                timeouts: model.spec.timeouts.clone(),
-                attempts_max: model.spec.attempts_max.max(1) as usize,
-                queue_wait_max: model.spec.queue.wait_max,
-                retry: model.spec.retry,
-            };
+            self.policy = Policy::of(&model.spec, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
             let total = self.arrived + self.policy.timeouts.total;
             self.total = total.min(self.facts.deadline.unwrap_or(Now::NEVER));
@@ -246,18 +261,27 @@ impl Flow {
 
     /// Decides the next attempt; `last` is the failure of the one before, for when there is no other.
     fn decide(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, last: Option<Failure>) -> Action {
-        let (decision, permit) = decide_with_permit(fleet, &self.facts, &self.tried, now, rng);
+        let (decision, permit) = if self.shadow {
+            self.decide_unqueued(fleet, now, rng)
+        } else {
+            decide_with_permit(fleet, &self.facts, &self.tried, now, rng)
+        };
         self.follow(fleet, now, (decision, permit), last, rng)
     }
 
     fn follow(
         &mut self,
-        fleet: &Fleet,
+        fleet: &mut Fleet,
         now: Now,
         (decision, permit): (Decision, Option<Permit>),
         last: Option<Failure>,
         rng: &mut Rng,
     ) -> Action {
+        if let Outcome::Rejected { why, .. } = decision.outcome
+            && self.may_fall_back(why, now)
+        {
+            return self.fall_back(fleet, now, rng, Some((decision, why)), last);
+        }
         let action = match (&decision.outcome, permit) {
             (Outcome::Chosen(choice), Some(permit)) => {
                 self.begin(fleet, choice, permit, now);
@@ -289,9 +313,10 @@ impl Flow {
         if let Some(failure) = last {
             return self.fail_or_back_off(failure, now, rng);
         }
+        let (decision, why) = self.told_refusal(decision, why);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
-        Action::Reject(Refusal::NotRouted(decision.clone(), why))
+        Action::Reject(Refusal::NotRouted(decision, why))
     }
 
     fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {
@@ -374,8 +399,13 @@ impl Flow {
             self.outcome = Some(FlowOutcome::Truncated { failure: failure.clone() });
             return Action::Truncate(failure);
         }
-        if !self.may_be_sent_again(fleet, &failure, now) || !self.withdraw(fleet, now) {
+        let here = self.may_be_sent_again(fleet, &failure, now);
+        let again = here || (self.has_fallback(now) && self.is_safe_again(fleet, &failure, now));
+        if !again || !self.withdraw(fleet, now) {
             return self.fail(failure);
+        }
+        if !here {
+            return self.fall_back(fleet, now, rng, None, Some(failure));
         }
         self.exclude_failed(fleet, &failure, now);
         self.decide(fleet, now, rng, Some(failure))

@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod latency;
 pub mod limits;
+pub mod mirror;
 mod recover;
 pub mod rng;
 mod slab;

@@ -43,6 +43,9 @@ pub struct LimitsConfig {
     /// Client connections that may be open. Default: 50000.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub connections_max: u64,
+    /// Copies to shadows (`models.*.mirror`) that may be under way; more are dropped and counted. Default: 64.
+    #[schemars(range(max = COUNT_MAX))]
+    pub mirrors_max: u64,
     /// How long a client may read nothing while an answer waits for it, milliseconds. Default: 60000.
     #[schemars(range(min = 100, max = TIME_MS_MAX))]
     pub write_stall_ms: u64,
@@ -64,6 +67,7 @@ impl Default for LimitsConfig {
             json_depth_max: 64,
             messages_max: 10_000,
             connections_max: 50_000,
+            mirrors_max: 64,
             write_stall_ms: 60_000,
             upstream_error_body_bytes_max: 64 * 1024,
         }

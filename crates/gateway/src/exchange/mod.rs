@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+mod mirror;
 mod outgoing;
 mod relay;
 mod settle;
@@ -21,6 +22,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
+use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::Choice;
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::{Failure, FailureClass, Now};
@@ -70,6 +72,8 @@ pub struct Arrival {
     pub client: Arc<ClientKey>,
     /// Whether it is the first with its idempotency key.
     pub keyed: bool,
+    /// The request that it is a shadow's copy of.
+    pub mirror_of: Option<RequestId>,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
 }
@@ -81,6 +85,8 @@ pub struct Exchange {
     model: Arc<Model>,
     arrival: Arrival,
     flow: Flow,
+    /// The other models it named, and why one was left out if it was.
+    named: Vec<(Name, Option<String>)>,
     /// What to send; gone once an answer is relayed, for then it cannot be sent again.
     outgoing: Option<(Request, Bytes)>,
     attempt: Option<Attempt>,
@@ -111,8 +117,10 @@ impl Exchange {
         body: Bytes,
         began: Now,
     ) -> Box<Self> {
-        let Prepared { request, model, facts } = prepared;
-        let flow = Flow::new(facts, arrival.at);
+        let Prepared { request, model, facts, fallbacks } = prepared;
+        let shadow = arrival.mirror_of.is_some();
+        let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
+        let flow = flow.with_fallbacks(fallbacks.models);
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
         Box::new(Self {
             worker,
@@ -120,6 +128,7 @@ impl Exchange {
             model,
             arrival,
             flow,
+            named: fallbacks.named,
             outgoing: Some((request, body)),
             attempt: None,
             granted: None,
@@ -196,6 +205,7 @@ impl Exchange {
         self.granted = None;
         self.provider_error = None;
         let Some((request, body)) = &self.outgoing else { return };
+        mirror::consider(self, request, body);
         // The decision was made by the newest configuration, whatever held when the request arrived: target and secret
         // are taken from there, and together. What is gone by now is still known to the snapshot of its arrival.
         let newest = self.worker.app.snapshot.load();

@@ -42,8 +42,13 @@ impl Exchange {
         if let Some(arm) = self.flow.decisions().last().and_then(|decision| decision.arm.as_ref()) {
             metrics.arm(&self.model.name, arm, end.outcome);
         }
+        if end.outcome == "completed" && self.flow.other_model().is_some() {
+            metrics.fell_back(&self.model.name);
+        }
         let cost_micro_usd = end.usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
         let (facts, decisions, attempts) = self.flow.take_history();
+        let ties = self.ties();
+        let app = &self.worker.app;
         app.record(Record {
             id: self.arrival.id,
             at_unix_ms: self.arrival.at_unix_ms,
@@ -55,7 +60,7 @@ impl Exchange {
             facts: Some(facts),
             decisions,
             attempts,
-            ties: self.ties(),
+            ties,
             outcome: end.outcome,
             detail: end.detail,
             status: self.status.unwrap_or(CLIENT_CLOSED_REQUEST),
@@ -81,8 +86,13 @@ impl Exchange {
 }
 
 impl Exchange {
-    fn ties(&self) -> Ties {
-        Ties { idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)) }
+    fn ties(&mut self) -> Ties {
+        Ties {
+            fallbacks: std::mem::take(&mut self.named),
+            stops: self.flow.stops().to_vec(),
+            mirror_of: self.arrival.mirror_of,
+            idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)),
+        }
     }
 
     fn end(&self) -> End {

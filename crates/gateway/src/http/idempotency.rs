@@ -262,7 +262,7 @@ fn tell(
         facts: Some(prepared.facts.clone()),
         decisions: Vec::new(),
         attempts: Vec::new(),
-        ties: Ties { idempotency: Some((result, first)) },
+        ties: Ties { idempotency: Some((result, first)), ..Ties::default() },
         outcome,
         detail,
         status: status.filter(|_| came != Came::Nowhere).map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),

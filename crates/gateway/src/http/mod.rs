@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod body;
 pub mod client_io;
+pub mod fallback;
 pub mod guard;
 pub mod hints;
 pub mod idempotency;

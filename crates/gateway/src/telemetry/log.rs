@@ -94,7 +94,7 @@ mod tests {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
-            ties: Ties::default(),
+            ties: Default::default(),
             outcome,
             detail: detail.map(str::to_owned),
             status: 503,

@@ -92,6 +92,13 @@ pub struct ArmLabels {
     outcome: &'static str,
 }
 
+/// Labels: a model and what became of a copy of its request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MirrorLabels {
+    model: String,
+    result: &'static str,
+}
+
 /// Labels: one result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {
@@ -123,6 +130,8 @@ pub struct Metrics {
     /// Time spent in the router itself.
     pub overhead: Seconds,
     refused: Family<ReasonLabels, Counter>,
+    fallback: Series<ModelLabels, Counter>,
+    mirror: Series<MirrorLabels, Counter>,
     idempotency: Family<ResultLabels, Counter>,
     idempotency_entries: Gauge,
     idempotency_bytes: Gauge,
@@ -197,6 +206,8 @@ impl Metrics {
             queue_wait: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             overhead: Histogram::new(OVERHEAD_BUCKETS),
             refused: Family::default(),
+            fallback: Series::default(),
+            mirror: Series::default(),
             idempotency: Family::default(),
             idempotency_entries: Gauge::default(),
             idempotency_bytes: Gauge::default(),
@@ -224,6 +235,12 @@ impl Metrics {
         r.register("pointsman_stream_truncated", "Answers that broke off", self.truncated.clone());
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
+        r.register(
+            "pointsman_fallback",
+            "Requests that were served by another model they named",
+            self.fallback.family.clone(),
+        );
+        r.register("pointsman_mirror", "Copies to shadows, by what became of them", self.mirror.family.clone());
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
         r.register(
             "pointsman_config_reload_failures",
@@ -330,6 +347,8 @@ impl Metrics {
         self.queue_wait.retain(|series| model(&series.model));
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
+        self.fallback.retain(|series| model(&series.model));
+        self.mirror.retain(|series| model(&series.model));
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {
             labels.keeps_of(&series.model, &series.deployment)
@@ -378,6 +397,17 @@ impl Metrics {
     /// A request was refused before routing.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A request for this model was served by another that it named.
+    pub fn fell_back(&self, model: &str) {
+        self.fallback.get(&ModelLabels { model: self.labels.value(Kind::Model, model) }).inc();
+    }
+
+    /// A request of this model was to be mirrored, and this became of the copy.
+    pub fn mirrored(&self, model: &str, result: &'static str) {
+        let model = self.labels.value(Kind::Model, model);
+        self.mirror.get(&MirrorLabels { model, result }).inc();
     }
 
     /// A request with an idempotency key came, and this is what the key meant.

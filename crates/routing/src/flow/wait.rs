@@ -66,12 +66,16 @@ impl Flow {
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
         }
         let why = Rejection::QueueTimeout;
-        self.state = State::Over;
-        self.outcome = Some(FlowOutcome::Rejected { why });
         let mut decision = self.decisions.last().cloned().unwrap_or_else(|| Decision::none(now));
         decision.at = now;
         decision.outcome = Outcome::Rejected { why, retry_after: Some(RETRY_AFTER_MIN) };
+        if self.may_fall_back(why, now) {
+            return self.fall_back(fleet, now, rng, Some((decision, why)), None);
+        }
         self.decisions.push(decision.clone());
+        let (decision, why) = self.told_refusal(&decision, why);
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::Rejected { why });
         Action::Reject(Refusal::NotRouted(decision, why))
     }
 }
