@@ -15,7 +15,9 @@ const MAY_NOT: &str = "authorization: Bearer cccccccccccccccccccccccc\r\n";
 
 /// The models `m`, `n` and `o`, each behind a mock of its own; `n` takes no temperature above 0.5.
 fn world() -> World {
-    let start = |_| MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts");
+    let start = |_| {
+        MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts")
+    };
     let mocks: Vec<MockServer> = (0..3).map(start).collect();
     let mut text = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nauth:\n  keys:\n\
         \x20   - { name: a, key: aaaaaaaaaaaaaaaaaaaaaaaa, may_fallback: true }\n\
@@ -24,7 +26,9 @@ fn world() -> World {
         .to_owned();
     for (number, mock) in mocks.iter().enumerate() {
         let address = mock.address();
-        text += &format!("  p{number}: {{ kind: mock, base_url: 'http://{address}', health: off, free: false }}\n");
+        text += &format!(
+            "  p{number}: {{ kind: mock, base_url: 'http://{address}', health: off, free: false }}\n"
+        );
     }
     text += "models:\n\
         \x20 m: { deployments: [ { name: dm, provider: p0, model: up-m } ] }\n\
@@ -58,14 +62,19 @@ fn the_next_model_of_the_list_serves() {
         world.script(0, [status(503)]);
         world.script(1, [status(429)]);
         let answer = ask(&world, headers, &body);
-        assert_eq!((answer.status, answer.header("x-pointsman-served-by")), (200, Some("do")), "{name}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("x-pointsman-served-by")),
+            (200, Some("do")),
+            "{name}: {answer:?}"
+        );
         assert_eq!(answer.header("x-pointsman-model"), Some("o"), "{name}");
         assert_eq!(answer.header("x-pointsman-attempts"), Some("3"), "{name}");
         let sent: Value = serde_json::from_str(&world.stats(2).last_body).expect("a body");
         assert_eq!((&sent["model"], sent.get("fallbacks")), (&json!("up-o"), None), "{name}");
         let record = world.record(&answer);
         assert_eq!((&record["model"], &record["outcome"]), (&json!("m"), &json!("completed")), "{name}");
-        let models: Vec<&Value> = record["decisions"].as_array().expect("a list").iter().map(|one| &one["model"]).collect();
+        let models: Vec<&Value> =
+            record["decisions"].as_array().expect("a list").iter().map(|one| &one["model"]).collect();
         assert_eq!((models[0], models[models.len() - 1]), (&json!("m"), &json!("o")), "{name}: {record}");
         assert_eq!(record["fallbacks"][1], json!({"model": "see@2", "left_out": null}), "{name}");
         assert_eq!(record["attempts"].as_array().map(Vec::len), Some(3), "{name}");
@@ -102,7 +111,11 @@ fn a_model_that_does_not_fit_is_left_out_and_the_record_says_why() {
     assert_eq!(answer.header("x-pointsman-model"), Some("o"), "{answer:?}");
     let named = world.record(&answer)["fallbacks"].clone();
     assert!(named[0]["left_out"].as_str().is_some_and(|why| why.contains("temperature")), "{named}");
-    assert!(named[1]["left_out"].is_string() && named[2]["left_out"].is_null() && named[3]["left_out"].is_string());
+    assert!(
+        named[1]["left_out"].is_string()
+            && named[2]["left_out"].is_null()
+            && named[3]["left_out"].is_string()
+    );
     assert_eq!(world.stats(1).requests, 0);
 }
 
@@ -112,9 +125,24 @@ fn who_may_not_and_what_is_not_there_is_told() {
     let header = |client: &str, names: &str| format!("{client}x-pointsman-fallback: {names}\r\n");
     let nine = ["n"; 9];
     for (name, headers, body, expected) in [
-        ("may not, body", MAY_NOT.to_owned(), naming(hello(), &["n"]), (403, "fallback_not_allowed", "fallbacks")),
-        ("may not, header", header(MAY_NOT, "n"), hello(), (403, "fallback_not_allowed", "x-pointsman-fallback")),
-        ("not this one", MAY_SOME.to_owned(), naming(hello(), &["n", "o"]), (403, "model_not_allowed", "fallbacks[1]")),
+        (
+            "may not, body",
+            MAY_NOT.to_owned(),
+            naming(hello(), &["n"]),
+            (403, "fallback_not_allowed", "fallbacks"),
+        ),
+        (
+            "may not, header",
+            header(MAY_NOT, "n"),
+            hello(),
+            (403, "fallback_not_allowed", "x-pointsman-fallback"),
+        ),
+        (
+            "not this one",
+            MAY_SOME.to_owned(),
+            naming(hello(), &["n", "o"]),
+            (403, "model_not_allowed", "fallbacks[1]"),
+        ),
         ("unknown", MAY.to_owned(), naming(hello(), &["none"]), (404, "model_not_found", "fallbacks[0]")),
         ("unknown, header", header(MAY, "n,none"), hello(), (404, "model_not_found", "x-pointsman-fallback")),
         ("both", header(MAY, "n"), naming(hello(), &["n"]), (400, "", "x-pointsman-fallback")),

@@ -81,7 +81,8 @@ fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
-const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const STREAM_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 #[test]
 fn e7_same_key_twice_is_one_call_and_the_same_answer() {
@@ -126,7 +127,11 @@ fn e7_another_body_with_the_same_key_is_refused() {
     let mut other = hello();
     other["max_tokens"] = json!(5);
     let refused = keyed(&world, "k", &other);
-    assert_eq!((refused.status, refused.error("code")), (422, json!("idempotency_key_reused")), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.error("code")),
+        (422, json!("idempotency_key_reused")),
+        "{refused:?}"
+    );
     assert_eq!(refused.error("param"), "idempotency-key");
     assert_eq!(world.record(&refused)["status"], 422);
     assert_eq!(world.reached(), 1);
@@ -160,11 +165,8 @@ fn a_malformed_key_is_named() {
         assert_eq!(answer.status, 400, "{key:?} {answer:?}");
         assert_eq!(answer.error("param"), "idempotency-key", "{key:?}");
     }
-    let twice = world.post(
-        CHAT,
-        "idempotency-key: a\r\nidempotency-key: b\r\n",
-        hello().to_string().as_bytes(),
-    );
+    let twice =
+        world.post(CHAT, "idempotency-key: a\r\nidempotency-key: b\r\n", hello().to_string().as_bytes());
     assert_eq!(twice.status, 400);
     assert_eq!(keyed(&world, "a\u{1}b", &hello()).status, 400, "hyper refuses what no header may hold");
     assert_eq!(world.reached(), 0);
@@ -184,7 +186,11 @@ fn e7_the_second_of_two_at_once_waits_for_the_first() {
         "idempotency-key: k\r\nx-pointsman-deadline-ms: 20\r\n",
         hello().to_string().as_bytes(),
     );
-    assert_eq!((late.status, late.error("code")), (504, json!("deadline_exceeded")), "its own deadline holds");
+    assert_eq!(
+        (late.status, late.error("code")),
+        (504, json!("deadline_exceeded")),
+        "its own deadline holds"
+    );
     orders.send(whole(ANSWER)).expect("it listens");
     let (first, second) = (Answer::read(&mut first), Answer::read(&mut second));
     assert_eq!((first.status, first.body.as_str(), result(&first)), (200, ANSWER, None));
@@ -294,7 +300,11 @@ fn what_is_not_worth_keeping_frees_its_key() {
         world.until("the request is over", || world.permits() == 0);
         let second = keyed(&world, "k", &stream());
         let expected = if kept { (Some("replayed"), first.status, 1) } else { (None, 200, 2) };
-        assert_eq!((result(&second), second.status, world.reached()), expected, "{name}: {first:?} {second:?}");
+        assert_eq!(
+            (result(&second), second.status, world.reached()),
+            expected,
+            "{name}: {first:?} {second:?}"
+        );
     }
 }
 
@@ -312,7 +322,8 @@ fn what_the_router_refuses_frees_its_key() {
 #[test]
 fn an_answer_above_the_cap_is_relayed_whole_and_not_replayed() {
     let world = World::new(1, "idempotency: { answer_bytes_max: 4096 }");
-    let pieces: Vec<String> = std::iter::repeat_n(CONTENT.to_owned(), 20_000).chain([DONE.to_owned()]).collect();
+    let pieces: Vec<String> =
+        std::iter::repeat_n(CONTENT.to_owned(), 20_000).chain([DONE.to_owned()]).collect();
     let bytes: usize = pieces.iter().map(String::len).sum();
     world.script(0, [Scripted { pieces: Some(pieces), ..Default::default() }]);
     let first = keyed(&world, "k", &stream());
@@ -369,12 +380,13 @@ fn e7_keys_hold_across_workers() {
     let slow = Scripted { delay_ms: 50, ..Default::default() };
     world.script(0, [slow]);
     let answers: Vec<Answer> = std::thread::scope(|scope| {
-        let asked: Vec<_> =
-            (0..24).map(|_| scope.spawn(|| keyed(&world, "k", &stream()))).collect();
+        let asked: Vec<_> = (0..24).map(|_| scope.spawn(|| keyed(&world, "k", &stream()))).collect();
         asked.into_iter().map(|one| one.join().expect("answered")).collect()
     });
     assert_eq!(world.reached(), 1);
-    assert!(answers.iter().all(|answer| answer.status == 200 && answer.whole && answer.body == answers[0].body));
+    assert!(
+        answers.iter().all(|answer| answer.status == 200 && answer.whole && answer.body == answers[0].body)
+    );
     assert_eq!(answers.iter().filter(|answer| result(answer).is_none()).count(), 1);
     world.until("all permits are back", || world.permits() == 0);
 }

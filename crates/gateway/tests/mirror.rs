@@ -14,9 +14,12 @@ use support::{Answer, World, config, fast, hello, stream};
 
 /// A world whose model `m` is served by `m0` and mirrored whole to the model `shadow`, served by `m1`.
 fn world(extra: &str, shadow: &str, deployment: &str) -> World {
-    let start = |_| MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts");
+    let start = |_| {
+        MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts")
+    };
     let mocks: Vec<MockServer> = (0..2).map(start).collect();
-    let text = text(&mocks[0].address().to_string(), &mocks[1].address().to_string(), extra, shadow, deployment);
+    let text =
+        text(&mocks[0].address().to_string(), &mocks[1].address().to_string(), extra, shadow, deployment);
     World { mocks, gateway: Gateway::start(None, config(&text), Overlay::default()).expect("it starts") }
 }
 
@@ -36,7 +39,13 @@ fn copy(world: &World, answer: &Answer) -> Value {
     let id = json!(answer.header("x-pointsman-request-id"));
     let mut found = None;
     world.until("the copy is recorded", || {
-        found = world.app().ring.newest(50).iter().map(|record| record.to_json()).find(|record| record["mirror_of"] == id);
+        found = world
+            .app()
+            .ring
+            .newest(50)
+            .iter()
+            .map(|record| record.to_json())
+            .find(|record| record["mirror_of"] == id);
         found.is_some()
     });
     found.expect("just seen")
@@ -134,7 +143,11 @@ fn a_copy_never_waits_for_a_slot() {
     world.until("the copy is under way", || world.stats(1).inflight == 1);
     let second = world.chat(&hello());
     let record = copy(&world, &second);
-    assert_eq!((&record["outcome"], &record["detail"]), (&json!("rejected"), &json!("queue_full")), "{record}");
+    assert_eq!(
+        (&record["outcome"], &record["detail"]),
+        (&json!("rejected"), &json!("queue_full")),
+        "{record}"
+    );
     assert_eq!(record["queue_us"], 0);
     until_counted(&world, "refused", 1);
     assert_eq!((world.stats(0).requests, world.stats(1).requests), (2, 1));
@@ -164,8 +177,11 @@ fn a_process_on_its_way_out_mirrors_nothing_and_waits_for_no_copy() {
     let world = world("", "", "");
     world.script(1, [Scripted { hang: true, ..Default::default() }]);
     let mut kept = world.connect();
-    std::io::Write::write_all(&mut kept, &support::request("/v1/chat/completions", "", hello().to_string().as_bytes()))
-        .expect("written");
+    std::io::Write::write_all(
+        &mut kept,
+        &support::request("/v1/chat/completions", "", hello().to_string().as_bytes()),
+    )
+    .expect("written");
     assert_eq!(Answer::read(&mut kept).status, 200);
     world.until("the copy is under way", || world.stats(1).inflight == 1);
     world.app().shut_down(Shutdown::Leaving);
@@ -181,7 +197,8 @@ fn a_process_on_its_way_out_mirrors_nothing_and_waits_for_no_copy() {
 fn a_repeat_that_is_answered_from_memory_is_not_mirrored() {
     let world = world("", "", "");
     for _ in 0..3 {
-        let answer = world.post("/v1/chat/completions", "idempotency-key: k\r\n", hello().to_string().as_bytes());
+        let answer =
+            world.post("/v1/chat/completions", "idempotency-key: k\r\n", hello().to_string().as_bytes());
         assert_eq!(answer.status, 200);
     }
     until_counted(&world, "completed", 1);

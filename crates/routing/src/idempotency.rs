@@ -398,8 +398,20 @@ mod tests {
     #[test]
     fn what_is_worth_keeping_is_about_the_request() {
         for (status, expected) in [
-            (200, true), (201, true), (400, true), (413, true), (422, true), (401, false), (403, false),
-            (404, false), (408, false), (409, false), (429, false), (499, false), (500, false), (503, false),
+            (200, true),
+            (201, true),
+            (400, true),
+            (413, true),
+            (422, true),
+            (401, false),
+            (403, false),
+            (404, false),
+            (408, false),
+            (409, false),
+            (429, false),
+            (499, false),
+            (500, false),
+            (503, false),
         ] {
             let ending = Ending { status, complete: true, by_deployment: true };
             assert_eq!(ending.is_worth_keeping(), expected, "{status}");

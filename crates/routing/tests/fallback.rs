@@ -23,7 +23,8 @@ fn two(m: &[&str], n: &[&str]) -> Catalog {
 /// A request for `m` that names `n`, or versions of it.
 fn arrive(world: &mut World, facts: Facts, versions: &[Option<&str>]) -> (Flow, Action) {
     let model = world.fleet.model("n").expect("it is there");
-    let named = |version: &Option<&str>| Fallback { model, name: "n".into(), version: version.map(Name::from) };
+    let named =
+        |version: &Option<&str>| Fallback { model, name: "n".into(), version: version.map(Name::from) };
     let fallbacks = versions.iter().map(named).collect();
     let mut flow = Flow::new(facts, world.now).with_fallbacks(fallbacks);
     let action = world.step(&mut flow, Input::Arrived);

@@ -33,7 +33,7 @@ pub struct KeyConfig {
     /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags, deadline_ms.
     pub headers: Option<Vec<Hint>>,
     /// Whether its requests may name other models to try when the one asked for cannot serve, by `x-pointsman-fallback`
-    /// or the body's `fallbacks`. Default: false.
+    /// or the body's `fallbacks`: 8 at most, with `@version` if need be. Without any keys everybody may. Default: false.
     #[serde(default)]
     pub may_fallback: bool,
     /// The lane of its traffic where a request does not say. Default: live.

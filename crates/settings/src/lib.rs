@@ -36,8 +36,8 @@ use limits::WORKERS_MAX;
 use models::ModelConfig;
 use providers::ProviderConfig;
 use sections::{
-    AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, IdempotencyConfig, LimitsConfig, LogConfig, QueueConfig,
-    ShutdownConfig, TimeoutsConfig,
+    AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, IdempotencyConfig, LimitsConfig,
+    LogConfig, QueueConfig, ShutdownConfig, TimeoutsConfig,
 };
 
 /// The configuration of Pointsman.

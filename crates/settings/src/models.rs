@@ -83,6 +83,8 @@ pub struct SplitConfig {
 
 /// A shadow: it is sent copies of requests, and its answers are dropped. What they cost and how long they took stands in
 /// records of their own. A copy goes in lane `batch`, takes no place in a queue and is never sent again.
+/// `pointsman_mirror_total` counts them: `completed`, `failed`, `refused` (no slot was free, or the shadow does not work),
+/// `not_allowed` (by the shadow's `params`, capabilities or context), `over_limit` (`limits.mirrors_max`), `stopping`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MirrorConfig {

@@ -214,7 +214,9 @@ pub struct RetryConfig {
     pub content_policy: bool,
 }
 
-/// Answers that are given again to a request with the same `Idempotency-Key`.
+/// Answers that are given again to a request with the same `Idempotency-Key` (1 to 255 bytes of printable ASCII), tenant,
+/// route and body. `pointsman_idempotency_total` counts what keys meant: `first`, `joined` (the first was under way),
+/// `replayed`, `conflict` (422: another body), `spent` (409: the answer is not kept), `full` (503), `malformed` (400).
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdempotencyConfig {

@@ -581,7 +581,9 @@ models:
 #[test]
 fn a_mirror_goes_to_another_model_that_is_not_mirrored() {
     let check = |models: &str, expected: Option<&str>| {
-        let text = format!("models:\n  b: {{}}\n  c: {{ aliases: [see], mirror: {{ to: b, share: 0.1 }} }}\n{models}");
+        let text = format!(
+            "models:\n  b: {{}}\n  c: {{ aliases: [see], mirror: {{ to: b, share: 0.1 }} }}\n{models}"
+        );
         let said = read(&text).err().unwrap_or_default();
         match expected {
             Some(expected) => assert!(said.iter().any(|one| one.to_string().contains(expected)), "{said:?}"),

@@ -84,7 +84,12 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         mirror_of: Some(arrival.id),
         trace: arrival.trace.clone(),
     };
-    let prepared = Prepared { request: request.clone(), model: Arc::clone(model), facts, fallbacks: Fallbacks::default() };
+    let prepared = Prepared {
+        request: request.clone(),
+        model: Arc::clone(model),
+        facts,
+        fallbacks: Fallbacks::default(),
+    };
     let exchange =
         Exchange::new(Rc::clone(worker), Arc::clone(snapshot), arrival, prepared, body.clone(), at);
     let (app, model) = (Arc::clone(&worker.app), Arc::clone(&original.model));

@@ -136,7 +136,9 @@ impl Body for RouterBody {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll_frame(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
-            Self::Shared(reader) => reader.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
+            Self::Shared(reader) => {
+                reader.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data)))
+            }
         }
     }
 

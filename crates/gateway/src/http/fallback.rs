@@ -38,7 +38,8 @@ pub fn read(
         return Ok(Fallbacks::default());
     }
     if !client.may_fallback {
-        let text = "this key may not name fallback models; its operator can allow it with `may_fallback: true`";
+        let text =
+            "this key may not name fallback models; its operator can allow it with `may_fallback: true`";
         let error = ErrorBody::router(403, "invalid_request_error", "fallback_not_allowed", text);
         return Err(error.with_param(param(listed.is_some())));
     }
@@ -50,12 +51,15 @@ pub fn read(
         }
         Some(value) => {
             let text = value.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX);
-            let text = text.ok_or_else(|| bad(format!("header `{HEADER}` must be plain text of 2048 bytes at most")))?;
+            let text = text
+                .ok_or_else(|| bad(format!("header `{HEADER}` must be plain text of 2048 bytes at most")))?;
             text.split(',').map(str::trim).collect()
         }
     };
     if names.len() > FALLBACKS_MAX || names.contains(&"") {
-        return Err(bad(format!("header `{HEADER}` must name 1 to {FALLBACKS_MAX} models with commas between")));
+        return Err(bad(format!(
+            "header `{HEADER}` must name 1 to {FALLBACKS_MAX} models with commas between"
+        )));
     }
     let mut found = Fallbacks::default();
     for (at, name) in names.into_iter().enumerate() {

@@ -84,12 +84,14 @@ pub fn key(app: &App, headers: &HeaderMap) -> Result<Option<Key>, ErrorBody> {
     let bad = |text: &str| {
         app.metrics.idempotency("malformed");
         let text = format!("header `idempotency-key` {text}");
-        ErrorBody::router(400, "invalid_request_error", "idempotency_key_malformed", text).with_param(KEY.as_str())
+        ErrorBody::router(400, "invalid_request_error", "idempotency_key_malformed", text)
+            .with_param(KEY.as_str())
     };
     if values.next().is_some() {
         return Err(bad("appears twice; send it once"));
     }
-    let key = unquoted(value.as_bytes()).ok_or_else(|| bad("has a quote that does not end, or text after its end"))?;
+    let key = unquoted(value.as_bytes())
+        .ok_or_else(|| bad("has a quote that does not end, or text after its end"))?;
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(bad(&format!("must have 1 to {KEY_BYTES_MAX} bytes; a UUID is a good key")));
     }
@@ -184,7 +186,12 @@ pub async fn serve(worker: &Rc<Worker>, asked: Asked, key: &Key) -> Result<Respo
 }
 
 /// Asks upstream, for this request and all that join.
-async fn lead(worker: &Rc<Worker>, asked: Asked, shared: Arc<Shared>, reader: Reader) -> Response<RouterBody> {
+async fn lead(
+    worker: &Rc<Worker>,
+    asked: Asked,
+    shared: Arc<Shared>,
+    reader: Reader,
+) -> Response<RouterBody> {
     let Asked { snapshot, arrival, prepared, body, began } = asked;
     let arrival = Arrival { keyed: true, ..arrival };
     let id = arrival.id;
@@ -265,7 +272,9 @@ fn tell(
         ties: Ties { idempotency: Some((result, first)), ..Ties::default() },
         outcome,
         detail,
-        status: status.filter(|_| came != Came::Nowhere).map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),
+        status: status
+            .filter(|_| came != Came::Nowhere)
+            .map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()),
         usage: None,
         cost_micro_usd: None,
         queue_us: 0,
@@ -291,7 +300,9 @@ fn spent(app: &App) -> ErrorBody {
 
 fn full(app: &App) -> ErrorBody {
     app.metrics.idempotency("full");
-    ErrorBody::overloaded("as many requests with idempotency keys are under way as may be (`idempotency.entries_max`)")
+    ErrorBody::overloaded(
+        "as many requests with idempotency keys are under way as may be (`idempotency.entries_max`)",
+    )
 }
 
 fn error(status: u16, code: &'static str, text: &str) -> ErrorBody {

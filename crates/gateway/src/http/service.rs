@@ -84,7 +84,16 @@ async fn answer(
     match route {
         Route::Infer(operation) => {
             let trace = Trace::read(&head.headers, id.0);
-            let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, keyed: false, mirror_of: None, trace };
+            let arrival = Arrival {
+                id,
+                at,
+                at_unix_ms: clock::unix_ms(),
+                operation,
+                client,
+                keyed: false,
+                mirror_of: None,
+                trace,
+            };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
         }
         Route::Models => {

@@ -240,7 +240,11 @@ impl Metrics {
             "Requests that were served by another model they named",
             self.fallback.family.clone(),
         );
-        r.register("pointsman_mirror", "Copies to shadows, by what became of them", self.mirror.family.clone());
+        r.register(
+            "pointsman_mirror",
+            "Copies to shadows, by what became of them",
+            self.mirror.family.clone(),
+        );
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
         r.register(
             "pointsman_config_reload_failures",

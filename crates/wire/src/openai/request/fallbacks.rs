@@ -34,10 +34,13 @@ impl Reader<'_, '_> {
             }
             let name = self.scanner.string()?;
             let bytes_max = self.limits.model_bytes_max;
-            let good = |name: &str| !name.is_empty() && name.len() <= bytes_max && !name.chars().any(char::is_control);
+            let good = |name: &str| {
+                !name.is_empty() && name.len() <= bytes_max && !name.chars().any(char::is_control)
+            };
             let Some(name) = name.decode().filter(|name| good(name)) else {
-                let message =
-                    format!("`{param}` must be a model's name: 1 to {bytes_max} bytes, no control characters");
+                let message = format!(
+                    "`{param}` must be a model's name: 1 to {bytes_max} bytes, no control characters"
+                );
                 return Err(Invalid::field(param, message));
             };
             self.fallbacks.push(name.into_owned());
