@@ -24,12 +24,11 @@ fn world() -> World {
         \x20   - { name: b, key: bbbbbbbbbbbbbbbbbbbbbbbb, may_fallback: true, models: [m, n] }\n\
         \x20   - { name: c, key: cccccccccccccccccccccccc }\nproviders:\n"
         .to_owned();
-    for (number, mock) in mocks.iter().enumerate() {
+    let provider = |(number, mock): (usize, &MockServer)| {
         let address = mock.address();
-        text += &format!(
-            "  p{number}: {{ kind: mock, base_url: 'http://{address}', health: off, free: false }}\n"
-        );
-    }
+        format!("  p{number}: {{ kind: mock, base_url: 'http://{address}', health: off, free: false }}\n")
+    };
+    text.extend(mocks.iter().enumerate().map(provider));
     text += "models:\n\
         \x20 m: { deployments: [ { name: dm, provider: p0, model: up-m } ] }\n\
         \x20 n: { params: { temperature: { max: 0.5 } }, deployments: [ { name: dn, provider: p1, model: up-n } ] }\n\

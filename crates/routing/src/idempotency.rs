@@ -271,9 +271,8 @@ impl Ending {
     /// of the moment, of rights or of quotas may be another answer a second later.
     pub const fn is_worth_keeping(self) -> bool {
         let about_the_request = match self.status {
-            200..=299 => true,
             401..=404 | 407..=409 | 423..=425 | 429 => false,
-            400..=498 => true,
+            200..=299 | 400..=498 => true,
             _ => false,
         };
         self.complete && self.by_deployment && about_the_request
@@ -292,10 +291,9 @@ mod tests {
     }
 
     fn lead(ledger: &mut Ledger<u64>, key: u8, now: Now) -> Turn {
-        match ask(ledger, key, key, now) {
-            Claim::Lead(turn, _) => turn,
-            other => panic!("{other:?}"),
-        }
+        let claim = ask(ledger, key, key, now);
+        let Claim::Lead(turn, _) = claim else { panic!("{claim:?}") };
+        turn
     }
 
     fn at(seconds: u64) -> Now {

@@ -24,8 +24,8 @@ fn two(m: &[&str], n: &[&str]) -> Catalog {
 fn arrive(world: &mut World, facts: Facts, versions: &[Option<&str>]) -> (Flow, Action) {
     let model = world.fleet.model("n").expect("it is there");
     let named =
-        |version: &Option<&str>| Fallback { model, name: "n".into(), version: version.map(Name::from) };
-    let fallbacks = versions.iter().map(named).collect();
+        |version: Option<&str>| Fallback { model, name: "n".into(), version: version.map(Name::from) };
+    let fallbacks = versions.iter().copied().map(named).collect();
     let mut flow = Flow::new(facts, world.now).with_fallbacks(fallbacks);
     let action = world.step(&mut flow, Input::Arrived);
     (flow, action)

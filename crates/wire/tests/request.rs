@@ -387,7 +387,7 @@ fn fallbacks_are_names_and_few() {
     let named = |members: &str| chat(members).unwrap().fallbacks;
     assert_eq!(named(r#","fallbacks":["n","o@2","\u0061"]"#), ["n", "o@2", "a"]);
     assert_eq!(named(r#","fallbacks":[]"#).len() + named(r#","fallbacks":null"#).len() + named("").len(), 0);
-    let eight = vec![r#""n""#; 8].join(",");
+    let eight = [r#""n""#; 8].join(",");
     assert_eq!(named(&format!(r#","fallbacks":[{eight}]"#)).len(), 8);
     for (members, param) in [
         (format!(r#","fallbacks":[{eight},"n"]"#), "fallbacks"),

@@ -13,9 +13,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use beside::Beside;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
 
+mod beside;
 mod fleet;
 mod labels;
 
@@ -92,19 +94,6 @@ pub struct ArmLabels {
     outcome: &'static str,
 }
 
-/// Labels: a model and what became of a copy of its request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MirrorLabels {
-    model: String,
-    result: &'static str,
-}
-
-/// Labels: one result.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabels {
-    result: &'static str,
-}
-
 /// Labels: one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
@@ -130,12 +119,7 @@ pub struct Metrics {
     /// Time spent in the router itself.
     pub overhead: Seconds,
     refused: Family<ReasonLabels, Counter>,
-    fallback: Series<ModelLabels, Counter>,
-    mirror: Series<MirrorLabels, Counter>,
-    idempotency: Family<ResultLabels, Counter>,
-    idempotency_entries: Gauge,
-    idempotency_bytes: Gauge,
-    idempotency_evicted: Gauge,
+    beside: Beside,
     /// Requests that panicked.
     pub panics: Counter,
     /// Reloads that were refused.
@@ -206,12 +190,7 @@ impl Metrics {
             queue_wait: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             overhead: Histogram::new(OVERHEAD_BUCKETS),
             refused: Family::default(),
-            fallback: Series::default(),
-            mirror: Series::default(),
-            idempotency: Family::default(),
-            idempotency_entries: Gauge::default(),
-            idempotency_bytes: Gauge::default(),
-            idempotency_evicted: Gauge::default(),
+            beside: Beside::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
             dropped_records: Counter::default(),
@@ -222,7 +201,7 @@ impl Metrics {
             fleet: FleetGauges::default(),
         };
         metrics.register_requests();
-        metrics.register_idempotency();
+        metrics.beside.register(&mut metrics.registry);
         metrics.register_state();
         metrics
     }
@@ -235,16 +214,6 @@ impl Metrics {
         r.register("pointsman_stream_truncated", "Answers that broke off", self.truncated.clone());
         r.register("pointsman_client_cancel", "Clients that left, by phase", self.client_cancel.clone());
         r.register("pointsman_requests_refused", "Requests refused before routing", self.refused.clone());
-        r.register(
-            "pointsman_fallback",
-            "Requests that were served by another model they named",
-            self.fallback.family.clone(),
-        );
-        r.register(
-            "pointsman_mirror",
-            "Copies to shadows, by what became of them",
-            self.mirror.family.clone(),
-        );
         r.register("pointsman_panics", "Requests that panicked", self.panics.clone());
         r.register(
             "pointsman_config_reload_failures",
@@ -278,30 +247,6 @@ impl Metrics {
             self.queue_wait.family.clone(),
         );
         r.register("pointsman_overhead_seconds", "Time spent in the gateway itself", self.overhead.clone());
-    }
-
-    fn register_idempotency(&mut self) {
-        let r = &mut self.registry;
-        r.register(
-            "pointsman_idempotency",
-            "Requests with an idempotency key, by what it meant",
-            self.idempotency.clone(),
-        );
-        r.register(
-            "pointsman_idempotency_entries",
-            "Idempotency keys that are remembered",
-            self.idempotency_entries.clone(),
-        );
-        r.register(
-            "pointsman_idempotency_bytes",
-            "Bytes of the answers that are kept for their idempotency keys",
-            self.idempotency_bytes.clone(),
-        );
-        r.register(
-            "pointsman_idempotency_evicted",
-            "Keys or answers given up before their time for want of room, since the start",
-            self.idempotency_evicted.clone(),
-        );
     }
 
     fn register_state(&mut self) {
@@ -351,8 +296,7 @@ impl Metrics {
         self.queue_wait.retain(|series| model(&series.model));
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
-        self.fallback.retain(|series| model(&series.model));
-        self.mirror.retain(|series| model(&series.model));
+        self.beside.retain(model);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {
             labels.keeps_of(&series.model, &series.deployment)
@@ -401,29 +345,6 @@ impl Metrics {
     /// A request was refused before routing.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
-    }
-
-    /// A request for this model was served by another that it named.
-    pub fn fell_back(&self, model: &str) {
-        self.fallback.get(&ModelLabels { model: self.labels.value(Kind::Model, model) }).inc();
-    }
-
-    /// A request of this model was to be mirrored, and this became of the copy.
-    pub fn mirrored(&self, model: &str, result: &'static str) {
-        let model = self.labels.value(Kind::Model, model);
-        self.mirror.get(&MirrorLabels { model, result }).inc();
-    }
-
-    /// A request with an idempotency key came, and this is what the key meant.
-    pub fn idempotency(&self, result: &'static str) {
-        self.idempotency.get_or_create(&ResultLabels { result }).inc();
-    }
-
-    /// How many idempotency keys are remembered, with how many bytes of answers, and how many gave way so far.
-    pub fn idempotency_state(&self, (entries, bytes, evicted): (usize, u64, u64)) {
-        self.idempotency_entries.set(entries as i64);
-        self.idempotency_bytes.set(bytes as i64);
-        self.idempotency_evicted.set(evicted as i64);
     }
 
     /// A request on an arm of a split ended.
