@@ -224,12 +224,12 @@ pub struct IdempotencyConfig {
     /// Default: 10000.
     #[schemars(range(max = COUNT_MAX))]
     pub entries_max: usize,
-    /// Bytes an answer may have to be given again; the key of a larger one is answered with 409. Default: 1048576
-    /// (1 MiB).
+    /// Bytes an answer may have to be given again; the key of a larger one is answered with 409.
+    /// Default: 1048576 (1 MiB).
     #[schemars(range(min = 1024, max = BODY_BYTES_MAX))]
     pub answer_bytes_max: u64,
-    /// Bytes of all answers together; the oldest gives way, and its key is then answered with 409. Default: 67108864
-    /// (64 MiB).
+    /// Bytes of all answers together; the oldest gives way, and its key is then answered with 409.
+    /// Default: 67108864 (64 MiB).
     #[schemars(range(min = 1024))]
     pub bytes_max: u64,
     /// How long a key is remembered after its answer ended, milliseconds. Default: 86400000 (a day).
