@@ -9,6 +9,7 @@ use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
 use tokio::sync::watch;
 
+use crate::http::idempotency::Idempotency;
 use crate::live::Live;
 use crate::memory::Memory;
 use crate::reload::Overrides;
@@ -25,6 +26,8 @@ pub struct App {
     pub snapshot: ArcSwap<Snapshot>,
     /// The fleet.
     pub live: Live,
+    /// Idempotency keys, and the answers that are given again.
+    pub idempotency: Idempotency,
     /// All counters.
     pub metrics: Metrics,
     /// The newest decision records.
@@ -39,6 +42,8 @@ pub struct App {
     pub memory: Memory,
     /// Requests between their first decision and their settlement.
     pub requests: AtomicU64,
+    /// Copies to shadows that are under way.
+    pub mirrors: AtomicU64,
     /// Attempts under way, counted apart from the fleet's permits so that the self-audit can compare the two.
     pub attempts: AtomicU64,
     /// How far the shutdown has come.
@@ -84,10 +89,12 @@ impl App {
         let config = Arc::new(config);
         let ring = Ring::new(config.decisions.ring);
         metrics.configure(&config);
+        let idempotency = Idempotency::new(config.idempotency.limits());
         let snapshot = Snapshot::build(1, &config, &mut live.lock().fleet, &metrics);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             live,
+            idempotency,
             metrics,
             ring,
             decision_log,
@@ -95,6 +102,7 @@ impl App {
             connections: AtomicU64::new(0),
             memory: Memory::default(),
             requests: AtomicU64::new(0),
+            mirrors: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             shutdown: watch::Sender::new(Shutdown::No),
             draining: AtomicBool::new(false),
@@ -107,6 +115,7 @@ impl App {
         self.live.change(|fleet| {
             let generation = self.snapshot.load().generation + 1;
             self.metrics.configure(&config);
+            self.idempotency.configure(config.idempotency.limits());
             let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot

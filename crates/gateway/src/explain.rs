@@ -46,6 +46,7 @@ pub fn explain(
     Ok(json!({
         "model": prepared.model.name,
         "summary": compact(&decision, &snapshot.names),
+        "fallbacks": prepared.fallbacks.named.iter().map(|(name, why)| json!({"model": name, "left_out": why})).collect::<Vec<_>>(),
         "facts": facts_json(&prepared.facts, now),
         "decision": decision_json(&decision, now, &snapshot.names),
     }))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use pointsman_routing::catalog::Name;
+use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
 use pointsman_settings::providers::ProviderConfig;
@@ -46,6 +47,8 @@ pub struct Model {
     pub name: Name,
     /// What requests for it must keep to.
     pub rules: ModelRules,
+    /// Where copies of its requests go, if anywhere.
+    pub mirror: Option<MirrorSpec>,
     /// Where its requests are counted.
     pub metrics: ModelMetrics,
 }
@@ -145,6 +148,7 @@ impl Snapshot {
             id,
             name: Name::clone(name),
             rules: self.config.rules(name),
+            mirror: self.config.mirror(name),
             metrics: metrics.model(name),
         });
         for alias in aliases {

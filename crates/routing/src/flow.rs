@@ -1,8 +1,10 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
 mod continuation;
+pub mod fallback;
 mod hedge;
 mod retry;
+mod shadow;
 mod story;
 mod timer;
 mod wait;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Capabilities, HedgeSpec, Name, RetrySpec, TimeoutSpec};
+use crate::catalog::{Capabilities, HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
@@ -22,6 +24,7 @@ use crate::invariants;
 use crate::rng::Rng;
 use crate::time::Now;
 
+use fallback::Fallbacks;
 use hedge::Hedge;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
 
@@ -36,6 +39,10 @@ pub struct Flow {
     /// The end of all patience: the model's total timeout or the client's deadline.
     total: Now,
     policy: Policy,
+    /// It is a shadow's copy: sent once or not at all.
+    shadow: bool,
+    /// Other models, if the request named any.
+    fallbacks: Option<Box<Fallbacks>>,
     state: State,
     permit: Option<Permit>,
     tried: SmallVec<[DeploymentId; 4]>,
@@ -65,6 +72,18 @@ struct Policy {
     queue_wait_max: Duration,
     retry: RetrySpec,
     hedge: Option<HedgeSpec>,
+}
+
+impl Policy {
+    fn of(spec: &ModelSpec, shadow: bool) -> Self {
+        Self {
+            timeouts: spec.timeouts.clone(),
+            attempts_max: if shadow { 1 } else { spec.attempts_max.max(1) as usize },
+            queue_wait_max: spec.queue.wait_max,
+            retry: spec.retry,
+            hedge: spec.hedge.filter(|_| !shadow),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +137,8 @@ impl Flow {
             arrived: now,
             total: Now::NEVER,
             policy,
+            shadow: false,
+            fallbacks: None,
             state: State::New,
             permit: None,
             tried: SmallVec::new(),
@@ -248,13 +269,7 @@ impl Flow {
     fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         debug_assert!(self.state == State::New, "a request arrives once");
         if let Some(model) = fleet.models.get_mut(self.facts.model) {
-            self.policy = Policy {
-                timeouts: model.spec.timeouts.clone(),
-                attempts_max: model.spec.attempts_max.max(1) as usize,
-                queue_wait_max: model.spec.queue.wait_max,
-                retry: model.spec.retry,
-                hedge: model.spec.hedge,
-            };
+            self.policy = Policy::of(&model.spec, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
             model.hedges.note_request(tokens_of(&self.facts));
             let total = self.arrived + self.policy.timeouts.total;
@@ -269,7 +284,11 @@ impl Flow {
 
     /// Decides the next attempt; `last` is the failure of the one before, for when there is no other.
     fn decide(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, last: Option<Failure>) -> Action {
-        let (decision, permit) = decide_with_permit(fleet, &self.facts, &self.tried, now, rng);
+        let (decision, permit) = if self.shadow {
+            self.decide_unqueued(fleet, now, rng)
+        } else {
+            decide_with_permit(fleet, &self.facts, &self.tried, now, rng)
+        };
         self.follow(fleet, now, (decision, permit), last, rng)
     }
 
@@ -281,6 +300,11 @@ impl Flow {
         last: Option<Failure>,
         rng: &mut Rng,
     ) -> Action {
+        if let Outcome::Rejected { why, .. } = decision.outcome
+            && self.may_fall_back(why, now)
+        {
+            return self.fall_back(fleet, now, rng, Some((decision, why)), last);
+        }
         let action = match (&decision.outcome, permit) {
             (Outcome::Chosen(_), Some(permit)) if !self.attempts.is_empty() && !self.pay(fleet, now) => {
                 fleet.release(permit, Ended::Abandoned, now, rng);
@@ -317,9 +341,10 @@ impl Flow {
         if let Some(failure) = last {
             return self.fail_or_back_off(failure, now, rng);
         }
+        let (decision, why) = self.told_refusal(decision, why);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
-        Action::Reject(Refusal::NotRouted(decision.clone(), why))
+        Action::Reject(Refusal::NotRouted(decision, why))
     }
 
     fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {
@@ -426,8 +451,13 @@ impl Flow {
             return Action::Promote;
         }
         self.drop_hedge(fleet, now, rng);
-        if !self.may_be_sent_again(fleet, &failure, now) || !self.can_pay(fleet, now) {
+        let here = self.may_be_sent_again(fleet, &failure, now);
+        let again = here || (self.has_fallback(now) && self.is_safe_again(fleet, &failure, now));
+        if !again || !self.can_pay(fleet, now) {
             return self.fail(failure);
+        }
+        if !here {
+            return self.fall_back(fleet, now, rng, None, Some(failure));
         }
         self.exclude_failed(fleet, &failure, now);
         self.decide(fleet, now, rng, Some(failure))

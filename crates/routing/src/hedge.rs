@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::catalog::HedgeSpec;
 use crate::facts::Facts;
 use crate::fleet::{Fleet, tokens_of};
-use crate::ids::DeploymentId;
+use crate::ids::{DeploymentId, ModelId};
 use crate::time::Now;
 
 /// Tokens that hedges may add, as a share of the tokens of all requests.
@@ -55,19 +55,20 @@ impl Fleet {
         Some(predicted.mul_f64(spec.after))
     }
 
-    /// Whether a request may be hedged now: its pool is not busy, and both budgets have its tokens.
-    pub(crate) fn may_hedge(&mut self, facts: &Facts, now: Now) -> bool {
+    /// Whether a request may be hedged now: its pool is not busy, and both budgets of the model that pays have its
+    /// tokens.
+    pub(crate) fn may_hedge(&mut self, facts: &Facts, payer: ModelId, now: Now) -> bool {
         let tokens = tokens_of(facts);
         let idle = self.utilisation(facts) <= UTILISED_MAX;
-        self.models.get_mut(facts.model).is_some_and(|model| {
+        self.models.get_mut(payer).is_some_and(|model| {
             idle && model.hedges.suffices(tokens) && model.budget.remaining(tokens, now) > 0
         })
     }
 
     /// Pays for a hedge that is sent.
-    pub(crate) fn pay_hedge(&mut self, facts: &Facts, now: Now) {
+    pub(crate) fn pay_hedge(&mut self, facts: &Facts, payer: ModelId, now: Now) {
         let tokens = tokens_of(facts);
-        if let Some(model) = self.models.get_mut(facts.model) {
+        if let Some(model) = self.models.get_mut(payer) {
             model.hedges.withdraw(tokens);
             let paid = model.budget.withdraw(tokens, now);
             debug_assert!(paid, "who may hedge can pay");

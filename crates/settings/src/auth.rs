@@ -32,6 +32,10 @@ pub struct KeyConfig {
     pub models: Option<Vec<String>>,
     /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags, deadline_ms.
     pub headers: Option<Vec<Hint>>,
+    /// Whether its requests may name other models to try when the one asked for cannot serve, by `x-pointsman-fallback`
+    /// or the body's `fallbacks`: 8 at most, with `@version` if need be. Without any keys everybody may. Default: false.
+    #[serde(default)]
+    pub may_fallback: bool,
     /// The lane of its traffic where a request does not say. Default: live.
     #[serde(default)]
     pub lane: LaneName,

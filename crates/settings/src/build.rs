@@ -6,6 +6,7 @@ use pointsman_routing::catalog::{
     Capabilities, Catalog, CredentialSpec, DeploymentSpec, HedgeSpec, ModelSpec, Name, ProviderSpec,
     RegionSpec, RetrySpec, SplitSpec, Sticky,
 };
+use pointsman_routing::mirror::MirrorSpec;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -48,6 +49,12 @@ impl Config {
             output_tokens_max: widest(config, |d| d.output_tokens_max, config.output_tokens_max),
             ranges: ranges.collect(),
         }
+    }
+
+    /// Where copies of a model's requests go, if anywhere.
+    pub fn mirror(&self, model: &str) -> Option<MirrorSpec> {
+        let mirror = self.models.get(model)?.mirror.as_ref()?;
+        Some(MirrorSpec { to: mirror.to.as_str().into(), share: mirror.share })
     }
 
     fn model_spec(&self, name: &str, model: &ModelConfig) -> ModelSpec {

@@ -37,8 +37,8 @@ use limits::WORKERS_MAX;
 use models::ModelConfig;
 use providers::ProviderConfig;
 use sections::{
-    AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, LimitsConfig, LogConfig, QueueConfig,
-    ShutdownConfig, TimeoutsConfig,
+    AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, IdempotencyConfig, LimitsConfig,
+    LogConfig, QueueConfig, ShutdownConfig, TimeoutsConfig,
 };
 
 /// The configuration of Pointsman.
@@ -68,6 +68,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// Active health checks.
     pub health: HealthConfig,
+    /// Answers that are given again to a request with the same `Idempotency-Key`.
+    pub idempotency: IdempotencyConfig,
     /// Decision records.
     pub decisions: DecisionsConfig,
     /// The gateway's own log.
@@ -95,6 +97,7 @@ impl Default for Config {
             queue: QueueConfig::default(),
             breaker: BreakerConfig::default(),
             health: HealthConfig::default(),
+            idempotency: IdempotencyConfig::default(),
             decisions: DecisionsConfig::default(),
             log: LogConfig::default(),
             shutdown: ShutdownConfig::default(),

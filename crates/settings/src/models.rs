@@ -26,6 +26,8 @@ pub struct ModelConfig {
     pub tiers: BTreeMap<u32, TierConfig>,
     /// An A/B test or canary.
     pub split: Option<SplitConfig>,
+    /// Copies a share of its requests to another model, whose answers nobody gets.
+    pub mirror: Option<MirrorConfig>,
     /// How regions are preferred.
     #[serde(default)]
     pub regions: RegionsConfig,
@@ -99,6 +101,20 @@ pub struct SplitConfig {
     pub sticky: StickyName,
     /// The arms with their weights, 0 to 10000 each; the sum is free.
     pub arms: BTreeMap<String, u32>,
+}
+
+/// A shadow: it is sent copies of requests, and its answers are dropped. What they cost and how long they took stands in
+/// records of their own. A copy goes in lane `batch`, takes no place in a queue and is never sent again.
+/// `pointsman_mirror_total` counts them: `completed`, `failed`, `refused` (no slot was free, or the shadow does not work),
+/// `not_allowed` (by the shadow's `params`, capabilities or context), `over_limit` (`limits.mirrors_max`), `stopping`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorConfig {
+    /// The model that gets the copies. It is not mirrored itself.
+    pub to: String,
+    /// Share of the requests that are copied, from 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub share: f64,
 }
 
 /// What a sticky choice is tied to.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pointsman_routing::catalog::{HealthSpec, QueueSpec, TimeoutSpec};
+use pointsman_routing::idempotency::Limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,9 @@ pub struct LimitsConfig {
     /// Client connections that may be open. Default: 50000.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub connections_max: u64,
+    /// Copies to shadows (`models.*.mirror`) that may be under way; more are dropped and counted. Default: 64.
+    #[schemars(range(max = COUNT_MAX))]
+    pub mirrors_max: u64,
     /// How long a client may read nothing while an answer waits for it, milliseconds. Default: 60000.
     #[schemars(range(min = 100, max = TIME_MS_MAX))]
     pub write_stall_ms: u64,
@@ -67,6 +71,7 @@ impl Default for LimitsConfig {
             messages_max: 10_000,
             memory_bytes_max: 0,
             connections_max: 50_000,
+            mirrors_max: 64,
             write_stall_ms: 60_000,
             upstream_error_body_bytes_max: 64 * 1024,
         }
@@ -221,6 +226,52 @@ pub struct RetryConfig {
     /// Also the rest of a chat stream that breaks off half-way, from another deployment whose provider can go on with
     /// an answer (`continuation`). Plain text only. Default: false.
     pub continuation: bool,
+}
+
+/// Answers that are given again to a request with the same `Idempotency-Key` (1 to 255 bytes of printable ASCII), tenant,
+/// route and body. `pointsman_idempotency_total` counts what keys meant: `first`, `joined` (the first was under way),
+/// `replayed`, `conflict` (422: another body), `spent` (409: the answer is not kept), `full` (503), `malformed` (400).
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdempotencyConfig {
+    /// Keys that are remembered, of all tenants; the oldest gives way to a new one. 0: the header means nothing.
+    /// Default: 10000.
+    #[schemars(range(max = COUNT_MAX))]
+    pub entries_max: usize,
+    /// Bytes an answer may have to be given again; the key of a larger one is answered with 409.
+    /// Default: 1048576 (1 MiB).
+    #[schemars(range(min = 1024, max = BODY_BYTES_MAX))]
+    pub answer_bytes_max: u64,
+    /// Bytes of all answers together; the oldest gives way, and its key is then answered with 409.
+    /// Default: 67108864 (64 MiB).
+    #[schemars(range(min = 1024))]
+    pub bytes_max: u64,
+    /// How long a key is remembered after its answer ended, milliseconds. Default: 86400000 (a day).
+    #[schemars(range(min = 1))]
+    pub ttl_ms: u64,
+}
+
+impl Default for IdempotencyConfig {
+    fn default() -> Self {
+        Self {
+            entries_max: 10_000,
+            answer_bytes_max: 1024 * 1024,
+            bytes_max: 64 * 1024 * 1024,
+            ttl_ms: 24 * 60 * 60 * 1000,
+        }
+    }
+}
+
+impl IdempotencyConfig {
+    /// The bounds as the ledger of keys has them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            entries_max: self.entries_max,
+            answer_bytes_max: self.answer_bytes_max,
+            bytes_max: self.bytes_max,
+            ttl: Duration::from_millis(self.ttl_ms),
+        }
+    }
 }
 
 /// Active health checks, by a listing or `/health`, never by a generation.

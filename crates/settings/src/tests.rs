@@ -643,3 +643,24 @@ models:
     assert_eq!((rules.context_tokens_max, rules.output_tokens_max), (Some(8192), None));
     assert!(rules.ranges[0].1.contains(&1.5) && !rules.ranges[0].1.contains(&1.6));
 }
+
+#[test]
+fn a_mirror_goes_to_another_model_that_is_not_mirrored() {
+    let check = |models: &str, expected: Option<&str>| {
+        let text = format!(
+            "models:\n  b: {{}}\n  c: {{ aliases: [see], mirror: {{ to: b, share: 0.1 }} }}\n{models}"
+        );
+        let said = read(&text).err().unwrap_or_default();
+        match expected {
+            Some(expected) => assert!(said.iter().any(|one| one.to_string().contains(expected)), "{said:?}"),
+            None => assert!(said.is_empty(), "{said:?}"),
+        }
+    };
+    check("  a: { mirror: { to: b, share: 0.05 } }\n", None);
+    check("  a: { mirror: { to: a, share: 0.05 } }\n", Some("a model cannot be its own shadow"));
+    check("  a: { mirror: { to: c, share: 0.05 } }\n", Some("model `c` is mirrored itself"));
+    check("  a: { mirror: { to: see, share: 0.05 } }\n", Some("`see` is an alias; name the model `c`"));
+    check("  a: { mirror: { to: none, share: 0.05 } }\n", Some("there is no model `none`"));
+    check("  a: { mirror: { to: b, share: 1.5 } }\n", Some("1.5 is not from 0 to 1"));
+    check("  a: { mirror: { to: b } }\n", Some("share"));
+}

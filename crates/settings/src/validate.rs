@@ -1,5 +1,7 @@
 //! What a configuration must keep to beyond its shape.
 
+mod mirror;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_wire::openai::request::Operation;
@@ -388,6 +390,7 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
     for tier in model.tiers.keys().filter(|tier| !model.deployments.iter().any(|one| one.tier == **tier)) {
         found.push(Problem::new(format!("{path}.tiers.{tier}"), format!("no deployment is in tier {tier}")));
     }
+    mirror::check(config, path, name, model, found);
     check_split(&join(path, "split"), model, found);
     for (at, region) in model.regions.order.iter().enumerate() {
         check_text(&format!("{path}.regions.order[{at}]"), Some(region), found);

@@ -383,6 +383,30 @@ fn c11_forbidden_fields_are_reported_in_any_spelling() {
 }
 
 #[test]
+fn fallbacks_are_names_and_few() {
+    let named = |members: &str| chat(members).unwrap().fallbacks;
+    assert_eq!(named(r#","fallbacks":["n","o@2","\u0061"]"#), ["n", "o@2", "a"]);
+    assert_eq!(named(r#","fallbacks":[]"#).len() + named(r#","fallbacks":null"#).len() + named("").len(), 0);
+    let eight = [r#""n""#; 8].join(",");
+    assert_eq!(named(&format!(r#","fallbacks":[{eight}]"#)).len(), 8);
+    for (members, param) in [
+        (format!(r#","fallbacks":[{eight},"n"]"#), "fallbacks"),
+        (r#","fallbacks":"n""#.to_owned(), "fallbacks"),
+        (r#","fallbacks":{}"#.to_owned(), "fallbacks"),
+        (r#","fallbacks":["n",1]"#.to_owned(), "fallbacks[1]"),
+        (r#","fallbacks":[""]"#.to_owned(), "fallbacks[0]"),
+        (r#","fallbacks":["a\u0001"]"#.to_owned(), "fallbacks[0]"),
+        (r#","fallbacks":["\ud800"]"#.to_owned(), "fallbacks[0]"),
+        (format!(r#","fallbacks":["{}"]"#, "n".repeat(257)), "fallbacks[0]"),
+        (r#","fallbacks":["n"],"fallbacks":["o"]"#.to_owned(), "fallbacks"),
+        (r#","Fallbacks":["n"]"#.to_owned(), "fallbacks"),
+    ] {
+        let invalid = chat(&members).unwrap_err();
+        assert_eq!((invalid.status, invalid.param.as_deref()), (400, Some(param)), "{members}");
+    }
+}
+
+#[test]
 fn hashes_depend_on_text_and_tenant_only() {
     let ask = |content: &str, user: &str, salt: u64| {
         let body = format!(

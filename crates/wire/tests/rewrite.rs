@@ -56,6 +56,13 @@ fn c11_forbidden_fields_are_cut_out_with_their_commas() {
 }
 
 #[test]
+fn fallbacks_are_cut_out_like_what_is_forbidden() {
+    check(r#"{"model":"m","fallbacks":["n","o"],"input":"x"}"#, r#"{"model":"up","input":"x"}"#);
+    check(r#"{"fallbacks" : null , "api_key":1,"model":"m","input":"x"}"#, r#"{"model":"up","input":"x"}"#);
+    check(r#"{"model":"m","input":"x","timeout":1,"fallbacks":[] }"#, r#"{"model":"up","input":"x" }"#);
+}
+
+#[test]
 fn d13_usage_is_asked_for_where_the_client_did_not() {
     let check = |members: &str, expected: &str, injected: bool| {
         let body = format!(r#"{{"model":"m","prompt":"x"{members}}}"#);

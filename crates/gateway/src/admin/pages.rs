@@ -50,6 +50,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         connections: app.connections.load(Ordering::Relaxed),
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    app.metrics.idempotency_state(app.idempotency.state());
     ([(header::CONTENT_TYPE, kind)], app.metrics.encode(&around)).into_response()
 }
 

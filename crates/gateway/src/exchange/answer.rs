@@ -17,8 +17,10 @@ use crate::http::respond::{self, ATTEMPTS, DECISION, OVERHEAD, SERVED_BY, text_v
 use crate::telemetry::record::compact;
 use crate::upstream::head::Framing;
 
-const COST: HeaderName = HeaderName::from_static("x-pointsman-cost-usd");
-const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
+pub(crate) const COST: HeaderName = HeaderName::from_static("x-pointsman-cost-usd");
+pub(crate) const QUEUE: HeaderName = HeaderName::from_static("x-pointsman-queue-ms");
+/// The model that answered, where it is not the one asked for.
+const MODEL: HeaderName = HeaderName::from_static("x-pointsman-model");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 impl Exchange {
@@ -216,6 +218,9 @@ impl Exchange {
             headers.insert(SERVED_BY, name);
         } else {
             headers.insert(SERVED_BY, HeaderValue::from_static("router"));
+        }
+        if let Some(model) = self.flow.other_model() {
+            headers.insert(MODEL, text_value(model));
         }
         if let Some(decision) = self.flow.decisions().last() {
             headers.insert(DECISION, text_value(&compact(decision, &self.snapshot.names)));

@@ -7,9 +7,11 @@
 mod answer;
 mod attempt;
 mod continuation;
+mod mirror;
 mod outgoing;
 mod relay;
 mod settle;
+pub mod shared;
 mod words;
 
 use std::future::poll_fn;
@@ -21,6 +23,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
+use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::Choice;
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::{Failure, FailureClass, Now};
@@ -36,9 +39,11 @@ use crate::http::server::Worker;
 use crate::snapshot::{Model, Snapshot};
 use crate::telemetry::record::RequestId;
 
+pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
 pub use outgoing::Trace;
 pub use relay::RouterBody;
+pub(crate) use settle::CLIENT_CLOSED_REQUEST;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
 /// [`Call::poll_head`](crate::upstream::connection::Call::poll_head)).
@@ -66,6 +71,10 @@ pub struct Arrival {
     pub operation: Operation,
     /// Who asks.
     pub client: Arc<ClientKey>,
+    /// Whether it is the first with its idempotency key.
+    pub keyed: bool,
+    /// The request that it is a shadow's copy of.
+    pub mirror_of: Option<RequestId>,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
 }
@@ -77,6 +86,8 @@ pub struct Exchange {
     model: Arc<Model>,
     arrival: Arrival,
     flow: Flow,
+    /// The other models it named, and why one was left out if it was.
+    named: Vec<(Name, Option<String>)>,
     /// What to send; gone once an answer is relayed, for then it cannot be sent again.
     outgoing: Option<(Request, Bytes)>,
     attempt: Option<Attempt>,
@@ -111,8 +122,10 @@ impl Exchange {
         body: Bytes,
         began: Now,
     ) -> Box<Self> {
-        let Prepared { request, model, facts } = prepared;
-        let flow = Flow::new(facts, arrival.at);
+        let Prepared { request, model, facts, fallbacks } = prepared;
+        let shadow = arrival.mirror_of.is_some();
+        let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
+        let flow = flow.with_fallbacks(fallbacks.models);
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
         Box::new(Self {
             worker,
@@ -120,6 +133,7 @@ impl Exchange {
             model,
             arrival,
             flow,
+            named: fallbacks.named,
             outgoing: Some((request, body)),
             attempt: None,
             hedge: None,
@@ -209,6 +223,9 @@ impl Exchange {
         self.attempt = None;
         self.granted = None;
         self.provider_error = None;
+        if let Some((request, body)) = &self.outgoing {
+            mirror::consider(self, request, body);
+        }
         self.attempt = Some(self.attempt_for(choice, now));
     }
 

@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use pointsman_routing::flow::{Action, Input};
+use pointsman_routing::flow::{Action, FlowOutcome, Input};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::sse::error_event;
 
 use super::Exchange;
+use super::shared::Reader;
 use crate::app::Shutdown;
 use crate::clock;
 
@@ -20,6 +21,22 @@ pub enum RouterBody {
     Full(Option<Bytes>),
     /// It comes from a deployment. The exchange is settled when the body ends or is dropped.
     Relay(Box<Relay>),
+    /// It is made for several requests with the same idempotency key.
+    Shared(Reader),
+}
+
+impl RouterBody {
+    /// Whether the whole answer came and was properly ended; asked once the body is at its end.
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Self::Full(_) => true,
+            Self::Relay(relay) => matches!(
+                relay.exchange.flow.outcome(),
+                Some(FlowOutcome::Completed { usage }) if !usage.truncated
+            ),
+            Self::Shared(reader) => reader.is_at_end(),
+        }
+    }
 }
 
 /// An answer on its way through.
@@ -127,6 +144,9 @@ impl Body for RouterBody {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relay(relay) => relay.poll_frame(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
+            Self::Shared(reader) => {
+                reader.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data)))
+            }
         }
     }
 
@@ -138,6 +158,7 @@ impl Body for RouterBody {
                     && relay.broken.is_none()
                     && relay.exchange.attempt.as_ref().is_none_or(|attempt| attempt.ready.is_empty())
             }
+            Self::Shared(reader) => reader.is_at_end(),
         }
     }
 
@@ -145,6 +166,7 @@ impl Body for RouterBody {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Relay(relay) => relay.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Shared(reader) => reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

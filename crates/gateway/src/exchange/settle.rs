@@ -9,10 +9,10 @@ use pointsman_routing::flow::{AttemptKind, FlowOutcome, Input, Usage};
 
 use super::Exchange;
 use crate::clock;
-use crate::telemetry::record::Record;
+use crate::telemetry::record::{Record, Ties};
 
 /// What a client that left before its answer is recorded with, as nginx has it.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// How an exchange ended.
 struct End {
@@ -47,11 +47,16 @@ impl Exchange {
         for _ in self.flow.decisions().iter().filter(|decision| decision.panic) {
             metrics.panic_routed(&self.model.name);
         }
+        if end.outcome == "completed" && self.flow.other_model().is_some() {
+            metrics.fell_back(&self.model.name);
+        }
         let cost_micro_usd = own_usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
         let cost_micro_usd =
             [cost_micro_usd, self.broken.cost_micro_usd].into_iter().flatten().reduce(u64::saturating_add);
         let hedge_cost_micro_usd = self.cost_of_outrun();
         let (facts, decisions, attempts) = self.flow.take_history();
+        let ties = self.ties();
+        let app = &self.worker.app;
         app.record(Record {
             id: self.arrival.id,
             at_unix_ms: self.arrival.at_unix_ms,
@@ -63,6 +68,7 @@ impl Exchange {
             facts: Some(facts),
             decisions,
             attempts,
+            ties,
             outcome: end.outcome,
             detail: end.detail,
             status: self.status.unwrap_or(CLIENT_CLOSED_REQUEST),
@@ -89,6 +95,15 @@ impl Exchange {
 }
 
 impl Exchange {
+    fn ties(&mut self) -> Ties {
+        Ties {
+            fallbacks: std::mem::take(&mut self.named),
+            stops: self.flow.stops().to_vec(),
+            mirror_of: self.arrival.mirror_of,
+            idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)),
+        }
+    }
+
     fn end(&self) -> End {
         let end = |outcome, detail: Option<String>, usage| End { outcome, detail, usage };
         let so_far = || self.attempt.as_ref().map(super::attempt::Attempt::usage_so_far);

@@ -35,6 +35,8 @@ pub struct ClientKey {
     models: Option<Vec<String>>,
     /// The hints it may set.
     hints: Vec<Hint>,
+    /// Whether its requests may name other models to try.
+    pub may_fallback: bool,
     /// The lane of its traffic where a request does not say.
     pub lane: Lane,
 }
@@ -58,6 +60,7 @@ impl ClientKey {
             tenant_hash: xxh3_64(tenant.as_bytes()),
             models: None,
             hints: Hint::ALL.to_vec(),
+            may_fallback: true,
             lane: Lane::Live,
         }
     }
@@ -70,6 +73,7 @@ impl ClientKey {
             tenant_hash: xxh3_64(tenant.as_bytes()),
             models: config.models.clone(),
             hints: config.hints(),
+            may_fallback: config.may_fallback,
             lane: config.lane(),
         }
     }

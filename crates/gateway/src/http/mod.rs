@@ -3,8 +3,10 @@
 pub mod auth;
 pub mod body;
 pub mod client_io;
+pub mod fallback;
 pub mod guard;
 pub mod hints;
+pub mod idempotency;
 pub mod prepare;
 pub mod respond;
 pub mod route;

@@ -10,6 +10,7 @@ use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
 use pointsman_wire::openai::rules;
 
 use super::auth::ClientKey;
+use super::fallback::{self, Fallbacks};
 use super::hints;
 use super::route::printable;
 use crate::snapshot::{Model, Snapshot};
@@ -22,6 +23,8 @@ pub struct Prepared {
     pub model: Arc<Model>,
     /// What routing needs to know.
     pub facts: Facts,
+    /// Other models it names.
+    pub fallbacks: Fallbacks,
 }
 
 /// A request that is not valid.
@@ -57,6 +60,7 @@ pub fn prepare(
     let model = find_model(snapshot, client, &request.model)?;
     let of_model = |error: ErrorBody| Refused { error, model: Some(Name::clone(&model.name)) };
     rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
+    let fallbacks = fallback::read(snapshot, client, headers, &request, &model).map_err(of_model)?;
     let hints = hints::read(headers, client, now).map_err(of_model)?;
     let facts = Facts {
         model: model.id,
@@ -76,7 +80,7 @@ pub fn prepare(
         tags: hints.tags,
         deadline: hints.deadline,
     };
-    Ok(Prepared { request, model, facts })
+    Ok(Prepared { request, model, facts, fallbacks })
 }
 
 /// The model of that name, if the client may use it.

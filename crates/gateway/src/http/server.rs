@@ -21,6 +21,7 @@ use pointsman_wire::openai::error::ErrorBody;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -74,9 +75,30 @@ impl Worker {
         RequestId(u128::from(ids.next_u64()) << 64 | u128::from(ids.next_u64()))
     }
 
+    /// Keeps the worker from its end while something is under way that belongs to no connection of its own.
+    pub fn hold(self: &Rc<Self>) -> Hold {
+        self.open.set(self.open.get() + 1);
+        Hold(Rc::clone(self))
+    }
+
+    /// Ready when the stage changes.
+    pub fn staged(&self) -> Notified<'_> {
+        self.staged.notified()
+    }
+
     /// Bytes of a provider's error that are read.
     pub fn error_body_bytes_max(&self) -> usize {
         self.app.snapshot.load().config.limits.upstream_error_body_bytes_max
+    }
+}
+
+/// See [`Worker::hold`].
+pub struct Hold(Rc<Worker>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.closed.notify_one();
     }
 }
 

@@ -21,6 +21,7 @@ use super::body::{self, BodyRules};
 use super::client_io::Answering;
 use super::guard::Guard;
 use super::hints;
+use super::idempotency::{self, Asked};
 use super::prepare::{self, prepare};
 use super::respond;
 use super::route::{self, Route};
@@ -28,7 +29,7 @@ use super::server::Worker;
 use crate::clock;
 use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Record, RequestId};
+use crate::telemetry::record::{Record, RequestId, Ties};
 
 /// What a client is told to wait that was turned away for want of memory: some answers take about as long to end.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -89,7 +90,16 @@ async fn answer(
     match route {
         Route::Infer(operation) => {
             let trace = Trace::read(&head.headers, id.0);
-            let arrival = Arrival { id, at, at_unix_ms: clock::unix_ms(), operation, client, trace };
+            let arrival = Arrival {
+                id,
+                at,
+                at_unix_ms: clock::unix_ms(),
+                operation,
+                client,
+                keyed: false,
+                mirror_of: None,
+                trace,
+            };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
         }
         Route::Models => {
@@ -128,10 +138,23 @@ async fn infer(
     };
     answering.set(true);
     let began = clock::now();
+    let key = match idempotency::key(&worker.app, &head.headers) {
+        Ok(key) => key,
+        Err(error) => return early.refuse(&worker, "idempotency", &error),
+    };
     match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
         Ok(prepared) => {
-            drop((head, early));
-            Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await
+            drop(head);
+            let Some(key) = key else {
+                drop(early);
+                return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
+            };
+            (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+            let asked = Asked { snapshot, arrival, prepared, body, began };
+            match idempotency::serve(&worker, asked, &key).await {
+                Ok(response) => response,
+                Err(error) => early.refuse(&worker, "idempotency", &error),
+            }
         }
         Err(refused) => {
             (early.began, early.model) = (began, refused.model);
@@ -207,6 +230,7 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),
             status: error.status,

@@ -94,6 +94,7 @@ mod tests {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            ties: Default::default(),
             outcome,
             detail: detail.map(str::to_owned),
             status: 503,

@@ -14,9 +14,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use beside::Beside;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
 
+mod beside;
 mod fleet;
 mod labels;
 
@@ -123,6 +125,7 @@ pub struct Metrics {
     shed: Family<ReasonLabels, Counter>,
     /// Memory that the process may use, as it is held to; -1: any.
     pub memory_limit_bytes: Gauge,
+    beside: Beside,
     /// Requests that panicked.
     pub panics: Counter,
     /// Reloads that were refused.
@@ -197,6 +200,7 @@ impl Metrics {
             refused: Family::default(),
             shed: Family::default(),
             memory_limit_bytes: Gauge::default(),
+            beside: Beside::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
             dropped_records: Counter::default(),
@@ -207,6 +211,7 @@ impl Metrics {
             fleet: FleetGauges::default(),
         };
         metrics.register_requests();
+        metrics.beside.register(&mut metrics.registry);
         metrics.register_state();
         metrics
     }
@@ -333,6 +338,7 @@ impl Metrics {
         self.panic_routed.retain(|series| model(&series.model));
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
+        self.beside.retain(model);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {
             labels.keeps_of(&series.model, &series.deployment)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::{Candidate, Decision, Outcome, Why, WhyNot};
+use pointsman_routing::flow::fallback::Stop;
 use pointsman_routing::flow::{AttemptRecord, Usage};
 use pointsman_routing::{DeploymentId, Facts, Now};
 use serde_json::{Value, json};
@@ -32,7 +33,10 @@ pub struct Record {
     pub decisions: Vec<Decision>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
-    /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`.
+    /// What it has to do with other requests.
+    pub ties: Ties,
+    /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`, and for one that was given
+    /// another's answer `joined` or `replayed`.
     pub outcome: &'static str,
     /// More on the end: the failure's class, the phase the client left in, what was invalid.
     pub detail: Option<String>,
@@ -56,6 +60,19 @@ pub struct Record {
     pub names: Arc<BTreeMap<DeploymentId, Name>>,
 }
 
+/// What a request has to do with others.
+#[derive(Debug, Clone, Default)]
+pub struct Ties {
+    /// Other models it named, and why one was left out if it was.
+    pub fallbacks: Vec<(Name, Option<String>)>,
+    /// Those of them it went on to.
+    pub stops: Vec<Stop>,
+    /// The request that it is a shadow's copy of.
+    pub mirror_of: Option<RequestId>,
+    /// What its idempotency key meant (`first`, `joined`, `replayed`), and the request that was the first with the key.
+    pub idempotency: Option<(&'static str, RequestId)>,
+}
+
 /// A request's id: 128 bits, unique without coordination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u128);
@@ -77,6 +94,18 @@ impl RequestId {
     }
 }
 
+impl Ties {
+    /// The model that a decision is about, if it is not the one asked for.
+    fn model_of(&self, decision: usize) -> Option<&Name> {
+        self.stops.iter().rev().find(|stop| stop.decision <= decision).map(|stop| &stop.model)
+    }
+
+    fn fallbacks_json(&self) -> Option<Value> {
+        let named = self.fallbacks.iter().map(|(name, why)| json!({"model": name, "left_out": why}));
+        (!self.fallbacks.is_empty()).then(|| named.collect())
+    }
+}
+
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -94,8 +123,13 @@ impl Record {
             "tenant": self.tenant,
             "key": self.key,
             "facts": self.facts.as_ref().map(|facts| facts_json(facts, self.arrived)),
-            "decisions": self.decisions.iter().map(|d| decision_json(d, self.arrived, &self.names)).collect::<Vec<_>>(),
+            "fallbacks": self.ties.fallbacks_json(),
+            "decisions": self.decisions_json(),
             "attempts": self.attempts.iter().map(|a| attempt_json(a, self.arrived)).collect::<Vec<_>>(),
+            "mirror_of": self.ties.mirror_of.map(|id| id.to_string()),
+            "idempotency": self.ties.idempotency.map(|(result, first)| {
+                json!({"result": result, "first_request_id": first.to_string()})
+            }),
             "outcome": self.outcome,
             "detail": self.detail,
             "status": self.status,
@@ -113,6 +147,18 @@ impl Record {
             "first_content_us": self.first_content_us,
             "total_us": self.total_us,
         })
+    }
+}
+
+impl Record {
+    /// Every decision, with the model it is about.
+    fn decisions_json(&self) -> Vec<Value> {
+        let told = |(at, decision)| {
+            let mut told = decision_json(decision, self.arrived, &self.names);
+            told["model"] = json!(self.ties.model_of(at).or(self.model.as_ref()));
+            told
+        };
+        self.decisions.iter().enumerate().map(told).collect()
     }
 }
 

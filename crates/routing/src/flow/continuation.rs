@@ -33,7 +33,7 @@ impl Flow {
         let may = self.may_continue()
             && self.continuable
             && !failure.class.is_about_the_request()
-            && self.attempts.len() < self.policy.attempts_max
+            && self.attempts_here() < self.policy.attempts_max
             && now < self.total;
         if may && let Some(action) = self.go_on_elsewhere(fleet, now, rng) {
             return action;

@@ -56,7 +56,7 @@ impl Flow {
     pub(super) fn on_late(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         self.hedge_at = Now::NEVER;
         let Some(first) = self.attempt().map(|attempt| attempt.deployment) else { return Action::Wait };
-        if self.attempts.len() >= self.policy.attempts_max || !fleet.may_hedge(&self.facts, now) {
+        if self.attempts_here() >= self.policy.attempts_max || !fleet.may_hedge(&self.facts, self.payer(), now) {
             return Action::Wait;
         }
         let mut tried = self.tried.clone();
@@ -71,7 +71,7 @@ impl Flow {
                 return Action::Wait;
             }
         };
-        fleet.pay_hedge(&self.facts, now);
+        fleet.pay_hedge(&self.facts, self.payer(), now);
         self.note_attempt(fleet, &choice, AttemptKind::Hedge, now);
         self.decisions.push(decision);
         self.hedge = Some(Hedge {

@@ -20,14 +20,14 @@ impl Flow {
     /// Whether the model's budget has what sending it again costs.
     pub(super) fn can_pay(&self, fleet: &mut Fleet, now: Now) -> bool {
         let tokens = tokens_of(&self.facts);
-        fleet.models.get_mut(self.facts.model).is_some_and(|model| model.budget.remaining(tokens, now) > 0)
+        fleet.models.get_mut(self.payer()).is_some_and(|model| model.budget.remaining(tokens, now) > 0)
     }
 
     /// Pays for sending it again out of the model's budget, when it is sent. It can be empty by then, if others were
     /// faster while this one waited.
     pub(super) fn pay(&self, fleet: &mut Fleet, now: Now) -> bool {
         let tokens = tokens_of(&self.facts);
-        fleet.models.get_mut(self.facts.model).is_some_and(|model| model.budget.withdraw(tokens, now))
+        fleet.models.get_mut(self.payer()).is_some_and(|model| model.budget.withdraw(tokens, now))
     }
 
     /// There is no other place. Where it failed may do after a moment, if it said no more than that it had an error.
@@ -48,10 +48,15 @@ impl Flow {
         Action::Wait
     }
 
-    /// Whether the request may be sent again: never when it may have been processed and that costs something, unless
-    /// the operator said so.
+    /// Whether the request may be sent to its model again.
     pub(super) fn may_be_sent_again(&mut self, fleet: &Fleet, failure: &Failure, now: Now) -> bool {
-        if self.attempts.len() >= self.policy.attempts_max || now >= self.total {
+        self.attempts_here() < self.policy.attempts_max && self.is_safe_again(fleet, failure, now)
+    }
+
+    /// Whether it may be sent anywhere again: never when it may have been processed and that costs something, unless the
+    /// operator said so.
+    pub(super) fn is_safe_again(&mut self, fleet: &Fleet, failure: &Failure, now: Now) -> bool {
+        if now >= self.total {
             return false;
         }
         let free = self.attempt().is_some_and(|attempt| attempt.free);

@@ -27,7 +27,7 @@ impl Flow {
                 self.leave_queue(now);
                 return self.decide(fleet, now, rng, None);
             }
-            Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, Rejection::Overloaded),
+            Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, rng, Rejection::Overloaded),
             Collected::Told(Told::Granted(grant)) => grant.into_parts(),
         };
         self.leave_queue(now);
@@ -70,19 +70,23 @@ impl Flow {
             self.leave_queue(now);
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
         }
-        self.give_up(fleet, now, Rejection::QueueTimeout)
+        self.give_up(fleet, now, rng, Rejection::QueueTimeout)
     }
 
     /// Ends the wait without a slot.
-    fn give_up(&mut self, fleet: &Fleet, now: Now, why: Rejection) -> Action {
+    fn give_up(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, why: Rejection) -> Action {
         self.leave_queue(now);
-        self.state = State::Over;
-        self.outcome = Some(FlowOutcome::Rejected { why });
         let mut decision = self.decisions.last().cloned().unwrap_or_else(|| Decision::none(now));
         decision.at = now;
         let retry_after = fleet.retry_after(self.facts.model);
         decision.outcome = Outcome::Rejected { why, retry_after: Some(retry_after) };
+        if self.may_fall_back(why, now) {
+            return self.fall_back(fleet, now, rng, Some((decision, why)), None);
+        }
         self.decisions.push(decision.clone());
+        let (decision, why) = self.told_refusal(&decision, why);
+        self.state = State::Over;
+        self.outcome = Some(FlowOutcome::Rejected { why });
         Action::Reject(Refusal::NotRouted(decision, why))
     }
 }

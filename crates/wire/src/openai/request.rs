@@ -12,10 +12,12 @@ use crate::json::{JsonError, JsonFault, Span, quote};
 use super::error::Invalid;
 
 mod body;
+mod fallbacks;
 mod fields;
 mod prompt;
 mod values;
 
+pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
 
 /// What a request asks the model to do.
@@ -172,6 +174,8 @@ pub struct Request {
     pub choices: u32,
     /// Sampling parameters.
     pub params: Params,
+    /// Models to try when the one asked for cannot serve, with their versions; at most [`FALLBACKS_MAX`].
+    pub fallbacks: Vec<String>,
     /// Hash of the `user` field, salted.
     pub user_hash: Option<u64>,
     /// Hash of the first two blocks of 2 KiB of prompt text, salted; `None` if there is less.
@@ -287,6 +291,12 @@ impl From<JsonError> for Invalid {
             | JsonFault::Type => Self::body(format!("the body is not valid JSON: {error}")),
         }
     }
+}
+
+/// A model's name and the version behind its last `@`, if there is one.
+pub fn split_version(name: &str) -> (&str, Option<&str>) {
+    let split = name.rsplit_once('@').filter(|(model, version)| !model.is_empty() && !version.is_empty());
+    split.map_or((name, None), |(name, version)| (name, Some(version)))
 }
 
 /// A model name that cannot exist, which is answered like one that does not (C8).

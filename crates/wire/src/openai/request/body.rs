@@ -10,7 +10,7 @@ use super::fields::{Field, Name, Spelling, lookup, same};
 use super::prompt::Prompt;
 use super::values::{absent, boolean, count, integer, number, text, wrong_type};
 use super::{BodyLimits, Forbidden, Needs, Operation, Params, Request, Spans, StreamOptions};
-use super::{impossible_model, shown};
+use super::{impossible_model, shown, split_version};
 
 pub(super) struct Reader<'a, 'l> {
     pub(super) scanner: Scanner<'a>,
@@ -28,6 +28,7 @@ pub(super) struct Reader<'a, 'l> {
     params: Params,
     user_hash: Option<u64>,
     forbidden: SmallVec<[Forbidden; 2]>,
+    pub(super) fallbacks: Vec<String>,
     pub(super) spans: Spans,
 }
 
@@ -49,6 +50,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             params: Params::default(),
             user_hash: None,
             forbidden: SmallVec::new(),
+            fallbacks: Vec::new(),
             spans: Spans::default(),
         }
     }
@@ -67,6 +69,14 @@ impl<'a, 'l> Reader<'a, 'l> {
                 last.next = Some(key.span().start);
             }
             match lookup(&key) {
+                Name::Known(Field::Fallbacks) => {
+                    // Meant for this router alone, and so dropped like what is forbidden.
+                    let value = self.scanner.clone().skip_value()?;
+                    self.known(Field::Fallbacks)?;
+                    let member = Span { start: key.span().start, end: value.end };
+                    let name = Field::Fallbacks.name();
+                    self.forbidden.push(Forbidden { name, ordinal, before, member, next: None });
+                }
                 Name::Known(field) => self.known(field)?,
                 Name::Misspelt(field) => return Err(misspelt(&key, field.name(), field.name())),
                 Name::Forbidden(name) => {
@@ -103,6 +113,7 @@ impl<'a, 'l> Reader<'a, 'l> {
                 Ok(())
             }
             Field::StreamOptions => self.read_stream_options(),
+            Field::Fallbacks => self.read_fallbacks(),
             Field::Tools | Field::Functions => self.read_tools(field.name()),
             Field::ToolChoice => self.read_tool_choice(),
             Field::ResponseFormat => self.read_format("response_format"),
@@ -157,6 +168,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             | Field::Prompt
             | Field::Input
             | Field::StreamOptions
+            | Field::Fallbacks
             | Field::Tools
             | Field::ToolChoice
             | Field::Functions
@@ -330,6 +342,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             prefix_hash: self.prompt.prefix_hash(self.salt),
             formatted: self.formatted,
             forbidden: self.forbidden,
+            fallbacks: self.fallbacks,
             spans: Spans { model: span, ..self.spans },
         })
     }
@@ -348,8 +361,7 @@ impl<'a, 'l> Reader<'a, 'l> {
         if name.chars().any(char::is_control) {
             return Err(impossible_model("contains control characters"));
         }
-        let split = name.rsplit_once('@').filter(|(model, version)| !model.is_empty() && !version.is_empty());
-        let (name, version) = split.map_or((&*name, None), |(name, version)| (name, Some(version)));
+        let (name, version) = split_version(&name);
         Ok((name.to_owned(), version.map(str::to_owned), span))
     }
 

@@ -11,6 +11,7 @@ pub(super) enum Field {
     Input,
     Stream,
     StreamOptions,
+    Fallbacks,
     MaxTokens,
     MaxCompletionTokens,
     MaxOutputTokens,
@@ -32,13 +33,14 @@ pub(super) enum Field {
     User,
 }
 
-const FIELDS: [(&str, Field); 25] = [
+const FIELDS: [(&str, Field); 26] = [
     ("model", Field::Model),
     ("messages", Field::Messages),
     ("prompt", Field::Prompt),
     ("input", Field::Input),
     ("stream", Field::Stream),
     ("stream_options", Field::StreamOptions),
+    ("fallbacks", Field::Fallbacks),
     ("max_tokens", Field::MaxTokens),
     ("max_completion_tokens", Field::MaxCompletionTokens),
     ("max_output_tokens", Field::MaxOutputTokens),
