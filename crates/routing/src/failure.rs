@@ -39,6 +39,8 @@ pub enum FailureClass {
     ContentPolicy,
     /// The deployment does not know the upstream model (404).
     ModelMissing,
+    /// The deployment was drained, and the time for what was in flight was over.
+    Drained,
     /// The provider broke its protocol.
     Protocol,
     /// No connection in time.
@@ -76,6 +78,7 @@ impl FailureClass {
             Self::ContextLength => "context_length",
             Self::ContentPolicy => "content_policy",
             Self::ModelMissing => "model_missing",
+            Self::Drained => "drained",
             Self::Protocol => "protocol",
             Self::ConnectTimeout => "connect_timeout",
             Self::FirstContentTimeout => "first_content_timeout",

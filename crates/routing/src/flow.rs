@@ -1,5 +1,6 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
+mod drain;
 mod retry;
 mod story;
 mod wait;
@@ -129,6 +130,7 @@ impl Flow {
             Input::FirstContent => self.on_first_content(fleet, now, rng),
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
+            Input::Recalled => self.on_recalled(fleet, now, rng),
             Input::TimerFired => self.on_timer(fleet, now, rng),
             Input::ClientGone => self.on_client_gone(fleet, now, rng),
         }

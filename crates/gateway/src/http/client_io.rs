@@ -50,6 +50,10 @@ struct Inner {
     /// Whether the server waits for bytes, and so sees an end itself.
     server_waits: bool,
     answering: Answering,
+    /// Whether a client that closed its half waits for its answer.
+    half_close: bool,
+    /// Whether it has closed it.
+    half_closed: bool,
 }
 
 impl ClientIo {
@@ -63,8 +67,15 @@ impl ClientIo {
             ahead: BytesMut::new(),
             server_waits: false,
             answering,
+            half_close: false,
+            half_closed: false,
         }));
         (Self(Rc::clone(&inner)), ClientWatch(inner))
+    }
+
+    /// Whether a client that closes its half of the connection waits for its answer instead of having left.
+    pub fn set_half_close(&self, half_close: bool) {
+        self.0.borrow_mut().half_close = half_close;
     }
 
     /// Whether the client began a request that was not answered.
@@ -80,10 +91,11 @@ impl ClientWatch {
     }
 
     /// To be called after a poll of the server that left it pending: whether the client has left. A client that closed
-    /// its half of the connection counts as gone.
+    /// its half of the connection counts as gone, unless
+    /// the configuration says otherwise.
     pub fn has_left(&self, cx: &mut Context<'_>) -> bool {
         let inner = &mut *self.0.borrow_mut();
-        if inner.server_waits || !inner.answering.0.get() {
+        if inner.server_waits || inner.half_closed || !inner.answering.0.get() {
             return false;
         }
         while inner.ahead.len() < AHEAD_BYTES_MAX {
@@ -93,7 +105,10 @@ impl ClientWatch {
             match Pin::new(&mut inner.tcp).poll_read(cx, &mut buf) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => return true,
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                    inner.half_closed = inner.half_close;
+                    return !inner.half_close;
+                }
                 Poll::Ready(Ok(())) => {
                     inner.ahead.extend_from_slice(buf.filled());
                     // The event that these bytes made is used up; the server may have to come for them by itself.

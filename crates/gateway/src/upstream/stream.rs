@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::resolve;
 use super::target::{Endpoint, Scheme};
-use crate::clock;
+use crate::{clock, descriptors};
 
 /// A connection that is being made, with how long that took.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<(Stream, Duration)>>>>;
@@ -35,8 +36,9 @@ impl Stream {
     }
 
     async fn open(endpoint: &Endpoint) -> io::Result<Self> {
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let tcp = resolve::connect(&endpoint.host, endpoint.port).await?;
         tcp.set_nodelay(true)?;
+        descriptors::watch_provider(&tcp)?;
         match endpoint.scheme {
             Scheme::Http => Ok(Self::Plain(tcp)),
             Scheme::Https => {

@@ -27,6 +27,8 @@ pub(crate) struct Deployment {
     /// By lane.
     health: [Health; 2],
     pub(crate) cooling_until: Now,
+    /// Its drain, while it has one.
+    pub(crate) drain: Option<super::drain::Drain>,
     /// An active health check failed.
     pub(crate) unhealthy: bool,
     pub(crate) first_content: PeakEwma,
@@ -57,6 +59,7 @@ impl Deployment {
             tokens_inflight: 0,
             health: Default::default(),
             cooling_until: Now::ZERO,
+            drain: None,
             unhealthy: false,
             first_content: PeakEwma::default(),
             connect: PeakEwma::default(),

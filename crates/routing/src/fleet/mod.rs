@@ -20,6 +20,7 @@ use crate::time::Now;
 
 pub(crate) mod credential;
 pub(crate) mod deployment;
+mod drain;
 mod permit;
 mod queue;
 mod view;
@@ -321,6 +322,7 @@ impl Fleet {
             };
             if let Some(known) = self.deployments.get_mut(deployment_id) {
                 known.spec = deployment.clone();
+                known.apply_drain(now);
             }
             kept.push(deployment_id);
         }

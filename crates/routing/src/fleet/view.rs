@@ -63,6 +63,8 @@ pub struct DeploymentView {
     pub state: &'static str,
     /// When it may take requests again, milliseconds from now.
     pub returns_in_ms: Option<u64>,
+    /// When requests that are still in flight are ended because it is drained, milliseconds from now.
+    pub drain_ends_in_ms: Option<u64>,
     /// Requests in flight.
     pub inflight: u32,
     /// Tokens of those, in and out, estimated.
@@ -156,6 +158,7 @@ impl DeploymentView {
             arm: spec.arm.clone(),
             state,
             returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
+            drain_ends_in_ms: deployment.drain_left(now).map(|left| left.as_millis() as u64),
             inflight: deployment.inflight,
             tokens_inflight: deployment.tokens_inflight,
             failures_in_a_row: health.failures_in_a_row(),

@@ -23,6 +23,8 @@ pub enum Input {
     Done(Usage),
     /// The attempt failed.
     Failed(Failure),
+    /// The drain of some deployment is over.
+    Recalled,
     /// The moment of [`Flow::wake_at`] came.
     TimerFired,
     /// The client left.
