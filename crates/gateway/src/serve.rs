@@ -18,6 +18,7 @@ use tokio::task::JoinHandle as Joined;
 use crate::app::{App, Shutdown, Source};
 use crate::reload::Overrides;
 use crate::telemetry::decision_log::DecisionLog;
+use crate::telemetry::log_sink;
 use crate::telemetry::metrics::Metrics;
 use crate::upgrade::{Inheritance, Line, notify};
 use crate::{admin, clock, drain, health, http, reload, watch};
@@ -145,6 +146,7 @@ impl Gateway {
         if let Some(log) = &self.app.decision_log {
             log.close();
         }
+        log_sink::flush();
         Ok(())
     }
 }

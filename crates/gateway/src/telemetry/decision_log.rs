@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ use super::record::Record;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Time between two attempts to open a file that could not be opened.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// Time for the last records at the end of the process.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// Decision records on disk.
 pub struct DecisionLog {
@@ -66,11 +69,18 @@ impl DecisionLog {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes what waits, and ends the thread.
+    /// Writes what waits, and ends the thread; a disk that does not answer is not waited for.
     pub fn close(&self) {
-        let _ = self.sender.send(Message::Close);
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let (closed, wait) = channel();
+        let sender = self.sender.clone();
+        let closer = std::thread::Builder::new().spawn(move || {
+            let _ = sender.send(Message::Close);
             let _ = thread.join();
+            let _ = closed.send(());
+        });
+        if closer.is_err() || wait.recv_timeout(LAST_RECORDS).is_err() {
+            tracing::warn!("the decision log cannot be written; its last records are lost");
         }
     }
 }

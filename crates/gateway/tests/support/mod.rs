@@ -10,6 +10,7 @@
 )]
 
 pub mod binary;
+pub mod load;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -116,6 +117,14 @@ impl World {
     /// Asks with a chat body.
     pub fn chat(&self, body: &Value) -> Answer {
         self.post("/v1/chat/completions", "", body.to_string().as_bytes())
+    }
+
+    /// The same without a wait for the end of the connection.
+    pub fn chat_quickly(&self, body: &Value) -> Answer {
+        let mut connection = self.connect();
+        let sent = request("/v1/chat/completions", "", body.to_string().as_bytes());
+        connection.write_all(&sent).expect("written");
+        Answer::read_quickly(&mut connection)
     }
 
     /// Posts JSON with further header lines.
