@@ -295,7 +295,8 @@ mod tests {
         let mut inherited = receive(theirs).expect("received");
         assert_eq!(inherited.address("listen"), Some(address));
         assert!(inherited.take("listen", SocketAddr::from(([127, 0, 0, 1], 1))).is_none(), "another address");
-        let taken = inherited.take("listen", SocketAddr::from(([127, 0, 0, 1], 0))).expect("any port will do");
+        let taken =
+            inherited.take("listen", SocketAddr::from(([127, 0, 0, 1], 0))).expect("any port will do");
         let client = std::net::TcpStream::connect(address).expect("the socket never closed");
         assert_eq!(taken.accept().expect("accepted").1, client.local_addr().expect("bound"));
     }

@@ -80,7 +80,11 @@ fn d14_usage_is_counted_once_however_it_is_told() {
         let body = format!("{}{FINISH}{DONE}", events.concat());
         world.script(0, [pieces(&[&body])]);
         let usage = &world.record(&world.chat(&stream()))["usage"];
-        assert_eq!((&usage["tokens_out"], &usage["estimated"]), (&json!(tokens_out), &json!(estimated)), "{name}");
+        assert_eq!(
+            (&usage["tokens_out"], &usage["estimated"]),
+            (&json!(tokens_out), &json!(estimated)),
+            "{name}"
+        );
     }
 }
 
@@ -125,7 +129,10 @@ fn d17_foreign_events_are_data() {
     let world = World::new(1, "");
     world.script(0, [pieces(&[&body])]);
     let answer = world.chat(&stream());
-    assert_eq!((answer.body.as_str(), answer.header("content-type")), (body.as_str(), Some("text/event-stream")));
+    assert_eq!(
+        (answer.body.as_str(), answer.header("content-type")),
+        (body.as_str(), Some("text/event-stream"))
+    );
     let record = world.record(&answer).to_string();
     assert!(!record.contains("<script>") && !record.contains("<img"), "no answer is in a record");
 }
@@ -177,7 +184,10 @@ fn e1_n5_what_cannot_be_connected_is_somebody_elses_turn_and_is_named() {
         let answer = world.chat(&alone);
         assert_eq!((answer.status, answer.error("code")), (502, json!("upstream_connect_failed")), "{name}");
         let message = answer.error("message").to_string();
-        assert!(message.contains("could be made: ") && message.to_lowercase().contains(cause), "{name}: {message}");
+        assert!(
+            message.contains("could be made: ") && message.to_lowercase().contains(cause),
+            "{name}: {message}"
+        );
     }
 }
 
@@ -206,7 +216,9 @@ fn e3_a_refusal_with_retry_after_is_honoured_in_seconds_and_as_a_date() {
             .output();
         String::from_utf8(text.expect("date runs").stdout).expect("text").trim().to_owned()
     };
-    for (code, after) in [(429, "20".to_owned()), (503, "20".to_owned()), (529, "20".to_owned()), (503, date(21))] {
+    for (code, after) in
+        [(429, "20".to_owned()), (503, "20".to_owned()), (529, "20".to_owned()), (503, date(21))]
+    {
         let world = World::with(2, ", free: false", "", "");
         world.script(0, [Scripted { retry_after: Some(after.clone()), ..status(code) }]);
         let answer = world.chat(&hello());
@@ -226,13 +238,18 @@ fn e5_what_is_wrong_with_the_request_is_never_sent_again() {
         let body = json!({"error": {"message": "no", "type": "invalid_request_error"}}).to_string();
         world.script(0, [Scripted { status: Some(code), ..pieces(&[&body]) }]);
         let answer = world.chat(&hello());
-        assert_eq!((answer.status, world.stats(0).requests, world.stats(1).requests), (code, 1, 0), "{answer:?}");
+        assert_eq!(
+            (answer.status, world.stats(0).requests, world.stats(1).requests),
+            (code, 1, 0),
+            "{answer:?}"
+        );
     }
     for code in [401, 403] {
         let world = World::with(1, ", keys: [the-only-key-1]", "", "");
         world.script(0, [status(code)]);
         assert!(world.chat(&hello()).status >= 500, "{code}: the client's key is not at fault");
-        let state = world.app().live.lock().fleet.view(pointsman::clock::now()).providers[0].credentials[0].state;
+        let state =
+            world.app().live.lock().fleet.view(pointsman::clock::now()).providers[0].credentials[0].state;
         assert_eq!((state, world.chat(&hello()).status, world.stats(0).requests), ("dead", 503, 1), "{code}");
     }
 }
@@ -280,10 +297,15 @@ fn b5_b6_http_2_is_refused_cleanly() {
         let mut answer = Vec::new();
         match client.read_to_end(&mut answer) {
             Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "closed, one way or the other"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "closed, one way or the other")
+            }
         }
         let text = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.1 5"), "{text}");
+        assert!(
+            answer.is_empty() || text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.1 5"),
+            "{text}"
+        );
     }
     world.until("no connection is left", || {
         world.app().connections.load(std::sync::atomic::Ordering::Relaxed) == 0
@@ -293,7 +315,9 @@ fn b5_b6_http_2_is_refused_cleanly() {
 
 #[test]
 fn b9_a_half_closed_client_has_left_unless_the_operator_says_otherwise() {
-    for (extra, served) in [("", false), ("limits: { half_close: abort }", false), ("limits: { half_close: serve }", true)] {
+    for (extra, served) in
+        [("", false), ("limits: { half_close: abort }", false), ("limits: { half_close: serve }", true)]
+    {
         for body in [hello(), stream()] {
             let world = World::new(1, extra);
             world.script(0, [Scripted { delay_ms: 200, ..Default::default() }]);

@@ -36,9 +36,16 @@ fn l6_an_upgrade_under_load_refuses_nobody_and_cuts_nothing() {
     let before = load.asked();
     binary.until("requests flow on", || load.asked() > before + 50);
     for stream in streams {
-        assert!(rest_of(stream).ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"), "streams of the first process finish");
+        assert!(
+            rest_of(stream).ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"),
+            "streams of the first process finish"
+        );
     }
-    assert!(binary.child.wait().expect("it ends").success(), "the first process ends by itself: {}", binary.log());
+    assert!(
+        binary.child.wait().expect("it ends").success(),
+        "the first process ends by itself: {}",
+        binary.log()
+    );
     let (failures, asked) = load.end();
     assert!(failures.is_empty(), "{} of {asked}: {:?}", failures.len(), &failures[..failures.len().min(3)]);
 }
@@ -57,14 +64,18 @@ fn l6_an_upgrade_that_fails_leaves_the_old_process_serving() {
     assert!(binary.child.wait().expect("it ends").success());
     let answer = binary.ask();
     assert_eq!(answer.status, 200, "the process that the signal began serves: {answer:?}");
-    let pid = binary.log().split("pid=").nth(1).and_then(|text| text.split_whitespace().next().map(str::to_owned));
+    let pid =
+        binary.log().split("pid=").nth(1).and_then(|text| text.split_whitespace().next().map(str::to_owned));
     binary.heirs.extend(pid.and_then(|pid| pid.parse::<u64>().ok()));
     assert!(!binary.heirs.is_empty(), "{}", binary.log());
 }
 
 #[test]
 fn l5_the_drain_of_a_deployment_has_an_end_and_a_way_back() {
-    let mut binary = Binary::start(&one().replace("{ name: a, provider: p }", "{ name: a, provider: p, drain_ms: 90000 }, { name: b, provider: p, weight: 0 }"));
+    let mut binary = Binary::start(&one().replace(
+        "{ name: a, provider: p }",
+        "{ name: a, provider: p, drain_ms: 90000 }, { name: b, provider: p, weight: 0 }",
+    ));
     let path = "/admin/v1/models/m/deployments/a";
     binary.mock.control().script([Scripted { hang_after: Some(2), ..Default::default() }]);
     let client = open_stream(&binary.client);
@@ -117,8 +128,7 @@ fn l7_killed_in_the_middle_of_writes_it_starts_again_with_what_it_had() {
         let load = Load::start(&binary.client, 2, 0);
         for change in 1..=20 * round {
             let weight = json!({"weight": change});
-            let changed =
-                binary.admin("PATCH", "/admin/v1/models/m/deployments/a", "", &weight.to_string());
+            let changed = binary.admin("PATCH", "/admin/v1/models/m/deployments/a", "", &weight.to_string());
             assert_eq!(changed.status, 200, "{changed:?}");
         }
         binary.signal("KILL");
@@ -141,7 +151,9 @@ fn l7_traffic_goes_on_without_a_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("not-there");
     let changes = missing.join("changes.json");
-    for (name, log) in [("disk full", "/dev/full".to_owned()), ("no such folder", format!("{}/log", missing.display()))] {
+    for (name, log) in
+        [("disk full", "/dev/full".to_owned()), ("no such folder", format!("{}/log", missing.display()))]
+    {
         let text = format!(
             "{}decisions: {{ log: '{log}' }}\nadmin_changes: {{ file: '{}' }}\n",
             one(),
@@ -156,7 +168,8 @@ fn l7_traffic_goes_on_without_a_disk() {
         let ready = || binary.admin("GET", "/readyz", "", "");
         binary.until("it is told", || ready().body.contains("decisions.log: cannot write"));
         assert_eq!(ready().status, 200, "{name}: degraded, and ready");
-        let lost = || binary.admin("GET", "/metrics", "", "").body.contains("pointsman_dropped_records_total 5");
+        let lost =
+            || binary.admin("GET", "/metrics", "", "").body.contains("pointsman_dropped_records_total 5");
         binary.until("what is lost is counted", lost);
         if name == "no such folder" {
             std::fs::create_dir(&missing).expect("made");
@@ -187,7 +200,8 @@ fn b8_without_descriptors_clients_wait_and_streams_go_on() {
     let idle: Vec<TcpStream> = (0..120).map(|_| connect(&binary.client)).collect();
     let spent = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", binary.child.id())).expect("it runs");
-        let fields: Vec<u64> = stat.rsplit(')').next().unwrap_or("").split(' ').filter_map(|n| n.parse().ok()).collect();
+        let fields: Vec<u64> =
+            stat.rsplit(')').next().unwrap_or("").split(' ').filter_map(|n| n.parse().ok()).collect();
         // utime and stime, in ticks of 10 ms; the state before them is no number.
         fields[10] + fields[11]
     };

@@ -80,7 +80,12 @@ fn clients_leave(rounds: usize) {
     assert_eq!((deployment.inflight, deployment.tokens_inflight, deployment.failures), (0, 0, 0));
     closed_ms.sort_by(f64::total_cmp);
     let at = |share: f64| closed_ms[((closed_ms.len() - 1) as f64 * share) as usize];
-    println!("{rounds} clients left; upstream closed: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", at(0.5), at(0.99), at(1.0));
+    println!(
+        "{rounds} clients left; upstream closed: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     assert!(at(0.99) <= 100.0, "p99 {} ms", at(0.99));
     assert_eq!(world.chat(&hello()).status, 200);
 }
@@ -111,7 +116,8 @@ fn reload_under(streams: usize, pieces: usize, piece_delay_ms: u64, reloads: usi
             let sent = request(PATH, "connection: close\r\n", body.as_bytes());
             let readers: Vec<_> = (0..streams)
                 .map(|_| {
-                    let (address, sent, count) = (address.clone(), sent.clone(), std::sync::Arc::clone(&count));
+                    let (address, sent, count) =
+                        (address.clone(), sent.clone(), std::sync::Arc::clone(&count));
                     tokio::spawn(async move {
                         let mut client = tokio::net::TcpStream::connect(address).await.expect("it listens");
                         client.write_all(&sent).await.expect("written");
@@ -120,7 +126,8 @@ fn reload_under(streams: usize, pieces: usize, piece_delay_ms: u64, reloads: usi
                         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         client.read_to_end(&mut text).await.expect("no reset");
                         let text = String::from_utf8_lossy(&text);
-                        text.ends_with("data: [DONE]\n\n\r\n0\r\n\r\n") && text.matches("\"content\":\"x\"").count() == pieces
+                        text.ends_with("data: [DONE]\n\n\r\n0\r\n\r\n")
+                            && text.matches("\"content\":\"x\"").count() == pieces
                     })
                 })
                 .collect();
@@ -138,16 +145,21 @@ fn reload_under(streams: usize, pieces: usize, piece_delay_ms: u64, reloads: usi
     let load = Load::start(&binary.client, 1, 1);
     for reload in 1..=reloads {
         let next = Instant::now() + every;
-        binary.rewrite(&one().replace("provider: p }", &format!("provider: p, weight: {} }}", 1 + reload % 7)));
+        binary
+            .rewrite(&one().replace("provider: p }", &format!("provider: p, weight: {} }}", 1 + reload % 7)));
         let answer = binary.admin("POST", "/admin/v1/reload", "", "");
         assert_eq!(answer.status, 200, "{answer:?}");
         std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
     }
-    let generation = binary.admin("GET", "/admin/v1/overview", "", "").json()["config"]["generation"].as_u64();
+    let generation =
+        binary.admin("GET", "/admin/v1/overview", "", "").json()["config"]["generation"].as_u64();
     assert!(generation.is_some_and(|generation| generation > reloads as u64), "{generation:?}");
     let whole = reading.join().expect("no panic");
     let (failures, asked) = load.end();
-    println!("{reloads} reloads: {whole} of {streams} streams whole, {} of {asked} requests failed", failures.len());
+    println!(
+        "{reloads} reloads: {whole} of {streams} streams whole, {} of {asked} requests failed",
+        failures.len()
+    );
     assert_eq!((whole, failures), (streams, Vec::new()));
 }
 
@@ -183,11 +195,19 @@ fn e6_e11_everything_down_is_told_at_once_and_makes_no_storm() {
         let soonest = view.models[0].deployments.iter().filter_map(|one| one.returns_in_ms).min();
         let soonest_s = soonest.expect("each says when it returns").div_ceil(1000).max(1);
         let told: u64 = answer.header("retry-after").expect("told").parse().expect("seconds");
-        assert!((soonest_s..=soonest_s + 1).contains(&told), "{told} s, and the soonest returns in {soonest_s} s");
+        assert!(
+            (soonest_s..=soonest_s + 1).contains(&told),
+            "{told} s, and the soonest returns in {soonest_s} s"
+        );
     }
     took_ms.sort_by(f64::total_cmp);
     let at = |share: f64| took_ms[((took_ms.len() - 1) as f64 * share) as usize];
-    println!("{all} requests, {} attempts; 503 after p50 {:.2} ms, p99 {:.2} ms", world.reached(), at(0.5), at(0.99));
+    println!(
+        "{all} requests, {} attempts; 503 after p50 {:.2} ms, p99 {:.2} ms",
+        world.reached(),
+        at(0.5),
+        at(0.99)
+    );
     assert!(took_ms.len() > all * 9 / 10, "most are told without an attempt: {}", took_ms.len());
     assert!(world.reached() < all as u64 / 10, "{} attempts", world.reached());
     assert!(at(0.5) < 5.0, "{} ms", at(0.5));

@@ -8,10 +8,10 @@ use pointsman_wire::openai::error::ErrorBody;
 use serde_json::Value;
 
 use super::{BadUsage, Reported, out};
-use crate::telemetry::metrics::Metrics;
 use crate::app::{App, Source};
 use crate::explain::{Options, explain};
 use crate::reload::load;
+use crate::telemetry::metrics::Metrics;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]

@@ -83,11 +83,9 @@ impl Command {
             Self::Explain(args) => args.json,
             Self::Simulate(args) => args.json,
             Self::Keys(args) => args.json,
-            Self::Serve(_)
-            | Self::Mock(_)
-            | Self::Upgrade(_)
-            | Self::Schema
-            | Self::Completions { .. } => false,
+            Self::Serve(_) | Self::Mock(_) | Self::Upgrade(_) | Self::Schema | Self::Completions { .. } => {
+                false
+            }
         }
     }
 }

@@ -10,8 +10,8 @@ use super::out;
 use crate::discovery;
 use crate::reload::{Overrides, load, load_overlay};
 use crate::serve::{Gateway, free_address};
-use crate::upgrade::Inheritance;
 use crate::telemetry::log;
+use crate::upgrade::Inheritance;
 
 /// Arguments of `serve`.
 #[derive(Debug, Default, clap::Args)]

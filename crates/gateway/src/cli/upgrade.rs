@@ -34,8 +34,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         (None, Some(path)) => load(&path)?.admin,
         (None, None) => pointsman_settings::Config::default().admin,
     };
-    let answer = ask(address, args.admin_key.as_deref())
-        .with_context(|| format!("cannot ask the admin API at {address}; `--admin ADDRESS` says where it is"))?;
+    let answer = ask(address, args.admin_key.as_deref()).with_context(|| {
+        format!("cannot ask the admin API at {address}; `--admin ADDRESS` says where it is")
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     let body: Value = serde_json::from_str(body).unwrap_or_default();

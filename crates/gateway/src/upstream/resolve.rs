@@ -211,7 +211,8 @@ mod tests {
     #[tokio::test]
     async fn n4_an_address_that_does_not_answer_costs_a_moment() {
         // A listener whose backlog is full answers no further connection.
-        let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let hole =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         hole.bind(&address("127.0.0.1:0").into()).expect("a port is free");
         hole.listen(0).expect("it listens");
         let hole_address = hole.local_addr().expect("bound").as_socket().expect("an address");

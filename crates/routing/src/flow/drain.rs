@@ -10,7 +10,9 @@ use crate::time::Now;
 impl Flow {
     /// Some drain is over: a request that is in flight where that is so may not go on.
     pub(super) fn on_recalled(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
-        let Some(attempt) = self.attempts.last().filter(|_| self.permit.is_some()) else { return Action::Wait };
+        let Some(attempt) = self.attempts.last().filter(|_| self.permit.is_some()) else {
+            return Action::Wait;
+        };
         let recalled =
             fleet.deployments.get(attempt.deployment).is_some_and(|deployment| deployment.is_recalled(now));
         if !recalled {
