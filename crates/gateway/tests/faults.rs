@@ -298,7 +298,7 @@ fn b5_b6_http_2_is_refused_cleanly() {
         match client.read_to_end(&mut answer) {
             Ok(_) => {}
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "closed, one way or the other")
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "closed, one way or the other");
             }
         }
         let text = String::from_utf8_lossy(&answer);
@@ -400,4 +400,27 @@ fn l8_a_write_that_was_overtaken_is_refused() {
     assert_eq!((write(2), write(3)), (200, 412));
     let live: Value = binary.admin("GET", path, "", "").json();
     assert_eq!(live["live"]["weight"], 2);
+}
+
+#[test]
+fn l4_what_is_derived_from_the_config_changes_with_it() {
+    let text = |alias: &str| one().replace("{ strategy:", &format!("{{ aliases: [{alias}], strategy:"));
+    let binary = Binary::start(&text("first"));
+    let ask = |model: &str| {
+        let mut body = hello();
+        body["model"] = json!(model);
+        support::binary::send(&binary.client, &request(PATH, "", body.to_string().as_bytes())).status
+    };
+    assert_eq!((ask("first"), ask("second")), (200, 404));
+    binary.rewrite(&text("second"));
+    assert_eq!(binary.admin("POST", "/admin/v1/reload", "", "").status, 200);
+    assert_eq!((ask("first"), ask("second")), (404, 200));
+}
+
+#[test]
+fn l10_an_unknown_price_is_not_a_price_of_nothing() {
+    let world = World::new(1, "");
+    let answer = world.chat(&hello());
+    assert_eq!((answer.status, answer.header("x-pointsman-cost-usd")), (200, None));
+    assert_eq!(world.record(&answer)["cost_usd"], Value::Null);
 }

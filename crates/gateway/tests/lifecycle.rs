@@ -47,6 +47,7 @@ fn l6_an_upgrade_under_load_refuses_nobody_and_cuts_nothing() {
         binary.log()
     );
     let (failures, asked) = load.end();
+    println!("two upgrades: {} of {asked} requests failed, 8 of 8 streams whole", failures.len());
     assert!(failures.is_empty(), "{} of {asked}: {:?}", failures.len(), &failures[..failures.len().min(3)]);
 }
 
@@ -104,11 +105,11 @@ fn rest_of_one(mut client: TcpStream) -> String {
     let mut rest = Vec::new();
     let mut buffer = [0; 4096];
     while !rest.ends_with(b"0\r\n\r\n") {
-        match client.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => rest.extend_from_slice(&buffer[..read]),
-            Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&rest)),
+        let read = client.read(&mut buffer).expect("it comes in time");
+        if read == 0 {
+            break;
         }
+        rest.extend_from_slice(&buffer[..read]);
     }
     String::from_utf8_lossy(&rest).into_owned()
 }

@@ -19,6 +19,7 @@ fn descriptors() -> usize {
 }
 
 /// A client goes through all phases and leaves in each.
+#[expect(clippy::print_stdout, reason = "the figures are what the long form is run for")]
 fn clients_leave(rounds: usize) {
     const PHASES: usize = 7;
     let world = World::with(1, ", slots: 1", "", "");
@@ -102,6 +103,7 @@ fn d7_d8_d9_d10_nothing_is_left_of_10_000_clients_that_left() {
 }
 
 /// Streams and requests go on while the configuration is reloaded, every time to another one.
+#[expect(clippy::print_stdout, reason = "the same")]
 fn reload_under(streams: usize, pieces: usize, piece_delay_ms: u64, reloads: usize, every: Duration) {
     let binary = Binary::start(&one());
     binary.mock.control().set(|settings: &mut Settings| settings.slots = 0);

@@ -50,10 +50,18 @@ struct Inner {
     /// Whether the server waits for bytes, and so sees an end itself.
     server_waits: bool,
     answering: Answering,
-    /// Whether a client that closed its half waits for its answer.
-    half_close: bool,
-    /// Whether it has closed it.
-    half_closed: bool,
+    half: Half,
+}
+
+/// What it means when a client closes its half of the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// It has left.
+    Leaves,
+    /// It waits for its answer.
+    Waits,
+    /// It waits for its answer, and has closed it.
+    Closed,
 }
 
 impl ClientIo {
@@ -67,15 +75,14 @@ impl ClientIo {
             ahead: BytesMut::new(),
             server_waits: false,
             answering,
-            half_close: false,
-            half_closed: false,
+            half: Half::Leaves,
         }));
         (Self(Rc::clone(&inner)), ClientWatch(inner))
     }
 
     /// Whether a client that closes its half of the connection waits for its answer instead of having left.
     pub fn set_half_close(&self, half_close: bool) {
-        self.0.borrow_mut().half_close = half_close;
+        self.0.borrow_mut().half = if half_close { Half::Waits } else { Half::Leaves };
     }
 
     /// Whether the client began a request that was not answered.
@@ -95,7 +102,7 @@ impl ClientWatch {
     /// the configuration says otherwise.
     pub fn has_left(&self, cx: &mut Context<'_>) -> bool {
         let inner = &mut *self.0.borrow_mut();
-        if inner.server_waits || inner.half_closed || !inner.answering.0.get() {
+        if inner.server_waits || inner.half == Half::Closed || !inner.answering.0.get() {
             return false;
         }
         while inner.ahead.len() < AHEAD_BYTES_MAX {
@@ -106,8 +113,11 @@ impl ClientWatch {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => {
-                    inner.half_closed = inner.half_close;
-                    return !inner.half_close;
+                    if inner.half == Half::Leaves {
+                        return true;
+                    }
+                    inner.half = Half::Closed;
+                    return false;
                 }
                 Poll::Ready(Ok(())) => {
                     inner.ahead.extend_from_slice(buf.filled());

@@ -154,7 +154,7 @@ impl Writer {
                 self.file = None;
                 self.tried = Instant::now();
             }
-            self.report(wrote.as_ref().map(|()| ()));
+            self.report(wrote.as_ref().copied());
         } else {
             self.dropped.inc_by(self.count);
         }

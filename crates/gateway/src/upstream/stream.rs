@@ -169,7 +169,7 @@ mod tests {
         if let Some(authority) = authority {
             roots.add(certificate(authority)).expect("a root");
         }
-        let (_, connected) = tokio::join!(serving, Stream::open_with(&endpoint, || config_with(roots)));
+        let ((), connected) = tokio::join!(serving, Stream::open_with(&endpoint, || config_with(roots)));
         connected.map(drop).map_err(|error| error.to_string())
     }
 
