@@ -41,6 +41,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         output_tokens_max: None,
         free: true,
         draining: false,
+        drain: Duration::from_secs(60),
     };
     catalog.providers.insert("p".into(), ProviderSpec::default());
     let second = Duration::from_secs(1);

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::http::idempotency::Idempotency;
 use crate::live::Live;
@@ -19,6 +19,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Record;
 use crate::telemetry::ring::Ring;
+use crate::upgrade::Upgrade;
 
 /// What all threads share.
 pub struct App {
@@ -46,6 +47,14 @@ pub struct App {
     pub mirrors: AtomicU64,
     /// Attempts under way, counted apart from the fleet's permits so that the self-audit can compare the two.
     pub attempts: AtomicU64,
+    /// The sockets that are listened to, for the process after this one.
+    pub upgrade: Upgrade,
+    /// Counts the ends of drains: whoever is under way asks then whether it may go on.
+    pub recalls: watch::Sender<u64>,
+    /// Told when the configuration changed, and with it perhaps the end of a drain.
+    pub installed: Notify,
+    /// Client connections beyond which none are accepted, for want of descriptors.
+    pub connections_room: u64,
     /// How far the shutdown has come.
     pub shutdown: watch::Sender<Shutdown>,
     draining: AtomicBool,
@@ -75,6 +84,8 @@ pub enum Shutdown {
     No,
     /// Not ready any more, but serving: whoever sends clients here has to notice first.
     Leaving,
+    /// Another process accepts; who is connected is served once more, and its connection closed.
+    HandedOver,
     /// No new connections; requests under way finish.
     Draining,
     /// The grace period is over: streams are ended with an error event.
@@ -83,8 +94,12 @@ pub enum Shutdown {
 
 impl App {
     /// The state of a process that serves `base` with `overlay` on top.
-    pub fn new(source: Source, config: Config, decision_log: Option<DecisionLog>) -> Arc<Self> {
-        let metrics = Metrics::new();
+    pub fn new(
+        source: Source,
+        config: Config,
+        decision_log: Option<DecisionLog>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         let live = Live::new(random_seed());
         let config = Arc::new(config);
         let ring = Ring::new(config.decisions.ring);
@@ -104,6 +119,10 @@ impl App {
             requests: AtomicU64::new(0),
             mirrors: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
+            upgrade: Upgrade::default(),
+            recalls: watch::Sender::new(0),
+            installed: Notify::new(),
+            connections_room: crate::descriptors::connections_room(),
             shutdown: watch::Sender::new(Shutdown::No),
             draining: AtomicBool::new(false),
         })
@@ -112,14 +131,25 @@ impl App {
     /// Puts `config` in force. Requests under way keep what they started with.
     pub fn install(&self, config: Config) -> Arc<Snapshot> {
         let config = Arc::new(config);
-        self.live.change(|fleet| {
+        let installed = self.live.change(|fleet| {
             let generation = self.snapshot.load().generation + 1;
             self.metrics.configure(&config);
             self.idempotency.configure(config.idempotency.limits());
             let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot
-        })
+        });
+        self.installed.notify_one();
+        installed
+    }
+
+    /// Starts the program anew and hands the sockets over. Blocks until the new process serves or failed to.
+    ///
+    /// # Errors
+    /// When it does not come to serve; this process then goes on.
+    pub fn upgrade(&self) -> anyhow::Result<u32> {
+        let changes = self.source.lock().unwrap_or_else(PoisonError::into_inner).overlay.clone();
+        self.upgrade.run(changes)
     }
 
     /// Keeps a record for whoever asks, writes it to the decision log if there is one, and its line to the gateway's.

@@ -1,5 +1,6 @@
 //! Where the configuration comes from: the file, the changes made through the admin API on top, and reloads of both.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -249,6 +250,9 @@ pub fn save(config: &Config, overlay: &Overlay) {
 /// Writes a file so that a reader sees either the old content or the new.
 fn write_back(path: &Path, overlay: &Overlay) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, serde_json::to_vec_pretty(overlay)?)?;
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec_pretty(overlay)?)?;
+    // On the disk before it takes the old one's place: power may fail in between.
+    file.sync_all()?;
     std::fs::rename(&temporary, path)
 }

@@ -13,14 +13,21 @@ use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle as Joined;
 
 use crate::app::{App, Shutdown, Source};
 use crate::reload::Overrides;
 use crate::telemetry::decision_log::DecisionLog;
-use crate::{admin, clock, health, http, memory, reload, watch};
+use crate::telemetry::log_sink;
+use crate::telemetry::metrics::Metrics;
+use crate::upgrade::{Inheritance, Line, notify};
+use crate::{admin, clock, drain, health, http, memory, reload, watch};
 
 /// Time that streams have to be told of the end, after the grace.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time in which clients of a process that was upgraded are served once more, to be told that their connection closes:
+/// one that is closed while a request is on its way to it fails that request.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
@@ -34,6 +41,8 @@ pub struct Gateway {
     pub admin_address: SocketAddr,
     admin: TcpListener,
     workers: Vec<JoinHandle<()>>,
+    /// The way back to the process before this one, which waits to hear that this one serves.
+    before: Option<Line>,
 }
 
 impl Gateway {
@@ -55,6 +64,20 @@ impl Gateway {
         overlay: Overlay,
         overrides: Overrides,
     ) -> anyhow::Result<Self> {
+        Self::start_from(path, base, overlay, overrides, None)
+    }
+
+    /// The same with the sockets of the process before this one, where they are what the configuration asks for.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_from(
+        path: Option<PathBuf>,
+        base: Config,
+        overlay: Overlay,
+        overrides: Overrides,
+        mut inherited: Option<Inheritance>,
+    ) -> anyhow::Result<Self> {
         clock::now();
         let base = overrides.over(base);
         let combined = reload::combine(&Config::default(), &base, overlay)?;
@@ -63,11 +86,20 @@ impl Gateway {
             reload::save(&base, &combined.overlay);
         }
         let (config, overlay) = (combined.config, combined.overlay);
-        let listener = bind(config.listen, "listen")?;
-        let admin = bind(config.admin, "admin")?;
+        let mut listener = |key, address| {
+            let socket = match inherited.as_mut().and_then(|inherited| inherited.take(key, address)) {
+                Some(socket) => socket,
+                None => bind(address, key)?,
+            };
+            crate::descriptors::watch_peers(&socket, Duration::from_millis(config.limits.write_stall_ms))?;
+            anyhow::Ok(socket)
+        };
+        let (listener, admin) = (listener("listen", config.listen)?, listener("admin", config.admin)?);
+        let before = inherited.map(|inherited| inherited.line()).transpose()?;
+        let metrics = Metrics::new();
         let decision_log = config.decisions.log.as_ref().map(|path| {
-            DecisionLog::open(path, config.decisions.log_queue_max)
-                .with_context(|| format!("cannot open the decision log {}", path.display()))
+            DecisionLog::open(path, config.decisions.log_queue_max, metrics.dropped_records.clone())
+                .context("cannot start the thread of the decision log")
         });
         let threads = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -75,24 +107,32 @@ impl Gateway {
         };
         let seen = path.as_ref().and_then(|path| std::fs::read(path).ok());
         let source = Source { path, seen, overrides, base, overlay, last_error: None };
-        let app = App::new(source, config, decision_log.transpose()?);
+        let app = App::new(source, config, decision_log.transpose()?, metrics);
+        app.upgrade.keep("listen", listener.try_clone()?);
+        app.upgrade.keep("admin", admin.try_clone()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
         let workers = (0..threads)
             .map(|number| worker(number, Arc::clone(&app), listener.try_clone()?))
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { app, address, admin_address, admin, workers })
+        Ok(Self { app, address, admin_address, admin, workers, before })
     }
 
     /// Runs the admin API, health checks, file watch and signals until the process is told to stop, and then the way
     /// out: not ready any more, then no new connections, streams finish within the grace, the rest is told, records are written.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let control = control(Arc::clone(&self.app), self.admin)?;
             tokio::pin!(control);
+            if let Some(mut before) = self.before.take() {
+                before.tell_ready();
+            } else {
+                notify("READY=1");
+            }
             tokio::select! {
                 () = &mut control => {}
                 () = stop_signal() => {}
+                () = self.app.upgrade.handed_over.notified() => {}
             }
             let leaving = leave(Arc::clone(&self.app), self.workers);
             tokio::select! {
@@ -106,6 +146,7 @@ impl Gateway {
         if let Some(log) = &self.app.decision_log {
             log.close();
         }
+        log_sink::flush();
         Ok(())
     }
 }
@@ -154,6 +195,7 @@ fn worker(number: usize, app: Arc<App>, listener: TcpListener) -> io::Result<Joi
 fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Output = ()>> {
     let admin = tokio::net::TcpListener::from_std(admin)?;
     let mut hangups = signal(SignalKind::hangup())?;
+    let mut upgrades = signal(SignalKind::user_defined2())?;
     let on_hangup = {
         let app = Arc::clone(&app);
         async move {
@@ -163,13 +205,25 @@ fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Outp
             }
         }
     };
+    let on_upgrade = {
+        let app = Arc::clone(&app);
+        async move {
+            while upgrades.recv().await.is_some() {
+                let app = Arc::clone(&app);
+                // What came of it is logged.
+                let _ = tokio::task::spawn_blocking(move || app.upgrade()).await;
+            }
+        }
+    };
     Ok(async move {
         tokio::join!(
             admin::serve(Arc::clone(&app), admin),
             health::run(Arc::clone(&app)),
             memory::run(Arc::clone(&app)),
+            drain::run(Arc::clone(&app)),
             watch::run(app),
-            on_hangup
+            on_hangup,
+            on_upgrade
         );
     })
 }
@@ -188,14 +242,6 @@ async fn stop_signal() {
 
 async fn leave(app: Arc<App>, workers: Vec<JoinHandle<()>>) {
     let config = app.snapshot.load().config.shutdown.clone();
-    if config.delay_ms > 0 {
-        tracing::info!(config.delay_ms, "stopping: not ready any more, and serving whoever comes still");
-        app.shut_down(Shutdown::Leaving);
-        tokio::time::sleep(Duration::from_millis(config.delay_ms)).await;
-    }
-    let grace = Duration::from_millis(config.grace_ms);
-    tracing::info!(grace_ms = grace.as_millis() as u64, "stopping: requests under way finish first");
-    app.shut_down(Shutdown::Draining);
     let mut done = tokio::task::spawn_blocking(move || {
         for worker in workers {
             if worker.join().is_err() {
@@ -203,6 +249,30 @@ async fn leave(app: Arc<App>, workers: Vec<JoinHandle<()>>) {
             }
         }
     });
+    let grace_ms = if app.upgrade.is_done() {
+        app.shut_down(Shutdown::HandedOver);
+        app.upgrade.let_go();
+        let _ = tokio::time::timeout(LAST_REQUESTS, &mut done).await;
+        config.upgrade_grace_ms
+    } else {
+        notify("STOPPING=1");
+        if config.delay_ms > 0 {
+            tracing::info!(config.delay_ms, "stopping: not ready any more, and serving whoever comes still");
+            app.shut_down(Shutdown::Leaving);
+            tokio::time::sleep(Duration::from_millis(config.delay_ms)).await;
+        }
+        app.upgrade.let_go();
+        config.grace_ms
+    };
+    tracing::info!(grace_ms, "stopping: requests under way finish first");
+    drain_process(&app, Duration::from_millis(grace_ms), done).await;
+}
+
+async fn drain_process(app: &App, grace: Duration, mut done: Joined<()>) {
+    if done.is_finished() {
+        return;
+    }
+    app.shut_down(Shutdown::Draining);
     if tokio::time::timeout(grace, &mut done).await.is_err() {
         tracing::warn!("the grace is over; what still runs is ended with an error");
         app.shut_down(Shutdown::Now);

@@ -2,17 +2,18 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use pointsman::mock::{MockArgs, MockServer, Scripted};
+use pointsman::mock::Scripted;
 use pointsman::reload::{Overrides, reload};
 use pointsman::serve::Gateway;
 use pointsman_settings::overlay::Overlay;
 use serde_json::{Value, json};
-use support::{Answer, PATIENCE, World, fast, hello, request, stream};
+use support::binary::{Binary, ONE, connect, one, send};
+use support::{Answer, World, hello, request, stream};
 
 const KEYS: &str = "auth: { keys: [ { name: web, tenant: acme, key: 'key-of-acme', models: ['m*'] }, \
                     { name: other, tenant: other, key: 'key-of-other', models: ['x-*'] } ] }";
@@ -82,115 +83,6 @@ fn h2_neither_keys_nor_their_hashes_are_ever_shown() {
     let config = &world.app().snapshot.load().config;
     let shown = format!("{config:?} {}", config.redacted());
     assert!(!shown.contains(&hash) && !shown.contains(key));
-}
-
-/// The real binary with a config file, in front of a mock.
-struct Binary {
-    child: Child,
-    client: String,
-    admin: String,
-    folder: tempfile::TempDir,
-    mock: MockServer,
-}
-
-impl Binary {
-    fn start(text: &str) -> Self {
-        Self::start_with(text, &[])
-    }
-
-    fn start_with(text: &str, args: &[&str]) -> Self {
-        let mock = MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() })
-            .expect("a mock starts");
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("pointsman.yaml");
-        std::fs::write(&path, Self::text(text, &mock)).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-            .args(["serve", "--config"])
-            .arg(&path)
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(folder.path().join("log")).expect("a log"))
-            .spawn()
-            .expect("the binary starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let line = lines
-            .find_map(|line| line.ok().filter(|line| line.starts_with("clients: ")))
-            .expect("it says where");
-        let mut words =
-            line.split("http://").skip(1).map(|part| part.split(['/', ' ']).next().unwrap_or("").to_owned());
-        let (client, admin) = (words.next().expect("clients"), words.next().expect("admin"));
-        Self { child, client, admin, folder, mock }
-    }
-
-    fn text(text: &str, mock: &MockServer) -> String {
-        format!(
-            "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{}",
-            text.replace("MOCK", &format!("http://{}", mock.address()))
-        )
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).expect("readable")
-    }
-
-    fn rewrite(&self, text: &str) {
-        let next = self.folder.path().join("next");
-        std::fs::write(&next, Self::text(text, &self.mock)).expect("written");
-        std::fs::rename(next, self.folder.path().join("pointsman.yaml")).expect("replaced");
-    }
-
-    fn admin(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-        );
-        send(&self.admin, request.as_bytes())
-    }
-
-    fn ask(&self) -> Answer {
-        send(&self.client, &request("/v1/chat/completions", "", hello().to_string().as_bytes()))
-    }
-
-    #[expect(clippy::unused_self, reason = "reads like the other helpers")]
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let began = std::time::Instant::now();
-        while !holds() {
-            assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
-        assert!(status.expect("kill runs").success());
-    }
-}
-
-impl Drop for Binary {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn connect(address: &str) -> TcpStream {
-    let connection = TcpStream::connect(address).expect("it listens");
-    connection.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-    connection
-}
-
-fn send(address: &str, bytes: &[u8]) -> Answer {
-    let mut connection = connect(address);
-    let _ = connection.write_all(bytes);
-    Answer::read(&mut connection)
-}
-
-const ONE: &str = "providers: { p: { kind: mock, base_url: 'MOCK', health: off, keys: ['the-secret-of-p'] } }\n\
-                   models: { m: { strategy: round_robin, deployments: [ { name: a, provider: p } ] } }\n\
-                   admin_changes: { file: FOLDER/changes.json }\n";
-
-fn one() -> String {
-    // The folder is not known yet; the changes stay in memory here.
-    ONE.lines().filter(|line| !line.contains("FOLDER")).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 #[test]
@@ -389,7 +281,7 @@ fn checks_that_are_turned_off_leave_nobody_unhealthy() {
 }
 
 #[test]
-fn what_does_not_finish_within_the_grace_is_told() {
+fn l5_what_does_not_finish_within_the_grace_is_told() {
     let mut binary = Binary::start(&format!("{}shutdown: {{ grace_ms: 200 }}\n", one()));
     binary.mock.control().script([Scripted { hang_after: Some(2), ..Default::default() }]);
     let mut client = connect(&binary.client);

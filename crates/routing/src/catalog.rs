@@ -104,8 +104,10 @@ pub struct DeploymentSpec {
     pub output_tokens_max: Option<u32>,
     /// Whether a request costs nothing (an own engine): it may be sent again even if it was processed.
     pub free: bool,
-    /// No new requests; those in flight finish.
+    /// No new requests; those in flight may finish.
     pub draining: bool,
+    /// Time that those in flight have then.
+    pub drain: Duration,
 }
 
 /// What a deployment can do, or a request needs. A set of bits.

@@ -39,6 +39,8 @@ pub enum FailureClass {
     ContentPolicy,
     /// The deployment does not know the upstream model (404).
     ModelMissing,
+    /// The deployment was drained, and the time for what was in flight was over.
+    Drained,
     /// The provider broke its protocol.
     Protocol,
     /// No connection in time.
@@ -77,7 +79,8 @@ impl FailureClass {
             | Self::Protocol
             | Self::ConnectTimeout
             | Self::FirstContentTimeout
-            | Self::IdleTimeout => false,
+            | Self::IdleTimeout
+            | Self::Drained => false,
         }
     }
 
@@ -93,6 +96,7 @@ impl FailureClass {
             Self::ContextLength => "context_length",
             Self::ContentPolicy => "content_policy",
             Self::ModelMissing => "model_missing",
+            Self::Drained => "drained",
             Self::Protocol => "protocol",
             Self::ConnectTimeout => "connect_timeout",
             Self::FirstContentTimeout => "first_content_timeout",

@@ -1,6 +1,7 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
 mod continuation;
+mod drain;
 pub mod fallback;
 mod hedge;
 mod retry;
@@ -171,6 +172,7 @@ impl Flow {
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
+            Input::Recalled => self.on_recalled(fleet, now, rng),
             Input::TimerFired => self.on_timer(fleet, now, rng),
             Input::ClientGone => self.on_client_gone(fleet, now, rng),
         };

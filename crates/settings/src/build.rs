@@ -1,6 +1,7 @@
 //! From the configuration to what routing and the protocols want to know.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_routing::catalog::{
     Capabilities, Catalog, CredentialSpec, DeploymentSpec, HedgeSpec, ModelSpec, Name, ProviderSpec,
@@ -11,6 +12,7 @@ use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
+use crate::limits::DRAIN_MS_USUAL;
 use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
 use crate::providers::ProviderConfig;
 
@@ -118,6 +120,7 @@ impl Config {
             output_tokens_max: deployment.output_tokens_max.or(model.output_tokens_max),
             free: deployment.free.unwrap_or_else(|| provider.is_some_and(ProviderConfig::is_free)),
             draining: deployment.draining,
+            drain: Duration::from_millis(deployment.drain_ms.unwrap_or(DRAIN_MS_USUAL)),
         }
     }
 }

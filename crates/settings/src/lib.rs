@@ -38,7 +38,7 @@ use models::ModelConfig;
 use providers::ProviderConfig;
 use sections::{
     AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, IdempotencyConfig, LimitsConfig,
-    LogConfig, QueueConfig, ShutdownConfig, TimeoutsConfig,
+    LogConfig, QueueConfig, ShutdownConfig, StreamConfig, TimeoutsConfig,
 };
 
 /// The configuration of Pointsman.
@@ -60,6 +60,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// What is accepted from clients and providers.
     pub limits: LimitsConfig,
+    /// Answers as they are streamed to clients.
+    pub stream: StreamConfig,
     /// How long each phase of a request may take, for all models.
     pub timeouts: TimeoutsConfig,
     /// Requests that wait for a slot, for all models.
@@ -93,6 +95,7 @@ impl Default for Config {
             region: None,
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
+            stream: StreamConfig::default(),
             timeouts: TimeoutsConfig::default(),
             queue: QueueConfig::default(),
             breaker: BreakerConfig::default(),

@@ -18,6 +18,10 @@ pub const STAND_INS_MAX: usize = 100;
 pub const NAME_BYTES_MAX: usize = 256;
 /// The longest time, milliseconds: a day.
 pub const TIME_MS_MAX: u64 = 86_400_000;
+/// The longest that a drained deployment may go on with what is in flight, milliseconds.
+pub const DRAIN_MS_MAX: u64 = 120_000;
+/// The same, where it is not configured.
+pub(crate) const DRAIN_MS_USUAL: u64 = 60_000;
 /// The shortest time between two health checks of a provider, milliseconds.
 pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
 /// Connections, slots, queued requests and records.

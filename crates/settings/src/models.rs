@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limiter::LimiterConfig;
-use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, WEIGHT_MAX};
+use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, WEIGHT_MAX};
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 
 /// What clients ask for, and its policy.
@@ -244,9 +244,14 @@ pub struct DeploymentConfig {
     /// Whether requests cost nothing, so that one may be sent again even if it was processed. Default: the provider's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free: Option<bool>,
-    /// No new requests; those in flight finish. Default: false.
+    /// No new requests; those in flight may finish. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Time that requests in flight have to finish once it is drained, milliseconds; what still runs then is sent
+    /// elsewhere if it may be, and ended with an error if not. Default: 60000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = DRAIN_MS_MAX))]
+    pub drain_ms: Option<u64>,
 }
 
 /// What tokens cost, USD per million.
@@ -284,6 +289,7 @@ impl Default for DeploymentConfig {
             price: None,
             free: None,
             draining: false,
+            drain_ms: None,
         }
     }
 }

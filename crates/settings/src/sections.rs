@@ -49,12 +49,27 @@ pub struct LimitsConfig {
     /// Copies to shadows (`models.*.mirror`) that may be under way; more are dropped and counted. Default: 64.
     #[schemars(range(max = COUNT_MAX))]
     pub mirrors_max: u64,
-    /// How long a client may read nothing while an answer waits for it, milliseconds. Default: 60000.
+    /// How long a client may take nothing of what is sent to it, milliseconds; one whose connection is dead without a
+    /// word is found out by the same. Default: 25000.
     #[schemars(range(min = 100, max = TIME_MS_MAX))]
     pub write_stall_ms: u64,
+    /// What a client means that closes its half of the connection after its request. Default: abort.
+    pub half_close: HalfClose,
     /// Bytes of a provider's error that are read. Default: 65536.
     #[schemars(range(min = 1024, max = BODY_BYTES_MAX))]
     pub upstream_error_body_bytes_max: usize,
+}
+
+/// What a client means that closes its half of the connection after its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HalfClose {
+    /// It has left: its request is cancelled. On most connections that is the only way to see a client leave.
+    #[default]
+    Abort,
+    /// It has nothing more to say and waits for its answer. A client that leaves is then noticed by the next write to
+    /// it only.
+    Serve,
 }
 
 impl Default for LimitsConfig {
@@ -72,7 +87,8 @@ impl Default for LimitsConfig {
             memory_bytes_max: 0,
             connections_max: 50_000,
             mirrors_max: 64,
-            write_stall_ms: 60_000,
+            write_stall_ms: 25_000,
+            half_close: HalfClose::Abort,
             upstream_error_body_bytes_max: 64 * 1024,
         }
     }
@@ -82,6 +98,22 @@ impl LimitsConfig {
     /// Bytes of a request body on this route.
     pub fn body_bytes_max_of(&self, path: &str) -> u64 {
         self.body_bytes_max_by_route.get(path).copied().unwrap_or(self.body_bytes_max)
+    }
+}
+
+/// Answers as they are streamed to clients.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamConfig {
+    /// After so long without a byte a stream gets a comment (`: ping`), which clients skip and which keeps what stands
+    /// between from closing it, milliseconds; 0: never. Default: 15000.
+    #[schemars(range(max = TIME_MS_MAX))]
+    pub ping_ms: u64,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self { ping_ms: 15_000 }
     }
 }
 
@@ -378,11 +410,15 @@ pub struct ShutdownConfig {
     /// Time for requests under way to finish after that, milliseconds. Default: 30000.
     #[schemars(range(max = TIME_MS_MAX))]
     pub grace_ms: u64,
+    /// Time for requests under way to finish on a process whose sockets the next one took over, milliseconds. Default:
+    /// 600000.
+    #[schemars(range(max = TIME_MS_MAX))]
+    pub upgrade_grace_ms: u64,
 }
 
 impl Default for ShutdownConfig {
     fn default() -> Self {
-        Self { delay_ms: 0, grace_ms: 30_000 }
+        Self { delay_ms: 0, grace_ms: 30_000, upgrade_grace_ms: 600_000 }
     }
 }
 

@@ -14,10 +14,10 @@ use pointsman_routing::fleet::{DeploymentView, Event, ModelView};
 use pointsman_settings::Config;
 use pointsman_settings::models::DeploymentConfig;
 use pointsman_settings::overlay::Overlay;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::extract::{Body, Path};
+use super::extract::{Body, Path, Query};
 use super::problem::Problem;
 use crate::app::App;
 use crate::{clock, reload};
@@ -170,12 +170,23 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    /// Time for what is in flight, instead of the deployment's `drain_ms`.
+    timeout_ms: Option<u64>,
+}
+
+/// No new requests; those in flight may finish for a while.
 pub(super) async fn drain(
     State(app): State<Arc<App>>,
     Path((model, name)): Path<(String, String)>,
+    Query(drain): Query<Drain>,
     headers: HeaderMap,
 ) -> Answer {
-    set_draining(&app, &headers, &model, &name, true)
+    let timeout = drain.timeout_ms.map(|timeout_ms| ("drain_ms".to_owned(), timeout_ms.into()));
+    let fields = timeout.into_iter().chain([("draining".to_owned(), true.into())]);
+    set_fields(&app, &headers, &model, &name, fields.collect())
 }
 
 pub(super) async fn undrain(
@@ -183,11 +194,13 @@ pub(super) async fn undrain(
     Path((model, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
-    set_draining(&app, &headers, &model, &name, false)
-}
-
-fn set_draining(app: &App, headers: &HeaderMap, model: &str, name: &str, draining: bool) -> Answer {
-    set_fields(app, headers, model, name, Map::from_iter([("draining".to_owned(), draining.into())]))
+    // The bound of a drain goes with it; the one in the file stays.
+    let in_file = {
+        let source = app.source.lock().unwrap_or_else(PoisonError::into_inner);
+        find(&source.base, &model, &name).ok().and_then(|deployment| deployment.drain_ms)
+    };
+    let fields = [("draining".to_owned(), false.into()), ("drain_ms".to_owned(), json!(in_file))];
+    set_fields(&app, &headers, &model, &name, Map::from_iter(fields))
 }
 
 fn set_fields(app: &App, headers: &HeaderMap, model: &str, name: &str, fields: Map<String, Value>) -> Answer {

@@ -22,7 +22,13 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves the admin API for as long as the process lives.
 pub async fn serve(app: Arc<App>, listener: TcpListener) {
-    if let Err(error) = axum::serve(listener, router(app)).await {
+    let mut stage = app.shutdown.subscribe();
+    let upgraded = {
+        let app = Arc::clone(&app);
+        // After an upgrade the next process answers; on every other way out this one does, to the end.
+        async move { drop(stage.wait_for(|_| app.upgrade.is_done()).await) }
+    };
+    if let Err(error) = axum::serve(listener, router(app)).with_graceful_shutdown(upgraded).await {
         tracing::error!(%error, "the admin API ended");
     }
 }
@@ -33,6 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/overview", get(pages::overview))
         .route("/config", get(pages::config))
         .route("/reload", post(pages::reload))
+        .route("/upgrade", post(pages::upgrade))
         .route("/models", get(deployments::models))
         .route("/models/{model}", get(deployments::model))
         .route("/deployments", get(deployments::all))

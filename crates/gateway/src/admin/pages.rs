@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use crate::app::App;
 use crate::http::route::printable;
+use crate::telemetry::decision_log::DecisionLog;
 use crate::telemetry::metrics::Surroundings;
 use crate::{clock, reload as reloading};
 
@@ -23,6 +24,8 @@ pub(super) async fn livez() -> &'static str {
 
 /// Ready means: clients can be served. What is degraded is told, and does not make it unready.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let log_trouble = app.decision_log.as_ref().and_then(DecisionLog::trouble);
+    let log_trouble = log_trouble.map(|trouble| format!("decisions.log: {trouble}"));
     let degraded: Vec<String> = app
         .source
         .lock()
@@ -30,6 +33,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         .last_error
         .iter()
         .map(|e| format!("config: {e}"))
+        .chain(log_trouble)
         .collect();
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"}))).into_response();
@@ -89,6 +93,16 @@ pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<Response, Prob
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("the reload broke off: {error}"))
     })??;
     Ok(Json(reloaded).into_response())
+}
+
+/// Starts the program anew and hands the sockets over.
+pub(super) async fn upgrade(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let upgraded = tokio::task::spawn_blocking(move || app.upgrade()).await;
+    let refused = |text: String| Problem::new(StatusCode::CONFLICT, "upgrade_failed", text);
+    let pid = upgraded
+        .map_err(|error| refused(format!("the upgrade broke off: {error}")))?
+        .map_err(|error| refused(format!("{error:#}; the running process goes on")))?;
+    Ok(Json(json!({"old_pid": std::process::id(), "new_pid": pid})).into_response())
 }
 
 pub(super) async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {

@@ -11,6 +11,7 @@ use super::{BadUsage, Reported, out};
 use crate::app::{App, Source};
 use crate::explain::{Options, explain};
 use crate::reload::load;
+use crate::telemetry::metrics::Metrics;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +56,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let config = args.config.clone().or_else(super::serve::usual_config);
     let config =
         config.ok_or_else(|| BadUsage("say which config to explain with: --config FILE".to_owned()))?;
-    let app = App::new(Source::default(), load(&config)?, None);
+    let app = App::new(Source::default(), load(&config)?, None, Metrics::new());
     let body = read(&args.request).with_context(|| format!("cannot read {}", args.request.display()))?;
     let options = Options { path: Some(args.path.clone()), tenant: args.tenant.clone() };
     let (mut fleet, mut rng) = app.live.lock().sandbox();

@@ -6,6 +6,7 @@ mod keys;
 mod scenarios;
 mod serve;
 mod simulate;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ enum Command {
     Simulate(simulate::Args),
     /// Run a fake inference server to try things on
     Mock(MockArgs),
+    /// Have the running process start this program anew and hand its sockets over; no connection is refused. The
+    /// signal SIGUSR2 does the same
+    Upgrade(upgrade::Args),
     /// Make a client key, or hash one
     Keys(keys::Args),
     /// Print the JSON Schema of the config file
@@ -61,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Mock(args) => mock(args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Schema => out(&format!("{:#}\n", pointsman_settings::schema())),
         Command::Completions { shell } => completions(shell),
@@ -79,7 +84,9 @@ impl Command {
             Self::Explain(args) => args.json,
             Self::Simulate(args) => args.json,
             Self::Keys(args) => args.json,
-            Self::Serve(_) | Self::Mock(_) | Self::Schema | Self::Completions { .. } => false,
+            Self::Serve(_) | Self::Mock(_) | Self::Upgrade(_) | Self::Schema | Self::Completions { .. } => {
+                false
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::discovery;
 use crate::reload::{Overrides, load, load_overlay};
 use crate::serve::{Gateway, free_address};
 use crate::telemetry::log;
+use crate::upgrade::Inheritance;
 
 /// Arguments of `serve`.
 #[derive(Debug, Default, clap::Args)]
@@ -44,48 +45,70 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.print_config {
         return print_config(args);
     }
+    let inherited = Inheritance::receive()?;
+    let before = inherited.as_ref().map(Inheritance::line).transpose()?;
+    let done = run_from(args, inherited);
+    if let (Some(mut before), Err(error)) = (before, &done) {
+        before.tell_failure(error);
+    }
+    done
+}
+
+fn run_from(args: &Args, inherited: Option<Inheritance>) -> anyhow::Result<()> {
     match args.config.clone().or_else(usual_config) {
         Some(path) => {
             let config = load(&path)?;
             let title = format!("pointsman serves {}\n", path.display());
             let overrides = Overrides { listen: args.listen, admin: args.admin };
-            serve(Some(path), config, overrides, &title)
+            serve(Some(path), config, overrides, &title, inherited)
         }
-        None => first_run(args),
+        None => first_run(args, inherited),
     }
 }
 
 /// Serves what is found. Nobody chose the addresses, so taken ones are no reason to give up: llama.cpp's server has the
 /// same usual port.
-fn first_run(args: &Args) -> anyhow::Result<()> {
+fn first_run(args: &Args, inherited: Option<Inheritance>) -> anyhow::Result<()> {
     let found = discovery::discover()?;
     let mut config = found.config.clone();
     let mut title = found.told(&program());
     let usual = (config.listen, config.admin);
-    config.listen = args.listen.unwrap_or_else(|| free_address(usual.0, &LISTEN_PORTS, args.admin));
-    config.admin = args.admin.unwrap_or_else(|| free_address(usual.1, &ADMIN_PORTS, Some(config.listen)));
+    let known = |key| inherited.as_ref().and_then(|inherited| inherited.address(key));
+    let (flag_listen, flag_admin) = (args.listen.or(known("listen")), args.admin.or(known("admin")));
+    config.listen = flag_listen.unwrap_or_else(|| free_address(usual.0, &LISTEN_PORTS, flag_admin));
+    config.admin = flag_admin.unwrap_or_else(|| free_address(usual.1, &ADMIN_PORTS, Some(config.listen)));
     for (who, key, usual, chosen, flag) in [
-        ("clients have", "listen", usual.0, config.listen, args.listen),
-        ("the admin API has", "admin", usual.1, config.admin, args.admin),
+        ("clients have", "listen", usual.0, config.listen, flag_listen),
+        ("the admin API has", "admin", usual.1, config.admin, flag_admin),
     ] {
         if flag.is_none() && chosen != usual {
             let _ =
                 writeln!(title, "{usual} is in use, so {who} another port below; --{key} IP:PORT sets it");
         }
     }
-    let done = serve(None, config, Overrides::default(), &title);
+    let done = serve(None, config, Overrides::default(), &title, inherited);
     // The built-in mocks live as long as they are served.
     drop(found);
     done
 }
 
-fn serve(path: Option<PathBuf>, config: Config, overrides: Overrides, title: &str) -> anyhow::Result<()> {
+fn serve(
+    path: Option<PathBuf>,
+    config: Config,
+    overrides: Overrides,
+    title: &str,
+    inherited: Option<Inheritance>,
+) -> anyhow::Result<()> {
     log::init(&config.log);
     if let Some(warning) = super::check::warning(&config) {
         tracing::warn!("{warning}");
     }
-    let overlay = load_overlay(&config)?;
-    let gateway = Gateway::start_with(path, config, overlay, overrides)?;
+    let mut overlay = load_overlay(&config)?;
+    if let Some(inherited) = inherited.as_ref().filter(|_| config.admin_changes.file.is_none()) {
+        // They are in no file, and would be lost with the process before this one.
+        overlay = inherited.admin_changes.clone();
+    }
+    let gateway = Gateway::start_from(path, config, overlay, overrides, inherited)?;
     out(&format!("{title}{}", greeting(&gateway)))?;
     gateway.run()
 }

@@ -145,11 +145,15 @@ impl Exchange {
             FailureClass::CredentialDead => ErrorBody::upstream_refused_credential(provider),
             FailureClass::Overloaded => from_provider(503, "server_error", "overloaded"),
             FailureClass::ModelMissing => ErrorBody::upstream_model_missing(provider),
-            FailureClass::Connect => ErrorBody::upstream_connect_failed(provider),
+            FailureClass::Connect => {
+                let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
+                ErrorBody::upstream_connect_failed(provider, detail)
+            }
             FailureClass::Transient if said.is_some() => {
                 from_provider(status, "server_error", "upstream_error")
             }
             FailureClass::Transient => ErrorBody::upstream_reset(provider),
+            FailureClass::Drained => ErrorBody::drained(),
             FailureClass::Protocol => {
                 let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
                 ErrorBody::upstream_protocol(provider, detail.unwrap_or("it is not a complete HTTP answer"))

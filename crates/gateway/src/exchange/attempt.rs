@@ -286,6 +286,7 @@ impl Attempt {
             }
             Err(error) => {
                 tracing::debug!(deployment = self.name(), %error, "cannot connect");
+                self.detail = Some(error.to_string());
                 Input::Failed(failure(FailureClass::Connect, Processed::No))
             }
         }

@@ -98,6 +98,8 @@ pub struct Exchange {
     granted: Option<oneshot::Receiver<()>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Now,
+    /// Ends of drains that the flow was asked about.
+    recalls: u64,
     /// The provider's own words about the last failure.
     provider_error: Option<attempt::ProviderError>,
     /// The status that the client was or will be sent.
@@ -127,6 +129,7 @@ impl Exchange {
         let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
         let flow = flow.with_fallbacks(fallbacks.models);
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
+        let recalls = worker.recalls.get();
         Box::new(Self {
             worker,
             snapshot,
@@ -141,6 +144,7 @@ impl Exchange {
             granted: None,
             timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
             timer_at: Now::NEVER,
+            recalls,
             provider_error: None,
             status: None,
             began,
@@ -221,6 +225,7 @@ impl Exchange {
     /// Begins the attempt that was decided on; the one before it, if any, is dropped and so cancelled.
     fn begin(&mut self, choice: &Choice, now: Now) {
         self.attempt = None;
+        self.hedge = None;
         self.granted = None;
         self.provider_error = None;
         if let Some((request, body)) = &self.outgoing {
@@ -271,13 +276,22 @@ impl Exchange {
         {
             return Poll::Ready(input.of_hedge());
         }
-        self.poll_timer(cx).map(|()| Input::TimerFired)
+        if self.is_recalled() {
+            return Poll::Ready(Input::Recalled);
+        }
+        self.poll_timer(cx, Now::NEVER).map(|()| Input::TimerFired)
     }
 
-    /// Ready when the flow wants to be woken. The timer is set anew only when it would come too late, or came early:
+    /// Whether a drain has ended since the flow was last asked about it.
+    fn is_recalled(&mut self) -> bool {
+        let recalls = self.worker.recalls.get();
+        std::mem::replace(&mut self.recalls, recalls) != recalls
+    }
+
+    /// Ready when the flow wants to be woken, and at `early` at the latest. The timer is set anew only when it would come too late, or came early:
     /// deadlines mostly move away, and a timer that is not touched costs nothing.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let wake_at = self.flow.wake_at();
+    fn poll_timer(&mut self, cx: &mut Context<'_>, early: Now) -> Poll<()> {
+        let wake_at = self.flow.wake_at().min(early);
         if wake_at < self.timer_at {
             self.set_timer(wake_at);
         }

@@ -3,9 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use pointsman_routing::Now;
 use pointsman_routing::flow::{Action, FlowOutcome, Input};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::sse::error_event;
@@ -14,6 +16,9 @@ use super::Exchange;
 use super::shared::Reader;
 use crate::app::Shutdown;
 use crate::clock;
+
+/// A comment, which clients of event streams skip.
+const PING: &[u8] = b": ping\n\n";
 
 /// The body of a response.
 pub enum RouterBody {
@@ -45,13 +50,19 @@ pub struct Relay {
     /// Payload bytes still to come, where the deployment said how many.
     left: Option<u64>,
     ended: bool,
+    /// When the client last got a byte, and after how long without one it gets a ping.
+    spoke: Now,
+    ping_every: Option<Duration>,
     /// What it ends with if it breaks off and cannot say so.
     broken: Option<io::Error>,
 }
 
 impl Relay {
     pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
-        Self { exchange, left: length, ended: false, broken: None }
+        let ping_ms = exchange.snapshot.config.stream.ping_ms;
+        let streams = exchange.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
+        let ping_every = (streams && ping_ms > 0).then(|| Duration::from_millis(ping_ms));
+        Self { exchange, left: length, ended: false, spoke: clock::now(), ping_every, broken: None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -69,13 +80,20 @@ impl Relay {
                 self.cut(None);
                 continue;
             }
+            let ping_at = self.ping_every.map_or(Now::NEVER, |every| self.spoke + every);
             let input = match attempt.poll(cx) {
                 Poll::Ready(input) => input,
                 Poll::Pending if !attempt.ready.is_empty() => {
-                    self.exchange.flow.on_chunk(clock::now());
+                    self.spoke = clock::now();
+                    self.exchange.flow.on_chunk(self.spoke);
                     continue;
                 }
-                Poll::Pending => match self.exchange.poll_timer(cx) {
+                Poll::Pending if self.exchange.is_recalled() => Input::Recalled,
+                Poll::Pending => match self.exchange.poll_timer(cx, ping_at) {
+                    Poll::Ready(()) if clock::now() < self.exchange.flow.wake_at() => {
+                        self.ping();
+                        continue;
+                    }
                     Poll::Ready(()) => Input::TimerFired,
                     Poll::Pending => return Poll::Pending,
                 },
@@ -101,6 +119,14 @@ impl Relay {
                     self.cut(None);
                 }
             }
+        }
+    }
+
+    /// Gives a client that has heard nothing for long a comment, unless it is in the middle of an event.
+    fn ping(&mut self) {
+        self.spoke = clock::now();
+        if let Some(attempt) = self.exchange.attempt.as_mut().filter(|attempt| !attempt.is_inside_event()) {
+            attempt.ready.push(Bytes::from_static(PING));
         }
     }
 

@@ -50,6 +50,18 @@ struct Inner {
     /// Whether the server waits for bytes, and so sees an end itself.
     server_waits: bool,
     answering: Answering,
+    half: Half,
+}
+
+/// What it means when a client closes its half of the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// It has left.
+    Leaves,
+    /// It waits for its answer.
+    Waits,
+    /// It waits for its answer, and has closed it.
+    Closed,
 }
 
 impl ClientIo {
@@ -63,8 +75,14 @@ impl ClientIo {
             ahead: BytesMut::new(),
             server_waits: false,
             answering,
+            half: Half::Leaves,
         }));
         (Self(Rc::clone(&inner)), ClientWatch(inner))
+    }
+
+    /// Whether a client that closes its half of the connection waits for its answer instead of having left.
+    pub fn set_half_close(&self, half_close: bool) {
+        self.0.borrow_mut().half = if half_close { Half::Waits } else { Half::Leaves };
     }
 
     /// Whether the client began a request that was not answered.
@@ -80,10 +98,11 @@ impl ClientWatch {
     }
 
     /// To be called after a poll of the server that left it pending: whether the client has left. A client that closed
-    /// its half of the connection counts as gone.
+    /// its half of the connection counts as gone, unless
+    /// the configuration says otherwise.
     pub fn has_left(&self, cx: &mut Context<'_>) -> bool {
         let inner = &mut *self.0.borrow_mut();
-        if inner.server_waits || !inner.answering.0.get() {
+        if inner.server_waits || inner.half == Half::Closed || !inner.answering.0.get() {
             return false;
         }
         while inner.ahead.len() < AHEAD_BYTES_MAX {
@@ -93,7 +112,13 @@ impl ClientWatch {
             match Pin::new(&mut inner.tcp).poll_read(cx, &mut buf) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => return true,
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                    if inner.half == Half::Leaves {
+                        return true;
+                    }
+                    inner.half = Half::Closed;
+                    return false;
+                }
                 Poll::Ready(Ok(())) => {
                     inner.ahead.extend_from_slice(buf.filled());
                     // The event that these bytes made is used up; the server may have to come for them by itself.

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pointsman_routing::Rng;
 use pointsman_routing::shed::Reason;
+use pointsman_settings::sections::HalfClose;
 use pointsman_wire::openai::error::ErrorBody;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -48,9 +49,11 @@ pub struct Worker {
     pub pool: Pool,
     /// How far the shutdown has come, as this worker knows it.
     pub stage: Cell<Shutdown>,
+    /// Ends of drains that this worker knows of.
+    pub recalls: Cell<u64>,
     ids: RefCell<Rng>,
     open: Cell<usize>,
-    /// Told when the stage changes.
+    /// Told when the stage changes, or a drain is over.
     staged: Notify,
     /// Told when a connection closes.
     closed: Notify,
@@ -62,6 +65,7 @@ impl Worker {
             app,
             pool: Pool::default(),
             stage: Cell::new(Shutdown::No),
+            recalls: Cell::new(0),
             ids: RefCell::new(Rng::seeded(seed)),
             open: Cell::new(0),
             staged: Notify::new(),
@@ -84,6 +88,12 @@ impl Worker {
     /// Ready when the stage changes.
     pub fn staged(&self) -> Notified<'_> {
         self.staged.notified()
+    }
+
+    /// A drain is over: whatever is under way looks whether it may go on.
+    fn recall(&self, recalls: u64) {
+        self.recalls.set(recalls);
+        self.staged.notify_waiters();
     }
 
     /// Bytes of a provider's error that are read.
@@ -111,17 +121,33 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<(
     let listener = TcpListener::from_std(listener)?;
     let worker = Rc::new(Worker::new(Arc::clone(&app), app.seed()));
     let mut shutdown = app.shutdown.subscribe();
+    let mut recalls = app.recalls.subscribe();
+    let mut refusing = false;
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while worker.stage.get() < Shutdown::Draining {
+    while worker.stage.get() < Shutdown::HandedOver {
+        let room = app.connections.load(Ordering::Relaxed) < app.connections_room;
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((tcp, _)) => accept(&worker, tcp),
+            accepted = listener.accept(), if room => match accepted {
+                Ok((tcp, _)) => {
+                    refusing = false;
+                    accept(&worker, tcp);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; resting");
+                    if !std::mem::replace(&mut refusing, true) {
+                        tracing::warn!(%error, "cannot accept connections; clients wait");
+                    }
+                    app.metrics.refused("accept");
                     sleep(ACCEPT_REST).await;
                 }
             },
+            () = sleep(ACCEPT_REST), if !room => {
+                if !std::mem::replace(&mut refusing, true) {
+                    let connections_max = app.connections_room;
+                    tracing::warn!(connections_max, "no descriptors for more connections; clients wait; raise the limit (`ulimit -n`)");
+                }
+            }
+            _ = recalls.changed() => worker.recall(*recalls.borrow_and_update()),
             _ = shutdown.changed() => worker.stage.set(*shutdown.borrow_and_update()),
             _ = sweep.tick() => worker.pool.sweep(clock::now()),
         }
@@ -131,6 +157,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<(
     while worker.open.get() > 0 {
         tokio::select! {
             () = worker.closed.notified() => {}
+            _ = recalls.changed() => worker.recall(*recalls.borrow_and_update()),
             _ = shutdown.changed() => {
                 worker.stage.set(*shutdown.borrow_and_update());
                 worker.staged.notify_waiters();
@@ -187,6 +214,8 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     let limits = &snapshot.config.limits;
     let answering = Answering::default();
     let (io, client) = ClientIo::new(tcp, Duration::from_millis(limits.write_stall_ms), answering.clone());
+    let half_close = limits.half_close == HalfClose::Serve;
+    io.set_half_close(half_close);
     let service = {
         let worker = Rc::clone(&worker);
         service_fn(move |request| {
@@ -205,7 +234,7 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
         .header_read_timeout(Duration::from_millis(limits.header_read_ms))
         .max_buf_size(limits.header_bytes_max + HEAD_SLACK_BYTES)
         .max_headers(limits.headers_max)
-        .half_close(false)
+        .half_close(half_close)
         .serve_connection(TokioIo::new(io), service);
     drop(snapshot);
     let mut told = Shutdown::No;
@@ -215,16 +244,15 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
         if worker.stage.get() != told && worker.stage.get() >= Shutdown::Draining {
             told = worker.stage.get();
             Pin::new(&mut connection).graceful_shutdown();
-            // The next stage must wake this task again.
+        }
+        // What comes next must wake this task again. It is listened for before the look at what came.
+        while staged.as_mut().poll(cx).is_ready() {
             staged.set(worker.staged.notified());
         }
         client.begin();
         let ended = Pin::new(&mut connection).poll(cx).map(Some);
         if ended.is_pending() && client.has_left(cx) {
             return Poll::Ready(None);
-        }
-        if ended.is_pending() && staged.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
         }
         ended
     })

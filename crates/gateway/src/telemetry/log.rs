@@ -3,6 +3,7 @@
 use pointsman_settings::sections::{LogConfig, LogFormat, LogLevel};
 use tracing_subscriber::EnvFilter;
 
+use super::log_sink::Lines;
 use super::record::Record;
 
 /// What watches the config file tells of every change in its folder: where the log lies there too, each line about a
@@ -14,7 +15,7 @@ pub fn init(config: &LogConfig) {
     let filter =
         EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| EnvFilter::new(directives(config.level)));
     let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines::new).with_target(false);
     // A second start in one process (tests do that) keeps the first.
     let _ = match config.format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

@@ -2,6 +2,7 @@
 
 pub mod decision_log;
 pub mod log;
+pub mod log_sink;
 pub mod metrics;
 pub mod record;
 pub mod ring;

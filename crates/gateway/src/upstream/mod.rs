@@ -9,5 +9,6 @@ pub mod connection;
 pub mod head;
 pub mod pool;
 pub mod probe;
+pub mod resolve;
 pub mod stream;
 pub mod target;

@@ -9,6 +9,9 @@
     reason = "helpers of tests: every file uses a part of them, and a panic is their way to fail"
 )]
 
+pub mod binary;
+pub mod load;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -114,6 +117,14 @@ impl World {
     /// Asks with a chat body.
     pub fn chat(&self, body: &Value) -> Answer {
         self.post("/v1/chat/completions", "", body.to_string().as_bytes())
+    }
+
+    /// The same without a wait for the end of the connection.
+    pub fn chat_quickly(&self, body: &Value) -> Answer {
+        let mut connection = self.connect();
+        let sent = request("/v1/chat/completions", "", body.to_string().as_bytes());
+        connection.write_all(&sent).expect("written");
+        Answer::read_quickly(&mut connection)
     }
 
     /// Posts JSON with further header lines.
@@ -230,8 +241,18 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads one answer.
+    /// Reads one answer, and waits a moment for the end of its connection.
     pub fn read(connection: &mut TcpStream) -> Self {
+        let mut answer = Self::read_quickly(connection);
+        if !answer.closed {
+            connection.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
+            answer.closed = matches!(connection.read(&mut [0; 1]), Ok(0));
+        }
+        answer
+    }
+
+    /// Reads one answer.
+    pub fn read_quickly(connection: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
         while find(&bytes, b"\r\n\r\n").is_none() && more(connection, &mut bytes) {}
         let Some(end) = find(&bytes, b"\r\n\r\n") else { return Self { closed: true, ..Self::default() } };
@@ -249,9 +270,7 @@ impl Answer {
             answer.whole = rest.len() == length;
             answer.body = String::from_utf8_lossy(&rest).into_owned();
         }
-        connection.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
-        answer.closed =
-            matches!(connection.read(&mut [0; 1]), Ok(0)) || answer.header("connection") == Some("close");
+        answer.closed = answer.header("connection") == Some("close");
         answer
     }
 

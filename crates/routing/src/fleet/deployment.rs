@@ -40,6 +40,8 @@ pub(crate) struct Deployment {
     cooling_until: [Now; 2],
     /// Its last failure may have been billed.
     pub(crate) failure_unsure: bool,
+    /// Its drain, while it has one.
+    pub(crate) drain: Option<super::drain::Drain>,
     /// An active health check failed.
     pub(crate) unhealthy: bool,
     pub(crate) first_content: PeakEwma,
@@ -84,6 +86,7 @@ impl Deployment {
             slow: [(1.0, Now::ZERO); 2],
             cooling_until: [Now::ZERO; 2],
             failure_unsure: false,
+            drain: None,
             unhealthy: false,
             first_content: PeakEwma::default(),
             connect: PeakEwma::default(),

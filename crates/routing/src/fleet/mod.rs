@@ -22,6 +22,7 @@ use crate::time::Now;
 pub(crate) mod credential;
 pub(crate) mod deployment;
 mod discipline;
+mod drain;
 mod pace;
 mod permit;
 mod queue;
@@ -346,6 +347,7 @@ impl Fleet {
             };
             if let Some(known) = self.deployments.get_mut(deployment_id) {
                 known.apply(deployment);
+                known.apply_drain(now);
             }
             kept.push(deployment_id);
         }

@@ -264,8 +264,8 @@ impl Fleet {
                 deployment.note_missing(permit.needs.operation(), now);
                 deployment.last_failure = Some((failure.class, now));
             }
-            // The request ran out of its own time; that says little about where it was just then.
-            FailureClass::TotalTimeout => health.abandoned(permit.probe),
+            // The request ran out of its own time, or an operator ended it; that says little about where it was just then.
+            FailureClass::TotalTimeout | FailureClass::Drained => health.abandoned(permit.probe),
             FailureClass::CredentialDead
             | FailureClass::Connect
             | FailureClass::Transient
@@ -314,6 +314,7 @@ impl Deployment {
                 | FailureClass::Protocol
                 | FailureClass::ConnectTimeout
                 | FailureClass::IdleTimeout
+                | FailureClass::Drained
                 | FailureClass::TotalTimeout => {}
             },
             Ended::Well(_) | Ended::Abandoned => {}

@@ -70,6 +70,8 @@ pub struct DeploymentView {
     pub reasons: Vec<Reason>,
     /// When it may take requests again, milliseconds from now.
     pub returns_in_ms: Option<u64>,
+    /// When requests that are still in flight are ended because it is drained, milliseconds from now.
+    pub drain_ends_in_ms: Option<u64>,
     /// Requests in flight.
     pub inflight: u32,
     /// Tokens of those, in and out, estimated.
@@ -190,6 +192,7 @@ impl DeploymentView {
             state: live.state,
             reasons: live.reasons,
             returns_in_ms: live.returns_in_ms,
+            drain_ends_in_ms: deployment.drain_left(now).map(|left| left.as_millis() as u64),
             inflight: deployment.inflight,
             tokens_inflight: deployment.tokens_inflight,
             failures_in_a_row: live.failures_in_a_row,

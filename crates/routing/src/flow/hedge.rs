@@ -6,7 +6,7 @@ use crate::decide::{Evaluation, choose};
 use crate::decision::Outcome;
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit};
-use crate::flow::{Action, AttemptKind};
+use crate::flow::{Action, AttemptKind, AttemptRecord};
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -56,7 +56,9 @@ impl Flow {
     pub(super) fn on_late(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         self.hedge_at = Now::NEVER;
         let Some(first) = self.attempt().map(|attempt| attempt.deployment) else { return Action::Wait };
-        if self.attempts_here() >= self.policy.attempts_max || !fleet.may_hedge(&self.facts, self.payer(), now) {
+        if self.attempts_here() >= self.policy.attempts_max
+            || !fleet.may_hedge(&self.facts, self.payer(), now)
+        {
             return Action::Wait;
         }
         let mut tried = self.tried.clone();
@@ -114,8 +116,19 @@ impl Flow {
         }
     }
 
+    /// The second attempt, while both run.
+    pub(super) fn hedged(&self) -> Option<&AttemptRecord> {
+        self.attempts.get(self.hedge.as_ref()?.attempt)
+    }
+
     /// The second attempt failed, or its time is over: the first goes on alone.
-    fn on_hedge_failed(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, failure: Failure) -> Action {
+    pub(super) fn on_hedge_failed(
+        &mut self,
+        fleet: &mut Fleet,
+        now: Now,
+        rng: &mut Rng,
+        failure: Failure,
+    ) -> Action {
         let Some(hedge) = self.hedge.take() else { return Action::Wait };
         fleet.release(hedge.permit, Ended::Failed(&failure), now, rng);
         let attempt = &mut self.attempts[hedge.attempt];

@@ -67,7 +67,7 @@ impl Flow {
             | FailureClass::CredentialQuota
             | FailureClass::ModelMissing => failure.processed == Processed::No || free,
             // What was answered with an error and without usage was not billed.
-            FailureClass::Overloaded | FailureClass::Transient => {
+            FailureClass::Overloaded | FailureClass::Transient | FailureClass::Drained => {
                 failure.processed != Processed::Maybe || free || self.policy.retry.unsure
             }
             FailureClass::Protocol | FailureClass::FirstContentTimeout => free || self.policy.retry.unsure,

@@ -25,6 +25,8 @@ pub enum Input {
     Failed(Failure),
     /// Something happened to the hedge that runs beside the attempt.
     Hedge(HedgeInput),
+    /// The drain of some deployment is over.
+    Recalled,
     /// The moment of [`Flow::wake_at`] came.
     TimerFired,
     /// The client left.
@@ -44,6 +46,7 @@ impl Input {
             | Self::Granted
             | Self::Done(_)
             | Self::Hedge(_)
+            | Self::Recalled
             | Self::TimerFired
             | Self::ClientGone) => {
                 debug_assert!(

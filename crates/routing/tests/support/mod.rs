@@ -61,6 +61,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             output_tokens_max: None,
             free: !line.contains("paid"),
             draining: line.contains("draining"),
+            drain: Duration::from_millis(number("drain").map_or(60_000, u64::from)),
         });
     }
     let model = ModelSpec {

@@ -141,9 +141,16 @@ impl ErrorBody {
     }
 
     /// 502: no connection to the provider could be made.
-    pub fn upstream_connect_failed(provider: &str) -> Self {
-        let message = format!("no connection to provider `{provider}` could be made");
+    pub fn upstream_connect_failed(provider: &str, why: Option<&str>) -> Self {
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let message = format!("no connection to provider `{provider}` could be made{why}");
         Self::router(502, SERVER_ERROR, "upstream_connect_failed", message).by_provider(provider)
+    }
+
+    /// 503: the deployment was drained before the answer was complete.
+    pub fn drained() -> Self {
+        let message = "the deployment was taken out of service before it was done; ask again";
+        Self::router(503, SERVER_ERROR, "deployment_drained", message)
     }
 
     /// 502: the connection was lost after the request was sent.
@@ -291,7 +298,7 @@ mod tests {
         check(ErrorBody::budget_exhausted("x"), 429, "insufficient_quota", "insufficient_quota");
         check(ErrorBody::overloaded("x"), 503, "server_error", "overloaded");
         check(ErrorBody::no_healthy_upstream("x"), 503, "server_error", "no_healthy_upstream");
-        check(ErrorBody::upstream_connect_failed("p"), 502, "server_error", "upstream_connect_failed");
+        check(ErrorBody::upstream_connect_failed("p", None), 502, "server_error", "upstream_connect_failed");
         check(ErrorBody::upstream_reset("p"), 502, "server_error", "upstream_reset");
         check(ErrorBody::upstream_timeout("p", "idle"), 504, "server_error", "upstream_timeout");
     }
