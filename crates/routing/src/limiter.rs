@@ -8,7 +8,7 @@
 //! What differs from the sources, and why:
 //! - A generation takes seconds, so the limit changes once per turn-around: a window counts only requests that began
 //!   under the limit in force, and its median is taken, so that one client that reads slowly proves nothing.
-//! - In a calm window (at most 1.25 of the usual time) the limit grows by a fifth, and before the first congestion it
+//! - In a calm window (at most 1.2 of the usual time) the limit grows by a fifth, and before the first congestion it
 //!   doubles; in a bad one (above the tolerance of 1.5) it goes down at once to where it was calm, by half at the most.
 //! - Gradient2 lets the usual time follow an overload until the overload is usual. Here it is learnt while the limit is not
 //!   in use. Where it always is, half of the limit is tried for one window now and then, and what is seen then is the
@@ -34,11 +34,13 @@ const TOLERANCE: f64 = 1.5;
 /// The same for the first content, which varies more: prompts may be cached.
 const TOLERANCE_FIRST: f64 = 3.0;
 /// How much slower than usual is still calm.
-const CALM: f64 = 1.25;
+const CALM: f64 = 1.2;
 /// Requests that may wait inside an engine.
 const QUEUE: f64 = 4.0;
 /// How much of a step up is taken.
 const SMOOTHING: f64 = 0.2;
+/// The same between calm and congested, where a larger batch brings little.
+const SMOOTHING_NEAR: f64 = 0.1;
 /// Requests over which the usual time is an average.
 const LONG_REQUESTS: f64 = 600.0;
 /// Requests that make a window: half of the limit, from and to this. The first to end are those that were fast, so a few
@@ -47,7 +49,7 @@ const WINDOW_REQUESTS: (usize, usize) = (10, 64);
 /// Requests before which nothing is held against the usual time, for the same reason.
 const WARM_REQUESTS: f64 = 64.0;
 /// Windows in use after which the usual time is measured anew; and after a measurement that found it outdated.
-const PROBE_AFTER: (u32, u32) = (24, 4);
+const PROBE_AFTER: (u32, u32) = (64, 4);
 /// Requests in flight that an engine of unknown size is given at first.
 const ENGINE_FIRST: f64 = 32.0;
 /// What a refusal leaves.
@@ -320,9 +322,12 @@ impl Gradient {
             // Down at once, for every turn-around under this limit is lost, and to where it is calm, not to the edge.
             return limit * (CALM / slower).max(0.5);
         }
-        let more = if calm { limit } else { QUEUE };
-        let step = if calm && !self.knows_congestion { 1.0 } else { SMOOTHING };
-        limit + more * step
+        limit
+            + match (calm, self.knows_congestion) {
+                (true, false) => limit,
+                (true, true) => limit * SMOOTHING,
+                (false, _) => QUEUE * SMOOTHING_NEAR,
+            }
     }
 
     fn begin(&mut self, now: Now, congestion: bool) {

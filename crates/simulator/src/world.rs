@@ -95,6 +95,8 @@ struct World<'w> {
     /// Requests that are not over.
     live: BTreeMap<u64, Request>,
     engines: BTreeMap<String, Engine>,
+    /// Attempts under way, by deployment.
+    inflight: BTreeMap<String, usize>,
     sold: Sold,
     tally: Tally,
     log_hash: u64,
@@ -127,6 +129,7 @@ pub fn run(catalog: &Catalog, spec: &Spec, seed: u64) -> Report {
         arriving: true,
         live: BTreeMap::new(),
         engines: BTreeMap::new(),
+        inflight: BTreeMap::new(),
         tally: Tally::default(),
         sold: Sold::default(),
         log_hash: 0,

@@ -43,6 +43,7 @@ impl World<'_> {
         let every = self.chance.unit();
         let noise = self.noise();
         let Some((name, attempt, router)) = self.latest(request) else { return };
+        *self.inflight.entry(name.clone()).or_default() += 1;
         let due = |input: Input| Due::Attempt { request, attempt, input };
         if let Some(per_s) = self.spec.refused_above_per_s
             && !self.sold.take(&name, per_s, self.now)
@@ -135,6 +136,9 @@ impl World<'_> {
 
     /// An attempt is no more, for whatever reason: its place is free for the next that waits.
     pub(super) fn leave_engine(&mut self, name: &str, attempt: Attempt) {
+        if let Some(inflight) = self.inflight.get_mut(name) {
+            *inflight -= 1;
+        }
         let Some(engine) = self.engines.get_mut(name) else { return };
         engine.waiting.retain(|(waiting, _)| *waiting != attempt);
         if engine.running.remove(&attempt)
@@ -162,8 +166,7 @@ impl World<'_> {
     /// How many times as long things take for what is in flight on a deployment.
     fn crowding(&self, name: &str) -> f64 {
         let Some(batch) = self.spec.batch else { return 1.0 };
-        let attempts = self.live.values().flat_map(|one| one.flow.attempts());
-        batch.slower(attempts.filter(|one| one.ended.is_none() && *one.name == *name).count())
+        batch.slower(self.inflight.get(name).copied().unwrap_or(0))
     }
 
     /// The next few tokens of an answer, as fast as the batch lets them be now.
