@@ -42,7 +42,8 @@ pub(crate) fn scenario(seed: u64) -> String {
     );
     let _ = writeln!(
         text,
-        "tokens_in_mean: {}\ntokens_out_mean: {}\nfirst_content_base_ms: {}\nerror_rate: {}\nleave_rate: {}\nprobe_every_s: {}",
+        "noise: {}\ntokens_in_mean: {}\ntokens_out_mean: {}\nfirst_content_base_ms: {}\nerror_rate: {}\nleave_rate: {}\nprobe_every_s: {}",
+        draw.among(&[0.0, 0.0, 0.3, 1.0]),
         draw.among(&[50, 500, 4_000]),
         draw.among(&[5, 100, 400]),
         draw.among(&[0, 50, 300]),
@@ -184,8 +185,16 @@ impl Draw {
             self.among(&[100, 2_000]),
             self.among(&[100, 2_000])
         );
-        let (unsure, policy) = (self.chance(0.3), self.chance(0.3));
-        let _ = writeln!(text, "      retry: {{ unsure: {unsure}, content_policy: {policy} }}");
+        let (unsure, policy, rest) = (self.chance(0.3), self.chance(0.3), self.chance(0.4));
+        let _ = writeln!(
+            text,
+            "      retry: {{ unsure: {unsure}, content_policy: {policy}, continuation: {rest} }}"
+        );
+        if self.chance(0.4) {
+            let _ = writeln!(text, "      hedge: {{ after: {} }}", self.among(&["1.1", "2.0"]));
+        }
+        let limiter = self.among(&["auto", "off", "gradient", "aimd"]);
+        let _ = writeln!(text, "      limiter: {{ kind: {limiter}, min: {} }}", self.among(&[1, 4]));
         if split {
             let sticky = self.among(&["session", "tenant", "user", "request"]);
             let _ = writeln!(text, "      split: {{ sticky: {sticky}, arms: {{ old: 3, new: 1 }} }}");

@@ -115,3 +115,39 @@ fn worlds_200_to_399_keep_the_invariants() {
 fn worlds_400_to_599_keep_the_invariants() {
     worlds(400..600);
 }
+
+#[test]
+fn e9_hedges_cut_the_tail_for_a_fiftieth_of_the_tokens() {
+    let text = |hedge: &str| {
+        format!(
+            "providers:\n  a: {{ kind: vllm, base_url: 'http://a', slots: 64 }}\n  b: {{ kind: vllm, base_url: 'http://b', slots: 64 }}\n\
+             models:\n  m:\n{hedge}    deployments: [ {{ name: a, provider: a }}, {{ name: b, provider: b }} ]\n"
+        )
+    };
+    let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
+    let catalog = |hedge| pointsman_settings::parse(&text(hedge), &sources).expect("a good config").catalog();
+    let spec = Spec {
+        requests: 20_000,
+        first_content_base_ms: 150,
+        noise: 0.4,
+        faults: (0..60)
+            .map(|minute| {
+                fault("a", f64::from(minute) * 20.0, f64::from(minute) * 20.0 + 0.2, What::Slow(8.0))
+            })
+            .collect(),
+        ..spec()
+    };
+    for seed in 1..=5 {
+        let plain = run(&catalog(""), &spec, seed);
+        let hedged = run(&catalog("    hedge: { after: 2 }\n"), &spec, seed);
+        let more = hedged.attempts as f64 / 20_000.0;
+        // A fiftieth of the tokens; short requests are more of the requests than of the tokens.
+        assert!(more > 1.002 && more <= 1.04, "{more}");
+        assert!(
+            hedged.first_content_ms_p99 < 0.95 * plain.first_content_ms_p99,
+            "p99 {} against {} ms",
+            hedged.first_content_ms_p99,
+            plain.first_content_ms_p99
+        );
+    }
+}
