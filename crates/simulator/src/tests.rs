@@ -129,10 +129,10 @@ fn e9_hedges_cut_the_tail_for_a_fiftieth_of_the_tokens() {
     let spec = Spec {
         requests: 20_000,
         first_content_base_ms: 150,
-        noise: 0.4,
+        noise: 0.1,
         faults: (0..60)
             .map(|minute| {
-                fault("a", f64::from(minute) * 20.0, f64::from(minute) * 20.0 + 0.2, What::Slow(8.0))
+                fault("a", f64::from(minute) * 20.0, f64::from(minute) * 20.0 + 0.6, What::Slow(8.0))
             })
             .collect(),
         ..spec()
@@ -144,7 +144,7 @@ fn e9_hedges_cut_the_tail_for_a_fiftieth_of_the_tokens() {
         // A fiftieth of the tokens; short requests are more of the requests than of the tokens.
         assert!(more > 1.002 && more <= 1.04, "{more}");
         assert!(
-            hedged.first_content_ms_p99 < 0.95 * plain.first_content_ms_p99,
+            hedged.first_content_ms_p99 < 0.7 * plain.first_content_ms_p99,
             "p99 {} against {} ms",
             hedged.first_content_ms_p99,
             plain.first_content_ms_p99

@@ -26,7 +26,7 @@ pub(super) fn print_random(seed: u64) -> anyhow::Result<()> {
 
 /// Runs the random world of a seed; fails when something that must hold did not.
 pub(super) fn run_random(seed: u64, json: bool) -> anyhow::Result<()> {
-    let scenario = parse(&format!("the random world of seed {seed}"), &Scenario::random(seed))?;
+    let scenario = parse(format!("the random world of seed {seed}"), &Scenario::random(seed))?;
     let named = Named { name: "random".to_owned(), again: "--random".to_owned(), scenario };
     run_one(&named, seed, json)
 }
