@@ -21,7 +21,8 @@ fn part(part: usize) {
     let mut broken = Vec::new();
     for path in files().iter().skip(part).step_by(PARTS) {
         let text = std::fs::read_to_string(path).expect("readable");
-        let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let parsed = Scenario::parse(&text).map_err(|error| format!("{}: {error}", path.display()));
+        let scenario = parsed.expect("a good scenario");
         for seed in SEEDS {
             let again = format!("pointsman simulate --scenario {} --seed {seed}", path.display());
             let run = || scenario.run(seed).broken;
