@@ -45,6 +45,7 @@ fn d3_the_rest_comes_from_another_and_looks_like_one_answer() {
     let kinds: Vec<&Value> = attempts.iter().map(|attempt| &attempt["kind"]).collect();
     assert_eq!(kinds, ["usual", "continuation", "continuation"]);
     assert_eq!(record["usage"]["tokens_out"], 5, "{record}");
+    assert_eq!(record["first_content_us"], attempts[0]["first_content_us"], "{record}");
     assert_eq!(world.permits(), 0);
 }
 

@@ -106,6 +106,20 @@ impl Exchange {
         response
     }
 
+    /// Answers that the process stops.
+    pub(super) fn refuse_to_stop(mut self: Box<Self>) -> Response<RouterBody> {
+        self.stop();
+        self.outgoing = None;
+        self.attempt = None;
+        self.hedge = None;
+        self.provider_error = None;
+        let error = ErrorBody::shutting_down();
+        self.status = Some(error.status);
+        let response = self.error_response(&error, None);
+        self.settle(clock::now());
+        response
+    }
+
     pub(super) fn error_response(
         &mut self,
         error: &ErrorBody,
