@@ -102,7 +102,7 @@ pub struct Exchange {
     /// Ends of drains that the flow was asked about.
     recalls: u64,
     /// The provider's own words about the last failure.
-    provider_error: Option<attempt::ProviderError>,
+    provider_error: Option<words::ProviderError>,
     /// The status that the client was or will be sent.
     status: Option<u16>,
     /// When the body was whole and the router's own work began.

@@ -147,7 +147,9 @@ impl Relay {
         if attempt.is_inside_event() {
             attempt.ready.push(Bytes::from_static(b"\n\n"));
         }
-        attempt.ready.push(event);
+        if !attempt.has_told() {
+            attempt.ready.push(event);
+        }
     }
 }
 
