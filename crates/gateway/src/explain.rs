@@ -40,8 +40,9 @@ pub fn explain(
         .ok_or_else(|| ErrorBody::malformed(format!("`{path}` is no path that is routed")))?;
     let client = ClientKey::operator(options.tenant.as_deref().unwrap_or("operator"));
     let now = clock::now();
-    let prepared =
+    let mut prepared =
         prepare(snapshot, &client, operation, headers, body, now).map_err(|refused| refused.error)?;
+    prepared.facts.deadline = fleet.deadline(&prepared.facts, now);
     let decision = decide(fleet, &prepared.facts, &[], now, rng);
     Ok(json!({
         "model": prepared.model.name,

@@ -143,6 +143,8 @@ impl Gateway {
             }
             anyhow::Ok(())
         })?;
+        // What may still block on a thread of its own, such as an upgrade or a worker, is not waited for.
+        runtime.shutdown_background();
         if let Some(log) = &self.app.decision_log {
             log.close();
         }

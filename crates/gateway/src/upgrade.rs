@@ -95,8 +95,14 @@ impl Upgrade {
         result
     }
 
-    fn hand_over(&self, admin_changes: Overlay) -> anyhow::Result<u32> {
+    /// Descriptors of their own, so that the lock is not held while the new process is waited for.
+    fn sockets(&self) -> io::Result<Vec<(&'static str, TcpListener)>> {
         let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.iter().map(|(key, socket)| Ok((*key, socket.try_clone()?))).collect()
+    }
+
+    fn hand_over(&self, admin_changes: Overlay) -> anyhow::Result<u32> {
+        let sockets = self.sockets()?;
         if sockets.is_empty() {
             bail!("this process is on its way out; start another");
         }

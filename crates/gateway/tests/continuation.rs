@@ -45,6 +45,7 @@ fn d3_the_rest_comes_from_another_and_looks_like_one_answer() {
     let kinds: Vec<&Value> = attempts.iter().map(|attempt| &attempt["kind"]).collect();
     assert_eq!(kinds, ["usual", "continuation", "continuation"]);
     assert_eq!(record["usage"]["tokens_out"], 5, "{record}");
+    assert_eq!(record["first_content_us"], attempts[0]["first_content_us"], "{record}");
     assert_eq!(world.permits(), 0);
 }
 
@@ -56,8 +57,31 @@ fn d3_without_the_opt_in_or_with_nobody_able_it_is_cut() {
         let answer = world.chat(&stream());
         assert!(answer.body.contains("\"error\"") && !answer.body.contains("[DONE]"), "{}", answer.body);
         assert_eq!(world.stats(1).requests, 0);
-        assert_eq!(world.record(&answer)["outcome"], "truncated");
+        let record = world.record(&answer);
+        assert_eq!(record["outcome"], "truncated");
+        if !model.is_empty() {
+            let why_not = &record["decisions"][1]["candidates"][1]["why_not"];
+            assert_eq!(why_not["missing"], serde_json::json!(["continuation"]), "{record}");
+        }
     }
+}
+
+#[test]
+fn d3_an_error_that_the_provider_tells_after_content_is_passed_on_and_counts() {
+    let world = World::with(1, "", OPTED_IN, "");
+    let pieces =
+        [event("one", "a "), "data: {\"error\":{\"message\":\"engine died\",\"code\":500}}\n\n".into()];
+    for ends in [&["data: [DONE]\n\n"][..], &[]] {
+        let told: Vec<String> = pieces.iter().cloned().chain(ends.iter().map(|&end| end.into())).collect();
+        let expected = told.concat();
+        world.script(0, [Scripted { pieces: Some(told), ..Default::default() }]);
+        let answer = world.chat(&stream());
+        assert_eq!(answer.body, expected, "nothing is added");
+        let record = world.record(&answer);
+        assert_eq!((&record["outcome"], &record["detail"]), (&"truncated".into(), &"transient".into()));
+        assert_eq!(record["attempts"][0]["failure"]["class"], "transient", "{record}");
+    }
+    assert_eq!(world.permits(), 0);
 }
 
 #[test]

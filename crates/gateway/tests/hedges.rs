@@ -66,6 +66,13 @@ fn e9_the_first_may_still_win_and_either_may_fail() {
     let answer = world.chat(&stream());
     assert_eq!((answer.status, answer.header("x-pointsman-served-by")), (200, Some("d1")), "{answer:?}");
 
+    // The first is refused, and the hedge is lost: nobody hears the words of the one as the other's.
+    world.script(0, [Scripted { delay_ms: 200, status: Some(500), ..Default::default() }]);
+    world.script(1, [Scripted { delay_ms: 400, close: true, ..Default::default() }]);
+    let answer = world.chat(&stream());
+    assert_eq!((answer.status, answer.error("who")), (502, "provider:m1".into()), "{answer:?}");
+    assert!(!answer.body.contains("as scripted"), "{answer:?}");
+
     // The hedge is refused; the first goes on.
     world.script(0, [Scripted { delay_ms: 300, ..Default::default() }]);
     world.script(1, [Scripted { status: Some(503), ..Default::default() }]);

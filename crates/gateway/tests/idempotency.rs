@@ -138,6 +138,17 @@ fn e7_another_body_with_the_same_key_is_refused() {
 }
 
 #[test]
+fn e7_other_fallback_models_are_another_request() {
+    let world = World::new(1, "");
+    let body = hello().to_string();
+    let first = world.post(CHAT, "idempotency-key: k\r\nx-pointsman-fallback: m\r\n", body.as_bytes());
+    assert_eq!(first.status, 200, "{first:?}");
+    // Who may not name a model must not get its answer by the key of one who may.
+    let second = keyed(&world, "k", &hello());
+    assert_eq!((second.status, second.error("code")), (422, json!("idempotency_key_reused")), "{second:?}");
+}
+
+#[test]
 fn e7_keys_are_each_tenants_and_routes_own() {
     let world = World::new(1, TWO_TENANTS);
     let ask = |path: &str, client: &str, body: &Value| {

@@ -100,6 +100,121 @@ fn l5_the_drain_of_a_deployment_has_an_end_and_a_way_back() {
     assert!(binary.child.wait().expect("it ends").success());
 }
 
+#[test]
+fn l5_what_waits_for_its_content_is_recalled_with_a_key_too() {
+    let binary = Binary::start(&one());
+    binary.mock.control().script([Scripted { hang: true, ..Default::default() }]);
+    let mut client = connect(&binary.client);
+    let body = hello().to_string();
+    let asked = request("/v1/chat/completions", "idempotency-key: k\r\n", body.as_bytes());
+    client.write_all(&asked).expect("written");
+    binary.until("it is asked", || binary.mock.control().stats().inflight == 1);
+    let began = std::time::Instant::now();
+    let path = "/admin/v1/models/m/deployments/a";
+    assert_eq!(binary.admin("POST", &format!("{path}/drain?timeout_ms=300"), "", "").status, 200);
+    let answer = Answer::read_quickly(&mut client);
+    assert_eq!((answer.status, answer.error("code")), (503, json!("deployment_drained")), "{answer:?}");
+    assert!(began.elapsed() < std::time::Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn d3_what_a_drain_cuts_off_is_continued_elsewhere() {
+    let config = one().replace(
+        "deployments: [ { name: a, provider: p }",
+        "retry: { continuation: true }, deployments: [ { name: a, provider: p, tier: 0 }, { name: b, provider: p }",
+    );
+    let binary = Binary::start(&config);
+    let event = |text: &str| {
+        format!(
+            "data: {{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+        )
+    };
+    let hanging = Scripted {
+        hang_after: Some(1),
+        pieces: Some(vec![event("one"), event("never")]),
+        ..Default::default()
+    };
+    let rest = vec![event("two"), "data: [DONE]\n\n".to_owned()];
+    binary.mock.control().script([hanging, Scripted { pieces: Some(rest), ..Default::default() }]);
+    let client = open_stream(&binary.client);
+    let path = "/admin/v1/models/m/deployments/a";
+    assert_eq!(binary.admin("POST", &format!("{path}/drain?timeout_ms=300"), "", "").status, 200);
+    let rest = rest_of_one(client);
+    assert!(rest.contains("two") && rest.contains("[DONE]"), "{rest}");
+}
+
+#[test]
+fn l5_whoever_still_waits_when_the_grace_is_over_is_told_and_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let config =
+        format!("{}shutdown: {{ grace_ms: 200 }}\ndecisions: {{ log: '{}' }}\n", one(), log.display());
+    let mut binary = Binary::start(&config);
+    binary.mock.control().set(|settings| settings.slots = 0);
+    let silent = || Scripted { hang: true, ..Default::default() };
+    binary.mock.control().script([
+        Scripted { hang_after: Some(2), ..Default::default() },
+        silent(),
+        silent(),
+    ]);
+    let streaming = open_stream(&binary.client);
+    let mut waiting: Vec<TcpStream> = ["", "idempotency-key: k\r\n"]
+        .map(|headers| {
+            let mut client = connect(&binary.client);
+            let asked = request("/v1/chat/completions", headers, hello().to_string().as_bytes());
+            client.write_all(&asked).expect("written");
+            client
+        })
+        .into();
+    binary.until("all are asked", || binary.mock.control().stats().inflight == 3);
+    let began = std::time::Instant::now();
+    binary.signal("TERM");
+    for client in &mut waiting {
+        let answer = Answer::read_quickly(client);
+        assert_eq!((answer.status, answer.error("code")), (503, json!("shutting_down")), "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    assert!(rest_of_one(streaming).contains("shutting_down"));
+    assert!(binary.child.wait().expect("it ends").success());
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    let log = std::fs::read_to_string(&log).expect("readable");
+    let mut ends: Vec<String> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a record"))
+        .map(|record| format!("{} {} {}", record["outcome"], record["detail"], record["status"]))
+        .collect();
+    ends.sort();
+    let failed = r#""failed" "shutting_down" 503"#;
+    assert_eq!(ends, [failed, failed, r#""truncated" "shutting_down" 200"#]);
+}
+
+#[test]
+fn l6_an_upgrade_that_hangs_keeps_nobody_from_stopping() {
+    let mock = pointsman::mock::MockServer::spawn(pointsman::mock::MockArgs {
+        settings: support::fast(),
+        ..pointsman::mock::MockArgs::on_any_port()
+    })
+    .expect("a mock starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("pointsman.yaml"), Binary::text(&one(), &mock)).expect("written");
+    let program = folder.path().join("program");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pointsman"), &program).expect("linked");
+    let mut binary = Binary::launch(std::process::Command::new(&program), mock, folder, &[]);
+    std::fs::remove_file(&program).expect("removed");
+    let began = binary.folder.path().join("began");
+    // It ends by itself some time after the test.
+    let script = format!("#!/bin/sh\n: > '{}'\nexec sleep 8\n", began.display());
+    std::fs::write(&program, script).expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("set");
+    binary.signal("USR2");
+    binary.until("the new process hangs", || began.exists());
+    let told = std::time::Instant::now();
+    binary.signal("TERM");
+    assert!(binary.child.wait().expect("it ends").success());
+    assert!(told.elapsed() < std::time::Duration::from_secs(4), "{:?}", told.elapsed());
+}
+
 /// The rest of one chunked answer on a connection that stays open.
 fn rest_of_one(mut client: TcpStream) -> String {
     let mut rest = Vec::new();

@@ -295,6 +295,20 @@ fn l5_what_does_not_finish_within_the_grace_is_told() {
 }
 
 #[test]
+fn an_explanation_knows_of_the_models_patience() {
+    let binary = Binary::start(&format!("{}timeouts: {{ total_ms: 90000 }}\n", one()));
+    let told = |answer: Answer| answer.json()["facts"]["deadline_ms"].clone();
+    let explain =
+        |headers: &str| told(binary.admin("POST", "/admin/v1/explain", headers, &hello().to_string()));
+    assert_eq!(explain(""), 90_000);
+    assert_eq!(explain("x-pointsman-deadline-ms: 1000\r\n"), 1_000);
+    let id = binary.ask().header("x-pointsman-request-id").expect("an id").to_owned();
+    let path = format!("/admin/v1/decisions/{id}");
+    binary.until("it is recorded", || binary.admin("GET", &path, "", "").status == 200);
+    assert_eq!(told(binary.admin("GET", &path, "", "")), 90_000, "as it holds for requests");
+}
+
+#[test]
 fn records_and_explanations_are_there_for_the_asking() {
     let log = tempfile::tempdir().expect("a folder");
     let path = log.path().join("decisions.ndjson");

@@ -25,6 +25,16 @@ fn served_by(answer: &Answer) -> Option<&str> {
 }
 
 #[test]
+fn d2_an_error_whose_words_do_not_come_is_known_by_its_head() {
+    let world = World::new(2, "");
+    world.script(0, [Scripted { status: Some(503), hang_after: Some(0), ..Default::default() }]);
+    let answer = world.chat(&stream());
+    assert_eq!((answer.status, answer.header("x-pointsman-served-by")), (200, Some("d1")), "{answer:?}");
+    let record = world.record(&answer);
+    assert_eq!(record["attempts"][0]["failure"]["status"], 503, "{record}");
+}
+
+#[test]
 fn failures_before_content_are_somebody_elses_turn() {
     let retry = |code| Scripted { retry_after: Some("1".to_owned()), ..status(code) };
     for (name, script) in [

@@ -274,8 +274,7 @@ impl Flow {
             self.policy = Policy::of(&model.spec, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
             model.hedges.note_request(tokens_of(&self.facts));
-            let total = self.arrived + self.policy.timeouts.total;
-            self.total = total.min(self.facts.deadline.unwrap_or(Now::NEVER));
+            self.total = timer::total(&self.policy.timeouts, &self.facts, self.arrived);
             self.facts.deadline = Some(self.total);
         }
         if now >= self.total {

@@ -63,6 +63,20 @@ fn d3_the_rest_is_asked_for_in_the_upstreams_own_way() {
 }
 
 #[test]
+fn d3_what_is_dropped_from_the_front_of_a_body_makes_room_for_what_is_put_there() {
+    let so_far = kept(&[json!({"content": "one"})]).expect("text can be continued");
+    let body = Bytes::from_static(
+        br#"{"fallbacks":["x"],"model":"m","stream":true,"messages":[{"role":"user","content":"count"}]}"#,
+    );
+    let request = parse(Operation::Chat, &body, &BodyLimits::default(), 0).expect("a good request");
+    let from = Some((&so_far, Style::ContinueFinalMessage));
+    let sent = rewrite_from(&request, &body, &literal("up"), UsageAsk::Inject, from).concat();
+    let sent: Value = serde_json::from_slice(&sent).expect("still JSON");
+    assert_eq!((&sent["fallbacks"], &sent["continue_final_message"]), (&Value::Null, &json!(true)));
+    assert_eq!(sent["stream_options"]["include_usage"], true);
+}
+
+#[test]
 fn only_plain_text_is_continued() {
     let text = json!({"content": "a"});
     assert!(kept(std::slice::from_ref(&text)).is_some());
@@ -71,6 +85,7 @@ fn only_plain_text_is_continued() {
         json!({"reasoning_content": "hm"}),
         json!({"refusal": "no"}),
         json!({"audio": {"id": "x"}}),
+        json!({"content": [{"type": "thinking", "thinking": []}]}),
     ] {
         assert!(kept(&[text.clone(), other.clone()]).is_none(), "{other}");
     }

@@ -11,7 +11,7 @@ use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::openai::error::ErrorBody;
 
 use super::relay::Relay;
-use super::{Exchange, RouterBody, attempt};
+use super::{Exchange, RouterBody, attempt, words};
 use crate::clock;
 use crate::http::respond::{self, ATTEMPTS, DECISION, OVERHEAD, SERVED_BY, text_value};
 use crate::telemetry::record::compact;
@@ -102,6 +102,20 @@ impl Exchange {
         self.hedge = None;
         self.status = Some(error.status);
         let response = self.error_response(&error, retry_after);
+        self.settle(clock::now());
+        response
+    }
+
+    /// Answers that the process stops.
+    pub(super) fn refuse_to_stop(mut self: Box<Self>) -> Response<RouterBody> {
+        self.stop();
+        self.outgoing = None;
+        self.attempt = None;
+        self.hedge = None;
+        self.provider_error = None;
+        let error = ErrorBody::shutting_down();
+        self.status = Some(error.status);
+        let response = self.error_response(&error, None);
         self.settle(clock::now());
         response
     }
@@ -249,7 +263,7 @@ const fn is_about_the_request(class: FailureClass) -> bool {
     matches!(class, FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy)
 }
 
-impl attempt::ProviderError {
+impl words::ProviderError {
     /// The provider's own error object with who failed put in, if it sent one in the client's dialect.
     fn body_with(&self, who: &str) -> Option<Bytes> {
         let mut body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;

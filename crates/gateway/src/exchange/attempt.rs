@@ -1,6 +1,7 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,11 +14,12 @@ use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass, Now};
 use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::continuation::Transcript;
-use pointsman_wire::openai::error::{Fault, FaultKind, classify, retry_after_ms};
+use pointsman_wire::openai::error::{FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::{StreamError, StreamObserver};
 use pointsman_wire::openai::usage;
 use smallvec::SmallVec;
+use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::http::server::Worker;
@@ -26,23 +28,18 @@ use crate::upstream::connection::{Call, CallError};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
 
-use super::words::{failure, known, refused};
+use super::continuation::Keeping;
+use super::words::{ProviderError, failure, fault_of, known, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
 /// Bytes, and pieces, that are read ahead of a client while its answer is relayed.
 const READY_BYTES_MAX: usize = 64 * 1024;
 const READY_PIECES_MAX: usize = 16;
+/// Time for the words of an error whose head is there.
+const ERROR_BODY_MAX: Duration = Duration::from_secs(1);
 /// Bytes of an unstreamed answer that are kept to read its usage from.
 const USAGE_BYTES_MAX: usize = 1024 * 1024;
-
-/// What a provider said about its failure.
-pub(super) struct ProviderError {
-    /// Its body, cut to what is configured.
-    pub body: Bytes,
-    /// What that means.
-    pub fault: Fault,
-}
 
 /// One forward of a request to a deployment.
 pub(super) struct Attempt {
@@ -70,18 +67,10 @@ pub(super) struct Attempt {
     tokens_in_estimate: u64,
     usage: Option<Usage>,
     error: Option<ProviderError>,
+    /// The failure that the provider told of within the stream, after content; the client has read it there.
+    told: Option<Failure>,
     /// How the provider broke its protocol, in words.
     detail: Option<String>,
-}
-
-/// What is kept of a stream in case it breaks off.
-pub(super) enum Keeping {
-    /// Nothing.
-    Nothing,
-    /// What came, from its beginning.
-    FromNow,
-    /// The same; it is the rest of this.
-    From(Transcript),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +85,7 @@ enum State {
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
-    Refused(Call, BytesMut),
+    Refused(Call, BytesMut, Pin<Box<Sleep>>),
     Body(Call),
     Failed(Failure),
     /// The whole answer is there, and its end has not been told yet.
@@ -160,6 +149,7 @@ impl Attempt {
             tokens_in_estimate,
             usage: None,
             error: None,
+            told: None,
             detail: None,
         }
     }
@@ -185,8 +175,14 @@ impl Attempt {
                         return Poll::Ready(input);
                     }
                 }
-                State::Refused(call, body) => {
-                    let data = ready!(call.poll_data(cx));
+                State::Refused(call, body, patience) => {
+                    let data = match call.poll_data(cx) {
+                        Poll::Ready(data) => data,
+                        Poll::Pending => {
+                            ready!(patience.as_mut().poll(cx));
+                            None
+                        }
+                    };
                     let cap = self.worker.as_ref().map_or(0, |worker| worker.error_body_bytes_max());
                     if let Some(Ok(data)) = data {
                         let room = cap.saturating_sub(body.len());
@@ -232,6 +228,11 @@ impl Attempt {
     /// Whether what the client was given ends inside an event.
     pub(super) fn is_inside_event(&self) -> bool {
         self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
+    }
+
+    /// Whether the client was told of a failure by the provider itself.
+    pub(super) fn has_told(&self) -> bool {
+        self.told.is_some()
     }
 
     /// What came so far, if the rest of it can be asked for elsewhere.
@@ -321,12 +322,12 @@ impl Attempt {
             self.state = State::Body(call);
             return Some(Input::Headers);
         }
-        self.state = State::Refused(call, BytesMut::new());
+        self.state = State::Refused(call, BytesMut::new(), Box::pin(sleep(ERROR_BODY_MAX)));
         None
     }
 
     fn on_refused(&mut self) -> Input {
-        let State::Refused(call, body) = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Refused(call, body, _) = std::mem::replace(&mut self.state, State::Over) else {
             return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
         };
         let Some(head) = &self.head else {
@@ -382,9 +383,11 @@ impl Attempt {
                     if let Some(usage) = seen.usage {
                         self.usage = Some(known(&usage));
                     }
-                    if let Some(error) = seen.error.filter(|_| !self.content && !seen.content) {
-                        return Some(self.on_stream_error(&error));
+                    let error = seen.error;
+                    if let Some(error) = error.as_ref().filter(|_| !self.content && !seen.content) {
+                        return Some(self.on_stream_error(error));
                     }
+                    self.told = self.told.take().or(error.as_ref().map(|error| fault_of(error).1));
                     seen.content
                 }
             },
@@ -400,14 +403,8 @@ impl Attempt {
     /// A good status, and then an error before any content: as good as an error status.
     fn on_stream_error(&mut self, error: &StreamError) -> Input {
         self.state = State::Over;
-        let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(500);
-        let body = Bytes::from(
-            serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}})
-                .to_string(),
-        );
-        let fault = classify(status, None, &body);
-        let failure = refused(status, &fault);
-        self.error = Some(ProviderError { body, fault });
+        let (said, failure) = fault_of(error);
+        self.error = Some(said);
         Input::Failed(failure)
     }
 
@@ -432,6 +429,9 @@ impl Attempt {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
         }
         self.keep(call);
+        if let Some(failure) = &self.told {
+            return Input::Failed(failure.clone());
+        }
         let usage = Usage { truncated, ..self.usage_so_far() };
         if self.content {
             return Input::Done(usage);

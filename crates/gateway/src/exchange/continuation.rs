@@ -6,7 +6,16 @@ use pointsman_routing::flow::Usage;
 use pointsman_wire::openai::continuation::{Transcript, is_continuable};
 
 use super::Exchange;
-use super::attempt::Keeping;
+
+/// What is kept of a stream in case it breaks off.
+pub(super) enum Keeping {
+    /// Nothing.
+    Nothing,
+    /// What came, from its beginning.
+    FromNow,
+    /// The same; it is the rest of this.
+    From(Transcript),
+}
 
 /// What is left of attempts whose answers broke off.
 #[derive(Default)]

@@ -92,9 +92,10 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
     };
     let exchange =
         Exchange::new(Rc::clone(worker), Arc::clone(snapshot), arrival, prepared, body.clone(), at);
-    let (app, model) = (Arc::clone(&worker.app), Arc::clone(&original.model));
+    let (worker, model) = (Rc::clone(worker), Arc::clone(&original.model));
     spawn_local(async move {
-        let result = match Guard::new(pin!(carry(exchange))).await {
+        let app = &worker.app;
+        let result = match Guard::new(pin!(worker.attend(carry(exchange)))).await {
             Some(result) => result,
             None => {
                 app.metrics.panics.inc();

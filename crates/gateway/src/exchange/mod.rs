@@ -32,6 +32,7 @@ use pointsman_wire::openai::request::{Operation, Request};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::app::Shutdown;
 use crate::clock;
 use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
@@ -101,7 +102,7 @@ pub struct Exchange {
     /// Ends of drains that the flow was asked about.
     recalls: u64,
     /// The provider's own words about the last failure.
-    provider_error: Option<attempt::ProviderError>,
+    provider_error: Option<words::ProviderError>,
     /// The status that the client was or will be sent.
     status: Option<u16>,
     /// When the body was whole and the router's own work began.
@@ -112,6 +113,8 @@ pub struct Exchange {
     /// What the request cost, once it is settled and if the price is known.
     cost_micro_usd: Option<u64>,
     settled: bool,
+    /// The process stops, and this with it.
+    stopped: bool,
 }
 
 impl Exchange {
@@ -152,6 +155,7 @@ impl Exchange {
             overhead: None,
             cost_micro_usd: None,
             settled: false,
+            stopped: false,
         })
     }
 
@@ -170,7 +174,10 @@ impl Exchange {
                     now = clock::now();
                 }
                 Action::DropHedge => self.hedge = None,
-                Action::Promote => self.attempt = self.hedge.take(),
+                Action::Promote => {
+                    self.attempt = self.hedge.take();
+                    self.provider_error = None;
+                }
                 Action::Wait => {}
                 Action::RelayHedge => {
                     self.attempt = self.hedge.take();
@@ -189,8 +196,10 @@ impl Exchange {
                 }
             }
             let asked = now;
-            input = poll_fn(|cx| self.poll_input(cx)).await;
-            now = clock::now();
+            let Some(next) = poll_fn(|cx| self.poll_input_or_stop(cx)).await else {
+                return self.refuse_to_stop();
+            };
+            (input, now) = (next, clock::now());
             self.waited += now - asked;
         }
     }
@@ -254,6 +263,14 @@ impl Exchange {
         let rest_of = self.broken.transcript.as_ref();
         let sent = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
         Attempt::begin(&self.worker, Arc::clone(target), sent, request, self.keeping(), now)
+    }
+
+    /// `None` when the grace of a process that stops is over.
+    fn poll_input_or_stop(&mut self, cx: &mut Context<'_>) -> Poll<Option<Input>> {
+        if self.worker.stage.get() == Shutdown::Now {
+            return Poll::Ready(None);
+        }
+        self.poll_input(cx).map(Some)
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {

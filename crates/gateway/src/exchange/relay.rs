@@ -99,7 +99,7 @@ impl Relay {
                 },
             };
             let now = clock::now();
-            if matches!(input, Input::Failed(_) | Input::TimerFired) {
+            if matches!(input, Input::Failed(_) | Input::TimerFired | Input::Recalled) {
                 self.exchange.note_continuable();
             }
             match self.exchange.step(input, now) {
@@ -134,15 +134,7 @@ impl Relay {
     /// broken off.
     fn cut(&mut self, failure: Option<&pointsman_routing::Failure>) {
         let exchange = &mut self.exchange;
-        let error = match failure {
-            Some(failure) => exchange.error_of(failure),
-            None => ErrorBody::router(
-                503,
-                "server_error",
-                "shutting_down",
-                "the gateway is shutting down; ask again",
-            ),
-        };
+        let error = failure.map_or_else(ErrorBody::shutting_down, |failure| exchange.error_of(failure));
         let event = error_event(exchange.arrival.operation, &error);
         exchange.cut_short(failure.is_none());
         self.ended = true;
@@ -155,7 +147,9 @@ impl Relay {
         if attempt.is_inside_event() {
             attempt.ready.push(Bytes::from_static(b"\n\n"));
         }
-        attempt.ready.push(event);
+        if !attempt.has_told() {
+            attempt.ready.push(event);
+        }
     }
 }
 

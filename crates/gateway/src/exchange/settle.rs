@@ -14,6 +14,9 @@ use crate::telemetry::record::{Record, Ties};
 /// What a client that left before its answer is recorded with, as nginx has it.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// What is said of a request that ended because the process did.
+const STOPPED: &str = "shutting_down";
+
 /// How an exchange ended.
 struct End {
     outcome: &'static str,
@@ -86,11 +89,16 @@ impl Exchange {
 
     /// Ends a response that has begun before its answer did; `ours` if the gateway is the reason.
     pub(super) fn cut_short(&mut self, ours: bool) {
-        let now = clock::now();
         if ours {
-            let _ = self.step(Input::ClientGone, now);
+            self.stop();
         }
-        self.settle(now);
+        self.settle(clock::now());
+    }
+
+    /// Gives up what is under way because the process stops, as if the client had left.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+        let _ = self.step(Input::ClientGone, clock::now());
     }
 }
 
@@ -126,6 +134,13 @@ impl Exchange {
                 self.worker.app.metrics.truncated(failure.class.name());
                 end("truncated", Some(failure.class.name().to_owned()), so_far())
             }
+            Some(FlowOutcome::ClientGone { .. }) if self.stopped => {
+                let had_begun = self.status.is_some_and(|status| status < 300);
+                if had_begun {
+                    self.worker.app.metrics.truncated(STOPPED);
+                }
+                end(if had_begun { "truncated" } else { "failed" }, Some(STOPPED.to_owned()), so_far())
+            }
             Some(FlowOutcome::ClientGone { phase }) => {
                 self.worker.app.metrics.client_cancel(phase.name());
                 end("client_gone", Some(phase.name().to_owned()), so_far())
@@ -151,7 +166,8 @@ impl Exchange {
                 metrics.hedge(if reason == "ok" { "won" } else { reason });
             }
             let Some(first) = attempt.first_content else { continue };
-            first_content_us = Some((first - self.arrival.at).as_micros() as u64);
+            // The rest of an answer that broke off is no beginning.
+            first_content_us.get_or_insert((first - self.arrival.at).as_micros() as u64);
             // An answer in one piece tells nothing of its first token.
             if !self.flow.facts().stream {
                 continue;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -316,7 +316,7 @@ pub async fn drive(worker: Rc<Worker>, exchange: Box<Exchange>, shared: Arc<Shar
     let _hold = worker.hold();
     let gone = Err("the request that this one waited for ended without an answer; ask again".to_owned());
     let mut lead = Lead { worker: Rc::clone(&worker), shared: Arc::clone(&shared), end: gone, keep: false };
-    let work = pin!(carry(&worker, exchange, &shared));
+    let work = pin!(worker.attend(carry(&worker, exchange, &shared)));
     tokio::select! {
         ended = Guard::new(work) => match ended {
             Some((end, keep)) => (lead.end, lead.keep) = (end, keep),
@@ -344,13 +344,7 @@ async fn carry(worker: &Worker, exchange: Box<Exchange>, shared: &Shared) -> (Re
     });
     let end = loop {
         shared.room().await;
-        let piece = tokio::select! {
-            biased;
-            // The body has a last word to say when the process stops.
-            () = worker.staged() => continue,
-            piece = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => piece,
-        };
-        let data = match piece {
+        let data = match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             None => break Ok(()),
             Some(Err(error)) => break Err(error.to_string()),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),

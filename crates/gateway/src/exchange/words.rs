@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::Usage;
 use pointsman_routing::{Failure, FailureClass};
-use pointsman_wire::openai::error::{Fault, FaultKind};
+use pointsman_wire::openai::error::{Fault, FaultKind, classify};
+use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
 
 /// A failure that no answer tells more of.
@@ -49,4 +51,23 @@ pub(super) fn known(usage: &usage::Usage) -> Usage {
         estimated: false,
         truncated: false,
     }
+}
+
+/// What a provider said about its failure.
+pub(super) struct ProviderError {
+    /// Its body, cut to what is configured.
+    pub body: Bytes,
+    /// What that means.
+    pub fault: Fault,
+}
+
+/// What an error within a stream means: what is said of it, and the failure it is.
+pub(super) fn fault_of(error: &StreamError) -> (ProviderError, Failure) {
+    let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(500);
+    let body =
+        serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}});
+    let body = Bytes::from(body.to_string());
+    let fault = classify(status, None, &body);
+    let failure = refused(status, &fault);
+    (ProviderError { body, fault }, failure)
 }

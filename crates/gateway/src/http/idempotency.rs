@@ -136,8 +136,11 @@ impl Asked {
         Scope(digest(&[tenant, operation.as_bytes(), &key.0]))
     }
 
+    /// Fallback models count, for a header may name them: who may not use one must not be given its answer.
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(digest(&[self.arrival.operation.name().as_bytes(), &self.body]))
+        let (operation, named) = (self.arrival.operation.name().as_bytes(), &self.prepared.fallbacks.named);
+        let parts = [operation, &*self.body].into_iter().chain(named.iter().map(|(name, _)| name.as_bytes()));
+        Fingerprint(digest(&parts.collect::<Vec<_>>()))
     }
 }
 

@@ -22,7 +22,6 @@ use pointsman_wire::openai::error::ErrorBody;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -85,9 +84,18 @@ impl Worker {
         Hold(Rc::clone(self))
     }
 
-    /// Ready when the stage changes.
-    pub fn staged(&self) -> Notified<'_> {
-        self.staged.notified()
+    /// Drives `work` that no client's connection drives, and has it look again when the stage changes or a drain is over.
+    pub async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut staged = pin!(self.staged.notified());
+        poll_fn(|cx| {
+            // What comes next must wake this task again. It is listened for before the look at what came.
+            while staged.as_mut().poll(cx).is_ready() {
+                staged.set(self.staged.notified());
+            }
+            work.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// A drain is over: whatever is under way looks whether it may go on.

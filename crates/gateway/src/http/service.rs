@@ -244,6 +244,9 @@ impl Early {
             names: Arc::default(),
         });
         let mut response = respond::error(error, None, self.id);
+        if error.status == 503 {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+        }
         let why = match outcome {
             "rejected" => format!("shed:{detail}"),
             _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),

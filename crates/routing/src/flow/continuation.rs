@@ -3,7 +3,7 @@
 use super::{Flow, FlowOutcome, State};
 use crate::catalog::Capabilities;
 use crate::decide::{Evaluation, choose};
-use crate::decision::Outcome;
+use crate::decision::{Outcome, Rejection};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::flow::Action;
@@ -46,8 +46,17 @@ impl Flow {
     fn go_on_elsewhere(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Option<Action> {
         self.tried.push(self.attempt()?.deployment);
         self.facts.needs = self.facts.needs.with(Capabilities::CONTINUATION);
-        let Evaluation::Chosen(decision, permit) = choose(fleet, &self.facts, &self.tried, now, rng) else {
-            return None;
+        let (decision, permit) = match choose(fleet, &self.facts, &self.tried, now, rng) {
+            Evaluation::Chosen(decision, permit) => (decision, permit),
+            Evaluation::Rejected(decision) => {
+                self.decisions.push(decision);
+                return None;
+            }
+            Evaluation::Full(mut decision) => {
+                decision.outcome = Outcome::Rejected { why: Rejection::QueueFull, retry_after: None };
+                self.decisions.push(decision);
+                return None;
+            }
         };
         let paid = self.pay(fleet, now);
         match &decision.outcome {

@@ -2,11 +2,26 @@
 
 use super::hedge::Hedge;
 use super::{Flow, State, failure};
+use crate::catalog::TimeoutSpec;
+use crate::facts::Facts;
 use crate::failure::{FailureClass, Processed};
 use crate::fleet::Fleet;
 use crate::flow::Action;
 use crate::rng::Rng;
 use crate::time::Now;
+
+/// The end of all patience for a request that arrived at `arrived`: its deadline, or the end of its model's total time.
+pub(super) fn total(timeouts: &TimeoutSpec, facts: &Facts, arrived: Now) -> Now {
+    (arrived + timeouts.total).min(facts.deadline.unwrap_or(Now::NEVER))
+}
+
+impl Fleet {
+    /// The deadline that a request has once it has arrived, whether it named one or not.
+    pub fn deadline(&self, facts: &Facts, arrived: Now) -> Option<Now> {
+        let model = self.models.get(facts.model);
+        model.map_or(facts.deadline, |model| Some(total(&model.spec.timeouts, facts, arrived)))
+    }
+}
 
 impl Flow {
     /// When [`Input::TimerFired`] is due.

@@ -122,8 +122,8 @@ impl Transcript {
                         None => self.closed = true,
                     }
                 }
-                "role" | "content" => drop(scanner.skip_value()?),
-                // Reasoning, tool calls, refusals, audio: nothing of these can be handed on.
+                "role" => drop(scanner.skip_value()?),
+                // Content in parts, reasoning, tool calls, refusals, audio: nothing of these can be handed on.
                 _ => {
                     self.closed |= !is_empty(scanner)?;
                     scanner.skip_value()?;

@@ -147,6 +147,11 @@ impl ErrorBody {
         Self::router(502, SERVER_ERROR, "upstream_connect_failed", message).by_provider(provider)
     }
 
+    /// 503: the gateway stops before the answer is complete.
+    pub fn shutting_down() -> Self {
+        Self::router(503, SERVER_ERROR, "shutting_down", "the gateway is shutting down; ask again")
+    }
+
     /// 503: the deployment was drained before the answer was complete.
     pub fn drained() -> Self {
         let message = "the deployment was taken out of service before it was done; ask again";

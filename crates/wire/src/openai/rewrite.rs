@@ -81,7 +81,8 @@ pub fn rewrite_from(
     if let Some((transcript, style)) = from {
         edits.extend(continuation::edits(request, transcript, style));
     }
-    edits.sort_by_key(|edit| edit.span.start);
+    // What is put in comes before what is cut out or replaced from the same place on.
+    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
     let mut rewritten = assemble(body, edits);
     rewritten.usage_injected = usage_injected;
     rewritten
