@@ -59,6 +59,8 @@ fn e9_the_first_may_still_win_and_either_may_fail() {
     let answer = world.chat(&stream());
     assert_eq!((answer.status, answer.header("x-pointsman-served-by")), (200, Some("d0")), "{answer:?}");
     world.until("the hedge is cancelled", || world.stats(1).cancelled == 1);
+    let decision = answer.header("x-pointsman-decision").expect("every answer has one");
+    assert!(!decision.contains("d0:tried"), "the decision that led to who served: {decision}");
 
     // The first hangs and dies; the hedge goes on.
     world.script(0, [Scripted { delay_ms: 200, close: true, ..Default::default() }]);

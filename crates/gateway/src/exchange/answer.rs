@@ -240,7 +240,7 @@ impl Exchange {
         if let Some(model) = self.flow.other_model() {
             headers.insert(MODEL, text_value(model));
         }
-        if let Some(decision) = self.flow.decisions().last() {
+        if let Some(decision) = self.flow.decision() {
             headers.insert(DECISION, text_value(&compact(decision, &self.snapshot.names)));
         }
         let attempts = self.flow.attempts().len();

@@ -44,7 +44,7 @@ impl Exchange {
         }
         let target = self.attempt.as_ref().and_then(|attempt| attempt.target.as_ref());
         let first_content = self.count_attempts(end.usage.as_ref());
-        if let Some(arm) = self.flow.decisions().last().and_then(|decision| decision.arm.as_ref()) {
+        if let Some(arm) = self.flow.decision().and_then(|decision| decision.arm.as_ref()) {
             metrics.arm(&self.model.name, arm, end.outcome);
         }
         for _ in self.flow.decisions().iter().filter(|decision| decision.panic) {

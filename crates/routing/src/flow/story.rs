@@ -202,6 +202,8 @@ pub struct AttemptRecord {
     pub free: bool,
     /// What it was sent for.
     pub kind: AttemptKind,
+    /// The decision that sent it, by its place in [`Flow::decisions`](super::Flow::decisions).
+    pub decision: usize,
     /// Whether it was given up because the other of the two was faster, or was released first.
     pub outrun: bool,
     /// When it began.
