@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Capabilities, HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
+use crate::catalog::{HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
@@ -54,6 +54,8 @@ pub struct Flow {
     hedge: Option<Hedge>,
     /// When a second attempt is considered.
     hedge_at: Now,
+    /// Of two attempts side by side one failed that may have been billed.
+    other_unsure: bool,
     queued_since: Option<Now>,
     queue_wait: Duration,
     last_chunk: Now,
@@ -149,6 +151,7 @@ impl Flow {
             current: 0,
             hedge: None,
             hedge_at: Now::NEVER,
+            other_unsure: false,
             queued_since: None,
             queue_wait: Duration::ZERO,
             last_chunk: now,
@@ -169,6 +172,7 @@ impl Flow {
             Input::Connected => self.on_connected(now),
             Input::Headers => self.on_headers(now),
             Input::FirstContent => self.on_first_content(fleet, now, rng),
+            Input::Done(_) | Input::Failed(_) if self.permit.is_none() => Action::Wait,
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
@@ -309,7 +313,7 @@ impl Flow {
         }
         let action = match (&decision.outcome, permit) {
             (Outcome::Chosen(_), Some(permit)) if !self.attempts.is_empty() && !self.pay(fleet, now) => {
-                fleet.release(permit, Ended::Abandoned, now, rng);
+                fleet.release(permit, Ended::Unused, now, rng);
                 let last = last.or_else(|| self.attempt()?.failure.clone());
                 self.fail(last.unwrap_or_else(|| failure(FailureClass::Connect, Processed::No)))
             }
@@ -380,21 +384,11 @@ impl Flow {
         });
     }
 
-    /// How long the first content may take once the request is sent.
-    fn patience(&self) -> Duration {
-        let timeouts = &self.policy.timeouts;
-        if self.facts.stream { timeouts.first_content } else { timeouts.answer }
-    }
-
-    /// Whether the time to its first content tells how fast a deployment is: not if that is a whole generation.
-    fn tells_its_speed(&self) -> bool {
-        self.facts.stream || self.facts.needs.contains(Capabilities::EMBEDDINGS)
-    }
-
     fn on_connected(&mut self, now: Now) -> Action {
         let patience = self.patience();
         if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.connected = Some(now);
+            self.permit.iter_mut().for_each(Permit::note_sent);
             self.state = State::AwaitingHeaders { until: now + patience };
         }
         Action::Wait
@@ -420,9 +414,11 @@ impl Flow {
             | State::Over => return Action::Wait,
         }
         self.drop_hedge(fleet, now, rng);
+        // What was told before this content is no longer true.
+        self.continuable = false;
         self.state = State::Relaying;
         self.last_chunk = now;
-        let telling = self.tells_its_speed();
+        let telling = self.facts.tells_speed();
         if let (Some(attempt), Some(permit)) = (self.attempts.get_mut(self.current), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);
@@ -432,6 +428,7 @@ impl Flow {
     }
 
     fn on_done(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, usage: Usage) -> Action {
+        self.drop_hedge(fleet, now, rng);
         self.end_attempt(fleet, now, rng, Ended::Well(usage));
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Completed { usage });
@@ -448,6 +445,7 @@ impl Flow {
             return self.on_broken(fleet, now, rng, failure);
         }
         if self.hedge.is_some() && !failure.class.is_about_the_request() {
+            self.note_other_failed(self.current, &failure);
             self.exclude_failed(fleet, &failure, now);
             self.go_on_with_hedge(now);
             return Action::Promote;

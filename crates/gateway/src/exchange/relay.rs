@@ -99,7 +99,7 @@ impl Relay {
                 },
             };
             let now = clock::now();
-            if matches!(input, Input::Failed(_) | Input::TimerFired) {
+            if matches!(input, Input::Failed(_) | Input::TimerFired | Input::Recalled) {
                 self.exchange.note_continuable();
             }
             match self.exchange.step(input, now) {

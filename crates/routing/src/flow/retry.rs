@@ -60,14 +60,19 @@ impl Flow {
             return false;
         }
         let free = self.attempt().is_some_and(|attempt| attempt.free);
+        if self.other_unsure && !self.policy.retry.unsure {
+            return false;
+        }
         match failure.class {
+            // What was answered with an error and without usage was not billed.
             FailureClass::Connect
             | FailureClass::ConnectTimeout
             | FailureClass::CredentialDead
             | FailureClass::CredentialQuota
-            | FailureClass::ModelMissing => failure.processed == Processed::No || free,
-            // What was answered with an error and without usage was not billed.
-            FailureClass::Overloaded | FailureClass::Transient | FailureClass::Drained => {
+            | FailureClass::ModelMissing
+            | FailureClass::Overloaded
+            | FailureClass::Transient
+            | FailureClass::Drained => {
                 failure.processed != Processed::Maybe || free || self.policy.retry.unsure
             }
             FailureClass::Protocol | FailureClass::FirstContentTimeout => free || self.policy.retry.unsure,
