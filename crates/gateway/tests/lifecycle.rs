@@ -100,6 +100,24 @@ fn l5_the_drain_of_a_deployment_has_an_end_and_a_way_back() {
     assert!(binary.child.wait().expect("it ends").success());
 }
 
+#[test]
+fn l5_a_stream_that_a_drain_cuts_is_continued_where_the_model_opted_in() {
+    let text = one()
+        .replace("{ name: a, provider: p }", "{ name: a, provider: p }, { name: b, provider: p, tier: 2 }");
+    let text =
+        text.replace("strategy: round_robin,", "strategy: round_robin, retry: { continuation: true },");
+    let mut binary = Binary::start(&text);
+    let cut = Scripted { hang_after: Some(2), ..long(4, 1) };
+    binary.mock.control().script([cut, long(3, 1)]);
+    let client = open_stream(&binary.client);
+    let drained = binary.admin("POST", "/admin/v1/models/m/deployments/a/drain?timeout_ms=500", "", "");
+    assert_eq!(drained.status, 200, "{drained:?}");
+    let rest = rest_of_one(client);
+    assert!(rest.contains("[DONE]") && !rest.contains("deployment_drained"), "{rest}");
+    binary.signal("TERM");
+    assert!(binary.child.wait().expect("it ends").success());
+}
+
 /// The rest of one chunked answer on a connection that stays open.
 fn rest_of_one(mut client: TcpStream) -> String {
     let mut rest = Vec::new();

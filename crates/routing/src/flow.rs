@@ -54,8 +54,6 @@ pub struct Flow {
     hedge: Option<Hedge>,
     /// When a second attempt is considered.
     hedge_at: Now,
-    /// Of two attempts side by side one failed that may have been billed.
-    other_unsure: bool,
     queued_since: Option<Now>,
     queue_wait: Duration,
     last_chunk: Now,
@@ -151,7 +149,6 @@ impl Flow {
             current: 0,
             hedge: None,
             hedge_at: Now::NEVER,
-            other_unsure: false,
             queued_since: None,
             queue_wait: Duration::ZERO,
             last_chunk: now,
@@ -388,7 +385,7 @@ impl Flow {
         let patience = self.patience();
         if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.connected = Some(now);
-            self.permit.iter_mut().for_each(Permit::note_sent);
+            self.permit.iter_mut().for_each(|permit| permit.note_sent(now));
             self.state = State::AwaitingHeaders { until: now + patience };
         }
         Action::Wait
@@ -445,7 +442,6 @@ impl Flow {
             return self.on_broken(fleet, now, rng, failure);
         }
         if self.hedge.is_some() && !failure.class.is_about_the_request() {
-            self.note_other_failed(self.current, &failure);
             self.exclude_failed(fleet, &failure, now);
             self.go_on_with_hedge(now);
             return Action::Promote;

@@ -402,9 +402,9 @@ impl Scenario {
                 );
                 let held = requests <= detected.requests_max || seconds <= detected.seconds_max;
                 if held {
-                    verdict.held.push(text)
+                    verdict.held.push(text);
                 } else {
-                    verdict.broken.push(text)
+                    verdict.broken.push(text);
                 }
                 // Either of the two will do, so the one that holds is the figure.
                 let (value, bound) = (requests as f64, detected.requests_max as f64);

@@ -37,8 +37,8 @@ pub(crate) struct Permit {
     pub(super) lane: Lane,
     pub(super) probe: bool,
     pub(super) taken: Now,
-    /// The request is being sent, so that some of the quota may be used.
-    sent: bool,
+    /// Since when the request is being sent, so that some of the quota may be used.
+    sent: Option<Now>,
 }
 
 impl Permit {
@@ -48,8 +48,8 @@ impl Permit {
     }
 
     /// The connection stands, and the request is being sent.
-    pub(crate) fn note_sent(&mut self) {
-        self.sent = true;
+    pub(crate) fn note_sent(&mut self, now: Now) {
+        self.sent = Some(now);
     }
 
     /// What the time until its first content depends on, or until its end if that is what it waits for.
@@ -136,7 +136,7 @@ impl Fleet {
             lane: facts.lane,
             probe,
             taken: now,
-            sent: false,
+            sent: None,
         }
     }
 
@@ -223,8 +223,8 @@ impl Fleet {
                     credential.refused();
                 }
             }
-            Ended::Abandoned | Ended::Unused if !permit.sent => {
-                credential.give_back(permit.tokens, permit.taken)
+            Ended::Abandoned | Ended::Unused if permit.sent.is_none() => {
+                credential.give_back(permit.tokens, permit.taken);
             }
             // What a request used that was cut off is not known; its reservation stands.
             Ended::Abandoned | Ended::Unused => {}

@@ -98,7 +98,7 @@ impl Flow {
         match (input, hedge.state) {
             (HedgeInput::Connected, State::Connecting { .. }) => {
                 attempt.connected = Some(now);
-                hedge.permit.note_sent();
+                hedge.permit.note_sent(now);
                 hedge.state = State::AwaitingHeaders { until: now + patience };
                 Action::Wait
             }
@@ -132,7 +132,6 @@ impl Flow {
     ) -> Action {
         let Some(hedge) = self.hedge.take() else { return Action::Wait };
         fleet.release(hedge.permit, Ended::Failed(&failure), now, rng);
-        self.note_other_failed(hedge.attempt, &failure);
         let attempt = &mut self.attempts[hedge.attempt];
         self.tried.push(attempt.deployment);
         attempt.ended = Some(now);
@@ -155,13 +154,6 @@ impl Flow {
         }
         self.end_attempt(fleet, now, rng, Ended::Abandoned);
         self.go_on_with_hedge(now);
-    }
-
-    /// One of the two failed while the other goes on. If it may have been billed, nothing is sent again once the other
-    /// fails too: that one of the two was to be the last.
-    pub(super) fn note_other_failed(&mut self, attempt: usize, failure: &Failure) {
-        let billed = self.attempts.get(attempt).is_some_and(|attempt| !attempt.free);
-        self.other_unsure |= billed && failure.processed == Processed::Maybe;
     }
 
     /// The first attempt has ended; the second takes its place, where it is.

@@ -60,7 +60,7 @@ impl Flow {
             return false;
         }
         let free = self.attempt().is_some_and(|attempt| attempt.free);
-        if self.other_unsure && !self.policy.retry.unsure {
+        if !self.policy.retry.unsure && self.may_have_been_billed() {
             return false;
         }
         match failure.class {
@@ -80,6 +80,14 @@ impl Flow {
             FailureClass::ContentPolicy => self.policy.retry.content_policy,
             FailureClass::Client | FailureClass::IdleTimeout | FailureClass::TotalTimeout => false,
         }
+    }
+
+    /// Whether an attempt at this model that failed may have cost something: the last, or one that ran beside another.
+    fn may_have_been_billed(&self) -> bool {
+        let here = self.attempts.iter().rev().take(self.attempts_here());
+        here.filter(|attempt| !attempt.free)
+            .filter_map(|attempt| attempt.failure.as_ref())
+            .any(|failure| failure.processed == Processed::Maybe)
     }
 
     /// The prompt did not fit where it was sent: it is larger than the context there, so only a larger one will do.
