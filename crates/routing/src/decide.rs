@@ -23,7 +23,7 @@ use crate::time::Now;
 pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now, rng: &mut Rng) -> Decision {
     let (decision, permit) = decide_with_permit(fleet, facts, tried, now, rng);
     if let Some(permit) = permit {
-        fleet.release(permit, crate::fleet::Ended::Abandoned, now, rng);
+        fleet.release(permit, crate::fleet::Ended::Unused, now, rng);
     }
     decision
 }
@@ -198,7 +198,7 @@ impl<'a> Wanted<'a> {
             lane: facts.lane,
             tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
             tokens_out: facts.tokens_out_max.unwrap_or(0),
-            left_ns: facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos())),
+            left_ns: left_ns(facts, now),
         }
     }
 }
@@ -291,24 +291,37 @@ fn why_not(
         Passage::FailedUntil(until) => return Some(WhyNot::Failed { until }),
         Passage::Probing => return Some(WhyNot::Probing),
     }
-    // What is known of its speed is believed for a while only, or a slow hour would keep everybody away for ever.
-    if deployment.first_content_ns > wanted.left_ns && now - deployment.first_content_at < SPEED_BELIEVED {
+    if is_too_late(deployment, wanted.left_ns, now) {
         return Some(WhyNot::TooLate);
     }
     let cooling_until = deployment.cooling_until(wanted.lane);
     if now < cooling_until {
         return Some(WhyNot::Cooling { until: cooling_until });
     }
-    if let Some((what, until)) = deployment.missing
-        && now < until
-        && what.contains(wanted.needs.operation())
-    {
+    if let Some(until) = missing_until(deployment, wanted.needs, now) {
         return Some(WhyNot::Missing { until });
     }
     if let Err(until) = credential {
         return Some(WhyNot::NoCredential { until });
     }
     deployment.is_full(wanted.lane).then_some(WhyNot::Full)
+}
+
+/// Whether less time is left than it takes to its first content. What is known of its speed is believed for a while only,
+/// or a slow hour would keep everybody away for ever.
+fn is_too_late(deployment: &Deployment, left_ns: u64, now: Now) -> bool {
+    deployment.first_content_ns > left_ns && now - deployment.first_content_at < SPEED_BELIEVED
+}
+
+/// Until when it is believed not to have the operation, if it said so.
+fn missing_until(deployment: &Deployment, needs: Capabilities, now: Now) -> Option<Now> {
+    let (what, until) = deployment.missing?;
+    (now < until && what.contains(needs.operation())).then_some(until)
+}
+
+/// Time until the deadline, nanoseconds.
+fn left_ns(facts: &Facts, now: Now) -> u64 {
+    facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos()))
 }
 
 impl Fleet {
@@ -318,6 +331,8 @@ impl Fleet {
             let credential = self.usable_credential(deployment.provider, tokens_of(facts), now);
             !deployment.is_full(facts.lane)
                 && now >= deployment.cooling_until(facts.lane)
+                && !is_too_late(deployment, left_ns(facts, now), now)
+                && missing_until(deployment, facts.needs, now).is_none()
                 && credential.is_ok()
         })
     }

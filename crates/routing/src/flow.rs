@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{Capabilities, HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
+use crate::catalog::{HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::Facts;
@@ -169,6 +169,7 @@ impl Flow {
             Input::Connected => self.on_connected(now),
             Input::Headers => self.on_headers(now),
             Input::FirstContent => self.on_first_content(fleet, now, rng),
+            Input::Done(_) | Input::Failed(_) if self.permit.is_none() => Action::Wait,
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
@@ -315,7 +316,7 @@ impl Flow {
         }
         let action = match (&decision.outcome, permit) {
             (Outcome::Chosen(_), Some(permit)) if !self.attempts.is_empty() && !self.pay(fleet, now) => {
-                fleet.release(permit, Ended::Abandoned, now, rng);
+                fleet.release(permit, Ended::Unused, now, rng);
                 let last = last.or_else(|| self.attempt()?.failure.clone());
                 self.fail(last.unwrap_or_else(|| failure(FailureClass::Connect, Processed::No)))
             }
@@ -388,21 +389,11 @@ impl Flow {
         });
     }
 
-    /// How long the first content may take once the request is sent.
-    fn patience(&self) -> Duration {
-        let timeouts = &self.policy.timeouts;
-        if self.facts.stream { timeouts.first_content } else { timeouts.answer }
-    }
-
-    /// Whether the time to its first content tells how fast a deployment is: not if that is a whole generation.
-    fn tells_its_speed(&self) -> bool {
-        self.facts.stream || self.facts.needs.contains(Capabilities::EMBEDDINGS)
-    }
-
     fn on_connected(&mut self, now: Now) -> Action {
         let patience = self.patience();
         if let (State::Connecting { .. }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.connected = Some(now);
+            self.permit.iter_mut().for_each(|permit| permit.note_sent(now));
             self.state = State::AwaitingHeaders { until: now + patience };
         }
         Action::Wait
@@ -428,9 +419,11 @@ impl Flow {
             | State::Over => return Action::Wait,
         }
         self.drop_hedge(fleet, now, rng);
+        // What was told before this content is no longer true.
+        self.continuable = false;
         self.state = State::Relaying;
         self.last_chunk = now;
-        let telling = self.tells_its_speed();
+        let telling = self.facts.tells_speed();
         if let (Some(attempt), Some(permit)) = (self.attempts.get_mut(self.current), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);
@@ -440,6 +433,7 @@ impl Flow {
     }
 
     fn on_done(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, usage: Usage) -> Action {
+        self.drop_hedge(fleet, now, rng);
         self.end_attempt(fleet, now, rng, Ended::Well(usage));
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Completed { usage });

@@ -75,13 +75,14 @@ impl Fleet {
         }
     }
 
-    /// Share of what the model's deployments can have in flight that is, from 0 to 1, of those of which it is known; 0 if
-    /// it is of none.
+    /// Share of what the model's deployments can have in flight that is, from 0 to 1, of those that work and of which it is
+    /// known; 0 if it is of none.
     fn utilisation(&self, facts: &Facts) -> f64 {
         let Some(model) = self.models.get(facts.model) else { return 0.0 };
         let known = model.deployments.iter().filter_map(|id| self.deployments.get(*id));
         let (taken, slots) = known
-            .filter(|deployment| !deployment.is_drained())
+            .filter(|deployment| !deployment.is_drained() && !deployment.unhealthy)
+            .filter(|deployment| deployment.health(facts.lane).until().is_none())
             .filter_map(|deployment| Some((deployment.inflight, deployment.limiter.limit()?)))
             .fold((0, 0), |(taken, all), (inflight, slots)| {
                 (taken + u64::from(inflight), all + u64::from(slots))

@@ -106,3 +106,16 @@ fn the_deadline_holds_for_the_rest_too() {
     let action = world.step(&mut flow, Input::TimerFired);
     assert!(matches!(action, Action::Truncate(_)), "{action:?}");
 }
+
+#[test]
+fn d3_what_could_be_continued_once_has_to_be_told_again() {
+    let mut world = world(true, &["a", "b", "c"]);
+    let mut flow = relaying(&mut world, true);
+    assert_eq!(sent(&world.step(&mut flow, lost())), Some("b"));
+    for input in [Input::Connected, Input::Headers, Input::FirstContent] {
+        let _ = world.step(&mut flow, input);
+    }
+    // More has come since: what was kept of the first part alone would be continued in the wrong place.
+    let action = world.step(&mut flow, lost());
+    assert!(matches!(action, Action::Truncate(_)), "{action:?}");
+}

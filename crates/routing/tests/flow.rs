@@ -46,6 +46,7 @@ fn promise_1_a_generation_is_sent_again_only_when_that_is_safe() {
     for (name, first, input, expected) in [
         ("connect", "a paid", failed(C::Connect, P::No, None), Some("b")),
         ("429", "a paid", failed(C::CredentialQuota, P::No, Some(1)), Some("b")),
+        ("429 in a stream", "a paid", failed(C::CredentialQuota, P::RefusedWithError, None), Some("b")),
         ("429, another key", "a paid keys=2", failed(C::CredentialQuota, P::No, Some(1)), Some("a")),
         ("401, another key", "a paid keys=2", failed(C::CredentialDead, P::No, None), Some("a")),
         ("401, the only key", "a paid keys=1", failed(C::CredentialDead, P::No, None), Some("b")),
@@ -421,4 +422,44 @@ fn a_slow_hour_does_not_keep_everybody_away_for_ever() {
     world.wait(Duration::from_secs(31));
     let facts = hurried(&world);
     assert_eq!(sent(&world.arrive_with(facts).1), Some("a"), "somebody has to see whether it still does");
+}
+
+#[test]
+fn a_refusal_of_a_credential_that_is_gone_leaves_the_others_at_work() {
+    let mut old = catalog("least_busy", &["a keys=2"]);
+    let mut world = World::new(&old);
+    let (mut flow, _) = world.arrive();
+    let used = flow.attempt().and_then(|attempt| attempt.credential_name.clone()).expect("a credential");
+    if let Some(provider) = old.providers.get_mut("a") {
+        provider.credentials.retain(|credential| credential.name != used);
+    }
+    world.fleet.apply(&old, world.now);
+    let _ = world.step(&mut flow, failed(FailureClass::CredentialQuota, Processed::No, Some(300)));
+    let _ = world.step(&mut flow, Input::ClientGone);
+    assert_eq!(
+        sent(&world.arrive().1),
+        Some("a"),
+        "what it was told says nothing about the one that is left"
+    );
+}
+
+#[test]
+fn what_an_attempt_tells_that_is_no_more_changes_nothing() {
+    // One that waits before it is sent again, and one that waits for a slot.
+    let mut world = World::new(&catalog("least_busy", &["a slots=1"]));
+    let (mut backing_off, _) = world.arrive();
+    let refused = || failed(FailureClass::Transient, Processed::RefusedWithError, None);
+    let _ = world.step(&mut backing_off, refused());
+    assert_eq!(backing_off.phase(), Phase::BackingOff);
+    let (_running, _) = world.arrive();
+    let (mut queued, _) = world.arrive();
+    assert_eq!(queued.phase(), Phase::Queued);
+    for (flow, phase) in [(&mut backing_off, Phase::BackingOff), (&mut queued, Phase::Queued)] {
+        for input in [refused(), Input::Done(Usage::default())] {
+            assert!(matches!(world.step(flow, input), Action::Wait));
+            assert_eq!(flow.phase(), phase);
+        }
+        let _ = world.step(flow, Input::ClientGone);
+    }
+    assert_eq!(pointsman_routing::invariants::leftovers(&world.fleet).waiting, 0);
 }

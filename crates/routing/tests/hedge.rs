@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pointsman_routing::catalog::HedgeSpec;
 use pointsman_routing::failure::Processed;
+use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, AttemptKind, Flow, HedgeInput, Input, Phase};
 use pointsman_routing::{FailureClass, Now};
 use support::{World, catalog, failed, failure, sent};
@@ -171,4 +172,52 @@ fn a_whole_answer_is_not_hedged() {
     let (mut flow, _) = world.arrive_with(facts);
     let _ = world.step(&mut flow, Input::Connected);
     assert!(flow.wake_at() > world.now + Duration::from_secs(10) && flow.wake_at() < Now::NEVER);
+}
+
+#[test]
+fn promise_1_what_one_of_the_two_may_have_been_billed_for_is_not_sent_a_third_time() {
+    let lost = |class, processed| failed(class, processed, None);
+    // The first may have been billed, and then the second cannot connect.
+    let mut world = world(&["a paid", "b paid", "c paid"]);
+    let (mut flow, _, _) = late(&mut world);
+    let action = world.step(&mut flow, lost(FailureClass::Transient, Processed::Maybe));
+    assert!(matches!(action, Action::Promote), "{action:?}");
+    let action = world.step(&mut flow, lost(FailureClass::Connect, Processed::No));
+    assert!(matches!(action, Action::Reject(_)), "the first may have been billed: {action:?}");
+
+    // The second may have been billed, and then the first is refused.
+    let (mut flow, _, _) = late(&mut world);
+    let action = world.step(&mut flow, lost(FailureClass::Transient, Processed::Maybe).of_hedge());
+    assert!(matches!(action, Action::DropHedge), "{action:?}");
+    let action = world.step(&mut flow, lost(FailureClass::CredentialQuota, Processed::No));
+    assert!(matches!(action, Action::Reject(_)), "the second may have been billed: {action:?}");
+    assert_eq!(world.fleet.permits_in_use(), 0);
+}
+
+#[test]
+fn what_cannot_have_been_billed_is_sent_again_although_it_was_hedged() {
+    let mut world = world(&["a paid", "b paid", "c paid"]);
+    let (mut flow, _, _) = late(&mut world);
+    let refused = || failed(FailureClass::Overloaded, Processed::RefusedWithError, None);
+    let action = world.step(&mut flow, refused());
+    assert!(matches!(action, Action::Promote), "{action:?}");
+    assert!(sent(&world.step(&mut flow, refused())).is_some());
+}
+
+#[test]
+fn e9_what_failed_is_no_room_for_hedges() {
+    let mut world = world(&["a slots=5", "b slots=5", "c slots=10"]);
+    let idle = world.fleet.deployment(world.facts().model, "c").expect("the deployment c");
+    world.fleet.observe(world.now, Event::Probe { deployment: idle, healthy: false });
+    let _busy: Vec<Flow> = (0..8).map(|_| world.arrive().0).collect();
+    let (_, _, action) = late(&mut world);
+    assert!(matches!(action, Action::Wait), "nine of the ten slots that work are taken: {action:?}");
+}
+
+#[test]
+fn an_answer_that_ends_without_content_ends_both() {
+    let mut world = world(&["a", "b"]);
+    let (mut flow, _, _) = late(&mut world);
+    let _ = world.step(&mut flow, Input::Done(Default::default()));
+    assert_eq!((flow.permits(), world.fleet.permits_in_use()), (0, 0));
 }

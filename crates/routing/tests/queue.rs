@@ -9,7 +9,7 @@ use pointsman_routing::facts::Lane;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, Flow, Input, Refusal};
-use pointsman_routing::{Facts, FailureClass};
+use pointsman_routing::{Facts, FailureClass, decide};
 use support::{World, catalog, failed, sent};
 
 /// A world whose queue holds many.
@@ -273,4 +273,49 @@ fn batch_leaves_a_tenth_of_the_slots_and_waits_behind_live_but_for_one_in_ten() 
         }
     }
     assert_eq!(order, "lllllllllb");
+}
+
+#[test]
+fn who_is_told_to_ask_again_after_its_deadline_is_not_sent() {
+    let mut world = world(&["a slots=1"]);
+    let (_running, _) = arrive(&mut world, "");
+    let facts = world.facts();
+    let deadline = Some(world.now + Duration::from_secs(1));
+    let (mut waiting, _) = world.arrive_with(Facts { deadline, ..facts });
+    // The only place is gone, so whoever waits has to ask again; by the time it does there is another.
+    world.fleet.apply(&catalog("least_busy", &["a slots=1 weight=0"]), world.now);
+    world.wait(Duration::from_secs(1));
+    world.fleet.apply(&catalog("least_busy", &["a slots=1 weight=0", "b"]), world.now);
+    let action = world.step(&mut waiting, Input::Granted);
+    assert!(
+        matches!(&action, Action::Reject(Refusal::Failed(f)) if f.class == FailureClass::TotalTimeout),
+        "{action:?}"
+    );
+}
+
+#[test]
+fn a_slot_that_is_not_used_gives_its_quota_back() {
+    let mut world = world(&["a keys=1 slots=1"]);
+    let used = |world: &World| {
+        let credential = &world.fleet.view(world.now).providers[0].credentials[0];
+        (credential.requests_used, credential.tokens_used)
+    };
+    // A client that leaves before there is a connection has used nothing, and one that leaves later nobody knows what.
+    let (mut gone, _) = arrive(&mut world, "");
+    let _ = world.step(&mut gone, Input::ClientGone);
+    assert_eq!(used(&world), (0, 0));
+    let (mut running, _) = arrive(&mut world, "");
+    let _ = world.step(&mut running, Input::Connected);
+    let one = used(&world);
+    assert_eq!(one.0, 1);
+    // The running one ends, and who was granted its slot leaves before it is told.
+    let (mut waiting, _) = arrive(&mut world, "");
+    let _ = world.step(&mut running, Input::ClientGone);
+    assert_eq!(used(&world).0, 2, "reserved with the grant");
+    let _ = world.step(&mut waiting, Input::ClientGone);
+    assert_eq!(used(&world), one);
+    // Nor does who only asks what would be decided use any.
+    let facts = world.facts();
+    let _ = decide(&mut world.fleet, &facts, &[], world.now, &mut world.rng);
+    assert_eq!(used(&world), one);
 }

@@ -170,3 +170,29 @@ fn nobody_is_sent_to_a_later_tier_only_to_look() {
     fail(&mut world, "a");
     assert_eq!(sent(&world.arrive().1), Some("spare"));
 }
+
+#[test]
+fn what_failed_is_no_last_resort_for_what_it_would_give_too_late() {
+    let mut world = World::new(&catalog("round_robin", &["a slots=1", "b slots=1", "c slots=1"]));
+    for _ in 0..6 {
+        let (mut flow, action) = world.arrive();
+        let fast = sent(&action) == Some("c");
+        let _ = world.step(&mut flow, Input::Connected);
+        world.wait(Duration::from_millis(if fast { 100 } else { 3_000 }));
+        world.finish(&mut flow);
+    }
+    fail(&mut world, "a");
+    fail(&mut world, "b");
+    world.wait(Duration::from_secs(1));
+    let mut held = Vec::new();
+    for full in [false, true] {
+        let facts = Facts { deadline: Some(world.now + Duration::from_secs(1)), ..world.facts() };
+        for _ in 0..500 {
+            let decision = decide(&mut world.fleet, &facts, &[], world.now, &mut world.rng);
+            assert!(!matches!(chosen(&decision).as_str(), "a" | "b"), "{full}: {decision:?}");
+        }
+        while !world.fleet.view(world.now).models[0].deployments.iter().any(|one| one.inflight == 1) {
+            held.push(world.arrive().0);
+        }
+    }
+}

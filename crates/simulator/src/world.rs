@@ -224,9 +224,8 @@ impl World<'_> {
 
     /// Tells a request what one of its attempts did.
     fn tell(&mut self, request: u64, attempt: usize, input: Input) {
-        let Some(one) = self.live.get_mut(&request) else { return };
+        let Some(one) = self.live.get(&request) else { return };
         let hedge = one.flow.is_hedged() && one.flow.attempts()[attempt - 1].kind == AttemptKind::Hedge;
-        one.flow.note_continuable(true);
         self.step(request, if hedge { input.of_hedge() } else { input });
     }
 
@@ -280,6 +279,8 @@ impl World<'_> {
         let router = &mut self.routers[place];
         let waited = entry.flow.ticket();
         let before = Before::new(&entry.flow, entry.relayed);
+        // Whatever came so far in this world can be continued.
+        entry.flow.note_continuable(true);
         let action = entry.flow.step(&mut router.fleet, self.now, &mut router.rng, input);
         router.audit.note_step(request, &entry.model, &before, &entry.flow, self.now);
         if let Action::Forward(choice) | Action::Hedge(choice) = &action {

@@ -99,6 +99,15 @@ impl Credential {
         }
     }
 
+    /// Takes a reservation back: nothing was sent.
+    pub(crate) fn give_back(&mut self, reserved: u64, reserved_at: Now) {
+        if reserved_at >= self.window_began {
+            self.requests_used = self.requests_used.saturating_sub(1);
+        }
+        self.requests = self.requests.saturating_sub(1);
+        self.settle(reserved, 0, reserved_at);
+    }
+
     pub(crate) fn succeeded(&mut self) {
         self.cooled = 0;
     }

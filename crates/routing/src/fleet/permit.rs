@@ -37,12 +37,19 @@ pub(crate) struct Permit {
     pub(super) lane: Lane,
     pub(super) probe: bool,
     pub(super) taken: Now,
+    /// Since when the request is being sent, so that some of the quota may be used.
+    sent: Option<Now>,
 }
 
 impl Permit {
     /// A copy that belongs to a copy of the fleet.
     pub(super) fn for_copied_fleet(&self) -> Self {
         Self { ..*self }
+    }
+
+    /// The connection stands, and the request is being sent.
+    pub(crate) fn note_sent(&mut self, now: Now) {
+        self.sent = Some(now);
     }
 
     /// What the time until its first content depends on, or until its end if that is what it waits for.
@@ -57,6 +64,8 @@ impl Permit {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ended<'a> {
+    /// It was never begun.
+    Unused,
     /// With an answer.
     Well(Usage),
     /// With a failure.
@@ -78,7 +87,7 @@ impl Ended<'_> {
     /// Whether somebody lost patience, so that the time it took may speak against the deployment.
     fn may_be_late(self) -> bool {
         match self {
-            Ended::Well(_) => false,
+            Ended::Well(_) | Ended::Unused => false,
             Ended::Abandoned => true,
             Ended::Failed(failure) => {
                 matches!(failure.class, FailureClass::TotalTimeout | FailureClass::FirstContentTimeout)
@@ -127,6 +136,7 @@ impl Fleet {
             lane: facts.lane,
             probe,
             taken: now,
+            sent: None,
         }
     }
 
@@ -183,7 +193,7 @@ impl Fleet {
         deployment.inflight_batch = deployment.inflight_batch.saturating_sub(batch);
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
         let model = deployment.model;
-        if let Some(model) = self.models.get_mut(model) {
+        if let Some(model) = self.models.get_mut(model).filter(|_| !matches!(ended, Ended::Unused)) {
             model.turnover.note(now - permit.taken);
         }
         if deployment.removed && deployment.inflight == 0 {
@@ -213,8 +223,11 @@ impl Fleet {
                     credential.refused();
                 }
             }
+            Ended::Abandoned | Ended::Unused if permit.sent.is_none() => {
+                credential.give_back(permit.tokens, permit.taken);
+            }
             // What a request used that was cut off is not known; its reservation stands.
-            Ended::Abandoned => {}
+            Ended::Abandoned | Ended::Unused => {}
         }
     }
 
@@ -242,7 +255,7 @@ impl Fleet {
                 }
                 return;
             }
-            Ended::Abandoned => return health.abandoned(permit.probe),
+            Ended::Abandoned | Ended::Unused => return health.abandoned(permit.probe),
             Ended::Failed(failure) => failure,
         };
         let wait = failure.retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
@@ -317,7 +330,7 @@ impl Deployment {
                 | FailureClass::Drained
                 | FailureClass::TotalTimeout => {}
             },
-            Ended::Well(_) | Ended::Abandoned => {}
+            Ended::Well(_) | Ended::Abandoned | Ended::Unused => {}
         }
     }
 }

@@ -335,7 +335,7 @@ impl Fleet {
             model.queue.remove(ticket);
         }
         if let Collected::Told(Told::Granted(grant)) = self.collect(ticket) {
-            self.release(grant.permit, Ended::Abandoned, now, rng);
+            self.release(grant.permit, Ended::Unused, now, rng);
         }
     }
 

@@ -46,6 +46,11 @@ impl Fleet {
     /// lanes, for they share it.
     pub(super) fn note_quota(&mut self, permit: &Permit, failure: &Failure, now: Now) {
         let domain = self.deployments.get(permit.deployment).and_then(|one| one.spec.quota_domain.clone());
+        let gone = permit.credential.is_some_and(|id| self.credentials.get(id).is_none());
+        if gone && domain.is_none() {
+            // What it was told says nothing about those that are left.
+            return;
+        }
         let until = match permit.credential.and_then(|id| self.credentials.get_mut(id)) {
             Some(credential) if domain.is_none() => {
                 // What another secret was told says nothing about this one.

@@ -67,7 +67,7 @@ impl Flow {
                 Some(Action::Forward(choice))
             }
             Outcome::Chosen(_) | Outcome::Queued { .. } | Outcome::Rejected { .. } => {
-                fleet.release(permit, crate::fleet::Ended::Abandoned, now, rng);
+                fleet.release(permit, crate::fleet::Ended::Unused, now, rng);
                 None
             }
         }

@@ -45,7 +45,7 @@ impl Flow {
             .hedge
             .filter(|_| {
                 !self.relayed
-                    && self.tells_its_speed()
+                    && self.facts.tells_speed()
                     && !self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge)
             })
             .and_then(|spec| fleet.hedge_after(spec, self.attempt()?.deployment, &self.facts));
@@ -69,7 +69,7 @@ impl Flow {
         let choice = match &decision.outcome {
             Outcome::Chosen(choice) if !decision.panic => choice.clone(),
             Outcome::Chosen(_) | Outcome::Queued { .. } | Outcome::Rejected { .. } => {
-                fleet.release(permit, Ended::Abandoned, now, rng);
+                fleet.release(permit, Ended::Unused, now, rng);
                 return Action::Wait;
             }
         };
@@ -98,6 +98,7 @@ impl Flow {
         match (input, hedge.state) {
             (HedgeInput::Connected, State::Connecting { .. }) => {
                 attempt.connected = Some(now);
+                hedge.permit.note_sent(now);
                 hedge.state = State::AwaitingHeaders { until: now + patience };
                 Action::Wait
             }

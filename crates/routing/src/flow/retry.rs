@@ -60,14 +60,19 @@ impl Flow {
             return false;
         }
         let free = self.attempt().is_some_and(|attempt| attempt.free);
+        if !self.policy.retry.unsure && self.may_have_been_billed() {
+            return false;
+        }
         match failure.class {
+            // What was answered with an error and without usage was not billed.
             FailureClass::Connect
             | FailureClass::ConnectTimeout
             | FailureClass::CredentialDead
             | FailureClass::CredentialQuota
-            | FailureClass::ModelMissing => failure.processed == Processed::No || free,
-            // What was answered with an error and without usage was not billed.
-            FailureClass::Overloaded | FailureClass::Transient | FailureClass::Drained => {
+            | FailureClass::ModelMissing
+            | FailureClass::Overloaded
+            | FailureClass::Transient
+            | FailureClass::Drained => {
                 failure.processed != Processed::Maybe || free || self.policy.retry.unsure
             }
             FailureClass::Protocol | FailureClass::FirstContentTimeout => free || self.policy.retry.unsure,
@@ -75,6 +80,14 @@ impl Flow {
             FailureClass::ContentPolicy => self.policy.retry.content_policy,
             FailureClass::Client | FailureClass::IdleTimeout | FailureClass::TotalTimeout => false,
         }
+    }
+
+    /// Whether an attempt at this model that failed may have cost something: the last, or one that ran beside another.
+    fn may_have_been_billed(&self) -> bool {
+        let here = self.attempts.iter().rev().take(self.attempts_here());
+        here.filter(|attempt| !attempt.free)
+            .filter_map(|attempt| attempt.failure.as_ref())
+            .any(|failure| failure.processed == Processed::Maybe)
     }
 
     /// The prompt did not fit where it was sent: it is larger than the context there, so only a larger one will do.

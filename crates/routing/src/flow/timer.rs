@@ -1,5 +1,7 @@
 //! The one timer a request has: when it is due, and what is done when it comes.
 
+use std::time::Duration;
+
 use super::hedge::Hedge;
 use super::{Flow, State, failure};
 use crate::catalog::TimeoutSpec;
@@ -39,6 +41,12 @@ impl Flow {
         };
         let hedge = self.hedge.as_ref().map_or(self.hedge_at, Hedge::until);
         phase.min(hedge).min(self.total)
+    }
+
+    /// How long the first content may take once the request is sent.
+    pub(super) fn patience(&self) -> Duration {
+        let timeouts = &self.policy.timeouts;
+        if self.facts.stream { timeouts.first_content } else { timeouts.answer }
     }
 
     pub(super) fn on_timer(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {

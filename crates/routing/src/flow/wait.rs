@@ -25,6 +25,9 @@ impl Flow {
             Collected::Waiting => return Action::Wait,
             Collected::Told(Told::AskAgain) => {
                 self.leave_queue(now);
+                if now >= self.total {
+                    return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
+                }
                 return self.decide(fleet, now, rng, None);
             }
             Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, rng, Rejection::Overloaded),
@@ -32,7 +35,7 @@ impl Flow {
         };
         self.leave_queue(now);
         if now >= self.total {
-            fleet.release(permit, Ended::Abandoned, now, rng);
+            fleet.release(permit, Ended::Unused, now, rng);
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
         }
         self.follow(fleet, now, (decision, Some(permit)), None, rng)

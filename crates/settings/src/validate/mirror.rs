@@ -1,4 +1,4 @@
-//! A mirror's other side exists, and no copy is copied again.
+//! A mirror's other side exists, no copy is copied again, and none uses up the limits of the original.
 
 use crate::Config;
 use crate::diagnostic::{Problem, did_you_mean};
@@ -25,6 +25,18 @@ pub(super) fn check(config: &Config, path: &str, name: &str, model: &ModelConfig
     };
     if shadow.mirror.is_some() {
         let text = format!("model `{to}` is mirrored itself; a copy is not copied again");
-        found.push(Problem::new(path, text).help(format!("remove `mirror` from model `{to}`")));
+        found.push(Problem::new(path.clone(), text).help(format!("remove `mirror` from model `{to}`")));
+    }
+    let asks = |provider: &str| model.deployments.iter().any(|deployment| deployment.provider == provider);
+    let has_keys = |name: &str| config.providers.get(name).is_some_and(|provider| !provider.keys.is_empty());
+    let mut providers = shadow.deployments.iter().map(|deployment| deployment.provider.as_str());
+    if let Some(shared) = providers.find(|provider| asks(provider) && has_keys(provider)) {
+        let text = format!(
+            "model `{to}` is served by provider `{shared}`, as `{name}` is: copies would use up its limits"
+        );
+        let help = format!(
+            "give the shadow a provider of its own, with the same `base_url` and another key than `{shared}`"
+        );
+        found.push(Problem::new(path, text).help(help));
     }
 }
