@@ -664,3 +664,21 @@ fn a_mirror_goes_to_another_model_that_is_not_mirrored() {
     check("  a: { mirror: { to: b, share: 1.5 } }\n", Some("1.5 is not from 0 to 1"));
     check("  a: { mirror: { to: b } }\n", Some("share"));
 }
+
+#[test]
+fn a_mirror_does_not_use_up_the_limits_of_the_original() {
+    let check = |keys: &str, shadow: &str, refused: bool| {
+        let said = read(&format!(
+            "providers:\n  p: {{ kind: openai{keys} }}\n  q: {{ kind: openai, keys: [other] }}\n\
+             models:\n  a: {{ mirror: {{ to: b, share: 0.1 }}, deployments: [ {{ provider: p }} ] }}\n  \
+             b: {{ deployments: [ {{ provider: {shadow} }} ] }}\n"
+        ))
+        .err()
+        .unwrap_or_default();
+        let told = said.iter().any(|one| one.to_string().contains("copies would use up its limits"));
+        assert_eq!((told, said.len()), (refused, usize::from(refused)), "{said:?}");
+    };
+    check(", keys: [key]", "p", true);
+    check(", keys: [key]", "q", false);
+    check("", "p", false);
+}
