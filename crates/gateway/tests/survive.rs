@@ -38,7 +38,7 @@ fn gateway(addresses: &[String], strategy: &str) -> Gateway {
 
 /// Asks many times, all of which must be served, and gives how many were by the first.
 fn asked(world: &World) -> usize {
-    let body = |number: usize| if number % 2 == 0 { stream() } else { hello() };
+    let body = |number: usize| if number.is_multiple_of(2) { stream() } else { hello() };
     // Whoever asks for the end of the connection need not wait to see whether it stays open.
     let ask = |number| {
         world.post("/v1/chat/completions", "connection: close\r\n", body(number).to_string().as_bytes())

@@ -230,13 +230,6 @@ impl Flow {
         self.attempts.get_mut(self.current)
     }
 
-    /// The decision that the attempt follows, or the last while there is none or it came to nothing.
-    pub fn decision(&self) -> Option<&Decision> {
-        let hedged = self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge);
-        let followed = self.attempt().filter(|attempt| hedged && attempt.failure.is_none());
-        followed.and_then(|attempt| self.decisions.get(attempt.decision)).or(self.decisions.last())
-    }
-
     /// Every attempt so far, in order.
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts

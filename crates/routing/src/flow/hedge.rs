@@ -3,7 +3,7 @@
 use super::story::HedgeInput;
 use super::{Flow, State, failure};
 use crate::decide::{Evaluation, choose};
-use crate::decision::Outcome;
+use crate::decision::{Decision, Outcome};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit};
 use crate::flow::{Action, AttemptKind, AttemptRecord};
@@ -38,6 +38,13 @@ impl Hedge {
 }
 
 impl Flow {
+    /// The decision that the attempt follows, or the last while there is none or it came to nothing.
+    pub fn decision(&self) -> Option<&Decision> {
+        let hedged = self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge);
+        let followed = self.attempt().filter(|attempt| hedged && attempt.failure.is_none());
+        followed.and_then(|attempt| self.decisions.get(attempt.decision)).or(self.decisions.last())
+    }
+
     /// When a second attempt is considered for the one that begins; a request gets one at most.
     pub(super) fn hedge_at(&self, fleet: &Fleet, now: Now) -> Now {
         let after = self
