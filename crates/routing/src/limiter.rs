@@ -74,7 +74,7 @@ pub struct LimiterSpec {
 
 impl Default for LimiterSpec {
     fn default() -> Self {
-        Self { kind: LimiterKind::Auto, min: 4, max: 1000 }
+        Self { kind: LimiterKind::Auto, min: 4, max: 100_000 }
     }
 }
 
@@ -83,7 +83,7 @@ impl Default for LimiterSpec {
 pub enum LimiterKind {
     /// None: the slots alone count.
     Off,
-    /// The gradient where requests cost nothing, AIMD elsewhere.
+    /// The gradient under the slots of engines, AIMD where requests cost something; engines without slots have none.
     Auto,
     /// By time per token.
     Gradient,
@@ -129,6 +129,8 @@ impl Limiter {
     /// The limiter of a deployment nothing is known of.
     pub fn new(spec: &LimiterSpec, free: bool, slots: Option<u32>) -> Self {
         let rule = match (spec.kind, free) {
+            // Nobody but the operator may hold an engine back that was given no number of slots.
+            (LimiterKind::Auto, true) if slots.is_none() => Rule::Off,
             (LimiterKind::Off, _) => Rule::Off,
             (LimiterKind::Gradient, _) | (LimiterKind::Auto, true) => Rule::Gradient(Gradient::default()),
             (LimiterKind::Aimd, _) | (LimiterKind::Auto, false) => Rule::Aimd(Aimd::default()),

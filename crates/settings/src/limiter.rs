@@ -18,7 +18,7 @@ pub struct LimiterConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub min: Option<u32>,
-    /// The most it may come to; the slots if they are fewer. Default: 1000.
+    /// The most it may come to; the slots if they are fewer. Default: 100000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub max: Option<u32>,
@@ -28,7 +28,8 @@ pub struct LimiterConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimiterName {
-    /// `gradient` where requests cost nothing, `aimd` elsewhere.
+    /// `gradient` where requests cost nothing and slots are given, `off` where they cost nothing and none are, `aimd`
+    /// elsewhere.
     Auto,
     /// Not at all: slots alone count.
     Off,

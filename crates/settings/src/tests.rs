@@ -330,8 +330,8 @@ fn l1_what_does_not_fit_together_is_told() {
         "10:5: models.llama.limiter: `min` is 4, more than `max`, which is 3",
     );
     check(
-        ("provider: openai, model: gpt", "limiter: { min: 2000 }, provider: openai, model: gpt"),
-        "13:11: models.llama.deployments[1].limiter: `min` is 2000, more than `max`, which is 1000",
+        ("provider: openai, model: gpt", "limiter: { min: 200000 }, provider: openai, model: gpt"),
+        "13:11: models.llama.deployments[1].limiter: `min` is 200000, more than `max`, which is 100000",
     );
     check(
         ("provider: openai, model: gpt", "provider: gpu-a, model: meta/llama"),

@@ -32,7 +32,7 @@ fn twice_the_load_for_a_minute_costs_neither_capacity_nor_what_comes_after() {
 
 #[test]
 fn without_the_limiter_an_engine_drowns() {
-    let off = ("strategy: least_busy", "strategy: least_busy\n      limiter: { kind: 'off' }");
+    let off = ("kind: gradient", "kind: 'off'");
     assert!(!run("overload-engine", off, 1).broken.is_empty());
 }
 

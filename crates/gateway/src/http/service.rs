@@ -151,7 +151,8 @@ async fn infer(
             };
             (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
             let asked = Asked { snapshot, arrival, prepared, body, began };
-            match idempotency::serve(&worker, asked, &key).await {
+            // Boxed, for the room of what few requests need is moved about with every request.
+            match Box::pin(idempotency::serve(&worker, asked, &key)).await {
                 Ok(response) => response,
                 Err(error) => early.refuse(&worker, "idempotency", &error),
             }

@@ -51,7 +51,11 @@ fn run(
 }
 
 fn engine(slots: Option<u32>) -> Limiter {
-    Limiter::new(&LimiterSpec::default(), true, slots)
+    Limiter::new(
+        &LimiterSpec { kind: LimiterKind::Gradient, max: 1000, ..LimiterSpec::default() },
+        true,
+        slots,
+    )
 }
 
 #[test]
@@ -145,9 +149,16 @@ fn provider(limiter: &mut Limiter, per_s: impl Fn(u64) -> f64, seconds: u64) -> 
 }
 
 #[test]
+fn an_engine_without_slots_is_held_back_only_if_its_operator_says_so() {
+    assert_eq!(Limiter::new(&LimiterSpec::default(), true, None).limit(), None);
+    assert_eq!(Limiter::new(&LimiterSpec::default(), true, Some(8)).limit(), Some(8));
+    assert_eq!(engine(None).limit(), Some(32));
+}
+
+#[test]
 fn after_refusals_it_settles_near_the_providers_rate() {
     let mut limiter = Limiter::new(&LimiterSpec::default(), false, None);
-    assert_eq!(limiter.limit(), Some(1000), "nothing was refused yet");
+    assert_eq!(limiter.limit(), Some(100_000), "nothing was refused yet");
     let (served_per_s, refused) = provider(&mut limiter, |_| 100.0, 120);
     assert!((90.0..=101.0).contains(&served_per_s), "{served_per_s}");
     assert!(refused < 0.01, "{refused} refused for each that was served");
@@ -190,7 +201,8 @@ proptest! {
         events in prop::collection::vec((0_u8..4, 0_u64..3_000, 0_u32..200, 0.0_f64..1e4), 1..400),
         slots in prop::option::of(1_u32..100), min in 1_u32..50, free in any::<bool>()
     ) {
-        let spec = LimiterSpec { min, max: 120, ..LimiterSpec::default() };
+        let kind = if free { LimiterKind::Gradient } else { LimiterKind::Aimd };
+        let spec = LimiterSpec { kind, min, max: 120 };
         let mut limiter = Limiter::new(&spec, free, slots);
         let most = slots.unwrap_or(u32::MAX).min(120);
         let mut now = Now::ZERO;
