@@ -360,9 +360,9 @@ models:
     let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
     let catalog = parse(text, &sources).expect("a good config").catalog();
     let of = |model: &str, at: usize| catalog.models[model].deployments[at].limiter;
-    assert_eq!(of("m", 0), LimiterSpec { kind: LimiterKind::Aimd, min: 8, max: 1000 });
+    assert_eq!(of("m", 0), LimiterSpec { kind: LimiterKind::Aimd, min: 8, max: 100_000 });
     assert_eq!(of("m", 1), LimiterSpec { kind: LimiterKind::Off, min: 8, max: 20 });
-    assert_eq!(of("n", 0), LimiterSpec { kind: LimiterKind::Auto, min: 4, max: 1000 });
+    assert_eq!(of("n", 0), LimiterSpec { kind: LimiterKind::Auto, min: 4, max: 100_000 });
     let target = |model: &str| catalog.models[model].queue.target.as_millis();
     assert_eq!((target("m"), target("n")), (100, 0));
 }
@@ -370,7 +370,7 @@ models:
 #[test]
 fn l1_values_out_of_place_are_told() {
     check(
-        ("providers:", "limits: { memory_bytes_max: 1000 }\nproviders:"),
+        ("providers:", "limits: { memory_bytes_max: 100_000 }\nproviders:"),
         "1:11: limits.memory_bytes_max: must be 0 for what the cgroup allows, or at least 33554432",
     );
     check(
