@@ -305,8 +305,8 @@ impl Exchange {
         std::mem::replace(&mut self.recalls, recalls) != recalls
     }
 
-    /// Ready when the flow wants to be woken, and at `early` at the latest. The timer is set anew only when it would come too late, or came early:
-    /// deadlines mostly move away, and a timer that is not touched costs nothing.
+    /// Ready when the flow wants to be woken, and at `early` at the latest. The timer is set anew only when it would come
+    /// too late, or came early: deadlines mostly move away, and a timer that is not touched costs nothing.
     fn poll_timer(&mut self, cx: &mut Context<'_>, early: Now) -> Poll<()> {
         let wake_at = self.flow.wake_at().min(early);
         if wake_at < self.timer_at {

@@ -98,8 +98,7 @@ impl ClientWatch {
     }
 
     /// To be called after a poll of the server that left it pending: whether the client has left. A client that closed
-    /// its half of the connection counts as gone, unless
-    /// the configuration says otherwise.
+    /// its half of the connection counts as gone, unless the configuration says otherwise.
     pub fn has_left(&self, cx: &mut Context<'_>) -> bool {
         let inner = &mut *self.0.borrow_mut();
         if inner.server_waits || inner.half == Half::Closed || !inner.answering.0.get() {
