@@ -1,5 +1,8 @@
 //! What the router knows of a request.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use crate::catalog::{Capabilities, Name};
@@ -35,6 +38,12 @@ pub struct Facts {
     pub user_hash: Option<u64>,
     /// Hash of the first two or more prompt blocks, salted with the tenant; `None` if the prompt is shorter.
     pub prefix_hash: Option<u64>,
+    /// The prompt's beginnings, ascending in length; empty if it is too short to matter, or not known.
+    pub prefix: Arc<[PrefixBlock]>,
+    /// How important it is beside others.
+    pub class: Class,
+    /// How fast its client would like the answer.
+    pub objective: Objective,
     /// The region the client would like.
     pub region: Option<Name>,
     /// Tags a deployment must carry, all of them.
@@ -48,6 +57,53 @@ impl Facts {
     /// answer, which tells more of the request.
     pub fn tells_speed(&self) -> bool {
         self.stream || self.needs.contains(Capabilities::EMBEDDINGS)
+    }
+}
+
+/// A beginning of a prompt. Two prompts that begin alike have the same hashes up to where they part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrefixBlock {
+    /// How long it is, in estimated tokens.
+    pub tokens: u32,
+    /// Hash of all of it, salted with the tenant.
+    pub hash: u64,
+}
+
+/// How fast a client would like its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Objective {
+    /// Time to the first token.
+    pub first_token: Option<Duration>,
+    /// Time per token after that.
+    pub per_token: Option<Duration>,
+}
+
+/// How important a request is beside others that wait for the same slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Class {
+    /// The operator's own: before everything else.
+    System = 0,
+    /// Somebody sits and waits.
+    Interactive = 1,
+    /// As usual.
+    #[default]
+    Standard = 2,
+    /// Whenever there is room.
+    Batch = 3,
+}
+
+impl Class {
+    /// Every class, the most important first.
+    pub const ALL: [Self; 4] = [Self::System, Self::Interactive, Self::Standard, Self::Batch];
+
+    /// The name in headers, configuration and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Interactive => "interactive",
+            Self::Standard => "standard",
+            Self::Batch => "batch",
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod catalog;
 pub mod decide;
 pub mod decision;
+pub mod engine;
 pub mod facts;
 pub mod failure;
 pub mod fleet;

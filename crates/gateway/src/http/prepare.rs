@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use pointsman_routing::catalog::{Capabilities, Name};
+use pointsman_routing::facts::{Class, Objective};
 use pointsman_routing::{Facts, Now};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
@@ -76,6 +77,9 @@ pub fn prepare(
         session_hash: hints.session_hash,
         user_hash: request.user_hash,
         prefix_hash: request.prefix_hash,
+        prefix: Arc::default(),
+        class: Class::default(),
+        objective: Objective::default(),
         region: hints.region,
         tags: hints.tags,
         deadline: hints.deadline,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::{Capabilities, DeploymentSpec};
+use crate::engine::EngineState;
 use crate::facts::Lane;
 use crate::failure::FailureClass;
 use crate::health::Health;
@@ -30,6 +31,8 @@ pub(crate) struct Deployment {
     pub(crate) tokens_inflight: u64,
     /// How many it may have in flight.
     pub(crate) limiter: Limiter,
+    /// What its engine says of itself.
+    pub(crate) engine: EngineState,
     /// By lane.
     health: [Health; 2],
     /// By lane; boxed, because decisions look at what follows from it only.
@@ -81,6 +84,7 @@ impl Deployment {
             inflight: 0,
             inflight_batch: 0,
             tokens_inflight: 0,
+            engine: EngineState::default(),
             health: Default::default(),
             paces: Box::default(),
             slow: [(1.0, Now::ZERO); 2],
@@ -241,6 +245,11 @@ impl Deployment {
             slots: self.spec.slots.map(|slots| slots.min(self.limiter.bound(Lane::Live))),
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
+            tokens_cached: 0,
+            tokens_prefilling: 0,
+            decoding: 0,
+            tokens_decoding: 0,
+            engine: self.engine.load(now),
             latency: self.first_content,
             failures: self.failures(now),
             penalty: self.health(lane).penalty(),

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::budget::RetryBudget;
 use crate::catalog::{Catalog, ModelSpec, Name};
+use crate::engine::Report;
 use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
@@ -131,7 +132,7 @@ pub(crate) struct Provider {
 }
 
 /// Something that was learnt about the fleet from outside a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event {
     /// An active health check came to a verdict.
     Probe {
@@ -139,6 +140,13 @@ pub enum Event {
         deployment: DeploymentId,
         /// Whether it can be sent requests.
         healthy: bool,
+    },
+    /// Its engine said how it is.
+    Engine {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What it said.
+        report: Report,
     },
     /// A connection to the deployment took this long.
     ConnectTime(DeploymentId, Duration),
@@ -225,6 +233,12 @@ impl Fleet {
                 deployment.heard = Some(now);
                 (id, deployment.model)
             }),
+            Event::Engine { deployment, report } => {
+                if let Some(deployment) = self.deployments.get_mut(deployment) {
+                    deployment.engine.note_report(report, now);
+                }
+                None
+            }
             Event::ConnectTime(deployment, took) => {
                 if let Some(deployment) = self.deployments.get_mut(deployment) {
                     deployment.connect.observe(now, took);

@@ -114,6 +114,7 @@ impl Fleet {
             inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
+            deployment.engine.note_sent(tokens);
             probe = deployment.health_mut(facts.lane).enter();
         }
         let mut revision = 0;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::decision::Why;
+use crate::engine::EngineLoad;
 use crate::facts::Facts;
 use crate::ids::DeploymentId;
 use crate::latency::PeakEwma;
@@ -100,6 +101,16 @@ pub struct View {
     pub inflight: u32,
     /// Tokens of those, in and out.
     pub tokens_inflight: u64,
+    /// Tokens of this request's prompt that it is likely to have cached.
+    pub tokens_cached: u32,
+    /// Prompt tokens, cached ones not counted, of requests sent from here that wait for their first content.
+    pub tokens_prefilling: u64,
+    /// Requests sent from here whose answer is under way.
+    pub decoding: u32,
+    /// Tokens of those so far, in and out.
+    pub tokens_decoding: u64,
+    /// What the engine says of itself, as far as it is believed.
+    pub engine: EngineLoad,
     /// Normalised time to first content lately, failures included. Read only by strategies that go by it.
     pub latency: PeakEwma,
     /// Recent failures, fading: 1 for one right now.
@@ -253,6 +264,17 @@ impl Default for StrategySpec {
 }
 
 impl StrategySpec {
+    /// A strategy that is not among [`ALL`], with no options: the baselines of the simulator.
+    ///
+    /// # Panics
+    ///
+    /// If the strategy cannot do without options.
+    pub fn of(def: &'static Def) -> Self {
+        let options = Value::Object(Map::new());
+        assert!((def.build)(&options, &mut Rng::seeded(0)).is_ok(), "{} has options it needs", def.name);
+        Self { def, options }
+    }
+
     /// The strategy of that name with these options (a JSON object).
     pub fn parse(name: &str, options: Value) -> Result<Self, UnknownStrategy> {
         let def = ALL
@@ -376,6 +398,16 @@ pub(crate) mod testing {
                 slots: number("slots").map(|slots| slots as u32),
                 inflight: number("inflight").unwrap_or(0.0) as u32,
                 tokens_inflight: number("tokens").unwrap_or(0.0) as u64,
+                tokens_cached: number("cached").unwrap_or(0.0) as u32,
+                tokens_prefilling: number("prefilling").unwrap_or(0.0) as u64,
+                decoding: number("decoding").unwrap_or(0.0) as u32,
+                tokens_decoding: number("tokens_decoding").unwrap_or(0.0) as u64,
+                engine: EngineLoad {
+                    waiting: number("waiting").map(|waiting| waiting as u32),
+                    running: number("running").map(|running| running as u32),
+                    kv_used: number("kv_used").map(|used| used as f32),
+                    kv_capacity_tokens: number("kv_capacity").map(|tokens| tokens as u64),
+                },
                 latency: number("latency_ms").map_or_else(PeakEwma::default, |ms| {
                     let mut latency = PeakEwma::default();
                     latency.observe(Now::ZERO, std::time::Duration::from_secs_f64(ms / 1e3));
@@ -404,6 +436,9 @@ pub(crate) mod testing {
             session_hash: None,
             user_hash: None,
             prefix_hash: None,
+            prefix: std::sync::Arc::default(),
+            class: crate::facts::Class::default(),
+            objective: crate::facts::Objective::default(),
             region: None,
             tags: smallvec::SmallVec::new(),
             deadline: None,
