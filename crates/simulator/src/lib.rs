@@ -7,6 +7,7 @@
 mod baseline;
 mod batch;
 mod fault;
+pub mod page;
 mod random;
 mod report;
 mod scenario;
