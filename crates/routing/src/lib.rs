@@ -14,6 +14,7 @@ pub mod decision;
 pub mod engine;
 pub mod facts;
 pub mod failure;
+pub mod figures;
 pub mod fleet;
 pub mod flow;
 pub mod health;
