@@ -6,6 +6,7 @@
 
 mod baseline;
 mod batch;
+pub mod diagnosis;
 mod fault;
 pub mod page;
 mod random;
