@@ -61,6 +61,33 @@ pub struct Sent {
     pub until_s: f64,
 }
 
+/// Some traffic.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic<'a> {
+    /// Requests that are over.
+    pub served: &'a [Served],
+    /// What is known of deployments, by model and name.
+    pub known: &'a BTreeMap<(String, String), Known>,
+    /// Requests in flight that were counted now and then. Where there are some, they are relied on rather than records,
+    /// which tell nothing of requests that are not over.
+    pub counted: &'a [Counted],
+    /// When watching began and ended, seconds; `None`: from the first arrival to the last end.
+    pub window_s: Option<(f64, f64)>,
+}
+
+/// Requests in flight at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counted {
+    /// When they were counted, seconds.
+    pub at_s: f64,
+    /// The model.
+    pub model: String,
+    /// The deployment.
+    pub deployment: String,
+    /// Requests in flight on it.
+    pub inflight: u32,
+}
+
 /// What is known of a deployment beside its traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Known {
@@ -172,12 +199,14 @@ pub struct Diagnosis {
     pub risks: Vec<Risk>,
 }
 
-/// Looks at traffic that is over. `known` tells of deployments by model and name.
+/// Looks at traffic that is over.
 ///
 /// O(n log n) in the requests, beside a grid of one hour of seconds at most: of longer traffic the steps are longer.
-pub fn diagnose(served: &[Served], known: &BTreeMap<(String, String), Known>) -> Diagnosis {
-    let from_s = served.iter().map(|one| one.arrived_s).fold(f64::INFINITY, f64::min);
-    let until_s = served.iter().map(|one| one.ended_s).fold(f64::NEG_INFINITY, f64::max);
+pub fn diagnose(traffic: &Traffic<'_>) -> Diagnosis {
+    let Traffic { served, known, counted, .. } = *traffic;
+    let arrived = served.iter().map(|one| one.arrived_s).fold(f64::INFINITY, f64::min);
+    let ended = served.iter().map(|one| one.ended_s).fold(f64::NEG_INFINITY, f64::max);
+    let (from_s, until_s) = traffic.window_s.unwrap_or((arrived, ended));
     let span_s = if until_s > from_s { until_s - from_s } else { 0.0 };
     let mut by_model: BTreeMap<&str, Vec<&Served>> = BTreeMap::new();
     for one in served {
@@ -186,7 +215,8 @@ pub fn diagnose(served: &[Served], known: &BTreeMap<(String, String), Known>) ->
     let models = by_model.into_iter().map(|(name, served)| {
         let of_model = known.iter().filter(|((model, _), _)| model == name);
         let known: BTreeMap<&str, Known> = of_model.map(|((_, one), known)| (one.as_str(), *known)).collect();
-        (name.to_owned(), model(&served, &known, (from_s, span_s)))
+        let counted: Vec<&Counted> = counted.iter().filter(|one| one.model == name).collect();
+        (name.to_owned(), model(&served, &known, &counted, (from_s, span_s)))
     });
     let baseline = Baseline {
         span_s,
@@ -218,7 +248,12 @@ fn first_content<'a>(served: impl Iterator<Item = &'a Served>) -> Quantiles {
     Quantiles::of(served.filter_map(|one| Some(one.first_content_s? * 1e3)).collect())
 }
 
-fn model(served: &[&Served], known: &BTreeMap<&str, Known>, (from_s, span_s): (f64, f64)) -> ModelBaseline {
+fn model(
+    served: &[&Served],
+    known: &BTreeMap<&str, Known>,
+    counted: &[&Counted],
+    (from_s, span_s): (f64, f64),
+) -> ModelBaseline {
     let sent = served.iter().flat_map(|one| &one.attempts);
     let mut attempts: BTreeMap<&str, u64> = known.keys().map(|name| (*name, 0)).collect();
     for one in sent.clone() {
@@ -228,10 +263,15 @@ fn model(served: &[&Served], known: &BTreeMap<&str, Known>, (from_s, span_s): (f
     let slots: Vec<Option<u32>> =
         names.iter().map(|name| known.get(name).and_then(|known| known.slots)).collect();
     let mut loads = Loads::new(names.len(), from_s, span_s);
-    for one in sent {
-        if let Ok(at) = names.binary_search(&one.deployment.as_str()) {
+    let place = |deployment: &str| names.binary_search(&deployment).ok();
+    if counted.is_empty() {
+        for (at, one) in sent.filter_map(|one| Some((place(&one.deployment)?, one))) {
             loads.add(at, one.from_s, one.until_s);
         }
+    } else {
+        let counted =
+            counted.iter().filter_map(|one| Some((one.at_s, place(&one.deployment)?, one.inflight)));
+        loads.count(counted);
     }
     let all_slots: Option<u32> = slots.iter().copied().sum();
     let size = |at: usize| {

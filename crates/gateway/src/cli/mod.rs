@@ -1,8 +1,11 @@
 //! The command line. Exit codes: 0 fine, 1 failed, 2 bad usage or bad config.
 
+mod admin;
 mod check;
+mod doctor;
 mod explain;
 mod keys;
+mod records;
 mod scenarios;
 mod serve;
 mod simulate;
@@ -38,6 +41,8 @@ enum Command {
     Explain(explain::Args),
     /// Drive the config's rules through simulated traffic, in virtual time
     Simulate(simulate::Args),
+    /// Say what is wrong with the running process; with --baseline, what its traffic is like and what is at risk
+    Doctor(doctor::Args),
     /// Run a fake inference server to try things on
     Mock(MockArgs),
     /// Have the running process start this program anew and hand its sockets over; no connection is refused. The
@@ -64,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Mock(args) => mock(args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Keys(args) => keys::run(&args),
@@ -81,6 +87,7 @@ impl Command {
     fn prints_json(&self) -> bool {
         match self {
             Self::Check(args) => args.json,
+            Self::Doctor(args) => args.json,
             Self::Explain(args) => args.json,
             Self::Simulate(args) => args.json,
             Self::Keys(args) => args.json,

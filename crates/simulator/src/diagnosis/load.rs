@@ -34,6 +34,27 @@ impl Loads {
         }
     }
 
+    /// Takes counts in, ascending by moment: each holds until the next of its deployment.
+    pub(super) fn count(&mut self, counts: impl Iterator<Item = (f64, usize, u32)>) {
+        let mut last: Vec<Option<(f64, u32)>> = vec![None; self.steps.first().map_or(0, Vec::len)];
+        for (at_s, deployment, inflight) in counts {
+            if let Some((since_s, before)) = last[deployment].replace((at_s, inflight)) {
+                self.hold(deployment, before, since_s, at_s);
+            }
+        }
+        for (deployment, last) in last.into_iter().enumerate() {
+            if let Some((since_s, inflight)) = last {
+                self.hold(deployment, inflight, since_s, f64::INFINITY);
+            }
+        }
+    }
+
+    fn hold(&mut self, deployment: usize, inflight: u32, from_s: f64, until_s: f64) {
+        for (step, share) in self.parts(from_s, until_s) {
+            self.steps[step][deployment] += share * f64::from(inflight);
+        }
+    }
+
     /// The steps that a span touches, with the share of each that it covers.
     fn parts(&self, from_s: f64, until_s: f64) -> impl Iterator<Item = (usize, f64)> + use<> {
         let place = |at_s: f64| ((at_s - self.from_s) / self.step_s).clamp(0.0, self.steps.len() as f64);

@@ -1,6 +1,10 @@
 use super::*;
 use pointsman_routing::Rng;
 
+fn diagnose(served: &[Served], known: &BTreeMap<(String, String), Known>) -> Diagnosis {
+    super::diagnose(&Traffic { served, known, counted: &[], window_s: None })
+}
+
 fn served(model: &str, arrived_s: f64, took_s: f64, deployment: &str) -> Served {
     Served {
         model: model.to_owned(),
@@ -63,7 +67,7 @@ fn a_model_that_fills_its_slots_or_turns_away_is_at_risk() {
 
 #[test]
 fn slots_that_are_used_unevenly_are_seen() {
-    let uneven = |_, number: u64| if number % 10 == 0 { "b" } else { "a" };
+    let uneven = |_, number: u64| if number.is_multiple_of(10) { "b" } else { "a" };
     let diagnosis = diagnose(&traffic(uneven), &slots(&["a", "b"], 100));
     let model = &diagnosis.baseline.models["m"];
     assert!((model.deployments["a"].share - 0.9).abs() < 0.01);
@@ -75,8 +79,8 @@ fn slots_that_are_used_unevenly_are_seen() {
 
 #[test]
 fn few_requests_are_not_called_uneven() {
-    let lonely: Vec<Served> = (0..200)
-        .map(|number| served("m", number as f64 * 2.0, 1.9, ["a", "b", "c", "d"][number as usize % 4]))
+    let lonely: Vec<Served> = (0..200_u32)
+        .map(|number| served("m", f64::from(number) * 2.0, 1.9, ["a", "b", "c", "d"][number as usize % 4]))
         .collect();
     let diagnosis = diagnose(&lonely, &slots(&["a", "b", "c", "d"], 4));
     assert!(diagnosis.baseline.models["m"].imbalance < 1.1, "one request cannot be spread");
@@ -118,4 +122,27 @@ fn nothing_and_odd_times_are_no_trouble() {
     let long = served("m", 0.0, 1e7, "a");
     let diagnosis = diagnose(&[odd, long], &BTreeMap::new());
     assert!(diagnosis.baseline.span_s > 9e6 && diagnosis.baseline.models["m"].jain.is_finite());
+}
+
+#[test]
+fn live_traffic_is_counted_for_its_requests_are_not_over() {
+    let known = slots(&["a", "b"], 10);
+    let count = |at_s: f64, deployment: &str, inflight: u32| Counted {
+        at_s,
+        model: "m".to_owned(),
+        deployment: deployment.to_owned(),
+        inflight,
+    };
+    // One short request ended while both deployments worked on many long ones.
+    let served = [served("m", 105.0, 1.0, "a")];
+    let counted: Vec<Counted> = (0..20)
+        .flat_map(|at| [count(100.0 + f64::from(at), "a", 9), count(100.0 + f64::from(at), "b", 3)])
+        .collect();
+    let traffic =
+        Traffic { served: &served, known: &known, counted: &counted, window_s: Some((100.0, 120.0)) };
+    let diagnosis = super::diagnose(&traffic);
+    let model = &diagnosis.baseline.models["m"];
+    assert!((diagnosis.baseline.answered_per_s - 0.05).abs() < 1e-9, "one in twenty seconds");
+    assert!((model.utilisation.expect("known") - 0.6).abs() < 1e-9, "12 of 20: {model:?}");
+    assert!((model.deployments["a"].inflight_mean - 9.0).abs() < 1e-9);
 }
