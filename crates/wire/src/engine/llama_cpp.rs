@@ -7,6 +7,7 @@ use super::{Ask, Family, Misread, Reading, Signal, count, large};
 
 pub(super) static FAMILY: Family = Family {
     name: "llama_cpp",
+    tells_slots: true,
     asks: &[
         Ask {
             path: "/slots",

@@ -30,6 +30,8 @@ const TOKENS_MAX: f64 = 1e15;
 pub struct Family {
     /// Its name in the configuration.
     pub name: &'static str,
+    /// Whether it says how many requests it works on at most.
+    pub tells_slots: bool,
     /// What it is asked for.
     pub asks: &'static [Ask],
 }
@@ -171,6 +173,14 @@ pub fn family(name: &str) -> Option<&'static Family> {
     let name = name.replace('-', "_");
     ALL.iter().copied().find(|family| family.name == name)
 }
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Family {}
 
 impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

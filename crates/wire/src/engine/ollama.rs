@@ -6,6 +6,7 @@ use super::{Ask, Family, Misread, Reading, Signal};
 
 pub(super) static FAMILY: Family = Family {
     name: "ollama",
+    tells_slots: false,
     asks: &[Ask { path: "/api/ps", metrics: false, rarely: false, expected: &[Signal::Awake], read }],
 };
 

@@ -5,6 +5,7 @@ use super::{Ask, Family, Signal};
 
 pub(super) static FAMILY: Family = Family {
     name: "triton",
+    tells_slots: true,
     asks: &[Ask {
         path: "/metrics",
         metrics: true,

@@ -5,6 +5,7 @@ use super::{Ask, Family, Signal};
 
 pub(super) static FAMILY: Family = Family {
     name: "vllm",
+    tells_slots: false,
     asks: &[Ask {
         path: "/metrics",
         metrics: true,
