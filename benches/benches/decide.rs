@@ -31,6 +31,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         weight: 1 + number as u32 % 3,
         tier: 1,
         slots: Some(16),
+        slots_learnt: false,
         limiter: Default::default(),
         region: None,
         quota_domain: None,

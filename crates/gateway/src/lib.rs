@@ -10,6 +10,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod discovery;
 pub mod drain;
+pub mod engines;
 pub mod exchange;
 pub mod explain;
 pub mod health;

@@ -21,7 +21,7 @@ use crate::telemetry::decision_log::DecisionLog;
 use crate::telemetry::log_sink;
 use crate::telemetry::metrics::Metrics;
 use crate::upgrade::{Inheritance, Line, notify};
-use crate::{admin, clock, drain, health, http, memory, reload, watch};
+use crate::{admin, clock, drain, engines, health, http, memory, reload, watch};
 
 /// Time that streams have to be told of the end, after the grace.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -221,6 +221,7 @@ fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Outp
         tokio::join!(
             admin::serve(Arc::clone(&app), admin),
             health::run(Arc::clone(&app)),
+            engines::run(Arc::clone(&app)),
             memory::run(Arc::clone(&app)),
             drain::run(Arc::clone(&app)),
             watch::run(app),

@@ -85,6 +85,8 @@ pub struct DeploymentSpec {
     pub tier: u32,
     /// Requests it may have in flight. `None`: unlimited.
     pub slots: Option<u32>,
+    /// Whether the number that its engine gives counts where there is none.
+    pub slots_learnt: bool,
     /// How it is found out how many of them it can use.
     pub limiter: LimiterSpec,
     /// Where it is.

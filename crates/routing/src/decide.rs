@@ -173,6 +173,7 @@ fn filter(
             slow: deployment.slow(facts.lane, now) as f32,
             inflight: deployment.inflight,
             limit: deployment.limiter.limit(),
+            engine_age: deployment.engine.report_age(now),
             heard: deployment.heard,
         });
     }

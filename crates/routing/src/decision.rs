@@ -158,6 +158,8 @@ pub struct Candidate {
     pub inflight: u32,
     /// How many it may have in flight; `None`: any number.
     pub limit: Option<u32>,
+    /// How old the last report of its engine was; `None` where it never gave one.
+    pub engine_age: Option<Duration>,
     /// When something was last heard of it (a response or a probe).
     pub heard: Option<Now>,
 }

@@ -103,13 +103,15 @@ impl Config {
         let keyless = provider.filter(|provider| provider.keys.is_empty());
         let quota_domain = deployment.quota_domain.as_deref().or_else(|| keyless?.quota_domain.as_deref());
         let region = deployment.region.as_deref().or_else(|| provider?.region.as_deref());
+        let slots = deployment.slots.or_else(|| provider?.slots);
         DeploymentSpec {
             name: deployment.name_in(name).into(),
             provider: deployment.provider.as_str().into(),
             version: deployment.version.as_deref().map(Name::from),
             weight: deployment.weight,
             tier: deployment.tier,
-            slots: deployment.slots.or_else(|| provider?.slots),
+            slots,
+            slots_learnt: slots.is_none() && provider.is_some_and(ProviderConfig::learns_slots),
             limiter: deployment.limiter.over(&model.limiter),
             region: region.map(Arc::from),
             quota_domain: quota_domain.map(Name::from),

@@ -6,6 +6,7 @@ pub mod auth;
 mod build;
 mod diagnostic;
 mod diff;
+pub mod engine;
 pub mod limiter;
 pub mod limits;
 pub mod models;

@@ -24,6 +24,14 @@ pub const DRAIN_MS_MAX: u64 = 120_000;
 pub(crate) const DRAIN_MS_USUAL: u64 = 60_000;
 /// The shortest time between two health checks of a provider, milliseconds.
 pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
+/// The shortest time between two looks at an idle engine's metrics, milliseconds.
+pub const ENGINE_IDLE_MS_MIN: u64 = 100;
+/// The longest.
+pub const ENGINE_IDLE_MS_MAX: u64 = 60_000;
+/// The shortest time between two looks at a busy engine's metrics, milliseconds.
+pub const ENGINE_BUSY_MS_MIN: u64 = 10;
+/// The longest time that one look may take, milliseconds.
+pub const ENGINE_TIMEOUT_MS_MAX: u64 = 10_000;
 /// Connections, slots, queued requests and records.
 pub const COUNT_MAX: u64 = 1_000_000;
 /// The greatest weight of a deployment or an arm.

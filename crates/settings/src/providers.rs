@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::engine::EngineChoice;
 use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX};
 use crate::secret::Secret;
 
@@ -38,6 +39,8 @@ pub struct ProviderConfig {
     pub headers: BTreeMap<String, Secret>,
     /// Active health checks. Default: on for own engines, off for paid vendors.
     pub health: Option<HealthChoice>,
+    /// What it is asked of its load. Default: what its kind of engine gives; paid vendors are never asked.
+    pub engine: Option<EngineChoice>,
     /// Idle connections.
     #[serde(default)]
     pub pool: PoolConfig,

@@ -682,3 +682,60 @@ fn a_mirror_does_not_use_up_the_limits_of_the_original() {
     check(", keys: [key]", "q", false);
     check("", "p", false);
 }
+
+#[test]
+fn engines_are_asked_by_kind_and_paid_vendors_never() {
+    let plan = |provider: &str| {
+        let text = format!("providers: {{ p: {{ {provider} }} }}\nmodels: {{}}\n");
+        read(&text).unwrap().providers["p"].engine_plan()
+    };
+    let asks = |provider: &str| {
+        plan(provider).map(|plan| plan.asks.into_iter().map(|(_, path)| path).collect::<Vec<_>>().join(" "))
+    };
+    let url = "base_url: 'http://10.0.0.5:8000'";
+    for (provider, expected) in [
+        ("kind: vllm", Some("/metrics")),
+        ("kind: llama_cpp", Some("/slots /metrics /props")),
+        ("kind: trtllm", Some("/prometheus/metrics")),
+        ("kind: ollama", Some("/api/ps")),
+        ("kind: openai_compatible", None),
+        ("kind: openai", None),
+        ("kind: lm_studio", None),
+        ("kind: vllm, engine: off", None),
+        ("kind: vllm, engine: { metrics: off }", None),
+        ("kind: llama_cpp, engine: { metrics: off }", Some("/slots /props")),
+        ("kind: openai_compatible, engine: { family: sglang, metrics: /m }", Some("/m /get_server_info")),
+    ] {
+        assert_eq!(asks(&format!("{provider}, {url}")).as_deref(), expected, "{provider}");
+    }
+    for family in pointsman_wire::engine::ALL {
+        let kind = plan(&format!("kind: openai_compatible, engine: {{ family: {} }}, {url}", family.name));
+        assert_eq!(kind.map(|plan| plan.family.name), Some(family.name));
+    }
+    let slots = |engine: &str| read(&GOOD.replacen("slots: 16", engine, 1)).unwrap().catalog();
+    let learnt = slots("engine: { family: llama_cpp, slots: auto }");
+    assert!(learnt.models["llama"].deployments[0].slots_learnt);
+    let given = slots("slots: 3, engine: { family: llama_cpp, slots: auto }");
+    assert!(!given.models["llama"].deployments[0].slots_learnt, "a number counts more");
+}
+
+#[test]
+fn wrong_engines_are_named() {
+    let of = |engine: &str, expected: &str| {
+        let said = read(&GOOD.replacen("slots: 16", engine, 1)).map(|_| ()).unwrap_err();
+        let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+        assert!(said.join("\n").contains(expected), "{engine}: {said:?}");
+    };
+    of("engine: on", "unknown value `on`");
+    of("engine: { family: vlm }", "did you mean `vllm`");
+    of("engine: { metrics: metrics }", "must be `off`, or begin with `/`");
+    of("engine: { slots: auto }", "`vllm` does not say how many requests it works on at most");
+    of("engine: { busy_ms: 1 }", "busy_ms");
+    of("engine: { interval: 5 }", "interval");
+    let paid = GOOD.replacen("kind: openai\n", "kind: openai\n    engine: { family: vllm }\n", 1);
+    let said = read(&paid).map(|_| ()).unwrap_err();
+    assert!(said[0].to_string().contains("`openai` is a paid API and is not asked of its load"), "{said:?}");
+    let ollama =
+        "providers: { p: { kind: ollama, base_url: 'http://a', engine: { metrics: /m } } }\nmodels: {}\n";
+    assert!(read(ollama).map(|_| ()).unwrap_err()[0].to_string().contains("has no page of metrics"));
+}

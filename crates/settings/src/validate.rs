@@ -1,5 +1,6 @@
 //! What a configuration must keep to beyond its shape.
 
+mod engine;
 mod mirror;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -289,6 +290,7 @@ fn check_provider(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem
         let text = "must begin with `/` and have neither spaces nor characters beyond ASCII";
         found.push(Problem::new(format!("{path}.health.path"), text));
     }
+    engine::check(&join(path, "engine"), provider, found);
     check_headers(&join(path, "headers"), provider, found);
     check_credentials(path, provider, found);
 }

@@ -8,7 +8,9 @@
 //! - [`openai::rewrite`]: the same bytes with the upstream's model name.
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
+//! - [`engine`]: what engines say of their load, in all spellings.
 
+pub mod engine;
 pub mod json;
 pub mod openai;
 pub mod vendor;

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::engine::Family;
 use crate::openai::continuation::Style;
 
 /// How a vendor is spoken to.
@@ -38,6 +39,8 @@ pub struct Vendor {
     /// Whether it is an engine one runs oneself: requests cost nothing.
     #[serde(default)]
     pub engine: bool,
+    /// How it speaks of its load, if it is an engine that does.
+    pub signals: Option<&'static Family>,
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
@@ -197,6 +200,11 @@ mod tests {
             if let Some(url) = &record.base_url {
                 assert!(url.starts_with("http") && !url.ends_with('/'), "{url}");
             }
+            assert!(
+                record.engine || record.signals.is_none(),
+                "{} costs money and is not polled",
+                record.kind
+            );
             assert!(record.health_path.starts_with('/'));
             assert!(record.path_prefix.is_empty() || record.path_prefix.starts_with('/'));
         }

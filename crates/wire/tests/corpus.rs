@@ -36,3 +36,8 @@ fn d1_streams_of_the_corpus_are_relayed_whole() {
 fn c5_texts_of_the_corpus_are_judged_as_others_do() {
     replay("json", invariants::json);
 }
+
+#[test]
+fn f8_engines_of_the_corpus_say_what_is_possible_or_nothing() {
+    replay("engine", invariants::engine);
+}

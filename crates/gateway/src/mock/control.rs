@@ -8,6 +8,8 @@ use pointsman_routing::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::engine::{Metrics, Spelling};
+
 /// How the mock behaves. Rates are shares of requests, from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
@@ -51,6 +53,12 @@ pub struct Settings {
     /// Share of streams that stop half-way and stay open
     #[arg(long, default_value_t = 0.0)]
     pub stall_rate: f64,
+    /// Whose spellings it tells its load in
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Spelling,
+    /// What is wrong with what it tells of its load
+    #[arg(long, value_enum, default_value_t)]
+    pub metrics: Metrics,
     /// The key it wants; none: any
     #[arg(long)]
     pub api_key: Option<String>,
@@ -75,6 +83,8 @@ impl Default for Settings {
             retry_after_s: 1,
             cut_rate: 0.0,
             stall_rate: 0.0,
+            engine: Spelling::default(),
+            metrics: Metrics::default(),
             api_key: None,
             seed: 0,
         }
@@ -199,12 +209,15 @@ pub(super) struct Inner {
     pub(super) script: VecDeque<Scripted>,
     pub(super) stats: Stats,
     pub(super) rng: Rng,
+    /// When it was started, seconds since the Unix epoch.
+    pub(super) started_s: u64,
 }
 
 impl Control {
     pub(super) fn new(models: Vec<String>, settings: Settings) -> Self {
         let rng = Rng::seeded(settings.seed);
-        let inner = Inner { settings, script: VecDeque::new(), stats: Stats::default(), rng };
+        let started_s = crate::clock::unix_ms() / 1000;
+        let inner = Inner { settings, script: VecDeque::new(), stats: Stats::default(), rng, started_s };
         Self { models, inner: Mutex::new(inner), changed: Notify::new() }
     }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod control;
+mod engine;
 mod server;
 
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use tokio::sync::Notify;
 
 pub use control::{Control, Scripted, Settings, Stats};
+pub use engine::{Metrics, Spelling};
 
 /// Arguments of `pointsman mock`.
 #[derive(Debug, Clone, clap::Args)]

@@ -22,9 +22,16 @@ use tokio::time::{Sleep, sleep};
 
 use super::answer::Asked;
 use super::control::{Control, Scripted, Settings};
+use super::engine::Metrics;
 
 /// Bytes of the last body that are kept.
 const KEPT_BYTES: usize = 64 * 1024;
+/// Noise.
+const GARBAGE: &[u8] = b"\xff\xfe{\"vllm:num_requests_running\nvllm:num_requests_waiting{ NaN one\n\0";
+/// Bytes of an answer that has no end as far as anybody is concerned.
+const ENDLESS_BYTES: usize = 1 << 30;
+/// Bytes of its pieces.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) -> io::Result<()> {
@@ -61,7 +68,6 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
-        (&Method::GET, "/metrics") => Ok(metrics(&control)),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
         (&Method::POST, "/_ctl") => Ok(match control.change(&body) {
             Ok(()) => json_answer(200, &json!({"ok": true})),
@@ -80,6 +86,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
                 head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
             infer(control, path, &body, key).await
         }
+        (&Method::GET, path) if let Some(answer) = engine(&control, path).await => Ok(answer),
         _ => Ok(json_answer(
             404,
             &json!({"error": {"message": "the mock has nothing here", "type": "not_found_error"}}),
@@ -233,15 +240,23 @@ fn models(control: &Control) -> Value {
     json!({"object": "list", "data": data.collect::<Vec<_>>()})
 }
 
-fn metrics(control: &Control) -> Answer {
-    let stats = control.stats();
-    let waiting = stats.inflight - stats.slots_busy;
-    let text = format!(
-        "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running {}\n# TYPE vllm:num_requests_waiting gauge\n\
-         vllm:num_requests_waiting {waiting}\n",
-        stats.slots_busy
-    );
-    Response::new(Steps::new([Step::Data(text.into())].into()))
+/// What it says of its load, if it does at this path.
+async fn engine(control: &Control, path: &str) -> Option<Answer> {
+    let (fault, page) = {
+        let inner = control.lock();
+        (inner.settings.metrics, inner.page(path, &control.models)?)
+    };
+    let steps = match fault {
+        Metrics::Off => return None,
+        Metrics::Hang => std::future::pending().await,
+        Metrics::Garbage => [Step::Data(GARBAGE.into())].into(),
+        Metrics::Endless => {
+            let piece = Bytes::from_static(&[b'a'; PIECE_BYTES]);
+            (0..ENDLESS_BYTES / PIECE_BYTES).map(|_| Step::Data(piece.clone())).collect()
+        }
+        Metrics::Good | Metrics::Renamed | Metrics::Lies => [Step::Data(page.into())].into(),
+    };
+    Some(Response::new(Steps::new(steps)))
 }
 
 fn error(status: u16, message: &str, kind: &str, retry_after: Option<String>) -> Answer {

@@ -19,6 +19,7 @@ use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
 
 mod beside;
+mod engine;
 mod fleet;
 mod labels;
 
@@ -212,6 +213,7 @@ impl Metrics {
         };
         metrics.register_requests();
         metrics.beside.register(&mut metrics.registry);
+        metrics.fleet.engine.register(&mut metrics.registry);
         metrics.register_state();
         metrics
     }

@@ -219,6 +219,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "slow": (candidate.slow > 1.0).then_some(candidate.slow),
         "inflight": candidate.inflight,
         "limit": candidate.limit,
+        "engine_age_ms": candidate.engine_age.map(|age| age.as_millis() as u64),
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
 }

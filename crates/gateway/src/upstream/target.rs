@@ -111,6 +111,14 @@ impl Endpoint {
         }
     }
 
+    /// Goes to another port of the same host, as another place whose connections are not shared with those of requests.
+    pub fn move_to(&mut self, port: u16) {
+        let host = self.authority.strip_suffix(&format!(":{}", self.port)).unwrap_or(&self.authority);
+        self.authority = format!("{host}:{port}");
+        self.pool_key = format!("{}|{port}", self.pool_key).into();
+        self.port = port;
+    }
+
     /// What the provider's header of authentication says for a key; `None` if the key cannot stand in a header.
     pub fn auth_value(&self, key: &str) -> Option<HeaderValue> {
         let mut value = HeaderValue::try_from(self.vendor.auth.value(key)).ok()?;

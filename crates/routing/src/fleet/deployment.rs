@@ -108,8 +108,9 @@ impl Deployment {
 
     /// Goes on as it is now configured.
     pub(crate) fn apply(&mut self, spec: &DeploymentSpec) {
-        self.limiter.apply(&spec.limiter, spec.free, spec.slots);
         self.spec = spec.clone();
+        self.learn_slots();
+        self.limiter.apply(&self.spec.limiter, self.spec.free, self.spec.slots);
     }
 
     #[inline]

@@ -24,6 +24,7 @@ pub(crate) mod credential;
 pub(crate) mod deployment;
 mod discipline;
 mod drain;
+mod engine;
 mod pace;
 mod permit;
 mod queue;
@@ -32,6 +33,7 @@ mod view;
 
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
+pub use engine::{EngineSignals, EngineView, MissingSignal};
 pub(crate) use permit::{Ended, Permit};
 pub(crate) use queue::{Grant, Queue};
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
@@ -141,6 +143,8 @@ pub enum Event {
         /// Whether it can be sent requests.
         healthy: bool,
     },
+    /// Its engine is being asked how it is.
+    EngineAsked(DeploymentId),
     /// Its engine said how it is.
     Engine {
         /// The deployment.
@@ -233,12 +237,13 @@ impl Fleet {
                 deployment.heard = Some(now);
                 (id, deployment.model)
             }),
-            Event::Engine { deployment, report } => {
-                if let Some(deployment) = self.deployments.get_mut(deployment) {
-                    deployment.engine.note_report(report, now);
+            Event::EngineAsked(id) => {
+                if let Some(deployment) = self.deployments.get_mut(id) {
+                    deployment.engine.note_asked();
                 }
                 None
             }
+            Event::Engine { deployment: id, report } => self.note_engine(id, report, now),
             Event::ConnectTime(deployment, took) => {
                 if let Some(deployment) = self.deployments.get_mut(deployment) {
                     deployment.connect.observe(now, took);

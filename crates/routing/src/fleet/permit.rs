@@ -193,6 +193,7 @@ impl Fleet {
         let batch = u32::from(permit.lane == Lane::Batch);
         deployment.inflight_batch = deployment.inflight_batch.saturating_sub(batch);
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
+        deployment.engine.note_ended(permit.tokens);
         let model = deployment.model;
         if let Some(model) = self.models.get_mut(model).filter(|_| !matches!(ended, Ended::Unused)) {
             model.turnover.note(now - permit.taken);

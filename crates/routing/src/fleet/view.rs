@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::credential::CredentialState;
+use super::engine::{EngineSignals, EngineView};
 use super::{Credential, Deployment, Fleet};
 use crate::catalog::Name;
 use crate::facts::Lane;
@@ -56,6 +57,10 @@ pub struct DeploymentView {
     pub slots: Option<u32>,
     /// How many requests it may have in flight as things stand: its slots or fewer; `null`: any number.
     pub limit: Option<u32>,
+    /// What its engine says of itself; `null`: nothing yet.
+    pub engine: Option<EngineView>,
+    /// Whether its engine says all that it should.
+    pub engine_signals: EngineSignals,
     /// Its region.
     pub region: Option<Name>,
     /// Its tags.
@@ -186,6 +191,8 @@ impl DeploymentView {
             weight: spec.weight,
             slots: spec.slots,
             limit: deployment.limiter.limit(),
+            engine: EngineView::new(deployment, now),
+            engine_signals: EngineSignals::new(deployment, now),
             region: spec.region.clone(),
             tags: spec.tags.clone(),
             arm: spec.arm.clone(),

@@ -407,6 +407,7 @@ pub(crate) mod testing {
                     running: number("running").map(|running| running as u32),
                     kv_used: number("kv_used").map(|used| used as f32),
                     kv_capacity_tokens: number("kv_capacity").map(|tokens| tokens as u64),
+                    ..EngineLoad::default()
                 },
                 latency: number("latency_ms").map_or_else(PeakEwma::default, |ms| {
                     let mut latency = PeakEwma::default();

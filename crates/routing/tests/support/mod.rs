@@ -51,6 +51,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             weight: number("weight").unwrap_or(1),
             tier: number("tier").unwrap_or(1),
             slots: number("slots"),
+            slots_learnt: false,
             limiter: Default::default(),
             region: text("region").map(Name::from),
             quota_domain: text("own_domain").map(Name::from),

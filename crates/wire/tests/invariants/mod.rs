@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a broken invariant has to stop the run")]
 
 use bytes::Bytes;
+use pointsman_wire::engine::{self, REQUESTS_MAX};
 use pointsman_wire::json::{self, JsonFault};
 use pointsman_wire::openai::request::FORBIDDEN;
 use pointsman_wire::openai::sse::Out;
@@ -141,5 +142,22 @@ pub(crate) fn json(input: &[u8]) {
         Ok(()) => assert!(theirs, "accepted alone: {text:?}"),
         Err(error) if error.what == JsonFault::TooDeep => {}
         Err(error) => assert!(!theirs, "refused alone: {text:?}: {error}"),
+    }
+}
+
+/// Whatever an engine answers, what is made of it is possible.
+pub(crate) fn engine(answer: &[u8]) {
+    for ask in engine::ALL.iter().flat_map(|family| family.asks) {
+        for model in ["m", ""] {
+            let Ok(reading) = ask.read(answer, model) else { continue };
+            for requests in [reading.running, reading.waiting, reading.slots].into_iter().flatten() {
+                assert!(requests <= REQUESTS_MAX);
+            }
+            assert!(reading.kv_share().is_none_or(|used| (0.0..=1.0).contains(&used)));
+            assert!(reading.kv_capacity_tokens != Some(0) && reading.slots != Some(0));
+            let mut filled = reading;
+            filled.fill_from(&reading);
+            assert_eq!(filled, reading);
+        }
     }
 }

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::engine::EngineGauges;
 use super::labels::{Kind, Labels};
 use super::{DeploymentLabels, ModelLabels};
 
@@ -22,6 +23,7 @@ pub(super) struct FleetGauges {
     pub(super) state: Family<StateLabels, Gauge>,
     pub(super) slow: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
     pub(super) transitions: Family<DeploymentLabels, Counter>,
+    pub(super) engine: EngineGauges,
     pub(super) queue_depth: Family<ModelLabels, Gauge>,
     pub(super) retry_budget: Family<ModelLabels, Gauge>,
     pub(super) imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
@@ -86,6 +88,7 @@ impl FleetGauges {
             let ratio = f64::from(deployment.inflight) / f64::from(limit.max(1));
             self.utilization.get_or_create(&labels).set(ratio);
         }
+        self.engine.set(&labels, deployment);
         self.slow.get_or_create(&labels).set(deployment.slow);
         // Counted by the fleet; cleared above, so adding is setting.
         self.transitions.get_or_create(&labels).inc_by(deployment.breaker_transitions);
@@ -107,6 +110,7 @@ impl FleetGauges {
         self.queue_overloaded.clear();
         self.utilization.clear();
         self.state.clear();
+        self.engine.clear();
         self.slow.clear();
         self.transitions.clear();
         self.queue_depth.clear();

@@ -1,0 +1,48 @@
+//! Text Generation Inference: `/metrics`, and what it was started with by `/info`.
+
+use serde::Deserialize;
+
+use super::table::{Quantity, Record, Table, value};
+use super::{Ask, Family, Misread, Reading, Signal, count, large};
+
+pub(super) static FAMILY: Family = Family {
+    name: "tgi",
+    tells_slots: true,
+    asks: &[
+        Ask {
+            path: "/metrics",
+            metrics: true,
+            rarely: false,
+            expected: &[Signal::Running, Signal::Waiting],
+            read: |page, model| TABLE.read(page, model),
+        },
+        Ask { path: "/info", metrics: false, rarely: true, expected: &[], read: read_info },
+    ],
+};
+
+static TABLE: Table = Table {
+    model_labels: &[],
+    rank_labels: &[],
+    records: &[
+        Record { quantity: Quantity::Running, spellings: &[value("tgi_batch_current_size")] },
+        Record { quantity: Quantity::Waiting, spellings: &[value("tgi_queue_size")] },
+        // What the requests of the batch may come to, which is what the router of TGI itself reserves for them.
+        Record { quantity: Quantity::KvUsedTokens, spellings: &[value("tgi_batch_current_max_tokens")] },
+        Record { quantity: Quantity::StartedS, spellings: &[value("process_start_time_seconds")] },
+    ],
+};
+
+#[derive(Deserialize)]
+struct Info {
+    max_batch_total_tokens: Option<f64>,
+    max_batch_size: Option<f64>,
+}
+
+fn read_info(answer: &[u8], _: &str) -> Result<Reading, Misread> {
+    let info: Info = serde_json::from_slice(answer).map_err(Misread::json)?;
+    Ok(Reading {
+        slots: info.max_batch_size.and_then(count).filter(|slots| *slots > 0),
+        kv_capacity_tokens: info.max_batch_total_tokens.and_then(large).filter(|tokens| *tokens > 0),
+        ..Reading::default()
+    })
+}
