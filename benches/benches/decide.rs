@@ -32,6 +32,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         tier: 1,
         slots: Some(16),
         limiter: Default::default(),
+        cache_tokens: None,
         region: None,
         quota_domain: None,
         tags: Vec::new(),
@@ -49,6 +50,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         strategy: StrategySpec::from_value(strategy.into()).unwrap_or_default(),
         tier_strategies: Default::default(),
         split: None,
+        sticky: None,
         region: RegionSpec::default(),
         queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
         timeouts: TimeoutSpec {
