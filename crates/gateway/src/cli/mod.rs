@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod keys;
+mod lab;
 mod scenarios;
 mod serve;
 mod simulate;
