@@ -33,6 +33,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         slots: Some(16),
         slots_learnt: false,
         limiter: Default::default(),
+        cache_tokens: None,
         region: None,
         quota_domain: None,
         tags: Vec::new(),
@@ -50,6 +51,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         strategy: StrategySpec::from_value(strategy.into()).unwrap_or_default(),
         tier_strategies: Default::default(),
         split: None,
+        sticky: None,
         region: RegionSpec::default(),
         queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
         timeouts: TimeoutSpec {

@@ -52,6 +52,8 @@ pub struct ModelSpec {
     pub tier_strategies: BTreeMap<u32, StrategySpec>,
     /// A/B or canary split, if any.
     pub split: Option<SplitSpec>,
+    /// Whether sessions stay where they were, whatever the strategy. `None`: as the strategy says.
+    pub sticky: Option<StickySpec>,
     /// How regions are preferred.
     pub region: RegionSpec,
     /// How many requests may wait for a slot, and for how long.
@@ -89,6 +91,8 @@ pub struct DeploymentSpec {
     pub slots_learnt: bool,
     /// How it is found out how many of them it can use.
     pub limiter: LimiterSpec,
+    /// Prompt tokens that its cache keeps. `None`: what its engine reports, or a usual number.
+    pub cache_tokens: Option<u64>,
     /// Where it is.
     pub region: Option<Name>,
     /// The quota it shares with all that name the same, whatever credential it is used with; `None`: the credential's,
@@ -193,6 +197,15 @@ pub struct SplitSpec {
     pub sticky: Sticky,
     /// The arms with their weights. Deployments name the arm they belong to.
     pub arms: Vec<(Name, u32)>,
+}
+
+/// How long a session stays where it was, and what moves it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StickySpec {
+    /// How long it is remembered without another request.
+    pub ttl: Duration,
+    /// By what share another deployment's score must be better, from 0 to 1.
+    pub lead: f64,
 }
 
 /// What a sticky choice is tied to.

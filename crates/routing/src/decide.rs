@@ -13,7 +13,7 @@ use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN, SPEED_BELIEVED};
 use crate::recover;
 use crate::rng::Rng;
 use crate::split;
-use crate::strategy::Cx;
+use crate::strategy::{Cx, Reads};
 use crate::time::Now;
 
 /// Decides one attempt of a request. When a deployment is chosen its permit is taken and belongs to the fleet's copy of
@@ -171,6 +171,9 @@ fn filter(
             score: f64::NAN,
             why_not,
             slow: deployment.slow(facts.lane, now) as f32,
+            tokens_cached: 0,
+            predicted_ms: f32::NAN,
+            hot: false,
             inflight: deployment.inflight,
             limit: deployment.limiter.limit(),
             engine_age: deployment.engine.report_age(now),
@@ -466,6 +469,11 @@ fn pick(
     scratch: &mut Scratch,
     rng: &mut Rng,
 ) -> (usize, Why) {
+    let tier = decision.tier;
+    let reads = fleet.reads(facts.model, tier);
+    if reads != Reads::NOTHING {
+        fleet.fill(facts, tier, reads, &mut scratch.eligible, decision.at);
+    }
     let Scratch { eligible, scores, .. } = scratch;
     scores.clear();
     scores.resize(eligible.len(), f64::NAN);
@@ -473,15 +481,23 @@ fn pick(
     if let Some(model) = fleet.models.get_mut(facts.model)
         && let Some(tier) = model.tiers.get_mut(&decision.tier)
     {
-        let spec = model.spec.tier_strategies.get(&decision.tier).unwrap_or(&model.spec.strategy);
-        decision.strategy = spec.name();
-        let mut cx = Cx { now: decision.at, rng, scores };
-        let pick = tier.strategy.pick(&mut cx, eligible, facts);
+        decision.strategy = tier.spec.name();
+        let mut cx = Cx::new(decision.at, rng, scores, model.outputs.of(facts) as f64);
+        let mut pick = tier.strategy.pick(&mut cx, eligible, facts);
+        decision.used = cx.used;
+        if let (Some(sticky), Some(key)) = (&model.spec.sticky, facts.session_hash) {
+            pick = model.sessions.hold(sticky, key, &cx, eligible, pick);
+        }
         picked = (pick.position, if eligible.len() == 1 { Why::OnlyOne } else { pick.why });
     }
     let candidates = decision.candidates.iter_mut().filter(|candidate| candidate.why_not.is_none());
-    for (candidate, score) in candidates.zip(&*scores) {
+    for ((candidate, score), view) in candidates.zip(&*scores).zip(&*eligible) {
         candidate.score = *score;
+        candidate.tokens_cached = view.tokens_cached;
+        candidate.hot = view.is_hot();
+        if reads.prediction {
+            candidate.predicted_ms = view.predicted.first_ms as f32;
+        }
     }
     (eligible[picked.0].place as usize, picked.1)
 }

@@ -16,6 +16,8 @@ pub struct Decision {
     pub outcome: Outcome,
     /// The strategy that picked, or would have.
     pub strategy: &'static str,
+    /// The rule that the strategy used, if it chooses among several.
+    pub used: Option<&'static str>,
     /// The arm of the split the request is on.
     pub arm: Option<Name>,
     /// The tier that was used, or the first if none could serve.
@@ -30,7 +32,7 @@ impl Decision {
     /// A decision about nothing.
     pub(crate) const fn none(at: Now) -> Self {
         let outcome = Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None };
-        Self { at, outcome, strategy: "none", arm: None, tier: 0, panic: false, candidates: Vec::new() }
+        Self { at, outcome, strategy: "none", used: None, arm: None, tier: 0, panic: false, candidates: Vec::new() }
     }
 }
 
@@ -123,6 +125,38 @@ pub enum Why {
         /// The score of the other that was drawn.
         other: f64,
     },
+    /// It had the fewest tokens to go per slot or weight.
+    FewestTokens {
+        /// Tokens to go when it was picked.
+        tokens: u64,
+        /// What was compared, this request included.
+        load: f64,
+    },
+    /// The longest beginning of the prompt is likely to be cached there.
+    LongestPrefix {
+        /// Tokens of it.
+        tokens_cached: u32,
+    },
+    /// Its first token is likely to come soonest, all in all.
+    SoonestFirstToken {
+        /// When it is predicted, milliseconds.
+        predicted_ms: f64,
+        /// Tokens of the prompt that are likely to be cached there.
+        tokens_cached: u32,
+        /// Whether all that could serve were hot, it included.
+        hot: bool,
+        /// Whether the request's objective is likely to be kept; `None`: it has none.
+        objective: Option<bool>,
+    },
+    /// It had the lighter load of two drawn: requests, failures, quota and what is cached.
+    LighterOfTwo {
+        /// Its score.
+        score: f64,
+        /// The score of the other that was drawn.
+        other: f64,
+    },
+    /// The session was there before.
+    Stayed,
     /// The key hashed to it.
     Hashed {
         /// Its place in the key's order of preference, from 0; more than 0 when those before it were loaded.
@@ -137,7 +171,8 @@ pub enum Why {
     SlotFreed,
     /// It had failed, and this request sees whether it works again.
     Probed,
-    /// It is left alone for failing, and one in a hundred requests looks all the same, so that recovery is seen early.
+    /// It is left alone for failing, or nothing was learnt of it for a while, and one in a hundred requests looks all the
+    /// same.
     Explored,
 }
 
@@ -154,6 +189,13 @@ pub struct Candidate {
     pub why_not: Option<WhyNot>,
     /// How many times slower than it should be it was; 1 while that is not proven.
     pub slow: f32,
+    /// Tokens of the prompt that it was likely to have cached.
+    pub tokens_cached: u32,
+    /// When the first token was predicted, milliseconds; not a number if that was not asked. See
+    /// [`Candidate::predicted_ms`].
+    pub(crate) predicted_ms: f32,
+    /// Whether its engine was hot: much of its KV cache in use, or requests waiting in it.
+    pub hot: bool,
     /// Requests in flight.
     pub inflight: u32,
     /// How many it may have in flight; `None`: any number.
@@ -168,6 +210,11 @@ impl Candidate {
     /// The strategy's score, lower is better, if the strategy compared scores.
     pub fn score(&self) -> Option<f64> {
         Some(self.score).filter(|score| score.is_finite())
+    }
+
+    /// The predicted time to the first token, milliseconds, if the strategy goes by it.
+    pub fn predicted_ms(&self) -> Option<f64> {
+        Some(f64::from(self.predicted_ms)).filter(|ms| ms.is_finite())
     }
 
     /// Age of the newest thing that was known of it when the decision was made.
@@ -248,6 +295,11 @@ impl Why {
             Self::NextByWeight { .. } => "next_by_weight",
             Self::FewestInFlight { .. } => "fewest_in_flight",
             Self::LowerLatency { .. } => "lower_latency",
+            Self::FewestTokens { .. } => "fewest_tokens",
+            Self::LongestPrefix { .. } => "longest_prefix",
+            Self::SoonestFirstToken { .. } => "soonest_first_token",
+            Self::LighterOfTwo { .. } => "lighter_of_two",
+            Self::Stayed => "stayed",
             Self::Hashed { .. } => "hashed",
             Self::Drawn { .. } => "drawn",
             Self::SlotFreed => "slot_freed",

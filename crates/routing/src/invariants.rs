@@ -51,6 +51,9 @@ pub fn of_fleet(fleet: &Fleet) -> Result<(), &'static str> {
         if deployment.inflight == 0 && deployment.tokens_inflight > 0 {
             return Err("tokens in flight belong to requests in flight");
         }
+        if deployment.inflight == 0 && !deployment.underway.is_clear() {
+            return Err("what a deployment has to do belongs to requests in flight");
+        }
         if deployment.inflight == 0 && deployment.removed {
             return Err("a deployment that is gone stays only until its last permit is back");
         }

@@ -34,3 +34,11 @@ pub const SLOW_BELIEVED: Duration = Duration::from_secs(3);
 pub const PROBE_LATE: Duration = Duration::from_secs(1);
 /// How long a deployment's usual time to first content keeps away requests that have less time.
 pub const SPEED_BELIEVED: Duration = Duration::from_secs(30);
+/// Prompt tokens that a deployment is thought to keep in its cache where nobody says.
+pub const CACHE_TOKENS_ASSUMED: u64 = 1 << 20;
+/// Beginnings of prompts that are remembered per deployment, whatever its cache holds.
+pub const PREFIX_NODES_MAX: usize = 16_384;
+/// Sessions per model whose deployment is remembered.
+pub const SESSIONS_MAX: usize = 65_536;
+/// Tenants per model whose usual output is remembered.
+pub const OUTPUTS_MAX: usize = 1_024;

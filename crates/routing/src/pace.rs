@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use crate::line::Line;
 use crate::time::Now;
 
 /// Times that are learnt from before anything is judged.
@@ -85,68 +86,32 @@ impl Size {
     }
 }
 
-/// A line through times, seconds: averages of products that fade, and the factors that follow from them.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Line {
-    squares: [[f64; TERMS]; TERMS],
-    products: [f64; TERMS],
-    factors: [f64; TERMS],
+/// Through one time: as if it were in proportion to the tokens, beside a fixed part.
+fn line_through(seconds: f64, size: Size) -> Line<TERMS> {
+    let tokens =
+        PRIOR_BASE_TOKENS + f64::from(size.tokens_in) + PRIOR_TOKENS_PER_OUT * f64::from(size.tokens_out);
+    let per_token = seconds / tokens;
+    let per_out = if size.tokens_out > 0 { PRIOR_TOKENS_PER_OUT * 1e3 * per_token } else { 0.0 };
+    let mut line = Line::of([PRIOR_BASE_TOKENS * per_token, 1e3 * per_token, per_out, 0.0]);
+    let thought = [(0, 0, 0), (2_048, 0, 0), (0, 0, 10), (size.tokens_in, size.tokens_out, size.beside)];
+    for (nth, (tokens_in, tokens_out, beside)) in thought.into_iter().enumerate() {
+        let terms = Size { tokens_in, tokens_out, beside }.terms();
+        let seconds = line.at(&terms);
+        take(&mut line, seconds, &terms, 1.0 / (nth as f64 + 1.0));
+    }
+    line
 }
 
-impl Line {
-    /// Through one time: as if it were in proportion to the tokens, beside a fixed part.
-    fn through(seconds: f64, size: Size) -> Self {
-        let tokens =
-            PRIOR_BASE_TOKENS + f64::from(size.tokens_in) + PRIOR_TOKENS_PER_OUT * f64::from(size.tokens_out);
-        let per_token = seconds / tokens;
-        let per_out = if size.tokens_out > 0 { PRIOR_TOKENS_PER_OUT * 1e3 * per_token } else { 0.0 };
-        let factors = [PRIOR_BASE_TOKENS * per_token, 1e3 * per_token, per_out, 0.0];
-        let mut line = Self { factors, ..Self::default() };
-        let thought = [(0, 0, 0), (2_048, 0, 0), (0, 0, 10), (size.tokens_in, size.tokens_out, size.beside)];
-        for (nth, (tokens_in, tokens_out, beside)) in thought.into_iter().enumerate() {
-            let size = Size { tokens_in, tokens_out, beside };
-            line.take(line.at(size), size, 1.0 / (nth as f64 + 1.0));
-        }
-        line
-    }
-
-    fn at(&self, size: Size) -> f64 {
-        size.terms().iter().zip(self.factors).map(|(term, factor)| term * factor).sum()
-    }
-
-    fn take(&mut self, seconds: f64, size: Size, gain: f64) {
-        let terms = size.terms();
-        // Errors count in proportion to the time.
-        let expected = self.at(size) + NOTICED_S;
-        let weight = gain / (expected * expected);
-        for (row, term) in terms.iter().enumerate() {
-            self.products[row] += weight * term * seconds - gain * self.products[row];
-            for (square, other) in self.squares[row].iter_mut().zip(terms) {
-                *square += weight * term * other - gain * *square;
-            }
-        }
-    }
-
-    /// Moves each factor to where the others want it, and none below nothing (projected Gauss-Seidel). The factors are
-    /// nearly right from the time before, so that twice is enough.
-    fn fit(&mut self) {
-        for row in (0..TERMS).chain(0..TERMS) {
-            let square = self.squares[row][row];
-            if square > 0.0 {
-                let others: f64 = (0..TERMS)
-                    .filter(|at| *at != row)
-                    .map(|at| self.squares[row][at] * self.factors[at])
-                    .sum();
-                self.factors[row] = ((self.products[row] - others) / square).max(0.0);
-            }
-        }
-    }
+/// Errors count in proportion to the time.
+fn take(line: &mut Line<TERMS>, seconds: f64, terms: &[f64; TERMS], gain: f64) {
+    let expected = line.at(terms) + NOTICED_S;
+    line.take(seconds, terms, gain, 1.0 / (expected * expected));
 }
 
 /// How fast a deployment usually is, and whether it has become slower. O(1).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pace {
-    line: Line,
+    line: Line<TERMS>,
     seen: u32,
     seen_at: Now,
     /// The usual residual, beside the line.
@@ -171,7 +136,7 @@ impl Pace {
         self.seen = self.seen.saturating_add(1);
         self.seen_at = now;
         if self.seen == 1 {
-            self.line = Line::through(seconds, size);
+            self.line = line_through(seconds, size);
             return false;
         }
         let residual = self.residual(seconds, size);
@@ -204,7 +169,7 @@ impl Pace {
 
     /// What a request of this size should take, once enough is known.
     pub fn expected(&self, size: Size) -> Option<Duration> {
-        let seconds = (self.line.at(size) + NOTICED_S) * self.usual.exp() - NOTICED_S;
+        let seconds = (self.line.at(&size.terms()) + NOTICED_S) * self.usual.exp() - NOTICED_S;
         (self.seen > WARM_UP).then(|| Duration::from_secs_f64(seconds.clamp(0.0, 1e6)))
     }
 
@@ -236,7 +201,7 @@ impl Pace {
     }
 
     fn residual(&self, seconds: f64, size: Size) -> f64 {
-        ((seconds + NOTICED_S) / (self.line.at(size) + NOTICED_S)).ln() - self.usual
+        ((seconds + NOTICED_S) / (self.line.at(&size.terms()) + NOTICED_S)).ln() - self.usual
     }
 
     /// The usual spread; the mean distance of a normal one is four fifths of its deviation.
@@ -280,7 +245,7 @@ impl Pace {
         let believed = (seconds + NOTICED_S) * (near - residual).exp() - NOTICED_S;
         self.usual += near * gain;
         self.spread += (near.abs() - self.spread) * gain;
-        self.line.take(believed.max(0.0), size, gain / (1.0 + PRIOR * gain));
+        take(&mut self.line, believed.max(0.0), &size.terms(), gain / (1.0 + PRIOR * gain));
         self.line.fit();
     }
 }

@@ -30,7 +30,8 @@ pub struct KeyConfig {
     pub key_sha256: Option<Secret>,
     /// The models it may use, by name (not by alias); `*` stands for anything. Default: all.
     pub models: Option<Vec<String>>,
-    /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags, deadline_ms.
+    /// The hints its tenant may set by `x-pointsman-*` headers. Default: session, region, tags,
+    /// deadline_ms, first_token_ms, per_token_ms.
     pub headers: Option<Vec<Hint>>,
     /// Whether its requests may name other models to try when the one asked for cannot serve, by `x-pointsman-fallback`
     /// or the body's `fallbacks`: 8 at most, with `@version` if need be. Without any keys everybody may. Default: false.
@@ -65,6 +66,10 @@ pub enum Hint {
     Tags,
     /// `x-pointsman-deadline-ms`: when it wants the whole answer.
     DeadlineMs,
+    /// `x-pointsman-first-token-ms`: how soon it would like the first token; a preference, never a limit.
+    FirstTokenMs,
+    /// `x-pointsman-per-token-ms`: how fast it would like those after it; a preference, never a limit.
+    PerTokenMs,
     /// `x-pointsman-lane`: `live` or `batch`.
     Lane,
 }
@@ -82,7 +87,24 @@ pub enum LaneName {
 
 impl Hint {
     /// Every hint.
-    pub const ALL: [Self; 5] = [Self::Session, Self::Region, Self::Tags, Self::DeadlineMs, Self::Lane];
+    pub const ALL: [Self; 7] = [
+        Self::Session,
+        Self::Region,
+        Self::Tags,
+        Self::DeadlineMs,
+        Self::FirstTokenMs,
+        Self::PerTokenMs,
+        Self::Lane,
+    ];
+    /// Those that a tenant may set where nothing else is configured.
+    const USUAL: [Self; 6] = [
+        Self::Session,
+        Self::Region,
+        Self::Tags,
+        Self::DeadlineMs,
+        Self::FirstTokenMs,
+        Self::PerTokenMs,
+    ];
 
     /// The header, in lower case.
     pub const fn header(self) -> &'static str {
@@ -91,6 +113,8 @@ impl Hint {
             Self::Region => "x-pointsman-region",
             Self::Tags => "x-pointsman-tags",
             Self::DeadlineMs => "x-pointsman-deadline-ms",
+            Self::FirstTokenMs => "x-pointsman-first-token-ms",
+            Self::PerTokenMs => "x-pointsman-per-token-ms",
             Self::Lane => "x-pointsman-lane",
         }
     }
@@ -114,9 +138,7 @@ impl KeyConfig {
 
     /// The hints its tenant may set.
     pub fn hints(&self) -> Vec<Hint> {
-        self.headers
-            .clone()
-            .unwrap_or_else(|| vec![Hint::Session, Hint::Region, Hint::Tags, Hint::DeadlineMs])
+        self.headers.clone().unwrap_or_else(|| Hint::USUAL.to_vec())
     }
 
     /// The lane of its traffic where a request does not say.

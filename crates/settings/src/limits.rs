@@ -22,6 +22,8 @@ pub const TIME_MS_MAX: u64 = 86_400_000;
 pub const DRAIN_MS_MAX: u64 = 120_000;
 /// The same, where it is not configured.
 pub(crate) const DRAIN_MS_USUAL: u64 = 60_000;
+/// The longest that a session is remembered, seconds: a day.
+pub const STICKY_TTL_S_MAX: u32 = 86_400;
 /// The shortest time between two health checks of a provider, milliseconds.
 pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
 /// The shortest time between two looks at an idle engine's metrics, milliseconds.

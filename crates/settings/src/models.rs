@@ -1,14 +1,16 @@
 //! What clients ask for, and the ways to serve it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use pointsman_routing::catalog::StickySpec;
 use pointsman_routing::strategy::StrategySpec;
 use pointsman_wire::openai::rules::ParamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limiter::LimiterConfig;
-use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, WEIGHT_MAX};
+use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, WEIGHT_MAX};
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 
 /// What clients ask for, and its policy.
@@ -18,12 +20,14 @@ pub struct ModelConfig {
     /// Other names that clients may use.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// How a deployment is picked, in every tier that does not say otherwise. Default: `least_busy`.
+    /// How a deployment is picked, in every tier that does not say otherwise. Default: `adaptive`.
     #[serde(default)]
     pub strategy: StrategySpec,
     /// Policies of single tiers, by number.
     #[serde(default)]
     pub tiers: BTreeMap<u32, TierConfig>,
+    /// Keeps sessions where they were, whatever the strategy. Default: as the strategy says.
+    pub sticky: Option<StickyConfig>,
     /// An A/B test or canary.
     pub split: Option<SplitConfig>,
     /// Copies a share of its requests to another model, whose answers nobody gets.
@@ -67,6 +71,31 @@ pub struct ModelConfig {
     /// The ways to serve it.
     #[serde(default)]
     pub deployments: Vec<DeploymentConfig>,
+}
+
+/// How long a session (`x-pointsman-session`) stays where it was, and what moves it. It moves when its deployment cannot
+/// be picked, or when another leads; `pointsman_*` counts and the admin view show how often each happened.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StickyConfig {
+    /// How long a session is remembered without another request, seconds. Default: 1800.
+    #[schemars(range(min = 1, max = STICKY_TTL_S_MAX))]
+    pub ttl_s: u32,
+    /// By what share the score of another deployment must be better to move it, from 0 to 1. Default: 0.15.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub lead: f64,
+}
+
+impl Default for StickyConfig {
+    fn default() -> Self {
+        Self { ttl_s: 1800, lead: 0.15 }
+    }
+}
+
+impl StickyConfig {
+    pub(crate) fn spec(self) -> StickySpec {
+        StickySpec { ttl: Duration::from_secs(u64::from(self.ttl_s)), lead: self.lead }
+    }
 }
 
 /// When a second attempt is sent.
@@ -211,6 +240,10 @@ pub struct DeploymentConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub slots: Option<u32>,
+    /// Prompt tokens that its prefix cache keeps, host memory included. Default: what its engine reports, else 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub cache_tokens: Option<u64>,
     /// The same as the model's, where other than for all its deployments.
     #[serde(default, skip_serializing_if = "LimiterConfig::is_empty")]
     pub limiter: LimiterConfig,
@@ -284,6 +317,7 @@ impl Default for DeploymentConfig {
             tags: Vec::new(),
             arm: None,
             capabilities: None,
+            cache_tokens: None,
             context_tokens_max: None,
             output_tokens_max: None,
             price: None,

@@ -5,19 +5,25 @@
 //! [`Report::log_hash`] shows.
 
 mod baseline;
+pub mod baselines;
 mod batch;
 pub mod diagnosis;
+pub mod engine;
 mod fault;
+pub mod lab;
 pub mod page;
 mod random;
 mod report;
 mod scenario;
+pub mod trace;
+mod workload;
 mod world;
 
 pub use batch::Batch;
 pub use fault::{Fault, Flapping, Says, What};
 pub use report::{Day, DeploymentReport, Report};
 pub use scenario::{Figure, Rate, Scenario, Verdict};
+pub use workload::{Ask, Record, Workload};
 pub use world::{Capacity, Clients, Reload, Spec, run};
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ fn told(answer: &Value) -> String {
         }
     }];
     let arm = decision["arm"].as_str().map(|arm| format!(", arm {arm}")).unwrap_or_default();
-    lines.push(format!("strategy {}, tier {}{arm}", text(&decision["strategy"]), decision["tier"]));
+    let used = decision["used"].as_str().map(|used| format!(" ({used})")).unwrap_or_default();
+    lines.push(format!("strategy {}{used}, tier {}{arm}", text(&decision["strategy"]), decision["tier"]));
     for candidate in decision["candidates"].as_array().into_iter().flatten() {
         let verdict = match candidate["why_not"]["rule"].as_str() {
             Some(rule) => rule.to_owned(),
@@ -122,8 +123,18 @@ fn told(answer: &Value) -> String {
                 .as_f64()
                 .map_or_else(|| "eligible".to_owned(), |score| format!("eligible, score {score:.3}")),
         };
+        let mut beside = String::new();
+        if let Some(ms) = candidate["predicted_first_token_ms"].as_f64() {
+            beside += &format!(", first token in {ms:.0} ms");
+        }
+        if let Some(tokens) = candidate["tokens_cached"].as_u64().filter(|tokens| *tokens > 0) {
+            beside += &format!(", {tokens} tokens cached");
+        }
+        if candidate["hot"] == true {
+            beside += ", hot";
+        }
         lines.push(format!(
-            "  {:<32} tier {}  in flight {:<4} {verdict}",
+            "  {:<32} tier {}  in flight {:<4} {verdict}{beside}",
             text(&candidate["deployment"]),
             candidate["tier"],
             candidate["inflight"]

@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod explain;
 mod keys;
+mod lab;
 mod records;
 mod scenarios;
 mod serve;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pointsman_simulator::{Rate, Report, Spec, run as simulate};
 
-use super::{BadUsage, out, scenarios};
+use super::{BadUsage, lab, out, scenarios};
 use crate::reload::load;
 
 /// Arguments of `simulate`.
@@ -17,8 +17,8 @@ pub(super) struct Args {
     /// A scenario file, or a folder of them: config, traffic, faults, and what must hold
     #[arg(long, value_name = "PATH", conflicts_with_all = ["config", "model", "requests", "rate", "error_rate", "leave_rate"])]
     scenario: Option<PathBuf>,
-    /// Run the scenario with the seeds from 1 to N and print the worst of every figure
-    #[arg(long, value_name = "N", requires = "scenario", conflicts_with = "seed")]
+    /// Run with the seeds from 1 to N: of a scenario the worst of every figure is printed, of a trace the mean
+    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "random"])]
     seeds: Option<u64>,
     /// Run a small world that draws from everything there is: all of it follows from --seed
     #[arg(long, conflicts_with_all = ["scenario", "config", "model", "requests", "rate", "error_rate", "leave_rate"])]
@@ -35,9 +35,11 @@ pub(super) struct Args {
     /// Requests in all
     #[arg(long, default_value_t = 10_000)]
     requests: u64,
-    /// Requests a second
-    #[arg(long, default_value_t = 50.0)]
-    rate: f64,
+    /// Requests a second (default: 50); with --trace, how many times as fast it is played, such as x2 (default: 1)
+    #[arg(long)]
+    rate: Option<String>,
+    #[command(flatten)]
+    lab: lab::Args,
     /// Share of attempts that fail with 500
     #[arg(long, default_value_t = 0.0)]
     error_rate: f64,
@@ -49,7 +51,31 @@ pub(super) struct Args {
     pub(super) json: bool,
 }
 
+impl Args {
+    /// The number behind `--rate`.
+    fn rate(&self, usual: f64) -> anyhow::Result<f64> {
+        let Some(text) = &self.rate else { return Ok(usual) };
+        let number = text.trim_start_matches(['x', '×']).parse().ok();
+        let number = number.filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
+        number.ok_or_else(|| BadUsage(format!("--rate must be a number above 0, not `{text}`")).into())
+    }
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.lab.is_asked() {
+        let (rate, seeds) = (args.rate(1.0)?, args.seeds);
+        let common = lab::Common {
+            config: args.config.as_deref(),
+            model: args.model.as_deref(),
+            rate,
+            seeds: seeds.map_or(args.seed..=args.seed, |count| 1..=count.max(1)),
+            json: args.json,
+        };
+        return lab::run(&args.lab, &common);
+    }
+    if args.seeds.is_some() && args.scenario.is_none() {
+        return Err(BadUsage("--seeds goes with --scenario or --trace".to_owned()).into());
+    }
     if let Some(path) = &args.scenario {
         return scenarios::run(path, args.seed, args.seeds, args.json);
     }
@@ -65,13 +91,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let model = args.model.clone().or_else(|| config.models.keys().next().cloned());
     let model = model.filter(|model| config.models.contains_key(model));
     let model = model.ok_or_else(|| BadUsage("the config has no such model; see --model".to_owned()))?;
-    if !(args.rate > 0.0 && args.rate.is_finite()) {
-        return Err(BadUsage("--rate must be above 0".to_owned()).into());
-    }
+    let rate = args.rate(50.0)?;
     let spec = Spec {
         model: model.clone(),
         requests: args.requests,
-        rates: vec![Rate { from_s: 0.0, per_s: args.rate }],
+        rates: vec![Rate { from_s: 0.0, per_s: rate }],
         error_rate: args.error_rate,
         leave_rate: args.leave_rate,
         ..Spec::default()
@@ -81,7 +105,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return out(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     }
     let mut text = table(&model, &report);
-    let (file, seed, requests, rate) = (path.display(), args.seed, args.requests, args.rate);
+    let (file, seed, requests) = (path.display(), args.seed, args.requests);
     let _ = writeln!(
         text,
         "again: pointsman simulate --config {file} --model {model} --seed {seed} --requests {requests} --rate {rate} \

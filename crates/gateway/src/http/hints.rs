@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
-use pointsman_routing::facts::Lane;
+use pointsman_routing::facts::{Lane, Objective};
 use pointsman_settings::auth::Hint;
 use pointsman_wire::openai::error::ErrorBody;
 use smallvec::SmallVec;
@@ -29,6 +29,8 @@ pub struct Hints {
     pub tags: SmallVec<[Name; 2]>,
     /// When it wants the whole answer.
     pub deadline: Option<Now>,
+    /// How fast it would like the answer.
+    pub objective: Objective,
     /// The lane it wants to be in.
     pub lane: Option<Lane>,
 }
@@ -41,6 +43,11 @@ pub fn lane(headers: &HeaderMap, client: &ClientKey) -> Lane {
         Some(b"live") => Lane::Live,
         Some(_) | None => client.lane,
     }
+}
+
+fn millis(value: &str) -> Result<Duration, &'static str> {
+    let millis = value.parse().ok().filter(|millis| *millis > 0);
+    millis.map(Duration::from_millis).ok_or("must be a whole number of milliseconds above 0")
 }
 
 /// Reads the hints that the client's tenant may set; the others are as if they were not there.
@@ -70,10 +77,10 @@ pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, 
                 }
             }
             Hint::DeadlineMs => {
-                let millis = value.parse().ok().filter(|millis| *millis > 0);
-                let millis = millis.ok_or_else(|| bad("must be a whole number of milliseconds above 0"))?;
-                hints.deadline = Some(now + Duration::from_millis(millis));
+                hints.deadline = Some(now + millis(value).map_err(bad)?);
             }
+            Hint::FirstTokenMs => hints.objective.first_token = Some(millis(value).map_err(bad)?),
+            Hint::PerTokenMs => hints.objective.per_token = Some(millis(value).map_err(bad)?),
             Hint::Lane => {
                 hints.lane = Some(match value {
                     "live" => Lane::Live,

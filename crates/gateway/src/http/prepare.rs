@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use pointsman_routing::catalog::{Capabilities, Name};
-use pointsman_routing::facts::{Class, Objective};
+use pointsman_routing::facts::{Class, PrefixBlock};
 use pointsman_routing::{Facts, Now};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
@@ -77,9 +77,9 @@ pub fn prepare(
         session_hash: hints.session_hash,
         user_hash: request.user_hash,
         prefix_hash: request.prefix_hash,
-        prefix: Arc::default(),
+        prefix: prefix(&request),
         class: Class::default(),
-        objective: Objective::default(),
+        objective: hints.objective,
         region: hints.region,
         tags: hints.tags,
         deadline: hints.deadline,
@@ -97,6 +97,14 @@ pub fn find_model(snapshot: &Snapshot, client: &ClientKey, name: &str) -> Result
         return Err(ErrorBody::model_not_allowed(&printable(name)));
     }
     Ok(Arc::clone(model))
+}
+
+/// The prompt's beginnings. Of a short one there are none, and nothing is allocated.
+fn prefix(request: &Request) -> Arc<[PrefixBlock]> {
+    if request.prefix.is_empty() {
+        return Arc::default();
+    }
+    request.prefix.iter().map(|block| PrefixBlock { tokens: block.tokens, hash: block.hash }).collect()
 }
 
 fn needs(request: &Request) -> Capabilities {

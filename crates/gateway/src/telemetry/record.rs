@@ -175,6 +175,11 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
         "session": facts.session_hash.is_some(),
         "user": facts.user_hash.is_some(),
         "prefix": facts.prefix_hash.is_some(),
+        "prefix_blocks": facts.prefix.len(),
+        "objective": {
+            "first_token_ms": facts.objective.first_token.map(|span| span.as_millis() as u64),
+            "per_token_ms": facts.objective.per_token.map(|span| span.as_millis() as u64),
+        },
         "region": facts.region,
         "tags": facts.tags.as_slice(),
         "deadline_ms": facts.deadline.map(|at| at.since(arrived).as_millis() as u64),
@@ -201,6 +206,7 @@ pub fn decision_json(decision: &Decision, arrived: Now, names: &BTreeMap<Deploym
     json!({
         "at_us": micros(decision.at, arrived),
         "strategy": decision.strategy,
+        "used": decision.used,
         "arm": decision.arm,
         "tier": decision.tier,
         "panic": decision.panic,
@@ -217,6 +223,9 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "why_not": candidate.why_not.map(|why| why_not_json(why, at)),
         "score": candidate.score(),
         "slow": (candidate.slow > 1.0).then_some(candidate.slow),
+        "tokens_cached": candidate.tokens_cached,
+        "predicted_first_token_ms": candidate.predicted_ms(),
+        "hot": candidate.hot,
         "inflight": candidate.inflight,
         "limit": candidate.limit,
         "engine_age_ms": candidate.engine_age.map(|age| age.as_millis() as u64),
@@ -258,9 +267,25 @@ fn why_json(why: Why) -> Value {
         Why::LowerLatency { score, other } => {
             json!({"rule": "lower_latency", "score": score, "other": other})
         }
+        Why::FewestTokens { tokens, load } => {
+            json!({"rule": why.name(), "tokens": tokens, "load": load})
+        }
+        Why::LongestPrefix { tokens_cached } => {
+            json!({"rule": why.name(), "tokens_cached": tokens_cached})
+        }
+        Why::SoonestFirstToken { predicted_ms, tokens_cached, hot, objective } => json!({
+            "rule": why.name(),
+            "predicted_first_token_ms": predicted_ms,
+            "tokens_cached": tokens_cached,
+            "all_hot": hot,
+            "objective_kept": objective,
+        }),
+        Why::LighterOfTwo { score, other } => {
+            json!({"rule": why.name(), "score": score, "other": other})
+        }
         Why::Hashed { rank } => json!({"rule": "hashed", "rank": rank}),
         Why::Drawn { weight } => json!({"rule": "drawn", "weight": weight}),
-        Why::SlotFreed | Why::Probed | Why::Explored => json!({"rule": why.name()}),
+        Why::Stayed | Why::SlotFreed | Why::Probed | Why::Explored => json!({"rule": why.name()}),
     }
 }
 
@@ -307,7 +332,8 @@ fn chosen_slow(decision: &Decision) -> bool {
 /// The decision in one header value: the rule, the count of candidates, `panic` where what had failed was used for want
 /// of others, `slow` where the chosen is, and who was left out and why.
 ///
-/// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:failed,gpu-c:full`. At most 400 bytes.
+/// Such as `least_busy:fewest_in_flight;candidates=3;excluded=gpu-b:failed,gpu-c:full`; a strategy that chooses among
+/// several rules names the one it used, as in `adaptive/predicted_latency:soonest_first_token`. At most 400 bytes.
 pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> String {
     const BYTES_MAX: usize = 400;
     let rule = match &decision.outcome {
@@ -316,7 +342,12 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
         Outcome::Rejected { why, .. } => why.name(),
     };
     let mut text = String::with_capacity(96);
-    for part in [decision.strategy, ":", rule, ";candidates="] {
+    text.push_str(decision.strategy);
+    if let Some(used) = decision.used {
+        text.push('/');
+        text.push_str(used);
+    }
+    for part in [":", rule, ";candidates="] {
         text.push_str(part);
     }
     text.push_str(itoa::Buffer::new().format(decision.candidates.len()));
@@ -354,6 +385,7 @@ mod tests {
             at: Now::ZERO,
             outcome: Outcome::Rejected { why: Rejection::Unavailable, retry_after: None },
             strategy: "least_busy",
+            used: None,
             arm: None,
             tier: 1,
             panic: false,

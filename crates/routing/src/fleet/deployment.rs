@@ -12,8 +12,11 @@ use crate::latency::{PeakEwma, decay, normalised};
 use crate::limiter::Limiter;
 use crate::limits::{MISSING_BELIEVED, SLOW_BELIEVED};
 use crate::pace::{Pace, Size};
+use crate::predict::{Predicted, Predictor};
 use crate::strategy::View;
 use crate::time::Now;
+
+use super::underway::Underway;
 
 /// One deployment, live.
 #[derive(Debug, Clone)]
@@ -33,6 +36,10 @@ pub(crate) struct Deployment {
     pub(crate) limiter: Limiter,
     /// What its engine says of itself.
     pub(crate) engine: EngineState,
+    /// What it has to do.
+    pub(crate) underway: Underway,
+    /// How fast it is; boxed, because few decisions ask.
+    pub(crate) predictor: Box<Predictor>,
     /// By lane.
     health: [Health; 2],
     /// By lane; boxed, because decisions look at what follows from it only.
@@ -85,6 +92,8 @@ impl Deployment {
             inflight_batch: 0,
             tokens_inflight: 0,
             engine: EngineState::default(),
+            underway: Underway::default(),
+            predictor: Box::default(),
             health: Default::default(),
             paces: Box::default(),
             slow: [(1.0, Now::ZERO); 2],
@@ -247,9 +256,13 @@ impl Deployment {
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
             tokens_cached: 0,
-            tokens_prefilling: 0,
-            decoding: 0,
-            tokens_decoding: 0,
+            tokens_prefilling: self.underway.tokens_prefilling,
+            decoding: self.underway.decoding,
+            tokens_decoding: self.underway.tokens_decoding,
+            tokens_expected: self.underway.tokens_expected,
+            predicted: Predicted::default(),
+            free: self.spec.free,
+            quota_left: 1.0,
             engine: self.engine.load(now),
             latency: self.first_content,
             failures: self.failures(now),

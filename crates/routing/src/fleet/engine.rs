@@ -131,7 +131,12 @@ impl Fleet {
         now: Now,
     ) -> Option<(DeploymentId, ModelId)> {
         let deployment = self.deployments.get_mut(id)?;
-        deployment.engine.note_report(report, now);
+        if deployment.engine.note_report(report, now) {
+            // What it had cached is gone with its memory.
+            self.forget_cached(id, false);
+        }
+        let deployment = self.deployments.get_mut(id)?;
+        deployment.underway.note_engine(&deployment.engine.load(now));
         if !deployment.learn_slots() {
             return None;
         }

@@ -15,9 +15,13 @@ use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
+use crate::outputs::Outputs;
+use crate::predict::Shared;
+use crate::prefix::PrefixIndex;
 use crate::rng::Rng;
 use crate::slab::Slab;
-use crate::strategy::{Strategy, StrategySpec, View};
+use crate::sticky::Sessions;
+use crate::strategy::{Reads, Strategy, StrategySpec, View};
 use crate::time::Now;
 
 pub(crate) mod credential;
@@ -29,6 +33,7 @@ mod pace;
 mod permit;
 mod queue;
 mod quota;
+pub(crate) mod underway;
 mod view;
 
 pub(crate) use credential::Credential;
@@ -75,19 +80,28 @@ pub(crate) struct Model {
     pub(crate) tiers: BTreeMap<u32, Tier>,
     pub(crate) queue: Queue,
     pub(crate) turnover: discipline::Turnover,
+    pub(crate) outputs: Outputs,
+    pub(crate) sessions: Sessions,
     pub(crate) budget: RetryBudget,
     pub(crate) hedges: HedgeBudget,
 }
 
 /// A tier's strategy, live.
 pub(crate) struct Tier {
-    spec: StrategySpec,
+    pub(crate) spec: StrategySpec,
     pub(crate) strategy: Box<dyn Strategy>,
+    pub(crate) prefixes: PrefixIndex,
+    pub(crate) shared: Shared,
 }
 
 impl Clone for Tier {
     fn clone(&self) -> Self {
-        Self { spec: self.spec.clone(), strategy: self.strategy.clone_box() }
+        Self {
+            spec: self.spec.clone(),
+            strategy: self.strategy.clone_box(),
+            prefixes: self.prefixes.clone(),
+            shared: self.shared,
+        }
     }
 }
 
@@ -101,6 +115,8 @@ impl Clone for Model {
             // Whoever asks "what if" does not wait, and must not be granted what others wait for.
             queue: Queue::default(),
             turnover: self.turnover,
+            outputs: self.outputs.clone(),
+            sessions: self.sessions.clone(),
             budget: self.budget.clone(),
             hedges: self.hedges,
         }
@@ -163,6 +179,14 @@ pub enum Event {
 /// Tokens that a request counts as while it is in flight: its prompt, and the output it asked for or the usual one.
 pub(crate) fn tokens_of(facts: &Facts) -> u64 {
     u64::from(facts.tokens_in_estimate) + facts.tokens_out_max.map_or(TOKENS_OUT_ASSUMED, u64::from)
+}
+
+impl Provider {
+    /// What is left of its quotas, from 0 to 1: of the credential with the most; all of it where there are none.
+    pub(crate) fn quota_left(&self, credentials: &Slab<CredentialId, Credential>, now: Now) -> f64 {
+        let left = self.credentials.iter().filter_map(|id| credentials.get(*id)?.left(0, now).ok());
+        left.reduce(f64::max).unwrap_or(if self.credentials.is_empty() { 1.0 } else { 0.0 })
+    }
 }
 
 impl Fleet {
@@ -338,6 +362,8 @@ impl Fleet {
                 tiers: BTreeMap::new(),
                 queue: Queue::default(),
                 turnover: discipline::Turnover::default(),
+                outputs: Outputs::default(),
+                sessions: Sessions::default(),
                 budget: RetryBudget::default(),
                 hedges: HedgeBudget::default(),
             };
@@ -390,7 +416,14 @@ impl Fleet {
         }
     }
 
+    /// What the strategy of a tier reads beyond what is always known.
+    pub(crate) fn reads(&self, model: ModelId, tier: u32) -> Reads {
+        let tier = self.models.get(model).and_then(|model| model.tiers.get(&tier));
+        tier.map_or(Reads::NOTHING, |tier| tier.spec.reads())
+    }
+
     fn remove_deployment(&mut self, id: DeploymentId) {
+        self.forget_cached(id, true);
         let Some(deployment) = self.deployments.get_mut(id) else { return };
         deployment.removed = true;
         if deployment.inflight == 0 {
@@ -409,10 +442,19 @@ impl Model {
                 continue;
             }
             let spec = self.spec.tier_strategies.get(&number).unwrap_or(&self.spec.strategy);
-            let tier = old.remove(&number).filter(|tier| tier.spec == *spec).unwrap_or_else(|| {
-                let seed = crate::rng::hash(self.name.as_bytes()) ^ u64::from(number);
-                Tier { spec: spec.clone(), strategy: spec.build(&mut Rng::seeded(seed)) }
-            });
+            let seed = crate::rng::hash(self.name.as_bytes()) ^ u64::from(number);
+            let build = || spec.build(&mut Rng::seeded(seed));
+            let tier = match old.remove(&number) {
+                Some(tier) if tier.spec == *spec => tier,
+                // What the engines have and how fast they are is the same under another strategy.
+                Some(tier) => Tier { spec: spec.clone(), strategy: build(), ..tier },
+                None => Tier {
+                    spec: spec.clone(),
+                    strategy: build(),
+                    prefixes: PrefixIndex::default(),
+                    shared: Shared::default(),
+                },
+            };
             self.tiers.insert(number, tier);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::underway::Share;
 use super::{Deployment, Fleet, tokens_of};
 use crate::catalog::Capabilities;
 use crate::facts::{Facts, Lane};
@@ -35,6 +36,9 @@ pub(crate) struct Permit {
     /// The secret of the credential that was chosen: what is learnt of another says nothing about this one.
     pub(super) revision: u64,
     pub(super) lane: Lane,
+    pub(super) tenant_hash: u64,
+    /// What the request adds to what its deployment has to do.
+    pub(super) share: Share,
     pub(super) probe: bool,
     pub(super) taken: Now,
     /// Since when the request is being sent, so that some of the quota may be used.
@@ -123,7 +127,7 @@ impl Fleet {
             revision = credential.spec.revision;
         }
         let (tokens_in, needs) = (facts.tokens_in_estimate, facts.needs);
-        Permit {
+        let mut permit = Permit {
             deployment,
             credential,
             tokens,
@@ -135,10 +139,19 @@ impl Fleet {
             first_content: None,
             revision,
             lane: facts.lane,
+            tenant_hash: facts.tenant_hash,
+            share: Share::default(),
             probe,
             taken: now,
             sent: None,
+        };
+        self.start_work(&mut permit, facts, now);
+        if let (Some(key), Some(model)) = (facts.session_hash, self.models.get_mut(facts.model))
+            && model.spec.sticky.is_some()
+        {
+            model.sessions.note(key, deployment, now);
         }
+        permit
     }
 
     /// The first content came: the deployment works, and is known to be this fast. Of a generation that is not
@@ -153,6 +166,7 @@ impl Fleet {
     ) {
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         deployment.heard = Some(now);
+        let first = permit.first_content.is_none();
         permit.first_content.get_or_insert((now, took));
         // Nobody should have to wait for the end of a probe's generation.
         let recovered = std::mem::take(&mut permit.probe);
@@ -164,6 +178,12 @@ impl Fleet {
         let model = deployment.model;
         if let Some(took) = took {
             deployment.note_first_content(took, permit.tokens_in, now);
+        }
+        if recovered {
+            self.forget_cached(permit.deployment, false);
+        }
+        if first {
+            self.note_decoding(permit, took, now);
         }
         self.note_pace(permit, took.unwrap_or(now - permit.taken), now);
         if recovered {
@@ -195,6 +215,13 @@ impl Fleet {
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
         deployment.engine.note_ended(permit.tokens);
         let model = deployment.model;
+        self.end_work(&permit);
+        if let Ended::Well(usage) = ended
+            && !usage.truncated
+        {
+            self.note_answer(&permit, usage, now);
+        }
+        let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         if let Some(model) = self.models.get_mut(model).filter(|_| !matches!(ended, Ended::Unused)) {
             model.turnover.note(now - permit.taken);
         }

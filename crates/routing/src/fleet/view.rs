@@ -27,6 +27,14 @@ pub struct ModelView {
     pub name: Name,
     /// The strategy of tiers that have none of their own.
     pub strategy: &'static str,
+    /// Sessions whose deployment is remembered.
+    pub sessions: usize,
+    /// How often a session stayed where it was though the strategy would have moved it.
+    pub affinity_kept: u64,
+    /// How often one moved because another deployment led.
+    pub affinity_broken_by_lead: u64,
+    /// How often one moved because its own could not be picked.
+    pub affinity_broken_by_health: u64,
     /// Requests that wait for a slot.
     pub queue_depth: usize,
     /// Whether live requests wait too long and are served newest first.
@@ -81,6 +89,16 @@ pub struct DeploymentView {
     pub inflight: u32,
     /// Tokens of those, in and out, estimated.
     pub tokens_inflight: u64,
+    /// Prompt tokens, cached ones not counted, of requests that wait for their first content, estimated.
+    pub tokens_prefilling: u64,
+    /// Requests whose answer is under way.
+    pub decoding: u32,
+    /// Tokens of those, in and out, estimated.
+    pub tokens_decoding: u64,
+    /// Prompt tokens that are likely to be in its cache, of what was sent there from here.
+    pub tokens_cached: u64,
+    /// How well its times to the first token were predicted lately; `null` while none was.
+    pub prediction: Option<PredictionView>,
     /// Failures in a row.
     pub failures_in_a_row: u32,
     /// Share of its recent requests that were answered, from 0 to 1; 1 while they are few.
@@ -109,6 +127,17 @@ pub struct DeploymentView {
     pub last_failure: Option<&'static str>,
     /// The age of its last failure, milliseconds.
     pub last_failure_age_ms: Option<u64>,
+}
+
+/// How well times to the first token were predicted lately.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PredictionView {
+    /// Predictions that were compared with what came.
+    pub compared: u64,
+    /// Mean relative error.
+    pub error_mean: f64,
+    /// How many times as long as predicted it takes; above 1 where answers come late.
+    pub bias: f64,
 }
 
 /// A deployment at one moment, as one lane sees it.
@@ -202,6 +231,15 @@ impl DeploymentView {
             drain_ends_in_ms: deployment.drain_left(now).map(|left| left.as_millis() as u64),
             inflight: deployment.inflight,
             tokens_inflight: deployment.tokens_inflight,
+            tokens_prefilling: deployment.underway.tokens_prefilling,
+            decoding: deployment.underway.decoding,
+            tokens_decoding: deployment.underway.tokens_decoding,
+            tokens_cached: 0,
+            prediction: deployment.predictor.error().map(|error| PredictionView {
+                compared: error.compared,
+                error_mean: error.mean,
+                bias: error.bias,
+            }),
             failures_in_a_row: live.failures_in_a_row,
             uptime: live.uptime,
             slow: live.slow,
@@ -303,6 +341,10 @@ impl Fleet {
         let models = self.model_ids.values().filter_map(|id| self.models.get(*id)).map(|model| ModelView {
             name: Name::clone(&model.name),
             strategy: model.spec.strategy.name(),
+            sessions: model.sessions.len(),
+            affinity_kept: model.sessions.kept,
+            affinity_broken_by_lead: model.sessions.broken_by_lead,
+            affinity_broken_by_health: model.sessions.broken_by_health,
             queue_depth: model.queue.len(),
             queue_overloaded: model.queue.is_overloaded(),
             retry_budget_remaining: model.budget.clone().remaining_usual(now),
@@ -312,7 +354,10 @@ impl Fleet {
                 .filter_map(|id| {
                     let deployment = self.deployments.get(*id)?;
                     let credential = self.usable_credential(deployment.provider, 0, now);
-                    Some(DeploymentView::new(*id, deployment, credential, now))
+                    let tier = model.tiers.get(&deployment.spec.tier);
+                    let tokens_cached = tier.map_or(0, |tier| tier.prefixes.tokens_held(*id));
+                    let view = DeploymentView::new(*id, deployment, credential, now);
+                    Some(DeploymentView { tokens_cached, ..view })
                 })
                 .collect(),
         });

@@ -9,7 +9,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cx, Def, FromParams, Pick, Strategy, View};
+use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::fleet::tokens_of;
@@ -45,11 +45,11 @@ pub enum Key {
     Prefix,
 }
 
-const fn default_bound() -> f64 {
+pub(super) const fn default_bound() -> f64 {
     1.25
 }
 
-fn bound<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(super) fn bound<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let bound = f64::deserialize(deserializer)?;
     let fits = (1.0..=100.0).contains(&bound);
     fits.then_some(bound).ok_or_else(|| serde::de::Error::custom("`bound` must be from 1.0 to 100"))
@@ -70,6 +70,7 @@ pub struct ConsistentHash {
 
 impl FromParams for ConsistentHash {
     type Params = Params;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(params: Params, _: &mut Rng) -> Self {
         Self { params }
@@ -113,6 +114,8 @@ impl Strategy for ConsistentHash {
             (0..eligible.len()).min_by(|a, b| cx.scores[*a].total_cmp(&cx.scores[*b])).unwrap_or(0)
         });
         let chosen = cx.scores[position];
+        // These scores say who is preferred, not how loaded anybody is.
+        cx.one_more = f64::INFINITY;
         let rank = cx.scores.iter().filter(|score| **score < chosen).count();
         Pick { position, why: Why::Hashed { rank: u32::try_from(rank).unwrap_or(u32::MAX) } }
     }

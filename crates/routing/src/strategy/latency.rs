@@ -9,7 +9,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cx, Def, FromParams, Pick, Strategy, View};
+use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::rng::Rng;
@@ -33,6 +33,7 @@ pub struct Latency;
 
 impl FromParams for Latency {
     type Params = Params;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(_: Params, _: &mut Rng) -> Self {
         Self

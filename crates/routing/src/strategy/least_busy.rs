@@ -9,7 +9,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cx, Def, FromParams, Pick, Strategy, View};
+use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use crate::catalog::Capabilities;
 use crate::decision::Why;
 use crate::facts::Facts;
@@ -33,6 +33,7 @@ pub struct LeastBusy;
 
 impl FromParams for LeastBusy {
     type Params = Params;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(_: Params, _: &mut Rng) -> Self {
         Self
@@ -59,7 +60,9 @@ impl Strategy for LeastBusy {
         let embeds = facts.needs.contains(Capabilities::EMBEDDINGS);
         let own = if embeds { OWN_EMBEDDING } else { OWN_GENERATION };
         let position = cx.min_by(eligible, |view| load(view, own));
-        let inflight = eligible[position].inflight;
+        let picked = &eligible[position];
+        cx.one_more = 1.0 / f64::from(picked.slots.unwrap_or(picked.weight).max(1));
+        let inflight = picked.inflight;
         Pick { position, why: Why::FewestInFlight { inflight, load: cx.scores[position] } }
     }
 

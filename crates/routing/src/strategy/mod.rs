@@ -13,22 +13,31 @@ use crate::engine::EngineLoad;
 use crate::facts::Facts;
 use crate::ids::DeploymentId;
 use crate::latency::PeakEwma;
+use crate::predict::Predicted;
 use crate::rng::Rng;
 use crate::time::Now;
 
+pub mod adaptive;
 pub mod consistent_hash;
 pub mod latency;
 pub mod least_busy;
+pub mod least_tokens;
+pub mod predicted_latency;
+pub mod prefix_affinity;
 pub mod random;
 pub mod round_robin;
 pub mod weighted_round_robin;
 
 /// Every strategy. The documentation, the schema, the messages of `check` and the simulator's list follow from it.
 pub static ALL: &[&Def] = &[
+    &adaptive::DEF,
     &round_robin::DEF,
     &weighted_round_robin::DEF,
     &least_busy::DEF,
+    &least_tokens::DEF,
     &latency::DEF,
+    &predicted_latency::DEF,
+    &prefix_affinity::DEF,
     &consistent_hash::DEF,
     &random::DEF,
 ];
@@ -50,6 +59,35 @@ pub struct Cx<'a> {
     pub rng: &'a mut Rng,
     /// A score per eligible deployment, lower is better; not a number where none was computed.
     pub scores: &'a mut [f64],
+    /// Tokens that the answer is likely to have.
+    pub tokens_out: f64,
+    /// What one request more makes of a score, if the strategy says: a lead of no more than this is none.
+    pub one_more: f64,
+    /// The rule that a strategy used that chooses among several.
+    pub used: Option<&'static str>,
+}
+
+impl<'a> Cx<'a> {
+    /// What a strategy may use at `now`.
+    pub fn new(now: Now, rng: &'a mut Rng, scores: &'a mut [f64], tokens_out: f64) -> Self {
+        Self { now, rng, scores, tokens_out, one_more: 0.0, used: None }
+    }
+}
+
+/// What a strategy reads beyond what is always known of a deployment. What it does not read is neither kept nor looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reads {
+    /// [`View::tokens_cached`].
+    pub prefix: bool,
+    /// [`View::predicted`] and [`View::quota_left`].
+    pub prediction: bool,
+}
+
+impl Reads {
+    /// Everything.
+    pub const ALL: Self = Self { prefix: true, prediction: true };
+    /// Nothing beyond.
+    pub const NOTHING: Self = Self { prefix: false, prediction: false };
 }
 
 impl Cx<'_> {
@@ -109,8 +147,16 @@ pub struct View {
     pub decoding: u32,
     /// Tokens of those so far, in and out.
     pub tokens_decoding: u64,
+    /// Tokens to go of requests sent from here: prompts that are not cached, and answers as long as usual.
+    pub tokens_expected: u64,
     /// What the engine says of itself, as far as it is believed.
     pub engine: EngineLoad,
+    /// What this request is to expect there.
+    pub predicted: Predicted,
+    /// Whether requests cost nothing there: an own engine.
+    pub free: bool,
+    /// What is left of the quotas of its provider, from 0 to 1.
+    pub quota_left: f64,
     /// Normalised time to first content lately, failures included. Read only by strategies that go by it.
     pub latency: PeakEwma,
     /// Recent failures, fading: 1 for one right now.
@@ -119,6 +165,19 @@ pub struct View {
     pub penalty: f64,
     /// How many times slower than it should be; 1 while that is not proven.
     pub slow: f64,
+}
+
+/// Share of its KV cache in use above which an engine is hot.
+pub const KV_HOT: f32 = 0.8;
+/// Requests waiting in it above which an engine is hot.
+pub const WAITING_HOT: u32 = 5;
+
+impl View {
+    /// Whether its engine is hot by the usual bounds.
+    pub fn is_hot(&self) -> bool {
+        self.engine.kv_used.is_some_and(|used| used > KV_HOT)
+            || self.engine.waiting.is_some_and(|waiting| waiting > WAITING_HOT)
+    }
 }
 
 /// What a strategy picked.
@@ -155,6 +214,8 @@ pub struct Def {
     pub aliases: &'static [&'static str],
     /// What it does, in one sentence.
     pub summary: &'static str,
+    /// What it reads beyond what is always known.
+    pub reads: Reads,
     build: Build,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -169,6 +230,8 @@ impl fmt::Debug for Def {
 pub trait FromParams: Strategy + Sized + 'static {
     /// The options.
     type Params: DeserializeOwned + JsonSchema;
+    /// What it reads beyond what is always known of a deployment. A strategy that reads less saves the work.
+    const READS: Reads = Reads::ALL;
 
     /// Makes the strategy.
     fn from_params(params: Self::Params, rng: &mut Rng) -> Self;
@@ -185,6 +248,7 @@ impl Def {
             name,
             aliases,
             summary,
+            reads: S::READS,
             build: |options, rng| {
                 let params = serde_path_to_error::deserialize::<_, S::Params>(options)
                     .map_err(|error| WrongOption::new(&error))?;
@@ -259,7 +323,7 @@ impl PartialEq for StrategySpec {
 
 impl Default for StrategySpec {
     fn default() -> Self {
-        Self { def: &least_busy::DEF, options: Value::Object(Map::new()) }
+        Self { def: &adaptive::DEF, options: Value::Object(Map::new()) }
     }
 }
 
@@ -309,6 +373,11 @@ impl StrategySpec {
     /// The strategy's name.
     pub fn name(&self) -> &'static str {
         self.def.name
+    }
+
+    /// What the strategy reads beyond what is always known.
+    pub fn reads(&self) -> Reads {
+        self.def.reads
     }
 
     /// The strategy, in its first state.
@@ -402,6 +471,18 @@ pub(crate) mod testing {
                 tokens_prefilling: number("prefilling").unwrap_or(0.0) as u64,
                 decoding: number("decoding").unwrap_or(0.0) as u32,
                 tokens_decoding: number("tokens_decoding").unwrap_or(0.0) as u64,
+                tokens_expected: number("expected").unwrap_or(0.0) as u64,
+                predicted: Predicted {
+                    first_ms: number("first_ms").unwrap_or(0.0),
+                    first_high_ms: number("first_ms").unwrap_or(0.0) * 1.1,
+                    token_ms: number("token_ms").unwrap_or(0.0),
+                    interference_ms: number("interference_ms").unwrap_or(0.0),
+                    own_ms: number("own_ms").unwrap_or(0.0),
+                    known: number("known").is_some(),
+                    stale: number("stale").is_some(),
+                },
+                free: number("free").is_some(),
+                quota_left: number("quota").unwrap_or(1.0),
                 engine: EngineLoad {
                     waiting: number("waiting").map(|waiting| waiting as u32),
                     running: number("running").map(|running| running as u32),
@@ -448,7 +529,15 @@ pub(crate) mod testing {
 
     pub(crate) fn pick(strategy: &mut dyn Strategy, rng: &mut Rng, views: &[View], facts: &Facts) -> Pick {
         let mut scores = vec![f64::NAN; views.len()];
-        strategy.pick(&mut Cx { now: Now::ZERO, rng, scores: &mut scores }, views, facts)
+        strategy.pick(&mut Cx::new(Now::ZERO, rng, &mut scores, 100.0), views, facts)
+    }
+
+    /// The rule that a strategy says it used.
+    pub(crate) fn used(strategy: &mut dyn Strategy, views: &[View], facts: &Facts) -> Option<&'static str> {
+        let (mut scores, mut rng) = (vec![f64::NAN; views.len()], Rng::seeded(1));
+        let mut cx = Cx::new(Now::ZERO, &mut rng, &mut scores, 100.0);
+        strategy.pick(&mut cx, views, facts);
+        cx.used
     }
 
     /// How often each of `views` is picked in `times` picks.
@@ -496,7 +585,7 @@ mod tests {
             "{options}"
         );
         let nonsense = error("zzz".into());
-        assert!(nonsense.ends_with("`zzz`; known: round_robin, weighted_round_robin, least_busy, latency, consistent_hash, random"), "{nonsense}");
+        assert!(nonsense.ends_with("`zzz`; known: adaptive, round_robin, weighted_round_robin, least_busy, least_tokens, latency, predicted_latency, prefix_affinity, consistent_hash, random"), "{nonsense}");
         let unnamed = |key: &str| error(serde_json::json!({key: "random"}));
         assert_eq!(unnamed("nam"), "unknown field `nam`, expected `name`");
         assert_eq!(unnamed("strategy"), "a strategy is a name, or a map with `name` and its options");

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cx, Def, FromParams, Pick, Strategy, View};
+use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::rng::Rng;
@@ -22,6 +22,7 @@ pub struct Random;
 
 impl FromParams for Random {
     type Params = Params;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(_: Params, _: &mut Rng) -> Self {
         Self

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cx, Def, FromParams, Pick, Strategy, View};
+use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::ids::DeploymentId;
@@ -33,6 +33,7 @@ pub struct RoundRobin {
 
 impl FromParams for RoundRobin {
     type Params = Params;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(_: Params, rng: &mut Rng) -> Self {
         Self { start: rng.next_u64(), last: None }

@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cx, Def, FromParams, Pick, Strategy, View};
+use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::ids::DeploymentId;
@@ -35,6 +35,7 @@ pub struct WeightedRoundRobin {
 
 impl FromParams for WeightedRoundRobin {
     type Params = Params;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(_: Params, _: &mut Rng) -> Self {
         Self::default()

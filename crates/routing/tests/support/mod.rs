@@ -53,6 +53,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             slots: number("slots"),
             slots_learnt: false,
             limiter: Default::default(),
+            cache_tokens: None,
             region: text("region").map(Name::from),
             quota_domain: text("own_domain").map(Name::from),
             tags: text("tag").map(Name::from).into_iter().collect(),
@@ -69,6 +70,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
         strategy: StrategySpec::from_value(strategy.into()).expect("a strategy"),
         tier_strategies: Default::default(),
         split: None,
+        sticky: None,
         region: RegionSpec::default(),
         queue: QueueSpec {
             requests_max: 4,

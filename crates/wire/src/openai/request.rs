@@ -11,12 +11,14 @@ use crate::json::{JsonError, JsonFault, Span, quote};
 
 use super::error::Invalid;
 
+mod beginnings;
 mod body;
 mod fallbacks;
 mod fields;
 mod prompt;
 mod values;
 
+pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
 
@@ -180,6 +182,8 @@ pub struct Request {
     pub user_hash: Option<u64>,
     /// Hash of the first two blocks of 2 KiB of prompt text, salted; `None` if there is less.
     pub prefix_hash: Option<u64>,
+    /// The prompt's beginnings, ascending in length, salted; empty if it is shorter than the first of them.
+    pub prefix: Vec<PrefixBlock>,
     /// Whether the output is held to a form (`response_format`).
     pub formatted: bool,
     /// Fields that would tell an upstream where to go or how to act; [`rewrite`](super::rewrite::rewrite) drops them.

@@ -14,6 +14,7 @@ use super::{impossible_model, shown, split_version};
 
 pub(super) struct Reader<'a, 'l> {
     pub(super) scanner: Scanner<'a>,
+    pub(super) text: &'a str,
     pub(super) limits: &'l BodyLimits,
     pub(super) prompt: Prompt<'a>,
     pub(super) needs: Needs,
@@ -36,8 +37,9 @@ impl<'a, 'l> Reader<'a, 'l> {
     pub(super) fn new(operation: Operation, text: &'a str, limits: &'l BodyLimits, salt: u64) -> Self {
         Self {
             scanner: Scanner::new(text, limits.depth_max),
+            text,
             limits,
-            prompt: Prompt::default(),
+            prompt: Prompt::new(operation, salt),
             needs: Needs::default(),
             operation,
             formatted: false,
@@ -251,7 +253,9 @@ impl<'a, 'l> Reader<'a, 'l> {
         if index > 0 {
             self.needs.tools = true;
             // The definitions are part of what the model reads, nearly as they stand.
-            self.prompt.add_bytes(self.scanner.at() - start);
+            let end = self.scanner.at();
+            self.prompt.add_bytes(end - start);
+            self.prompt.beginnings.head(self.text[start..end].as_bytes());
         }
         Ok(())
     }
@@ -340,6 +344,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             params: self.params,
             user_hash: self.user_hash,
             prefix_hash: self.prompt.prefix_hash(self.salt),
+            prefix: self.prompt.beginnings.finish(),
             formatted: self.formatted,
             forbidden: self.forbidden,
             fallbacks: self.fallbacks,

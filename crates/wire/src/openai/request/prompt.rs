@@ -6,10 +6,11 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::json::{Kind, Piece, Span, Text};
 use crate::openai::error::Invalid;
 
-use super::TOKEN_BYTES_MAX;
+use super::beginnings::Beginnings;
 use super::body::Reader;
 use super::fields::{Spelling, same};
 use super::values::{text, wrong_type};
+use super::{Operation, TOKEN_BYTES_MAX};
 
 /// Bytes of a prompt block, about 512 tokens.
 const BLOCK_BYTES: usize = 2048;
@@ -30,9 +31,16 @@ pub(super) struct Prompt<'a> {
     prefix_bytes: usize,
     /// Comes first in the prompt, wherever it stands in the body.
     instructions: Option<Text<'a>>,
+    pub(super) beginnings: Beginnings,
 }
 
 impl<'a> Prompt<'a> {
+    pub(super) fn new(operation: Operation, salt: u64) -> Self {
+        // Nothing of an embedding is kept for the next.
+        let beginnings = Beginnings::new(operation != Operation::Embedding, salt);
+        Self { beginnings, ..Self::default() }
+    }
+
     /// Tokens found so far, at the very least.
     pub(super) fn tokens_min(&self) -> u64 {
         self.bytes / TOKEN_BYTES_MAX + self.tokens_given
@@ -44,6 +52,7 @@ impl<'a> Prompt<'a> {
 
     fn add_text(&mut self, text: Text<'a>) {
         self.add_bytes(text.meant_bytes());
+        self.beginnings.text(&text);
         if self.prefix_bytes < PREFIX_BYTES && !text.is_empty() {
             self.prefix_bytes += text.meant_bytes();
             self.prefix.push(text);
@@ -126,6 +135,7 @@ impl Reader<'_, '_> {
             }
             let ends_with_answer = role == Role::Assistant;
             self.spans.messages_end = if ends_with_answer { 0 } else { self.scanner.at() };
+            self.prompt.beginnings.end_message();
             index += 1;
         }
         require_some(index, PARAM)
@@ -151,6 +161,7 @@ impl Reader<'_, '_> {
                 let message = format!("`{param}` has neither `role` nor `type`; it cannot be an input item");
                 return Err(Invalid::field(param, message));
             }
+            self.prompt.beginnings.end_message();
             index += 1;
         }
         require_some(index, PARAM)
@@ -158,11 +169,14 @@ impl Reader<'_, '_> {
 
     pub(super) fn read_instructions(&mut self) -> Result<(), Invalid> {
         if matches!(self.scanner.peek()?, Kind::Array) {
-            self.prompt_raw()?;
+            let span = self.scanner.skip_value()?;
+            self.prompt.add_bytes(span.len());
+            self.prompt.beginnings.head(self.text[span.start..span.end].as_bytes());
             return Ok(());
         }
         if let Some(instructions) = text(&mut self.scanner, "instructions")? {
             self.prompt.add_bytes(instructions.meant_bytes());
+            self.prompt.beginnings.head(instructions.raw().as_bytes());
             self.prompt.instructions = Some(instructions);
         }
         Ok(())
@@ -191,6 +205,7 @@ impl Reader<'_, '_> {
                     self.count_item(param)?;
                     let text = self.scanner.string()?;
                     self.prompt.add_text(text);
+                    self.prompt.beginnings.end_message();
                     longest = longest.max(text.meant_bytes() as u64 / TOKEN_BYTES_MAX);
                 }
                 Kind::Number => self.read_token(|| format!("{param}[{index}]"))?,
@@ -235,11 +250,12 @@ impl Reader<'_, '_> {
             return Err(wrong_type(&param(), "a token", got));
         }
         let number = self.scanner.number()?;
-        if number.parse::<u32>().is_err() {
+        let Ok(token) = number.parse::<u32>() else {
             let param = param();
             let message = format!("`{param}` must be a token, a whole number from 0 to {}", u32::MAX);
             return Err(Invalid::field(param, message));
-        }
+        };
+        self.prompt.beginnings.bytes(&token.to_le_bytes());
         self.prompt.tokens_given += 1;
         Ok(())
     }
@@ -248,6 +264,7 @@ impl Reader<'_, '_> {
         let text = self.scanner.string()?;
         self.prompt.messages += 1;
         self.prompt.add_text(text);
+        self.prompt.beginnings.end_message();
         require_some(text.raw().len(), param)
     }
 
@@ -264,6 +281,7 @@ impl Reader<'_, '_> {
     fn prompt_raw(&mut self) -> Result<Span, Invalid> {
         let span = self.scanner.skip_value()?;
         self.prompt.add_bytes(span.len());
+        self.prompt.beginnings.bytes(self.text[span.start..span.end].as_bytes());
         Ok(span)
     }
 
@@ -315,6 +333,7 @@ impl Reader<'_, '_> {
         if role.is_empty() {
             return Err(Invalid::field(at("role"), format!("`{}` is empty", at("role"))));
         }
+        self.prompt.beginnings.role(role.raw());
         Ok(if role.is("assistant") { Role::Assistant } else { Role::Other })
     }
 
@@ -365,7 +384,8 @@ impl Reader<'_, '_> {
                 // Some engines take a part for an image by this member alone.
                 Some("image_url") => {
                     image = value != Kind::Null;
-                    self.scanner.skip_value()?;
+                    let span = self.scanner.skip_value()?;
+                    self.prompt.beginnings.media(self.text[span.start..span.end].as_bytes());
                 }
                 Some(_) | None => drop(self.scanner.skip_value()?),
             }

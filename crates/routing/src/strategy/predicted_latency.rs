@@ -1,0 +1,195 @@
+//! Picks the eligible deployment that is likely to give the first token soonest, and to slow down the fewest.
+//!
+//! First a gate: while there is a deployment that is not hot (by its engine's own word: much of its KV cache in use, or
+//! requests waiting inside) the hot ones are left out, whatever is predicted for them; blends of load and latency are
+//! worse than that order (Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024). Then
+//! the time to the first token is predicted from the prompt tokens that are not cached, those of the requests before it
+//! and what decodes there ([`crate::predict`], fitted online), plus what decoding there is slowed down over a few tokens:
+//! without that all decoding piles up where prompts happen to be short. Of those within `tie` of the best one is drawn.
+//!
+//! A request with an objective goes where it will be kept nine of ten times and costs the least, so that the fastest
+//! stay free for those that need them; if none can keep it, to the best. O(n), no allocation.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Cx, Def, FromParams, KV_HOT, Pick, Strategy, View, WAITING_HOT};
+use crate::decision::Why;
+use crate::facts::{Facts, Objective};
+use crate::rng::Rng;
+
+/// Options of `predicted_latency`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Share of its KV cache in use above which a deployment is hot. Default: 0.8.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub kv_hot: f32,
+    /// Requests waiting in its engine above which a deployment is hot. Default: 5.
+    pub waiting_hot: u32,
+    /// Predictions that differ by no more than this share are alike, and one is drawn: 0 to 1. Default: 0.05.
+    #[serde(deserialize_with = "share")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub tie: f64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { kv_hot: KV_HOT, waiting_hot: WAITING_HOT, tie: 0.05 }
+    }
+}
+
+fn share<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    let fits = (0.0..=1.0).contains(&share);
+    fits.then_some(share).ok_or_else(|| serde::de::Error::custom("must be from 0 to 1"))
+}
+
+/// The definition.
+pub const DEF: Def = Def::of::<PredictedLatency>(
+    "predicted_latency",
+    &["predicted"],
+    "Not the hot ones, then the soonest predicted first token of uncached work plus decode interference, fitted online.",
+);
+
+/// Picks by prediction.
+#[derive(Debug, Clone)]
+pub struct PredictedLatency {
+    params: Params,
+}
+
+impl FromParams for PredictedLatency {
+    type Params = Params;
+
+    fn from_params(params: Params, _: &mut Rng) -> Self {
+        Self { params }
+    }
+}
+
+/// What a failure right now counts as, milliseconds.
+const FAILURE_MS: f64 = 1_000.0;
+/// Share of requests that look at who was not heard of for a while.
+const EXPLORED: f64 = 0.01;
+/// What is below anybody's notice, milliseconds.
+const NOTICED_MS: f64 = 1.0;
+
+impl PredictedLatency {
+    fn is_hot(&self, view: &View) -> bool {
+        let engine = &view.engine;
+        engine.kv_used.is_some_and(|used| used > self.params.kv_hot)
+            || engine.waiting.is_some_and(|waiting| waiting > self.params.waiting_hot)
+    }
+}
+
+fn score(view: &View) -> f64 {
+    let predicted = &view.predicted;
+    (predicted.first_ms + predicted.interference_ms + view.failures * FAILURE_MS) * view.penalty
+}
+
+/// Whether the objective is likely to be kept.
+fn keeps(view: &View, objective: &Objective) -> bool {
+    let within = |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
+    within(view.predicted.first_high_ms, objective.first_token)
+        && within(view.predicted.token_ms, objective.per_token)
+}
+
+/// One in a hundred requests looks at who was not heard of for a while: what is avoided for being slow, and is so no more,
+/// would never be known otherwise.
+fn explored(cx: &mut Cx<'_>, eligible: &[View]) -> Option<usize> {
+    let position = eligible.iter().position(|view| view.predicted.stale && !view.is_hot())?;
+    (cx.rng.unit() < EXPLORED).then_some(position)
+}
+
+impl Strategy for PredictedLatency {
+    fn pick(&mut self, cx: &mut Cx<'_>, eligible: &[View], facts: &Facts) -> Pick {
+        let all_hot = eligible.iter().all(|view| self.is_hot(view));
+        let objective = &facts.objective;
+        let wanted = *objective != Objective::default();
+        let open = |view: &View| all_hot || !self.is_hot(view);
+        let kept = wanted && eligible.iter().any(|view| open(view) && keeps(view, objective));
+        if let Some(position) = explored(cx, eligible) {
+            return Pick { position, why: Why::Explored };
+        }
+        let mut best = f64::INFINITY;
+        for (view, place) in eligible.iter().zip(&mut *cx.scores) {
+            // What it costs all who are there, where the objective is kept anyway.
+            let cost = (view.predicted.own_ms + view.predicted.interference_ms) * view.penalty;
+            *place = if kept { cost } else { score(view) };
+            if open(view) && (!kept || keeps(view, objective)) {
+                best = best.min(*place);
+            }
+        }
+        let alike = best * (1.0 + self.params.tie) + NOTICED_MS;
+        let tied = |(position, view): &(usize, &View)| {
+            open(view) && (!kept || keeps(view, objective)) && cx.scores[*position] <= alike
+        };
+        let count = eligible.iter().enumerate().filter(tied).count();
+        let drawn = if count > 1 { cx.rng.below(count) } else { 0 };
+        let position = eligible.iter().enumerate().filter(tied).nth(drawn).map_or(0, |(position, _)| position);
+        let picked = &eligible[position];
+        cx.one_more = picked.predicted.own_ms.max(NOTICED_MS);
+        let why = Why::SoonestFirstToken {
+            predicted_ms: picked.predicted.first_ms,
+            tokens_cached: picked.tokens_cached,
+            hot: all_hot,
+            objective: wanted.then_some(kept),
+        };
+        Pick { position, why }
+    }
+
+    fn clone_box(&self) -> Box<dyn Strategy> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::testing::{facts, pick, views};
+    use super::*;
+
+    fn picks(lines: &[&str], facts: &Facts) -> Vec<usize> {
+        let mut strategy = PredictedLatency { params: Params::default() };
+        let mut counts = vec![0; lines.len()];
+        for seed in 0..100 {
+            counts[pick(&mut strategy, &mut Rng::seeded(seed), &views(lines), facts).position] += 1;
+        }
+        counts
+    }
+
+    fn check(name: &str, lines: &[&str], expected: usize) {
+        assert_eq!(picks(lines, &facts())[expected], 100, "{name}");
+    }
+
+    #[test]
+    fn table() {
+        check("the soonest", &["first_ms=300", "first_ms=200"], 1);
+        check("decoding counts", &["first_ms=200 interference_ms=300", "first_ms=300"], 1);
+        check("a hot one is left out, however fast", &["first_ms=10 kv_used=0.9", "first_ms=900"], 1);
+        check("so is one with a queue", &["first_ms=10 waiting=6", "first_ms=900 waiting=5"], 1);
+        check("all are hot: the soonest", &["first_ms=10 kv_used=0.9", "first_ms=900 waiting=9"], 0);
+        check("one that fails fast does not look fast", &["first_ms=10 failures=1", "first_ms=900"], 1);
+        check("one that answers half of its requests", &["first_ms=100 uptime=0.5", "first_ms=150"], 1);
+    }
+
+    #[test]
+    fn what_is_alike_is_drawn() {
+        let picked = picks(&["first_ms=100", "first_ms=104", "first_ms=120"], &facts());
+        assert!(picked[0] > 30 && picked[1] > 30 && picked[2] == 0, "{picked:?}");
+    }
+
+    #[test]
+    fn an_objective_is_kept_where_it_costs_least() {
+        let objective = Objective { first_token: Some(Duration::from_millis(500)), per_token: None };
+        let wanted = Facts { objective, ..facts() };
+        let lines = ["first_ms=100 own_ms=90", "first_ms=400 own_ms=20", "first_ms=600 own_ms=5"];
+        assert_eq!(picks(&lines, &wanted), [0, 100, 0], "the one with most of it cached");
+        let late = ["first_ms=900", "first_ms=700"];
+        assert_eq!(picks(&late, &wanted), [0, 100], "none keeps it: the best");
+        let per_token = Objective { first_token: None, per_token: Some(Duration::from_millis(20)) };
+        let wanted = Facts { objective: per_token, ..facts() };
+        let lines = ["first_ms=100 token_ms=30", "first_ms=400 token_ms=10"];
+        assert_eq!(picks(&lines, &wanted), [0, 100], "slower to begin, faster after that");
+    }
+}

@@ -1,0 +1,16 @@
+//! Rules to compare with, through the live strategy seam: what others ship, and what is simplest.
+
+mod simple;
+
+use pointsman_routing::strategy::Def;
+
+/// Every baseline.
+pub static ALL: &[&Def] = &[
+    &simple::ROUND_ROBIN,
+    &simple::RANDOM,
+    &simple::LEAST_OUTSTANDING,
+    &simple::TWO_CHOICES,
+    &simple::PEAK_EWMA,
+    &simple::HASH,
+    &simple::HASH_BOUNDED,
+];
