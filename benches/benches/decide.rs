@@ -31,6 +31,9 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         weight: 1 + number as u32 % 3,
         tier: 1,
         slots: Some(16),
+        tokens_inflight_max: None,
+        pool: None,
+        count_foreign: false,
         limiter: Default::default(),
         region: None,
         quota_domain: None,
@@ -51,6 +54,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         split: None,
         region: RegionSpec::default(),
         queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
+        preempt: None,
         timeouts: TimeoutSpec {
             connect: second,
             first_content: second,

@@ -26,6 +26,7 @@ pub mod limiter;
 pub mod limits;
 pub mod mirror;
 pub mod pace;
+pub mod pool;
 mod recover;
 pub mod rng;
 pub mod shed;

@@ -1,6 +1,7 @@
 //! What a configuration must keep to beyond its shape.
 
 mod mirror;
+mod pools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check_provider(&path, provider, &mut found);
     }
     check_names(config, &mut found);
+    pools::check(config, &mut found);
     for (name, model) in &config.models {
         check_model(config, &join("models", name), name, model, &mut found);
     }

@@ -15,6 +15,7 @@ use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
+use crate::pool::Pool;
 use crate::rng::Rng;
 use crate::slab::Slab;
 use crate::strategy::{Strategy, StrategySpec, View};
@@ -23,9 +24,13 @@ use crate::time::Now;
 pub(crate) mod credential;
 pub(crate) mod deployment;
 mod discipline;
+mod claims;
 mod drain;
 mod pace;
 mod permit;
+pub(crate) mod pool;
+mod pool_view;
+mod preempt;
 mod queue;
 mod quota;
 mod view;
@@ -34,6 +39,7 @@ pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub(crate) use permit::{Ended, Permit};
 pub(crate) use queue::{Grant, Queue};
+pub use pool_view::{PoolModelView, PoolView};
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
 
 /// All that is known now of what exists.
@@ -46,6 +52,14 @@ pub struct Fleet {
     /// Providers are few and keep their place for the life of the fleet.
     pub(crate) providers: Vec<Provider>,
     pub(crate) told: BTreeMap<Ticket, Told>,
+    /// Pools are few and keep their place for the life of the fleet.
+    pub(crate) pools: Vec<Pool>,
+    /// What is held for those who need many tokens.
+    holds: Vec<pool::Hold>,
+    /// Batch requests that may have to give their slot back.
+    pub(crate) holders: BTreeMap<Ticket, preempt::Holder>,
+    /// How many did.
+    preempted: u64,
     woken: Vec<Ticket>,
     next_ticket: u64,
     /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
@@ -110,6 +124,8 @@ impl Clone for Model {
 pub(crate) enum Told {
     /// It cannot be served where it waited.
     AskAgain,
+    /// A live request needs the slot that it has.
+    TakenBack,
     /// The lane is overloaded, and it has waited too long to be next.
     PushedOut,
     /// It has a slot.
@@ -179,12 +195,14 @@ impl Fleet {
         for (name, spec) in &catalog.models {
             self.apply_model(name, spec, now);
         }
+        self.apply_pools(catalog);
         let models: Vec<ModelId> = self.model_ids.values().copied().collect();
         // The strategies of waiters are asked with a generator that depends on the fleet alone.
         let mut rng = Rng::seeded(self.next_ticket);
         for model in models {
             self.serve_all(model, now, &mut rng);
         }
+        self.serve_pools(now, &mut rng);
         debug_assert_eq!(crate::invariants::of_fleet(self), Ok(()));
     }
 
@@ -234,10 +252,11 @@ impl Fleet {
                 (id, deployment.model)
             }),
             Event::Engine { deployment, report } => {
-                if let Some(deployment) = self.deployments.get_mut(deployment) {
+                let id = deployment;
+                self.deployments.get_mut(id).and_then(|deployment| {
                     deployment.engine.note_report(report, now);
-                }
-                None
+                    deployment.note_claims(&report, now).then_some((id, deployment.model))
+                })
             }
             Event::ConnectTime(deployment, took) => {
                 if let Some(deployment) = self.deployments.get_mut(deployment) {

@@ -51,6 +51,9 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             weight: number("weight").unwrap_or(1),
             tier: number("tier").unwrap_or(1),
             slots: number("slots"),
+            tokens_inflight_max: number("tokens").map(u64::from),
+            pool: text("pool").map(Name::from),
+            count_foreign: line.contains("foreign"),
             limiter: Default::default(),
             region: text("region").map(Name::from),
             quota_domain: text("own_domain").map(Name::from),
@@ -74,6 +77,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             target: Duration::from_millis(200),
             wait_max: Duration::from_secs(10),
         },
+        preempt: None,
         timeouts: TimeoutSpec {
             connect: Duration::from_secs(3),
             first_content: Duration::from_secs(20),
@@ -169,6 +173,7 @@ pub fn sent(action: &Action) -> Option<&str> {
     match action {
         Action::Forward(choice) | Action::Hedge(choice) => Some(&choice.name),
         Action::Wait
+        | Action::Yield
         | Action::DropHedge
         | Action::Promote
         | Action::RelayHedge
