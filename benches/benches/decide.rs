@@ -32,6 +32,9 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         tier: 1,
         slots: Some(16),
         slots_learnt: false,
+        tokens_inflight_max: None,
+        pool: None,
+        count_foreign: false,
         limiter: Default::default(),
         cache_tokens: None,
         region: None,
@@ -54,6 +57,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         sticky: None,
         region: RegionSpec::default(),
         queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
+        preempt: None,
         timeouts: TimeoutSpec {
             connect: second,
             first_content: second,

@@ -44,14 +44,14 @@ impl Live {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drives one flow by one input. When the flow begins to wait for a slot, the receiver tells of its grant; it is
-    /// registered under the same lock, so that no grant can slip between.
+    /// Drives one flow by one input. When the flow begins to wait for a slot, or to hold one that may be wanted
+    /// back, the receiver tells of that; it is registered under the same lock, so that no grant can slip between.
     pub fn step(&self, flow: &mut Flow, now: Now, input: Input) -> (Action, Option<oneshot::Receiver<()>>) {
         let mut inner = self.lock();
         let Inner { fleet, rng, wakers } = &mut *inner;
-        let waited = flow.ticket();
+        let waited = flow.wakes_by();
         let action = flow.step(fleet, now, rng, input);
-        let waits = flow.ticket();
+        let waits = flow.wakes_by();
         let receiver = (waits != waited)
             .then(|| {
                 waited.map(|ticket| wakers.remove(&ticket));

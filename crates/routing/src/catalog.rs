@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limiter::LimiterSpec;
+use crate::pool::{PoolSpec, PreemptSpec};
 use crate::strategy::StrategySpec;
 
 /// A name that is shared and compared, never changed.
@@ -17,6 +18,8 @@ pub type Name = Arc<str>;
 pub struct Catalog {
     /// Where requests can be sent, by name.
     pub providers: BTreeMap<Name, ProviderSpec>,
+    /// Slots that several models share, by name.
+    pub pools: BTreeMap<Name, PoolSpec>,
     /// What clients ask for, by name (aliases are resolved before this crate).
     pub models: BTreeMap<Name, ModelSpec>,
 }
@@ -58,6 +61,8 @@ pub struct ModelSpec {
     pub region: RegionSpec,
     /// How many requests may wait for a slot, and for how long.
     pub queue: QueueSpec,
+    /// Whether its batch requests give way to live ones, wherever they are.
+    pub preempt: Option<PreemptSpec>,
     /// How long each phase of a request may take.
     pub timeouts: TimeoutSpec,
     /// How often a request may be sent in all, the first time included. At least 1.
@@ -89,6 +94,12 @@ pub struct DeploymentSpec {
     pub slots: Option<u32>,
     /// Whether the number that its engine gives counts where there is none.
     pub slots_learnt: bool,
+    /// Tokens that those in flight may have together, prompts and expected output. `None`: any number.
+    pub tokens_inflight_max: Option<u64>,
+    /// The pool that it takes its slots from, beside its own.
+    pub pool: Option<Name>,
+    /// Whether requests that its engine has from elsewhere take slots.
+    pub count_foreign: bool,
     /// How it is found out how many of them it can use.
     pub limiter: LimiterSpec,
     /// Prompt tokens that its cache keeps. `None`: what its engine reports, or a usual number.

@@ -43,7 +43,10 @@ pub(crate) fn decide_with_permit(
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
             decision.outcome = match fleet.enqueue(facts, tried, &decision, now) {
-                Ok((ticket, ahead)) => Outcome::Queued { ticket, ahead },
+                Ok((ticket, ahead)) => {
+                    fleet.preempt(facts, &decision);
+                    Outcome::Queued { ticket, ahead }
+                }
                 Err((why, after)) => Outcome::Rejected { why, retry_after: Some(after) },
             };
             (decision, None)
@@ -77,7 +80,7 @@ pub(crate) fn choose(
     let mut scratch = std::mem::take(&mut fleet.scratch);
     filter(fleet, facts, tried, &mut decision, &mut scratch, rng);
     let can_serve =
-        |candidate: &Candidate| matches!(candidate.why_not, None | Some(WhyNot::Full | WhyNot::Ramping));
+        |candidate: &Candidate| candidate.why_not.is_none_or(|why| why.is_full() || why == WhyNot::Ramping);
     if decision.arm.is_some() && !decision.candidates.iter().any(can_serve) {
         // An arm that cannot serve must not fail its requests; the others serve them, and the record shows it.
         decision.arm = None;
@@ -141,12 +144,15 @@ fn filter(
         let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
         let mut why_not = None;
         debug_assert!(
-            !plain || self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none(),
+            !plain
+                || (self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none()
+                    && fleet.no_room(deployment, facts.lane, tokens_of(facts), now).is_none()),
             "what is plain has nothing against it"
         );
         if !plain {
             let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
-            why_not = self::why_not(deployment, &wanted, tried.contains(id), passage, credential, now);
+            why_not = self::why_not(deployment, &wanted, tried.contains(id), passage, credential, now)
+                .or_else(|| fleet.no_room(deployment, facts.lane, tokens_of(facts), now));
             match passage {
                 Passage::Ramp(share) if why_not.is_none() => {
                     let left_out = *drawn.get_or_insert_with(|| rng.unit()) >= share;
@@ -248,6 +254,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
         && deployment.first_content_ns <= wanted.left_ns
         && deployment.cooling_until(lane) <= now
         && deployment.missing.is_none()
+        && !deployment.metered
         && !deployment.is_full(lane)
 }
 
@@ -308,7 +315,7 @@ fn why_not(
     if let Err(until) = credential {
         return Some(WhyNot::NoCredential { until });
     }
-    deployment.is_full(wanted.lane).then_some(WhyNot::Full)
+    None
 }
 
 /// Whether less time is left than it takes to its first content. What is known of its speed is believed for a while only,
@@ -333,7 +340,7 @@ impl Fleet {
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
             let credential = self.usable_credential(deployment.provider, tokens_of(facts), now);
-            !deployment.is_full(facts.lane)
+            self.no_room(deployment, facts.lane, tokens_of(facts), now).is_none()
                 && now >= deployment.cooling_until(facts.lane)
                 && !is_too_late(deployment, left_ns(facts, now), now)
                 && missing_until(deployment, facts.needs, now).is_none()
@@ -372,7 +379,7 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
     decision.tier = candidates.iter().map(|candidate| candidate.tier).min().unwrap_or(0);
     let any =
         |test: fn(WhyNot) -> bool| candidates.iter().filter_map(|candidate| candidate.why_not).any(test);
-    if any(|why| why == WhyNot::Full) {
+    if any(WhyNot::is_full) {
         return Evaluation::Full(decision);
     }
     let soonest = candidates.iter().filter_map(|candidate| candidate.why_not).fold(None, |soonest, why| {

@@ -32,7 +32,16 @@ impl Decision {
     /// A decision about nothing.
     pub(crate) const fn none(at: Now) -> Self {
         let outcome = Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None };
-        Self { at, outcome, strategy: "none", used: None, arm: None, tier: 0, panic: false, candidates: Vec::new() }
+        Self {
+            at,
+            outcome,
+            strategy: "none",
+            used: None,
+            arm: None,
+            tier: 0,
+            panic: false,
+            candidates: Vec::new(),
+        }
     }
 }
 
@@ -223,6 +232,44 @@ impl Candidate {
     }
 }
 
+/// What there is none of in a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolLimit {
+    /// Slots.
+    Slots,
+    /// Tokens, or one that needs more of them is next.
+    Tokens,
+    /// Slots below the cap of the model.
+    Cap,
+    /// Tokens below the cap of the model.
+    CapTokens,
+    /// Slots or tokens that are not kept for the guarantees of others.
+    Guarantees,
+}
+
+impl PoolLimit {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Tokens => "tokens",
+            Self::Cap => "cap",
+            Self::CapTokens => "cap_tokens",
+            Self::Guarantees => "guarantees",
+        }
+    }
+
+    /// Whether more tokens would do.
+    pub(crate) const fn is_tokens(self) -> bool {
+        matches!(self, Self::Tokens | Self::CapTokens)
+    }
+
+    /// Whether it is the model's own doing.
+    pub(crate) const fn is_cap(self) -> bool {
+        matches!(self, Self::Cap | Self::CapTokens)
+    }
+}
+
 /// Why a deployment could not be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhyNot {
@@ -278,6 +325,23 @@ pub enum WhyNot {
     },
     /// All its slots are taken.
     Full,
+    /// Those in flight have too many tokens for this one beside them, or one that needs more is next.
+    TokensFull {
+        /// Tokens that they may have together.
+        tokens_inflight_max: u64,
+    },
+    /// Its pool has no room for this model.
+    PoolFull {
+        /// What there is none of.
+        limit: PoolLimit,
+    },
+    /// Its slots are taken if those are counted that its engine has from elsewhere.
+    ForeignFull {
+        /// How many those are.
+        foreign: u32,
+        /// Until then that is believed without another report.
+        until: Now,
+    },
     /// It could serve, but its tier was not needed.
     LaterTier,
     /// It could serve, but so much of its tier cannot that this request was sent to the next.
@@ -310,6 +374,14 @@ impl Why {
 }
 
 impl WhyNot {
+    /// Whether it works and would serve, if others had not taken all of it.
+    pub const fn is_full(self) -> bool {
+        matches!(
+            self,
+            Self::Full | Self::TokensFull { .. } | Self::PoolFull { .. } | Self::ForeignFull { .. }
+        )
+    }
+
     /// Whether the deployment is not for this request, whatever becomes of its state while the request waits.
     pub const fn is_about_the_request(self) -> bool {
         match self {
@@ -330,6 +402,9 @@ impl WhyNot {
             | Self::Missing { .. }
             | Self::NoCredential { .. }
             | Self::Full
+            | Self::TokensFull { .. }
+            | Self::PoolFull { .. }
+            | Self::ForeignFull { .. }
             | Self::LaterTier
             | Self::TierWeak
             | Self::OtherRegion => false,
@@ -339,7 +414,10 @@ impl WhyNot {
     /// When it will no longer speak against the deployment, if that is known.
     pub const fn returns_at(self) -> Option<Now> {
         match self {
-            Self::Failed { until } | Self::Cooling { until } | Self::Missing { until } => Some(until),
+            Self::Failed { until }
+            | Self::Cooling { until }
+            | Self::Missing { until }
+            | Self::ForeignFull { until, .. } => Some(until),
             Self::NoCredential { until } => until,
             Self::OtherVersion
             | Self::MissingTag
@@ -355,6 +433,8 @@ impl WhyNot {
             | Self::TierWeak
             | Self::Unhealthy
             | Self::Full
+            | Self::TokensFull { .. }
+            | Self::PoolFull { .. }
             | Self::LaterTier
             | Self::OtherRegion => None,
         }
@@ -381,6 +461,9 @@ impl WhyNot {
             Self::Cooling { .. } => "cooling",
             Self::NoCredential { .. } => "no_credential",
             Self::Full => "full",
+            Self::TokensFull { .. } => "tokens_full",
+            Self::PoolFull { .. } => "pool_full",
+            Self::ForeignFull { .. } => "foreign_full",
             Self::LaterTier => "later_tier",
             Self::OtherRegion => "other_region",
         }

@@ -4,6 +4,7 @@ mod continuation;
 mod drain;
 pub mod fallback;
 mod hedge;
+mod preempt;
 mod retry;
 mod shadow;
 mod story;
@@ -308,7 +309,7 @@ impl Flow {
             return self.fall_back(fleet, now, rng, Some((decision, why)), last);
         }
         let action = match (&decision.outcome, permit) {
-            (Outcome::Chosen(_), Some(permit)) if !self.attempts.is_empty() && !self.pay(fleet, now) => {
+            (Outcome::Chosen(_), Some(permit)) if self.owes() && !self.pay(fleet, now) => {
                 fleet.release(permit, Ended::Unused, now, rng);
                 let last = last.or_else(|| self.attempt()?.failure.clone());
                 self.fail(last.unwrap_or_else(|| failure(FailureClass::Connect, Processed::No)))
@@ -343,18 +344,22 @@ impl Flow {
         if let Some(failure) = last {
             return self.fail_or_back_off(failure, now, rng);
         }
+        if self.asks_again(why, now) {
+            return Action::Wait;
+        }
         let (decision, why) = self.told_refusal(decision, why);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
         Action::Reject(Refusal::NotRouted(decision, why))
     }
 
-    fn begin(&mut self, fleet: &Fleet, choice: &Choice, permit: Permit, now: Now) {
+    fn begin(&mut self, fleet: &mut Fleet, choice: &Choice, mut permit: Permit, now: Now) {
         debug_assert!(self.permit.is_none(), "one attempt at a time");
         debug_assert!(now < self.total, "no attempt begins after the deadline");
         let kind = if self.relayed { AttemptKind::Continuation } else { AttemptKind::Usual };
         self.note_attempt(fleet, choice, kind, now);
         self.current = self.attempts.len() - 1;
+        self.offer(fleet, &mut permit, self.attempts[self.current].free);
         self.permit = Some(permit);
         self.state = State::Connecting { until: now + self.policy.timeouts.connect };
         self.hedge_at = self.hedge_at(fleet, now);
@@ -373,6 +378,7 @@ impl Flow {
             // It is put there right after.
             decision: self.decisions.len(),
             outrun: false,
+            taken_back: false,
             started: now,
             connected: None,
             headers: None,

@@ -5,7 +5,9 @@
 //! that no more is sent again than the budget allows.
 
 use crate::fleet::Fleet;
+use crate::fleet::pool::Seat;
 use crate::flow::{AttemptKind, Flow, Phase};
+use crate::pool::{Turn, Used};
 
 /// Attempts of one request that may be under way at the same time: the attempt, and one hedge.
 pub const LIVE_ATTEMPTS_MAX: usize = 2;
@@ -58,8 +60,45 @@ pub fn of_fleet(fleet: &Fleet) -> Result<(), &'static str> {
             return Err("a deployment that is gone stays only until its last permit is back");
         }
     }
+    of_pools(fleet)?;
     if fleet.models.values().any(|model| !model.queue.is_counted()) {
         return Err("those who wait are counted");
+    }
+    Ok(())
+}
+
+/// What must hold of pools: what is counted there is what their deployments have in flight, and no more is than may be.
+fn of_pools(fleet: &Fleet) -> Result<(), &'static str> {
+    for (place, pool) in fleet.pools.iter().enumerate() {
+        let mut all = Used::default();
+        for (at, member) in pool.members.iter().enumerate() {
+            let mut used = Used::default();
+            let seat = Some(Seat { pool: place, member: at });
+            for one in fleet.deployments.values().filter(|one| one.seat == seat) {
+                used.add(one.inflight, one.tokens_inflight);
+            }
+            if used != member.used {
+                return Err("what a model has of a pool is what its deployments there have in flight");
+            }
+            if !member.keeps_to_its_cap() {
+                return Err(
+                    "a model has no more of a pool than its cap, or than it had when that was made less",
+                );
+            }
+            all.add(used.requests, used.tokens);
+        }
+        if all != pool.used {
+            return Err("what is in use of a pool is what its models have");
+        }
+        if !pool.keeps_to_its_size() {
+            return Err("no more is in use of a pool than it has, or than was when it was made smaller");
+        }
+        if pool.turn != Turn::Open {
+            return Err("a pool is open to all when nobody is being served");
+        }
+        if pool.is_held() && pool.used.requests == 0 {
+            return Err("an empty pool is held for nobody");
+        }
     }
     Ok(())
 }
@@ -73,8 +112,12 @@ pub struct Leftovers {
     pub tokens: u64,
     /// Places in queues.
     pub waiting: usize,
-    /// Slots that were granted and not collected.
+    /// Slots that were granted and not collected, and those that are wanted back.
     pub grants: usize,
+    /// Requests that may have to give their slot back.
+    pub recallable: usize,
+    /// Permits of pools.
+    pub pooled: u64,
 }
 
 /// What the fleet still holds for requests.
@@ -84,5 +127,7 @@ pub fn leftovers(fleet: &Fleet) -> Leftovers {
         tokens: fleet.deployments.values().map(|deployment| deployment.tokens_inflight).sum(),
         waiting: fleet.models.values().map(|model| model.queue.len()).sum(),
         grants: fleet.told.len(),
+        recallable: fleet.holders.len(),
+        pooled: fleet.pools.iter().map(|pool| u64::from(pool.used.requests)).sum(),
     }
 }

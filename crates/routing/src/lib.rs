@@ -29,6 +29,7 @@ mod line;
 pub mod mirror;
 mod outputs;
 pub mod pace;
+pub mod pool;
 pub mod predict;
 mod prefix;
 mod recover;
@@ -37,8 +38,8 @@ pub mod shed;
 mod slab;
 mod split;
 mod sticky;
-mod table;
 pub mod strategy;
+mod table;
 pub mod time;
 
 pub use catalog::Catalog;

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Config;
 use crate::limits::DRAIN_MS_USUAL;
 use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
+use crate::pools::PreemptConfig;
 use crate::providers::ProviderConfig;
 
 /// Sends of a request where nothing is configured.
@@ -25,7 +26,13 @@ impl Config {
         let providers = self.providers.iter().map(|(name, provider)| (name.as_str().into(), provider.spec()));
         let models =
             self.models.iter().map(|(name, model)| (name.as_str().into(), self.model_spec(name, model)));
-        Catalog { providers: providers.collect(), models: models.collect() }
+        let pools = self.pools.iter().map(|(name, pool)| (name.as_str().into(), pool.spec()));
+        Catalog { providers: providers.collect(), pools: pools.collect(), models: models.collect() }
+    }
+
+    /// The pool that a deployment takes slots from, if it does.
+    pub fn pool_of<'c>(&'c self, deployment: &'c DeploymentConfig) -> Option<&'c str> {
+        deployment.pool.as_deref().or_else(|| self.providers.get(&deployment.provider)?.slot_pool.as_deref())
     }
 
     /// What requests for a model must keep to, whichever deployment serves them: the widest of its deployments.
@@ -80,6 +87,7 @@ impl Config {
             sticky: model.sticky.map(|sticky| sticky.spec()),
             region: RegionSpec { order: order.collect(), by_latency: model.regions.by == RegionBy::Latency },
             queue: model.queue.over(&self.queue),
+            preempt: model.preempt.map(PreemptConfig::spec),
             timeouts: model.timeouts.over(&self.timeouts),
             attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
             health: model.breaker.over(&self.breaker),
@@ -113,6 +121,11 @@ impl Config {
             tier: deployment.tier,
             slots,
             slots_learnt: slots.is_none() && provider.is_some_and(ProviderConfig::learns_slots),
+            tokens_inflight_max: deployment.tokens_inflight_max.or_else(|| provider?.tokens_inflight_max),
+            pool: self.pool_of(deployment).map(Name::from),
+            count_foreign: deployment
+                .count_foreign
+                .unwrap_or_else(|| provider.is_some_and(|provider| provider.count_foreign)),
             limiter: deployment.limiter.over(&model.limiter),
             cache_tokens: deployment.cache_tokens,
             region: region.map(Arc::from),

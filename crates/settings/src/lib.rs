@@ -11,6 +11,7 @@ pub mod limiter;
 pub mod limits;
 pub mod models;
 pub mod overlay;
+pub mod pools;
 pub mod providers;
 mod read;
 mod reference;
@@ -36,6 +37,7 @@ pub use validate::validate;
 use auth::AuthConfig;
 use limits::WORKERS_MAX;
 use models::ModelConfig;
+use pools::SlotPoolConfig;
 use providers::ProviderConfig;
 use sections::{
     AdminChangesConfig, BreakerConfig, DecisionsConfig, HealthConfig, IdempotencyConfig, LimitsConfig,
@@ -81,6 +83,8 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// Deployments that were changed through the admin API.
     pub admin_changes: AdminChangesConfig,
+    /// Slots that several models share, by name.
+    pub pools: BTreeMap<String, SlotPoolConfig>,
     /// Where requests can be sent, by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// What clients ask for, by name.
@@ -106,6 +110,7 @@ impl Default for Config {
             log: LogConfig::default(),
             shutdown: ShutdownConfig::default(),
             admin_changes: AdminChangesConfig::default(),
+            pools: BTreeMap::new(),
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
         }

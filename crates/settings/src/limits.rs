@@ -36,6 +36,10 @@ pub const ENGINE_BUSY_MS_MIN: u64 = 10;
 pub const ENGINE_TIMEOUT_MS_MAX: u64 = 10_000;
 /// Connections, slots, queued requests and records.
 pub const COUNT_MAX: u64 = 1_000_000;
+/// Tokens in flight.
+pub const TOKENS_MAX: u64 = 1_000_000_000_000;
+/// How often a batch request may have to give its slot away.
+pub const PREEMPT_TIMES_MAX: u32 = 100;
 /// The greatest weight of a deployment or an arm.
 pub const WEIGHT_MAX: u32 = 10_000;
 /// Sends of one request.

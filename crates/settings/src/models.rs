@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limiter::LimiterConfig;
-use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, WEIGHT_MAX};
+use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, TOKENS_MAX, WEIGHT_MAX};
+use crate::pools::PreemptConfig;
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 
 /// What clients ask for, and its policy.
@@ -53,6 +54,8 @@ pub struct ModelConfig {
     /// Its queue, where other than for all models.
     #[serde(default)]
     pub queue: QueueConfig,
+    /// Its batch requests that have no content yet give their slots to live ones that find none. Default: the pool's.
+    pub preempt: Option<PreemptConfig>,
     /// How many requests its deployments may have in flight below their slots, as is found out while they serve.
     #[serde(default)]
     pub limiter: LimiterConfig,
@@ -244,6 +247,18 @@ pub struct DeploymentConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub cache_tokens: Option<u64>,
+    /// Tokens that requests in flight may have together: prompts, and the output they ask for or 256. A request larger
+    /// than that runs when it is alone. Default: the provider's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = TOKENS_MAX))]
+    pub tokens_inflight_max: Option<u64>,
+    /// The pool that it takes slots from, beside its own. Default: the provider's `slot_pool`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Whether requests take slots that its engine reports beyond those sent from here, once three reports in a row agree.
+    /// Default: the provider's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count_foreign: Option<bool>,
     /// The same as the model's, where other than for all its deployments.
     #[serde(default, skip_serializing_if = "LimiterConfig::is_empty")]
     pub limiter: LimiterConfig,
@@ -311,6 +326,9 @@ impl Default for DeploymentConfig {
             weight: one(),
             tier: one(),
             slots: None,
+            tokens_inflight_max: None,
+            pool: None,
+            count_foreign: None,
             limiter: LimiterConfig::default(),
             region: None,
             quota_domain: None,

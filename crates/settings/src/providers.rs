@@ -11,7 +11,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::engine::EngineChoice;
-use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX};
+use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX, TOKENS_MAX};
 use crate::secret::Secret;
 
 /// Where requests can be sent.
@@ -34,6 +34,16 @@ pub struct ProviderConfig {
     /// Requests that each of its deployments may have in flight, unless they say otherwise. Default: unlimited.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub slots: Option<u32>,
+    /// Tokens that requests in flight on each of its deployments may have together, unless they say otherwise. Default:
+    /// unlimited.
+    #[schemars(range(min = 1, max = TOKENS_MAX))]
+    pub tokens_inflight_max: Option<u64>,
+    /// The pool that its deployments take slots from, unless they say otherwise. Default: none.
+    pub slot_pool: Option<String>,
+    /// Whether requests that its engine has from elsewhere take slots of its deployments, unless they say otherwise.
+    /// Default: false.
+    #[serde(default)]
+    pub count_foreign: bool,
     /// Headers sent with every request.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,

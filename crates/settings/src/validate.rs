@@ -2,6 +2,7 @@
 
 mod engine;
 mod mirror;
+mod pools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +58,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check_provider(&path, provider, &mut found);
     }
     check_names(config, &mut found);
+    pools::check(config, &mut found);
     for (name, model) in &config.models {
         check_model(config, &join("models", name), name, model, &mut found);
     }

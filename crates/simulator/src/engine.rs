@@ -155,6 +155,7 @@ impl Engine {
             kv_used: Some((self.tokens_used() as f64 / self.kind.kv_tokens as f64) as f32),
             kv_capacity_tokens: Some(self.kind.kv_tokens),
             slots: count(self.kind.sequences_max),
+            ..Report::default()
         }
     }
 

@@ -277,7 +277,7 @@ impl World<'_> {
         let Some(entry) = self.live.get_mut(&request) else { return };
         let place = entry.router;
         let router = &mut self.routers[place];
-        let waited = entry.flow.ticket();
+        let waited = entry.flow.wakes_by();
         let before = Before::new(&entry.flow, entry.relayed);
         // Whatever came so far in this world can be continued.
         entry.flow.note_continuable(true);
@@ -288,7 +288,7 @@ impl World<'_> {
             router.audit.note_forward(of, &before, (&entry.flow, choice), &router.catalog, self.now);
         }
         entry.relayed |= matches!(action, Action::Relay | Action::RelayHedge);
-        let waits = entry.flow.ticket();
+        let waits = entry.flow.wakes_by();
         let wake_at = entry.flow.wake_at().max(self.now);
         let set = wake_at < entry.timer;
         entry.timer = entry.timer.min(wake_at);
@@ -305,7 +305,12 @@ impl World<'_> {
         }
         match &action {
             Action::Forward(_) | Action::Hedge(_) => self.attempt(request),
-            Action::Wait | Action::DropHedge | Action::Promote | Action::RelayHedge | Action::Relay => {}
+            Action::Wait
+            | Action::Yield
+            | Action::DropHedge
+            | Action::Promote
+            | Action::RelayHedge
+            | Action::Relay => {}
             Action::Reject(_) | Action::Truncate(_) | Action::Finish => self.end(request),
         }
         if set && wake_at < Now::NEVER && self.live.contains_key(&request) {

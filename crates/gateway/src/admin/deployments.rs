@@ -22,7 +22,7 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::{clock, reload};
 
-type Answer = Result<Response, Problem>;
+pub(super) type Answer = Result<Response, Problem>;
 
 pub(super) async fn models(State(app): State<Arc<App>>) -> Answer {
     let view = app.live.lock().fleet.view(clock::now());
@@ -290,7 +290,7 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         .map_err(|error| Problem::bad_request(format!("the body is not understood: {error}")))
 }
 
-fn tagged(app: &App, status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn tagged(app: &App, status: StatusCode, body: &impl Serialize) -> Response {
     let tag = etag(app.snapshot.load().generation);
     (status, [(header::ETAG, tag)], Json(body)).into_response()
 }

@@ -5,6 +5,7 @@ mod decisions;
 mod deployments;
 mod extract;
 mod pages;
+mod pools;
 mod problem;
 
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/models/{model}/deployments/{name}/drain", post(deployments::drain))
         .route("/models/{model}/deployments/{name}/undrain", post(deployments::undrain))
         .route("/models/{model}/deployments/{name}/reset-breaker", post(deployments::reset_breaker))
+        .route("/pools", get(pools::all))
+        .route("/pools/{pool}", get(pools::one))
         .route("/credentials", get(deployments::credentials))
         .route("/credentials/{provider}/{name}/restore", post(deployments::restore_credential))
         .route("/decisions", get(decisions::newest))

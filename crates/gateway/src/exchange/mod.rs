@@ -179,6 +179,10 @@ impl Exchange {
                     self.provider_error = None;
                 }
                 Action::Wait => {}
+                Action::Yield => {
+                    self.attempt = None;
+                    self.hedge = None;
+                }
                 Action::RelayHedge => {
                     self.attempt = self.hedge.take();
                     give_way().await;
@@ -208,13 +212,14 @@ impl Exchange {
         self.alert(&input);
         let app = &self.worker.app;
         let held = self.flow.permits();
+        let told_by = self.flow.wakes_by();
         let (action, granted) = app.live.step(&mut self.flow, now, input);
         let holds = self.flow.permits();
         if holds != held {
             // Modulo 2^64, so that adding a difference below zero takes away.
             app.attempts.fetch_add(holds.wrapping_sub(held), Ordering::Relaxed);
         }
-        if granted.is_some() {
+        if self.flow.wakes_by() != told_by {
             self.granted = granted;
         }
         action
@@ -235,7 +240,6 @@ impl Exchange {
     fn begin(&mut self, choice: &Choice, now: Now) {
         self.attempt = None;
         self.hedge = None;
-        self.granted = None;
         self.provider_error = None;
         if let Some((request, body)) = &self.outgoing {
             mirror::consider(self, request, body);

@@ -111,6 +111,7 @@ impl Relay {
                 }
                 Action::Truncate(failure) => self.cut(Some(&failure)),
                 Action::Hedge(_)
+                | Action::Yield
                 | Action::DropHedge
                 | Action::Promote
                 | Action::RelayHedge

@@ -159,6 +159,7 @@ impl Exchange {
                 (Some(failure), _) => failure.class.name(),
                 (None, Some(_)) => "ok",
                 (None, None) if attempt.outrun => "outrun",
+                (None, None) if attempt.taken_back => "taken_back",
                 (None, None) => "cancelled",
             };
             target.metrics.attempt_ended(metrics, reason);
@@ -185,11 +186,12 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// What the attempts that were outrun have probably cost: their prompt, for they were given up before any content.
+    /// What the attempts that were outrun or taken back have probably cost: their prompt, for they were given up before any
+    /// content.
     fn cost_of_outrun(&self) -> Option<u64> {
         let facts = self.flow.facts();
         let usage = Usage { tokens_in: u64::from(facts.tokens_in_estimate), ..Usage::default() };
-        let outrun = self.flow.attempts().iter().filter(|attempt| attempt.outrun);
+        let outrun = self.flow.attempts().iter().filter(|attempt| attempt.outrun || attempt.taken_back);
         let prices =
             outrun.filter_map(|attempt| self.snapshot.targets.get(&attempt.deployment)?.price_usd_per_mtok);
         prices.map(|price| cost((usage, price))).reduce(u64::saturating_add)

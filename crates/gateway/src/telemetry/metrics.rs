@@ -22,6 +22,7 @@ mod beside;
 mod engine;
 mod fleet;
 mod labels;
+mod pools;
 
 pub use labels::LABEL_VALUES_MAX;
 
@@ -138,6 +139,7 @@ pub struct Metrics {
     connections: Gauge,
     resident_bytes: Gauge,
     fleet: FleetGauges,
+    pools: pools::PoolGauges,
 }
 
 /// Handles of one model.
@@ -210,11 +212,13 @@ impl Metrics {
             connections: Gauge::default(),
             resident_bytes: Gauge::default(),
             fleet: FleetGauges::default(),
+            pools: pools::PoolGauges::default(),
         };
         metrics.register_requests();
         metrics.beside.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.register_state();
+        metrics.pools.register(&mut metrics.registry);
         metrics
     }
 
@@ -429,6 +433,7 @@ impl Metrics {
         self.connections.set(around.connections as i64);
         self.resident_bytes.set(crate::memory::resident_bytes() as i64);
         self.fleet.set(&around.fleet, &self.labels);
+        self.pools.set(&around.fleet, &self.labels);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -490,7 +495,7 @@ mod tests {
 
     fn text(metrics: &Metrics) -> String {
         metrics.encode(&Surroundings {
-            fleet: FleetView { models: Vec::new(), providers: Vec::new() },
+            fleet: pointsman_routing::Fleet::new().view(pointsman_routing::Now::ZERO),
             generation: 1,
             permits: 0,
             attempts: 0,

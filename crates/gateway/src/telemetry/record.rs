@@ -242,6 +242,7 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
         "why": why_json(attempt.why),
         "kind": attempt.kind.name(),
         "outrun": attempt.outrun,
+        "taken_back": attempt.taken_back,
         "started_us": micros(attempt.started, arrived),
         "connected_us": since(attempt.connected),
         "headers_us": since(attempt.headers),
@@ -301,6 +302,13 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
         }
         WhyNot::Failed { until } | WhyNot::Cooling { until } | WhyNot::Missing { until } => {
             json!({"rule": why.name(), "returns_in_ms": millis(until)})
+        }
+        WhyNot::TokensFull { tokens_inflight_max } => {
+            json!({"rule": why.name(), "tokens_inflight_max": tokens_inflight_max})
+        }
+        WhyNot::PoolFull { limit } => json!({"rule": why.name(), "limit": limit.name()}),
+        WhyNot::ForeignFull { foreign, until } => {
+            json!({"rule": why.name(), "foreign": foreign, "returns_in_ms": millis(until)})
         }
         WhyNot::NoCredential { until } => json!({"rule": why.name(), "returns_in_ms": until.map(millis)}),
         WhyNot::OtherVersion

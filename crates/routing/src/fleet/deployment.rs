@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use crate::catalog::{Capabilities, DeploymentSpec};
+use crate::decision::WhyNot;
 use crate::engine::EngineState;
 use crate::facts::Lane;
 use crate::failure::FailureClass;
 use crate::health::Health;
-use crate::ids::{DeploymentId, ModelId};
+use crate::ids::{DeploymentId, ModelId, Ticket};
 use crate::latency::{PeakEwma, decay, normalised};
 use crate::limiter::Limiter;
 use crate::limits::{MISSING_BELIEVED, SLOW_BELIEVED};
 use crate::pace::{Pace, Size};
+use crate::pool::Used;
 use crate::predict::{Predicted, Predictor};
 use crate::strategy::View;
 use crate::time::Now;
@@ -32,6 +34,14 @@ pub(crate) struct Deployment {
     /// Of those, of the batch lane.
     pub(crate) inflight_batch: u32,
     pub(crate) tokens_inflight: u64,
+    /// Where its model is in its pool, if it has one.
+    pub(crate) seat: Option<super::pool::Seat>,
+    /// One who waits and is next needs more tokens than are free.
+    pub(crate) held: Option<Ticket>,
+    /// Whether more than its slots can make it full.
+    pub(crate) metered: bool,
+    /// What it has in flight against what its engine says.
+    pub(crate) claims: super::claims::Claims,
     /// How many it may have in flight.
     pub(crate) limiter: Limiter,
     /// What its engine says of itself.
@@ -91,6 +101,10 @@ impl Deployment {
             inflight: 0,
             inflight_batch: 0,
             tokens_inflight: 0,
+            seat: None,
+            held: None,
+            metered: false,
+            claims: super::claims::Claims::default(),
             engine: EngineState::default(),
             underway: Underway::default(),
             predictor: Box::default(),
@@ -126,6 +140,20 @@ impl Deployment {
     pub(crate) fn is_full(&self, lane: Lane) -> bool {
         self.inflight >= self.limiter.bound(Lane::Live)
             || (lane == Lane::Batch && self.inflight_batch >= self.limiter.bound(lane))
+    }
+
+    /// Whether those in flight leave too few tokens for a request. One that is alone has all there are.
+    pub(super) fn no_tokens(&self, tokens: u64) -> Option<WhyNot> {
+        let tokens_inflight_max = self.spec.tokens_inflight_max?;
+        let used = Used { requests: self.inflight, tokens: self.tokens_inflight };
+        let free = self.held.is_none() && used.has_tokens(Some(tokens_inflight_max), tokens);
+        (!free).then_some(WhyNot::TokensFull { tokens_inflight_max })
+    }
+
+    /// Sees whether more than its slots can make it full, so that others are spared the look.
+    pub(super) fn note_metered(&mut self) {
+        let counts = self.spec.tokens_inflight_max.is_some() || self.spec.count_foreign;
+        self.metered = counts || self.seat.is_some();
     }
 
     pub(crate) fn is_drained(&self) -> bool {

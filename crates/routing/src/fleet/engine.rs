@@ -137,12 +137,13 @@ impl Fleet {
         }
         let deployment = self.deployments.get_mut(id)?;
         deployment.underway.note_engine(&deployment.engine.load(now));
-        if !deployment.learn_slots() {
-            return None;
+        let mut made_room = deployment.note_claims(&report, now);
+        if deployment.learn_slots() {
+            let spec = &deployment.spec;
+            deployment.limiter.apply(&spec.limiter, spec.free, spec.slots);
+            made_room = true;
         }
-        let spec = &deployment.spec;
-        deployment.limiter.apply(&spec.limiter, spec.free, spec.slots);
-        Some((id, deployment.model))
+        made_room.then_some((id, deployment.model))
     }
 
     /// Whether the signals of a deployment's engine are all there.

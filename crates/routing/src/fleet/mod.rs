@@ -16,6 +16,7 @@ use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
 use crate::outputs::Outputs;
+use crate::pool::Pool;
 use crate::predict::Shared;
 use crate::prefix::PrefixIndex;
 use crate::rng::Rng;
@@ -24,6 +25,7 @@ use crate::sticky::Sessions;
 use crate::strategy::{Reads, Strategy, StrategySpec, View};
 use crate::time::Now;
 
+mod claims;
 pub(crate) mod credential;
 pub(crate) mod deployment;
 mod discipline;
@@ -31,6 +33,9 @@ mod drain;
 mod engine;
 mod pace;
 mod permit;
+pub(crate) mod pool;
+mod pool_view;
+mod preempt;
 mod queue;
 mod quota;
 pub(crate) mod underway;
@@ -40,6 +45,7 @@ pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub use engine::{EngineSignals, EngineView, MissingSignal};
 pub(crate) use permit::{Ended, Permit};
+pub use pool_view::{PoolModelView, PoolView};
 pub(crate) use queue::{Grant, Queue};
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
 
@@ -53,6 +59,14 @@ pub struct Fleet {
     /// Providers are few and keep their place for the life of the fleet.
     pub(crate) providers: Vec<Provider>,
     pub(crate) told: BTreeMap<Ticket, Told>,
+    /// Pools are few and keep their place for the life of the fleet.
+    pub(crate) pools: Vec<Pool>,
+    /// What is held for those who need many tokens.
+    holds: Vec<pool::Hold>,
+    /// Batch requests that may have to give their slot back.
+    pub(crate) holders: BTreeMap<Ticket, preempt::Holder>,
+    /// How many did.
+    preempted: u64,
     woken: Vec<Ticket>,
     next_ticket: u64,
     /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
@@ -128,6 +142,8 @@ impl Clone for Model {
 pub(crate) enum Told {
     /// It cannot be served where it waited.
     AskAgain,
+    /// A live request needs the slot that it has.
+    TakenBack,
     /// The lane is overloaded, and it has waited too long to be next.
     PushedOut,
     /// It has a slot.
@@ -207,12 +223,14 @@ impl Fleet {
         for (name, spec) in &catalog.models {
             self.apply_model(name, spec, now);
         }
+        self.apply_pools(catalog);
         let models: Vec<ModelId> = self.model_ids.values().copied().collect();
         // The strategies of waiters are asked with a generator that depends on the fleet alone.
         let mut rng = Rng::seeded(self.next_ticket);
         for model in models {
             self.serve_all(model, now, &mut rng);
         }
+        self.serve_pools(now, &mut rng);
         debug_assert_eq!(crate::invariants::of_fleet(self), Ok(()));
     }
 

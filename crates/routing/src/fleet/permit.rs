@@ -8,7 +8,7 @@ use crate::catalog::Capabilities;
 use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::flow::Usage;
-use crate::ids::{CredentialId, DeploymentId};
+use crate::ids::{CredentialId, DeploymentId, Ticket};
 use crate::latency::normalised;
 use crate::limiter::Sample;
 use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX};
@@ -43,6 +43,8 @@ pub(crate) struct Permit {
     pub(super) taken: Now,
     /// Since when the request is being sent, so that some of the quota may be used.
     sent: Option<Now>,
+    /// What it is told by if its slot is wanted back.
+    pub(crate) recall: Option<Ticket>,
 }
 
 impl Permit {
@@ -68,7 +70,7 @@ impl Permit {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ended<'a> {
-    /// It was never begun.
+    /// It was never begun, or taken back.
     Unused,
     /// With an answer.
     Well(Usage),
@@ -111,14 +113,22 @@ impl Fleet {
     ) -> Permit {
         let tokens = tokens_of(facts);
         let (mut probe, mut inflight) = (false, 0);
+        debug_assert!(
+            self.deployments
+                .get(deployment)
+                .is_none_or(|one| self.no_room(one, facts.lane, tokens, now).is_none()),
+            "a permit is taken on a free slot only"
+        );
         if let Some(deployment) = self.deployments.get_mut(deployment) {
-            debug_assert!(!deployment.is_full(facts.lane), "a permit is taken on a free slot only");
             deployment.inflight += 1;
             deployment.inflight_batch += u32::from(facts.lane == Lane::Batch);
             inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
             deployment.engine.note_sent(tokens);
+            if let Some(seat) = deployment.seat {
+                self.pools[seat.pool].take(seat.member, tokens);
+            }
             probe = deployment.health_mut(facts.lane).enter();
         }
         let mut revision = 0;
@@ -144,6 +154,7 @@ impl Fleet {
             probe,
             taken: now,
             sent: None,
+            recall: None,
         };
         self.start_work(&mut permit, facts, now);
         if let (Some(key), Some(model)) = (facts.session_hash, self.models.get_mut(facts.model))
@@ -164,6 +175,7 @@ impl Fleet {
         now: Now,
         rng: &mut Rng,
     ) {
+        self.keep(permit);
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
         deployment.heard = Some(now);
         let first = permit.first_content.is_none();
@@ -192,11 +204,8 @@ impl Fleet {
     }
 
     /// Gives a permit back and learns from how its attempt ended. The next in the queue gets the slot.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a permit that was given back must not be there any more"
-    )]
-    pub(crate) fn release(&mut self, permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
+    pub(crate) fn release(&mut self, mut permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
+        self.keep(&mut permit);
         self.learn_credential(&permit, ended);
         if let Ended::Failed(failure) = ended
             && failure.class == FailureClass::CredentialQuota
@@ -213,8 +222,11 @@ impl Fleet {
         let batch = u32::from(permit.lane == Lane::Batch);
         deployment.inflight_batch = deployment.inflight_batch.saturating_sub(batch);
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);
+        if let Some(seat) = deployment.seat {
+            self.pools[seat.pool].give_back(seat.member, permit.tokens);
+        }
         deployment.engine.note_ended(permit.tokens);
-        let model = deployment.model;
+        let (model, seat) = (deployment.model, deployment.seat);
         self.end_work(&permit);
         if let Ended::Well(usage) = ended
             && !usage.truncated
@@ -232,7 +244,7 @@ impl Fleet {
             self.learn_deployment(&permit, if late { Ended::Failed(&LATE) } else { ended }, now, rng);
         }
         self.credential_changes += u64::from(permit.credential.is_some());
-        self.serve_changed(permit.deployment, model, now, rng);
+        self.serve_freed(permit.deployment, model, seat, now, rng);
     }
 
     fn learn_credential(&mut self, permit: &Permit, ended: Ended<'_>) {

@@ -113,6 +113,11 @@ impl Queue {
         self.waiting
     }
 
+    /// Whether any of a lane wait.
+    pub(crate) fn waits(&self, lane: Lane) -> bool {
+        self.groups.iter().any(|group| group.key.lane == lane && !group.waiters.is_empty())
+    }
+
     /// Whether as many wait as are counted.
     pub(crate) fn is_counted(&self) -> bool {
         self.waiting == self.groups.iter().map(|group| group.waiters.len()).sum::<usize>()
@@ -251,9 +256,10 @@ impl Fleet {
         let ticket = self.next_ticket();
         let key = self.key(facts, decision);
         let gap = self.gap(&key.usable, facts.model);
-        let all_full = decision.candidates.iter().all(|candidate| {
-            candidate.why_not.is_none_or(|why| why.is_about_the_request() || why == WhyNot::Full)
-        });
+        let all_full = decision
+            .candidates
+            .iter()
+            .all(|candidate| candidate.why_not.is_none_or(|why| why.is_about_the_request() || why.is_full()));
         let Some(model) = self.models.get_mut(facts.model) else {
             return Err((Rejection::NoDeployment, RETRY_AFTER_MIN));
         };
@@ -312,6 +318,7 @@ impl Fleet {
     fn gap(&self, deployments: &[DeploymentId], model: ModelId) -> Option<Duration> {
         let known = deployments.iter().filter_map(|id| self.deployments.get(*id));
         let inflight = known.fold(0_u32, |sum, deployment| sum.saturating_add(deployment.inflight));
+        let inflight = self.pooled_inflight(deployments).unwrap_or(inflight);
         self.models.get(model)?.turnover.gap(inflight)
     }
 
@@ -334,6 +341,7 @@ impl Fleet {
         if let Some(model) = self.models.get_mut(model) {
             model.queue.remove(ticket);
         }
+        self.serve_held(ticket, model, now, rng);
         if let Collected::Told(Told::Granted(grant)) = self.collect(ticket) {
             self.release(grant.permit, Ended::Unused, now, rng);
         }
@@ -401,11 +409,13 @@ impl Fleet {
                 if let Some(model) = self.models.get_mut(model) {
                     model.queue.note_served(waiter.facts.lane);
                 }
+                self.let_go_of(ticket);
                 self.wake(ticket, Told::Granted(Box::new(Grant { decision, permit })));
                 None
             }
             // It waits on, in its place; somebody behind it may be able to use what is free.
             Evaluation::Full(decision) => {
+                self.note_passed(ticket, &decision);
                 let key = self.key(&waiter.facts, &decision);
                 let queue = &mut self.models.get_mut(model)?.queue;
                 Some(queue.put(key, ticket, waiter, &decision))
@@ -438,7 +448,7 @@ impl Fleet {
                 .deployments
                 .iter()
                 .filter_map(|id| self.deployments.get(*id))
-                .any(|deployment| !deployment.is_full(Lane::Live))
+                .any(|deployment| self.has_slot(deployment))
         })
     }
 }

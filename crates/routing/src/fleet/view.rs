@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::credential::CredentialState;
 use super::engine::{EngineSignals, EngineView};
-use super::{Credential, Deployment, Fleet};
+use super::{Credential, Deployment, Fleet, PoolView};
 use crate::catalog::Name;
 use crate::facts::Lane;
 use crate::health::{Change, HealthState, Reason};
@@ -16,6 +16,10 @@ use crate::time::Now;
 pub struct FleetView {
     /// Models by name.
     pub models: Vec<ModelView>,
+    /// Slots that several models share.
+    pub pools: Vec<PoolView>,
+    /// Batch requests that gave their slot to a live one so far.
+    pub preempted: u64,
     /// Providers.
     pub providers: Vec<ProviderView>,
 }
@@ -69,6 +73,13 @@ pub struct DeploymentView {
     pub engine: Option<EngineView>,
     /// Whether its engine says all that it should.
     pub engine_signals: EngineSignals,
+    /// The pool that it takes slots from.
+    pub pool: Option<Name>,
+    /// Tokens that requests in flight may have together; `null`: any number.
+    pub tokens_inflight_max: Option<u64>,
+    /// Requests that its engine says it has beyond those that were sent from here; less than 0: it has fewer; `null`: it
+    /// does not say.
+    pub slot_gap: Option<i64>,
     /// Its region.
     pub region: Option<Name>,
     /// Its tags.
@@ -222,6 +233,9 @@ impl DeploymentView {
             limit: deployment.limiter.limit(),
             engine: EngineView::new(deployment, now),
             engine_signals: EngineSignals::new(deployment, now),
+            pool: spec.pool.clone(),
+            tokens_inflight_max: spec.tokens_inflight_max,
+            slot_gap: deployment.claims.gap(now),
             region: spec.region.clone(),
             tags: spec.tags.clone(),
             arm: spec.arm.clone(),
@@ -369,6 +383,11 @@ impl Fleet {
                 .filter_map(|id| Some(CredentialView::new(self.credentials.get(*id)?, now)))
                 .collect(),
         });
-        FleetView { models: models.collect(), providers: providers.collect() }
+        FleetView {
+            models: models.collect(),
+            pools: self.pool_views(),
+            preempted: self.preempted,
+            providers: providers.collect(),
+        }
     }
 }

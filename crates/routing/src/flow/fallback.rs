@@ -66,9 +66,10 @@ impl Flow {
         self.stops().iter().rev().find(|stop| stop.attempt <= last).map(|stop| &stop.model)
     }
 
-    /// Attempts at the model it is with now.
+    /// Attempts at the model it is with now, those not counted that gave their slot away.
     pub(super) fn attempts_here(&self) -> usize {
-        self.attempts.len() - self.stops().last().map_or(0, |stop| stop.attempt)
+        let first = self.stops().last().map_or(0, |stop| stop.attempt);
+        self.attempts[first..].iter().filter(|attempt| !attempt.taken_back).count()
     }
 
     /// The model whose budget pays for what is sent again.

@@ -30,6 +30,11 @@ impl Flow {
         fleet.models.get_mut(self.payer()).is_some_and(|model| model.budget.withdraw(tokens, now))
     }
 
+    /// Whether what is sent next is sent again.
+    pub(super) fn owes(&self) -> bool {
+        !self.attempts.is_empty() && !self.was_taken_back()
+    }
+
     /// There is no other place. Where it failed may do after a moment, if it said no more than that it had an error.
     pub(super) fn fail_or_back_off(&mut self, failure: Failure, now: Now, rng: &mut Rng) -> Action {
         let refused = failure.processed == Processed::RefusedWithError
@@ -84,7 +89,8 @@ impl Flow {
 
     /// Whether an attempt at this model that failed may have cost something: the last, or one that ran beside another.
     fn may_have_been_billed(&self) -> bool {
-        let here = self.attempts.iter().rev().take(self.attempts_here());
+        let here =
+            self.attempts.iter().rev().filter(|attempt| !attempt.taken_back).take(self.attempts_here());
         here.filter(|attempt| !attempt.free)
             .filter_map(|attempt| attempt.failure.as_ref())
             .any(|failure| failure.processed == Processed::Maybe)

@@ -11,7 +11,8 @@ use crate::time::Now;
 pub enum Input {
     /// It was validated and authorised, and its facts are known.
     Arrived,
-    /// The fleet granted it a slot while it waited.
+    /// The fleet told it something by [`Flow::wakes_by`](super::Flow::wakes_by): it was granted a slot while it waited, or
+    /// its slot is wanted back.
     Granted,
     /// The connection stands and the request is being sent.
     Connected,
@@ -102,6 +103,8 @@ pub enum Action {
     /// The hedge was faster: drop the attempt under way, put the hedge in its place, and relay as with
     /// [`Action::Relay`].
     RelayHedge,
+    /// Drop all that is under way, then as with [`Action::Wait`].
+    Yield,
     /// Nothing, until an input comes or [`Flow::wake_at`] is reached.
     Wait,
     /// Give the client the head of the response and everything that came and will come. A hedge is to be dropped.
@@ -206,6 +209,8 @@ pub struct AttemptRecord {
     pub decision: usize,
     /// Whether it was given up because the other of the two was faster, or was released first.
     pub outrun: bool,
+    /// Whether it gave its slot to a live request before anything came of it.
+    pub taken_back: bool,
     /// When it began.
     pub started: Now,
     /// When its connection stood.

@@ -20,7 +20,7 @@ impl Flow {
     }
 
     pub(super) fn on_granted(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
-        let Some(ticket) = self.ticket() else { return Action::Wait };
+        let Some(ticket) = self.ticket() else { return self.on_taken_back(fleet, now, rng) };
         let (decision, permit) = match fleet.collect(ticket) {
             Collected::Waiting => return Action::Wait,
             Collected::Told(Told::AskAgain) => {
@@ -29,6 +29,10 @@ impl Flow {
                     return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
                 }
                 return self.decide(fleet, now, rng, None);
+            }
+            Collected::Told(Told::TakenBack) => {
+                debug_assert!(false, "who waits has no slot to give");
+                return Action::Wait;
             }
             Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, rng, Rejection::Overloaded),
             Collected::Told(Told::Granted(grant)) => grant.into_parts(),

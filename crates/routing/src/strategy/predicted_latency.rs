@@ -88,7 +88,8 @@ fn score(view: &View) -> f64 {
 
 /// Whether the objective is likely to be kept.
 fn keeps(view: &View, objective: &Objective) -> bool {
-    let within = |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
+    let within =
+        |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
     within(view.predicted.first_high_ms, objective.first_token)
         && within(view.predicted.token_ms, objective.per_token)
 }
@@ -125,7 +126,8 @@ impl Strategy for PredictedLatency {
         };
         let count = eligible.iter().enumerate().filter(tied).count();
         let drawn = if count > 1 { cx.rng.below(count) } else { 0 };
-        let position = eligible.iter().enumerate().filter(tied).nth(drawn).map_or(0, |(position, _)| position);
+        let position =
+            eligible.iter().enumerate().filter(tied).nth(drawn).map_or(0, |(position, _)| position);
         let picked = &eligible[position];
         cx.one_more = picked.predicted.own_ms.max(NOTICED_MS);
         let why = Why::SoonestFirstToken {

@@ -52,6 +52,9 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             tier: number("tier").unwrap_or(1),
             slots: number("slots"),
             slots_learnt: false,
+            tokens_inflight_max: number("tokens").map(u64::from),
+            pool: text("pool").map(Name::from),
+            count_foreign: line.contains("foreign"),
             limiter: Default::default(),
             cache_tokens: None,
             region: text("region").map(Name::from),
@@ -77,6 +80,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             target: Duration::from_millis(200),
             wait_max: Duration::from_secs(10),
         },
+        preempt: None,
         timeouts: TimeoutSpec {
             connect: Duration::from_secs(3),
             first_content: Duration::from_secs(20),
@@ -172,6 +176,7 @@ pub fn sent(action: &Action) -> Option<&str> {
     match action {
         Action::Forward(choice) | Action::Hedge(choice) => Some(&choice.name),
         Action::Wait
+        | Action::Yield
         | Action::DropHedge
         | Action::Promote
         | Action::RelayHedge

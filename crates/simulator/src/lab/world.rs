@@ -53,7 +53,10 @@ struct Live {
     life: u32,
     /// The timer that is set, to set no other for the same moment.
     timer: Now,
+    /// What it is woken by.
     ticket: Option<Ticket>,
+    /// Whether it waits for a slot.
+    waits: bool,
     /// Attempts under way: which, and where.
     sent: [Option<(usize, u32)>; invariants::LIVE_ATTEMPTS_MAX],
     tokens_cached: u32,
@@ -210,6 +213,7 @@ impl World<'_> {
             life: self.lives,
             timer: Now::NEVER,
             ticket: None,
+            waits: false,
             sent: [None; invariants::LIVE_ATTEMPTS_MAX],
             tokens_cached: 0,
         };
@@ -287,21 +291,27 @@ impl World<'_> {
         if arrived {
             self.measure.note_decision(began.and_then(|began| Some(self.setup.clock?() - began)));
         }
-        let ticket = live.flow.ticket();
+        let ticket = live.flow.wakes_by();
         if ticket != live.ticket {
             live.ticket.map(|ticket| router.waiting.remove(&ticket));
             ticket.map(|ticket| router.waiting.insert(ticket, slot));
-            let change = i64::from(ticket.is_some()) - i64::from(live.ticket.is_some());
+            live.ticket = ticket;
+        }
+        let waits = live.flow.ticket().is_some();
+        let change = i64::from(waits) - i64::from(std::mem::replace(&mut live.waits, waits));
+        if change != 0 {
             let group = self.places.groups[&self.models.names[self.ask_model(slot)]];
             self.measure.note_waiting(group, change, self.now_ns);
-            if let Some(live) = self.live[slot as usize].as_mut() {
-                live.ticket = ticket;
-            }
         }
         self.drop_ended(slot);
         match action {
             Action::Forward(choice) | Action::Hedge(choice) => self.send(slot, choice.deployment),
-            Action::Wait | Action::DropHedge | Action::Promote | Action::RelayHedge | Action::Relay => {}
+            Action::Wait
+            | Action::Yield
+            | Action::DropHedge
+            | Action::Promote
+            | Action::RelayHedge
+            | Action::Relay => {}
             Action::Reject(_) | Action::Truncate(_) | Action::Finish => self.end(slot),
         }
         self.set_timer(slot);

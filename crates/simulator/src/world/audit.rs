@@ -83,7 +83,9 @@ impl Audit {
         }
         self.holding = self.holding + flow.permits() - before.permits;
         let attempts = flow.attempts();
-        if before.attempts > 0 && attempts.len() > before.attempts {
+        // What gave its slot away is not sent again but later.
+        let again = before.attempts.checked_sub(1).is_some_and(|last| !attempts[last].taken_back);
+        if again && attempts.len() > before.attempts {
             self.note_again(number, model, now);
         }
         for ended in before.live.iter().map(|place| &attempts[*place]).filter(|one| one.ended.is_some()) {
@@ -153,7 +155,7 @@ impl Audit {
         }
         // A hedge is beyond what a request may be sent in all.
         let attempts_max = limits.attempts_max + invariants::LIVE_ATTEMPTS_MAX - 1;
-        if flow.attempts().len() > attempts_max {
+        if flow.attempts().iter().filter(|attempt| !attempt.taken_back).count() > attempts_max {
             self.tell(now, number, "a request is sent no more often than it may");
         }
     }

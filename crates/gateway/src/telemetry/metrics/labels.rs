@@ -20,6 +20,7 @@ pub(super) enum Kind {
     Deployment,
     Provider,
     Credential,
+    Pool,
     Arm,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Labels {
 #[derive(Default)]
 struct Inner {
     /// By [`Kind`].
-    values: [Values; 5],
+    values: [Values; 6],
     /// Deployments and arms belong to a model: another model's of the same name does not keep a series.
     of_models: BTreeSet<(String, String)>,
 }
@@ -65,6 +66,7 @@ impl Labels {
                 inner.pin(Kind::Credential, &credential);
             }
         }
+        config.pools.keys().for_each(|name| inner.pin(Kind::Pool, name));
         *self.lock() = inner;
     }
 
