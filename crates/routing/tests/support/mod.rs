@@ -32,6 +32,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         let number = |key: &str| text(key).and_then(|text| text.parse().ok());
         let credentials = (0..number("keys").unwrap_or(0)).map(|at| CredentialSpec {
+            lane: None,
             name: format!("k{at}").into(),
             rpm: None,
             tpm: None,
