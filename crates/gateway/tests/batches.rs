@@ -5,10 +5,12 @@ mod support;
 use std::time::Instant;
 
 use pointsman::mock::Scripted;
+use pointsman::serve::Gateway;
 use pointsman::telemetry::metrics::Surroundings;
+use pointsman_settings::overlay::Overlay;
 use serde_json::{Value, json};
 use support::batch::{Client, Counting, line, lines, wanted};
-use support::{World, hello};
+use support::{World, config, hello};
 
 /// A gateway that keeps batches in a folder of its own, with `more` in its section and `extra` at the top.
 struct Kept {
@@ -45,6 +47,15 @@ impl Kept {
     /// Moves the clock of batches on.
     fn skip_hours(&self, hours: i64) {
         self.world.app().batches.get().expect("kept").skip_ms(hours * 3_600_000);
+    }
+
+    /// Whether a text stands in the database or its journal.
+    fn store_has(&self, text: &str) -> bool {
+        let files = ["batches.db", "batches.db-wal"].map(|name| std::fs::read(self.folder.path().join(name)));
+        files
+            .into_iter()
+            .flatten()
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
     }
 
     fn files_on_disk(&self) -> usize {
@@ -92,9 +103,14 @@ fn a_whole_job_is_done_as_openai_has_it() {
     let request = one["response"]["request_id"].as_str().expect("an id");
     let request = pointsman::telemetry::record::RequestId::parse(request).expect("an id");
     let record = kept.world.app().ring.find(request).expect("its record").to_json();
-    assert_eq!((&record["batch"], &record["facts"]["lane"]), (&json!({"id": id, "line": 4}), &json!("batch")));
+    assert_eq!(
+        (&record["batch"], &record["facts"]["lane"]),
+        (&json!({"id": id, "line": 4}), &json!("batch"))
+    );
     assert_eq!(kept.world.reached(), 5);
-    kept.world.until("the gauges follow", || kept.metrics().contains("pointsman_batches{status=\"completed\"} 1\n"));
+    kept.world.until("the gauges follow", || {
+        kept.metrics().contains("pointsman_batches{status=\"completed\"} 1\n")
+    });
     assert!(kept.metrics().contains("pointsman_batch_lines_total{result=\"done\"} 5\n"));
     let output = client.get(&format!("/v1/files/{}", done["output_file_id"].as_str().expect("an id"))).json();
     assert_eq!(output["purpose"], "batch_output");
@@ -270,7 +286,11 @@ fn a_cancelled_batch_keeps_what_is_done_and_sends_nothing_more() {
     assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("cancelling")), "{answer:?}");
     let done = client.until(&id, "cancelled");
     assert!(done["cancelling_at"].is_i64() && done["cancelled_at"].is_i64(), "{done}");
-    assert_eq!(kept.world.reached(), 2, "what was sent was paid for and is followed to its end; no more is sent");
+    assert_eq!(
+        kept.world.reached(),
+        2,
+        "what was sent was paid for and is followed to its end; no more is sent"
+    );
     assert_eq!(client.results(&done["output_file_id"]).len(), 2);
     let errors = client.results(&done["error_file_id"]);
     assert_eq!((errors.len(), &errors["a19"]["error"]["code"]), (18, &json!("batch_cancelled")));
@@ -361,6 +381,7 @@ fn a_day_is_enough_or_the_rest_expires() {
     let id = client.create(&client.upload(&lines(10)));
     kept.world.until("the second is under way", || kept.world.stats(0).requests == 2);
     assert_eq!(client.batch(&id)["request_counts"]["completed"], 1, "progress is told");
+    assert!(kept.store_has("chat.completion"), "what is done is kept until the results are written");
     kept.skip_hours(25);
     let done = client.until(&id, "expired");
     assert!(done["expired_at"].is_i64(), "{done}");
@@ -379,12 +400,17 @@ fn files_go_when_their_time_is_over_or_their_owner_says_so() {
     let done = client.until(&id, "completed");
     let output = done["output_file_id"].as_str().expect("an id");
     assert_eq!(kept.files_on_disk(), 2);
+    kept.world.until("no answer stands in the store any more", || !kept.store_has("chat.completion"));
     let gone = client.call("DELETE", &format!("/v1/files/{file}"), "", b"");
     assert_eq!(gone.json(), json!({"id": file, "object": "file", "deleted": true}));
     assert_eq!((client.get(&format!("/v1/files/{file}")).status, kept.files_on_disk()), (404, 1));
-    let keep = [("purpose", "batch"), ("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "3600")];
+    let keep =
+        [("purpose", "batch"), ("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "3600")];
     let short = client.upload_with(&keep, Some(b"{}")).json();
-    assert_eq!(short["expires_at"].as_i64().zip(short["created_at"].as_i64()).map(|(to, from)| to - from), Some(3600));
+    assert_eq!(
+        short["expires_at"].as_i64().zip(short["created_at"].as_i64()).map(|(to, from)| to - from),
+        Some(3600)
+    );
     kept.skip_hours(2);
     kept.world.until("the short one is deleted", || kept.files_on_disk() == 1);
     assert_eq!(client.get(&format!("/v1/files/{output}")).status, 200);
@@ -397,7 +423,8 @@ fn files_go_when_their_time_is_over_or_their_owner_says_so() {
 #[test]
 fn a_line_without_room_waits_and_is_sent_again() {
     let kept = Kept::new("", "");
-    let full = |status| Scripted { status: Some(status), retry_after: Some("1".into()), ..Default::default() };
+    let full =
+        |status| Scripted { status: Some(status), retry_after: Some("1".into()), ..Default::default() };
     kept.world.script(0, [full(429), full(503), full(503)]);
     let id = kept.client.create(&kept.client.upload(&lines(2)));
     let done = kept.client.until(&id, "completed");
@@ -459,8 +486,37 @@ fn a_model_of_lane_batch_stays_there_whatever_the_client_says() {
     for lane in ["", "x-pointsman-lane: live\r\n", "x-pointsman-lane: batch\r\n"] {
         let headers = format!("authorization: Bearer key-of-one\r\n{lane}");
         let answer = world.post("/v1/chat/completions", &headers, hello().to_string().as_bytes());
-        assert_eq!((answer.status, &world.record(&answer)["facts"]["lane"]), (200, &json!("batch")), "{lane}");
+        assert_eq!(
+            (answer.status, &world.record(&answer)["facts"]["lane"]),
+            (200, &json!("batch")),
+            "{lane}"
+        );
     }
+}
+
+#[test]
+fn a_model_of_lane_batch_is_no_way_out_for_a_live_request() {
+    let mut world = World::new(2, "");
+    let addresses = [world.mocks[0].address(), world.mocks[1].address()];
+    let text = format!(
+        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n\
+         \x20 m0: {{ kind: mock, base_url: 'http://{}', health: off }}\n\
+         \x20 m1: {{ kind: mock, base_url: 'http://{}', health: off }}\n\
+         models:\n\
+         \x20 m: {{ attempts_max: 1, deployments: [ {{ name: d0, provider: m0 }} ] }}\n\
+         \x20 night: {{ lane: batch, deployments: [ {{ name: d1, provider: m1 }} ] }}\n",
+        addresses[0], addresses[1]
+    );
+    world.gateway = Gateway::start(None, config(&text), Overlay::default()).expect("it starts");
+    for (lane, status, served) in [("", 500, 0), ("x-pointsman-lane: batch\r\n", 200, 1)] {
+        world.script(0, [Scripted { status: Some(500), ..Default::default() }]);
+        let headers = format!("x-pointsman-fallback: night\r\n{lane}");
+        let answer = world.post("/v1/chat/completions", &headers, hello().to_string().as_bytes());
+        assert_eq!((answer.status, world.stats(1).requests), (status, served), "{lane}: {answer:?}");
+    }
+    let left_out =
+        world.app().ring.newest(10).last().expect("a record").to_json()["fallbacks"][0]["left_out"].clone();
+    assert_eq!(left_out, "its lane is `batch`, and the request is in lane `live`");
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn l3_killed_while_an_input_is_looked_at_or_results_are_written_nothing_is_lost(
         let so_far = || Client::of(&running.client).batch(&id);
         if round > 0 {
             running.until("some more are done", || {
-                so_far()["request_counts"]["completed"].as_i64() >= Some(round * 8) || so_far()["status"] == "completed"
+                so_far()["request_counts"]["completed"].as_i64() >= Some(round * 8)
+                    || so_far()["status"] == "completed"
             });
         }
         running.signal("KILL");
@@ -146,10 +147,18 @@ fn l6_an_upgrade_hands_a_job_over_and_no_line_runs_twice() {
     binary.heirs.push(new);
     let client = Client::of(&binary.client);
     let during = client.batch(&id);
-    assert_eq!((&during["status"], &during["request_counts"]["completed"]), (&json!("in_progress"), &json!(5)));
+    assert_eq!(
+        (&during["status"], &during["request_counts"]["completed"]),
+        (&json!("in_progress"), &json!(5))
+    );
     upstream.let_go(1_000);
     let done = client.until(&id, "completed");
     assert_eq!((counts(&done), often(&upstream.asked(), 1)), ((12, 0), 12), "{:?}", upstream.asked());
+    let one = binary.admin("GET", &format!("/admin/v1/batches/{id}"), "", "").json();
+    assert_eq!((&one["status"], &one["tenant"]), (&json!("completed"), &json!("anonymous")));
+    let late = binary.admin("POST", &format!("/admin/v1/batches/{id}/cancel"), "", "");
+    assert_eq!((late.status, &late.json()["code"]), (409, &json!("not_cancellable")), "{late:?}");
+    assert_eq!(binary.admin("GET", "/admin/v1/batches/none", "", "").status, 404);
     let seen = binary.admin("GET", "/admin/v1/batches", "", "").json();
     assert_eq!((&seen["batches"][0]["id"], &seen["batches"][0]["tenant"]), (&json!(id), &json!("anonymous")));
 }

@@ -35,9 +35,9 @@ pub(super) async fn newest(
     let batches = kept(&app)?;
     let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let page = Page { after: query.after, limit, ..Page::default() };
-    let listed =
-        batches.store.call(move |db| rows::batches(db, query.tenant.as_deref(), &page)).await.map_err(failed)?;
-    let (found, has_more) = listed.ok_or_else(|| Problem::not_found("there is no batch with the id `after`"))?;
+    let listed = batches.store.call(move |db| rows::batches(db, query.tenant.as_deref(), &page)).await?;
+    let (found, has_more) =
+        listed.ok_or_else(|| Problem::not_found("there is no batch with the id `after`"))?;
     let seen = batches.overview();
     let counts: Value = seen.counts.iter().map(|(status, count)| (status.name(), json!(count))).collect();
     Ok(Json(json!({
@@ -52,7 +52,7 @@ pub(super) async fn newest(
 pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let batches = kept(&app)?;
     let asked = id.clone();
-    let found = batches.store.call(move |db| BatchRow::find(db, None, &asked)).await.map_err(failed)?;
+    let found = batches.store.call(move |db| BatchRow::find(db, None, &asked)).await?;
     found.map(|batch| Json(told(&batch))).ok_or_else(|| none(&id))
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<Value>, Problem> {
     let batches = kept(&app)?;
     let (asked, now_s) = (id.clone(), batches.now_s());
-    let found = batches.store.call(move |db| rows::cancel(db, None, &asked, now_s)).await.map_err(failed)?;
+    let found = batches.store.call(move |db| rows::cancel(db, None, &asked, now_s)).await?;
     let batch = found.ok_or_else(|| none(&id))?;
     if batch.cancelling_at.is_none() {
         let text = format!("a batch with status `{}` cannot be cancelled", batch.status.name());
@@ -82,13 +82,17 @@ fn told(batch: &BatchRow) -> Value {
 }
 
 fn kept(app: &App) -> Result<&Arc<Batches>, Problem> {
-    app.batches.get().ok_or_else(|| Problem::not_found("no batches are kept; `batches.directory` in the config sets where"))
+    app.batches.get().ok_or_else(|| {
+        Problem::not_found("no batches are kept; `batches.directory` in the config sets where")
+    })
 }
 
 fn none(id: &str) -> Problem {
     Problem::not_found(format!("there is no batch `{id}`"))
 }
 
-fn failed(error: StoreError) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", error.to_string())
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", error.to_string())
+    }
 }

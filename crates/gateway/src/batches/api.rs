@@ -153,10 +153,14 @@ impl<'a> Call<'a> {
     fn new(worker: &'a Rc<Worker>, asked: Asked<'a>) -> Result<Self, ErrorBody> {
         let off = |text: &str| ErrorBody::router(501, "server_error", "batches_not_configured", text);
         let Some(config) = &asked.snapshot.config.batches else {
-            return Err(off("this gateway keeps no files and batches; its operator can set `batches.directory`"));
+            return Err(off(
+                "this gateway keeps no files and batches; its operator can set `batches.directory`",
+            ));
         };
         let Some(batches) = worker.app.batches.get() else {
-            return Err(off("`batches.directory` was set after this gateway started; it holds from the next start"));
+            return Err(off(
+                "`batches.directory` was set after this gateway started; it holds from the next start",
+            ));
         };
         Ok(Self { worker, batches: Arc::clone(batches), config, asked })
     }
@@ -237,7 +241,7 @@ impl<'a> Call<'a> {
         let (tenant, page, now_s) = (self.tenant(), self.page(FILES)?, self.batches.now_s());
         let listed = self.store(move |db| rows::files(db, &tenant, &page, now_s)).await?;
         let (found, more) = listed.ok_or_else(|| unknown_after("file"))?;
-        Ok(objects::list(found.iter().map(objects::file).collect(), more))
+        Ok(objects::list(&found.iter().map(objects::file).collect::<Vec<_>>(), more))
     }
 
     async fn file(&self, id: String) -> Result<FileRow, ErrorBody> {
@@ -269,8 +273,10 @@ impl<'a> Call<'a> {
             }
             Deletion::NotThere => Err(no_such("File", &id, "file_id")),
             Deletion::InUse(batch) => {
-                let text = format!("the file is the input of batch `{batch}`, which is not over; cancel it first");
-                Err(ErrorBody::router(409, "invalid_request_error", "file_in_use", text).with_param("file_id"))
+                let text =
+                    format!("the file is the input of batch `{batch}`, which is not over; cancel it first");
+                Err(ErrorBody::router(409, "invalid_request_error", "file_in_use", text)
+                    .with_param("file_id"))
             }
         }
     }
@@ -309,7 +315,8 @@ impl<'a> Call<'a> {
                 Err(params::wrong("input_file_id", "invalid_file_purpose", text))
             }
             Creation::TooMany(count) => {
-                let text = format!("{count} batches are not over, and {most} may be; wait for some, or cancel them");
+                let text =
+                    format!("{count} batches are not over, and {most} may be; wait for some, or cancel them");
                 Err(ErrorBody::router(429, "insufficient_quota", "batch_limit_exceeded", text))
             }
         }
@@ -319,7 +326,7 @@ impl<'a> Call<'a> {
         let (tenant, page) = (self.tenant(), self.page(BATCHES)?);
         let listed = self.store(move |db| rows::batches(db, Some(&tenant), &page)).await?;
         let (found, more) = listed.ok_or_else(|| unknown_after("batch"))?;
-        Ok(objects::list(found.iter().map(objects::batch).collect(), more))
+        Ok(objects::list(&found.iter().map(objects::batch).collect::<Vec<_>>(), more))
     }
 
     async fn batch(&self, id: String) -> Result<BatchRow, ErrorBody> {

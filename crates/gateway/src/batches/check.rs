@@ -106,7 +106,9 @@ pub fn check(
         number += 1;
         let line = text.strip_suffix(b"\n").unwrap_or(&text);
         if read as u64 > bytes_max {
-            found.push(Wrong::new("line_too_long", format!("the line has more than {bytes_max} bytes")).at(number));
+            found.push(
+                Wrong::new("line_too_long", format!("the line has more than {bytes_max} bytes")).at(number),
+            );
         } else if !line.trim_ascii().is_empty() {
             match look.at(line) {
                 Ok((custom_id, model)) => {
@@ -150,8 +152,9 @@ struct Look<'a> {
 impl Look<'_> {
     /// The id and the model of a line.
     fn at(&mut self, line: &[u8]) -> Result<(String, String), Wrong> {
-        let said: Said<'_> = serde_json::from_slice(line)
-            .map_err(|error| Wrong::new("invalid_json_line", format!("the line is not a JSON object: {error}")))?;
+        let said: Said<'_> = serde_json::from_slice(line).map_err(|error| {
+            Wrong::new("invalid_json_line", format!("the line is not a JSON object: {error}"))
+        })?;
         let custom_id = text(said.custom_id, "custom_id")?;
         if custom_id.is_empty() || custom_id.len() > CUSTOM_ID_BYTES_MAX {
             let text = format!("`custom_id` must have 1 to {CUSTOM_ID_BYTES_MAX} bytes");
@@ -167,7 +170,8 @@ impl Look<'_> {
             return Err(Wrong::new("mismatched_url", text).of("url"));
         }
         let body = said.body.ok_or_else(|| missing("body"))?.get().as_bytes();
-        let prepared = prepare(self.snapshot, self.client, self.operation, &HeaderMap::new(), body, clock::now());
+        let prepared =
+            prepare(self.snapshot, self.client, self.operation, &HeaderMap::new(), body, clock::now());
         let prepared = prepared.map_err(|refused| of_body(&refused.error))?;
         if prepared.request.stream {
             let text = "`stream` cannot be true in a batch: answers are written to a file";

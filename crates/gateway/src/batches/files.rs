@@ -89,7 +89,8 @@ pub async fn remove_strays(batches: &Batches) -> Result<(), StoreError> {
         .store
         .call(|db| db.prepare("SELECT id FROM files")?.query_map([], |row| row.get(0))?.collect())
         .await?;
-    let gone: Vec<_> = old.into_iter().filter(|id| !known.contains(id)).map(|id| batches.path_of(&id)).collect();
+    let gone: Vec<_> =
+        old.into_iter().filter(|id| !known.contains(id)).map(|id| batches.path_of(&id)).collect();
     let _ = tokio::task::spawn_blocking(move || gone.iter().for_each(|path| remove(path))).await;
     Ok(())
 }

@@ -221,7 +221,8 @@ async fn answer(exchange: Box<Exchange>, bytes_max: usize) -> Answer {
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();
                 if whole.len() + data.len() > bytes_max {
-                    let text = format!("the answer has more than {bytes_max} bytes (`batches.answer_bytes_max`)");
+                    let text =
+                        format!("the answer has more than {bytes_max} bytes (`batches.answer_bytes_max`)");
                     break Err(("answer_too_large", text));
                 }
                 whole.extend_from_slice(&data);
@@ -240,10 +241,9 @@ fn outcome(worker: &Worker, job: &Job, line: &Line, gate: &Gate, came: (Answer, 
     if !good && worker.stage.get() == Shutdown::Now {
         return if gate.passed.get() { Outcome::Interrupted } else { Outcome::Unsent };
     }
-    match (answer.status, answer.retry_after) {
-        // What may have been processed comes as another status (502, 504), and is never refused.
-        (429 | 503, Some(after)) => return Outcome::Refused(after),
-        (_, _) => {}
+    // What may have been processed comes as another status (502, 504), and is no refusal.
+    if let (429 | 503, Some(after)) = (answer.status, answer.retry_after) {
+        return Outcome::Refused(after);
     }
     Outcome::Finished(match answer.body {
         Ok(body) => answered(job, line, answer.status, id, &body),
@@ -305,7 +305,8 @@ fn answered(job: &Job, line: &Line, status: u16, id: RequestId, body: &[u8]) -> 
 
 /// A line that panicked: a defect of the gateway, told like any other failure.
 pub fn panicked(job: &Job, line: &Line) -> Outcome {
-    let text = json!({"error": {"message": "the request met a defect of the gateway", "type": "server_error"}});
+    let text =
+        json!({"error": {"message": "the request met a defect of the gateway", "type": "server_error"}});
     Outcome::Finished(answered(job, line, 500, RequestId(0), text.to_string().as_bytes()))
 }
 
@@ -316,7 +317,11 @@ pub async fn drive(worker: &Rc<Worker>, job: &Job, line: &Line) -> Outcome {
         Some(outcome) => outcome,
         None => {
             worker.app.metrics.panics.inc();
-            tracing::error!(batch = &*job.id, line = line.number, "a line panicked; please report it with the lines before this one");
+            tracing::error!(
+                batch = &*job.id,
+                line = line.number,
+                "a line panicked; please report it with the lines before this one"
+            );
             panicked(job, line)
         }
     }

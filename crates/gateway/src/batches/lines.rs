@@ -110,12 +110,7 @@ pub fn take_back(db: &Connection, claim: &Claim, number: i64) -> rusqlite::Resul
 }
 
 /// Keeps the result of a line; `false` if the batch is another's by now, or it has one.
-pub fn finish(
-    db: &Connection,
-    claim: &Claim,
-    number: i64,
-    finished: &Finished,
-) -> rusqlite::Result<bool> {
+pub fn finish(db: &Connection, claim: &Claim, number: i64, finished: &Finished) -> rusqlite::Result<bool> {
     Ok(claim.holds(db)? && keep(db, claim.batch, number, finished)?)
 }
 
@@ -201,7 +196,7 @@ pub fn hold(
 ) -> rusqlite::Result<(Vec<BatchRow>, usize)> {
     let sql = format!(
         "SELECT *, owner IS ?1 AS own FROM batches WHERE status IN {} AND
-         (owner IS NULL OR owner = ?1 OR lease_until_ms < ?2) ORDER BY seq LIMIT ?3",
+         (owner IS NULL OR owner = ?1 OR lease_until_ms < ?2) ORDER BY own DESC, seq LIMIT ?3",
         Status::UNFINISHED
     );
     let mut asked = db.prepare(&sql)?;
@@ -226,10 +221,7 @@ pub fn hold(
 
 /// Goes on holding what this process holds, and takes nothing new.
 pub fn renew(db: &Connection, owner: &str, now_ms: i64, lease_ms: i64) -> rusqlite::Result<usize> {
-    db.execute(
-        "UPDATE batches SET lease_until_ms = ?2 WHERE owner = ?1",
-        params![owner, now_ms + lease_ms],
-    )
+    db.execute("UPDATE batches SET lease_until_ms = ?2 WHERE owner = ?1", params![owner, now_ms + lease_ms])
 }
 
 /// The input of a batch cannot be read any more: no line of it can be sent.

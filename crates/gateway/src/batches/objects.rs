@@ -55,7 +55,7 @@ pub fn batch(batch: &BatchRow) -> Value {
 }
 
 /// A page of a list.
-pub fn list(data: Vec<Value>, has_more: bool) -> Value {
+pub fn list(data: &[Value], has_more: bool) -> Value {
     let id = |one: Option<&Value>| one.map_or(Value::Null, |one| one["id"].clone());
     json!({
         "object": "list",

@@ -13,6 +13,10 @@ const METADATA: (usize, usize, usize) = (16, 64, 512);
 /// Seconds that results may be kept for, as their owner says.
 const KEEP_S: std::ops::RangeInclusive<i64> = 3_600..=2_592_000;
 
+/// Fields of a new batch.
+const KNOWN: [&str; 5] =
+    ["input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"];
+
 /// An error that names the field at fault.
 pub(super) fn wrong(param: &str, code: &'static str, text: impl Into<String>) -> ErrorBody {
     ErrorBody::router(400, "invalid_request_error", code, text).with_param(param)
@@ -27,9 +31,8 @@ pub fn page(query: Option<&str>, usual: u32, most: u32) -> Result<Page, ErrorBod
     let mut page = Page { limit: usual, ..Page::default() };
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode_str(value)
-            .decode_utf8()
-            .map_err(|_| invalid(&printable(name), "is not UTF-8"))?;
+        let value =
+            percent_decode_str(value).decode_utf8().map_err(|_| invalid(&printable(name), "is not UTF-8"))?;
         match name {
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=most).contains(limit));
@@ -69,8 +72,6 @@ pub struct Wanted {
 pub fn new_batch(body: &[u8]) -> Result<Wanted, ErrorBody> {
     let body: Map<String, Value> = serde_json::from_slice(body)
         .map_err(|error| ErrorBody::malformed(format!("the body is not a JSON object: {error}")))?;
-    const KNOWN: [&str; 5] =
-        ["input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"];
     if let Some(unknown) = body.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         let name = printable(unknown);
         let text = format!("`{name}` is no field of a batch; known: {}", KNOWN.join(", "));
@@ -146,7 +147,7 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
-    fn refused(change: Value, param: &str, code: &str) {
+    fn refused(change: &Value, param: &str, code: &str) {
         let mut body =
             json!({"input_file_id": "file-1", "endpoint": "/v1/embeddings", "completion_window": "24h"});
         for (key, value) in change.as_object().expect("an object") {
@@ -164,27 +165,29 @@ mod tests {
         let wanted = new_batch(body).expect("valid");
         assert_eq!((wanted.endpoint, wanted.output_keep_s), (Operation::Chat, Some(3600)));
         assert_eq!(wanted.metadata, Some(json!({"a": "b"})));
-        refused(json!({"input_file_id": null}), "input_file_id", "missing_required_parameter");
-        refused(json!({"input_file_id": 7}), "input_file_id", "invalid_type");
-        refused(json!({"endpoint": "/v1/images"}), "endpoint", "invalid_value");
-        refused(json!({"completion_window": "1h"}), "completion_window", "invalid_value");
-        refused(json!({"metadata": {"a": 1}}), "metadata", "invalid_value");
-        refused(json!({"metadata": {"a": "x".repeat(513)}}), "metadata", "invalid_value");
-        refused(json!({"window": 1}), "window", "unknown_parameter");
+        refused(&json!({"input_file_id": null}), "input_file_id", "missing_required_parameter");
+        refused(&json!({"input_file_id": 7}), "input_file_id", "invalid_type");
+        refused(&json!({"endpoint": "/v1/images"}), "endpoint", "invalid_value");
+        refused(&json!({"completion_window": "1h"}), "completion_window", "invalid_value");
+        refused(&json!({"metadata": {"a": 1}}), "metadata", "invalid_value");
+        refused(&json!({"metadata": {"a": "x".repeat(513)}}), "metadata", "invalid_value");
+        refused(&json!({"window": 1}), "window", "unknown_parameter");
         let short = json!({"output_expires_after": {"anchor": "created_at", "seconds": 1}});
-        refused(short, "output_expires_after.seconds", "invalid_value");
+        refused(&short, "output_expires_after.seconds", "invalid_value");
         let anchor = json!({"output_expires_after": {"anchor": "now", "seconds": 3600}});
-        refused(anchor, "output_expires_after.anchor", "invalid_value");
+        refused(&anchor, "output_expires_after.anchor", "invalid_value");
         assert_eq!(new_batch(b"[]").expect_err("refused").status, 400);
     }
 
     #[test]
     fn pages_have_bounds() {
-        let asked = page(Some("after=file%2D1&limit=7&order=asc&purpose=batch&new=1"), 20, 100).expect("valid");
+        let asked =
+            page(Some("after=file%2D1&limit=7&order=asc&purpose=batch&new=1"), 20, 100).expect("valid");
         assert_eq!((asked.after.as_deref(), asked.limit, asked.ascending), (Some("file-1"), 7, true));
         assert_eq!(asked.purpose.as_deref(), Some("batch"));
         assert_eq!(page(None, 20, 100).expect("valid").limit, 20);
-        for (query, param) in [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("order=up", "order")]
+        for (query, param) in
+            [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("order=up", "order")]
         {
             assert_eq!(page(Some(query), 20, 100).expect_err(query).param.as_deref(), Some(param));
         }

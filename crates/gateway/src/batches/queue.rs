@@ -1,4 +1,4 @@
-//! Which line of which batch is next: batches take turns, and lines of a model that had no room wait together.
+//! Which line of which batch is next: tenants take turns, then batches, and lines of a model that had no room wait together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -126,7 +126,11 @@ impl Queue {
             return Vec::new();
         }
         let hungry = |one: &Active| {
-            one.job.is_some() && !one.busy && !one.exhausted && one.ready.is_empty() && one.parked() < PARKED_MAX
+            one.job.is_some()
+                && !one.busy
+                && !one.exhausted
+                && one.ready.is_empty()
+                && one.parked() < PARKED_MAX
         };
         self.active.iter().filter(|(_, one)| hungry(one)).map(|(seq, _)| *seq).collect()
     }
@@ -135,7 +139,13 @@ impl Queue {
     pub fn next(&mut self, now_ms: i64) -> Option<(i64, Rc<Job>, Line)> {
         let after: Vec<i64> = self.active.range(self.last + 1..).map(|(seq, _)| *seq).collect();
         let before = self.active.range(..=self.last).map(|(seq, _)| *seq);
-        let turns: Vec<i64> = after.into_iter().chain(before).collect();
+        let mut turns: Vec<i64> = after.into_iter().chain(before).collect();
+        // However many batches a tenant has, it has no more lines under way than the others.
+        let mut of_tenant: BTreeMap<&str, u32> = BTreeMap::new();
+        for active in self.active.values() {
+            *of_tenant.entry(&active.row.tenant).or_default() += active.under_way;
+        }
+        turns.sort_by_key(|seq| self.active.get(seq).and_then(|one| of_tenant.get(&*one.row.tenant)));
         for seq in turns {
             let Some(active) = self.active.get_mut(&seq) else { continue };
             let (Some(job), false) = (active.job.clone(), active.busy) else { continue };
@@ -299,6 +309,16 @@ mod tests {
         let mut queue = queue(&[&["a"; 3], &["a"; 1], &["a"; 2]]);
         assert_eq!(started(&mut queue, 0), [(1, 1), (2, 1), (3, 1), (1, 2), (3, 2), (1, 3)]);
         assert_eq!(queue.under_way(), 6);
+    }
+
+    #[test]
+    fn a_tenant_with_many_batches_has_no_more_lines_under_way_than_another() {
+        let mut queue = queue(&[&["a"; 4], &["a"; 4], &["a"; 4], &["a"; 4]]);
+        if let Some(active) = queue.active.get_mut(&4) {
+            active.row.tenant = "small".into();
+        }
+        let first: Vec<i64> = started(&mut queue, 0).into_iter().take(8).map(|(seq, _)| seq).collect();
+        assert_eq!(first.iter().filter(|seq| **seq == 4).count(), 4, "{first:?}");
     }
 
     #[test]

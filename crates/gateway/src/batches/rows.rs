@@ -333,7 +333,12 @@ pub enum Creation {
 }
 
 /// Adds a batch, whose input is looked at afterwards.
-pub fn create(db: &Connection, new: &NewBatch, unfinished_max: u32, now_s: i64) -> rusqlite::Result<Creation> {
+pub fn create(
+    db: &Connection,
+    new: &NewBatch,
+    unfinished_max: u32,
+    now_s: i64,
+) -> rusqlite::Result<Creation> {
     let Some(file) = FileRow::find(db, &new.tenant, &new.input_file_id, now_s)? else {
         return Ok(Creation::NoFile);
     };
@@ -372,7 +377,8 @@ pub fn batches(db: &Connection, tenant: Option<&str>, page: &Page) -> rusqlite::
         (None, Some(after)) => BatchRow::find(db, None, after)?.map(|batch| batch.seq),
     };
     let Some(after) = after else { return Ok(None) };
-    let sql = "SELECT * FROM batches WHERE (?1 IS NULL OR tenant = ?1) AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    let sql =
+        "SELECT * FROM batches WHERE (?1 IS NULL OR tenant = ?1) AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
     let mut asked = db.prepare(sql)?;
     let rows = asked.query_map(params![tenant, after, page.limit + 1], BatchRow::read)?;
     Ok(Some(cut(rows.collect::<rusqlite::Result<Vec<_>>>()?, page.limit)))
@@ -394,7 +400,10 @@ pub fn cancel(
 }
 
 /// How many batches have each status, and when the oldest was made that is not over.
-pub fn overview(db: &Connection) -> rusqlite::Result<(Vec<(Status, i64)>, Option<i64>)> {
+pub type Counted = (Vec<(Status, i64)>, Option<i64>);
+
+/// How many batches have each status, and when the oldest was made that is not over.
+pub fn overview(db: &Connection) -> rusqlite::Result<Counted> {
     let mut asked = db.prepare("SELECT status, count(*) FROM batches GROUP BY status")?;
     let rows = asked.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
     let counts = rows.collect::<rusqlite::Result<Vec<(String, i64)>>>()?;

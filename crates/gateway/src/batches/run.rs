@@ -135,7 +135,10 @@ impl Runner {
         let held = self.batches.store.call(move |db| lines::hold(db, &owner, now_ms, lease_ms, ACTIVE_MAX));
         let (held, lost) = held.await?;
         if lost > 0 {
-            tracing::warn!(lines = lost, "a process ended while lines of batches were with paid providers; they are not sent again");
+            tracing::warn!(
+                lines = lost,
+                "a process ended while lines of batches were with paid providers; they are not sent again"
+            );
             self.worker.app.metrics.batch_lines("interrupted", lost as u64);
         }
         let under_way = {
@@ -176,7 +179,8 @@ impl Runner {
     async fn go_on(self: &Rc<Self>, seq: i64, now_s: i64) {
         let step = {
             let mut queue = self.queue.borrow_mut();
-            let inputs_looked_at = queue.active.values().any(|one| one.busy && one.row.status == Status::Validating);
+            let inputs_looked_at =
+                queue.active.values().any(|one| one.busy && one.row.status == Status::Validating);
             let Some(active) = queue.active.get_mut(&seq).filter(|active| !active.busy) else { return };
             let ending = match active.row.status {
                 Status::Validating if inputs_looked_at => return,
@@ -269,7 +273,9 @@ impl Runner {
 
     /// Takes the next lines of a batch from the store.
     async fn fetch(&self, seq: i64) -> Result<(), StoreError> {
-        let Some(after) = self.queue.borrow().active.get(&seq).map(|active| active.cursor) else { return Ok(()) };
+        let Some(after) = self.queue.borrow().active.get(&seq).map(|active| active.cursor) else {
+            return Ok(());
+        };
         let found = self.batches.store.call(move |db| lines::next(db, seq, after, FETCHED_MAX)).await?;
         if let Some(active) = self.queue.borrow_mut().active.get_mut(&seq) {
             active.add(found, FETCHED_MAX);
@@ -344,13 +350,15 @@ impl Runner {
         let (output, error) = written.await??;
         let paths: Vec<_> = output.iter().chain(&error).map(|file| self.batches.path_of(&file.id)).collect();
         let now_s = self.batches.now_s();
-        let ended = self.batches.store.call(move |db| {
-            lines::end(db, &claim, ending, (output.as_ref(), error.as_ref()), now_s)
-        });
+        let ended = self
+            .batches
+            .store
+            .call(move |db| lines::end(db, &claim, ending, (output.as_ref(), error.as_ref()), now_s));
         if !ended.await? {
             // Another process holds the batch by now, and has files of its own.
             spawn_blocking(move || paths.iter().for_each(|path| files::remove(path))).await?;
         }
+        self.batches.store.forget_soon();
         Ok(())
     }
 
@@ -375,6 +383,7 @@ impl Runner {
                 return;
             }
         };
+        self.batches.store.forget_soon();
         let paths: Vec<_> = gone.iter().map(|id| self.batches.path_of(id)).collect();
         let _ = spawn_blocking(move || paths.iter().for_each(|path| files::remove(path))).await;
         if strays_too && let Err(error) = files::remove_strays(&self.batches).await {
@@ -400,4 +409,3 @@ impl Runner {
         }
     }
 }
-

@@ -8,6 +8,8 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -113,6 +115,8 @@ type Job = Box<dyn FnOnce(&Connection) -> Reply + Send>;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     path: PathBuf,
+    /// Something was deleted that the journal still has.
+    forget: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -121,13 +125,12 @@ impl Store {
     /// # Errors
     /// When the folder or the database cannot be used.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
-        let folder = |path: &Path| {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path)
-                .with_context(|| format!("cannot make the folder {} (`batches.directory`)", path.display()))
-        };
+        let folder =
+            |path: &Path| {
+                DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+                    format!("cannot make the folder {} (`batches.directory`)", path.display())
+                })
+            };
         folder(directory)?;
         folder(&directory.join("files"))?;
         let path = directory.join("batches.db");
@@ -144,8 +147,12 @@ impl Store {
         let db =
             prepare(&path).with_context(|| format!("cannot use {} (`batches.directory`)", path.display()))?;
         let (sender, receiver) = mpsc::channel(JOBS_MAX);
-        std::thread::Builder::new().name("batch-store".into()).spawn(move || serve(&db, receiver))?;
-        Ok(Self { jobs: sender, path })
+        let forget = Arc::<AtomicBool>::default();
+        let forgets = Arc::clone(&forget);
+        std::thread::Builder::new()
+            .name("batch-store".into())
+            .spawn(move || serve(&db, receiver, &forgets))?;
+        Ok(Self { jobs: sender, path, forget })
     }
 
     /// Has `work` done within a transaction, and gives what came of it once it is safe on disk.
@@ -166,6 +173,11 @@ impl Store {
         });
         self.jobs.send(job).await.map_err(|_| StoreError::NoAnswer)?;
         receiver.await.map_err(|_| StoreError::NoAnswer)?
+    }
+
+    /// What was deleted so far goes from the journal too, as soon as nobody reads it.
+    pub fn forget_soon(&self) {
+        self.forget.store(true, Ordering::Relaxed);
     }
 
     /// A connection of its own that only reads, for what takes long.
@@ -192,17 +204,16 @@ fn prepare(path: &Path) -> anyhow::Result<Connection> {
     match known {
         SCHEMA => {}
         0 => transaction.execute_batch(&format!("{TABLES} PRAGMA user_version = {SCHEMA};"))?,
-        other => bail!("it has form {other}, and this program knows form {SCHEMA}; use the program that made it"),
+        other => {
+            bail!("it has form {other}, and this program knows form {SCHEMA}; use the program that made it")
+        }
     }
     transaction.commit()?;
     Ok(db)
 }
 
 /// Does the work so that nothing of it is kept if it fails, whatever becomes of the others.
-fn apart<T>(
-    db: &Connection,
-    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+fn apart<T>(db: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     db.execute_batch("SAVEPOINT job")?;
     let result = work(db);
     let back = if result.is_err() { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
@@ -210,7 +221,7 @@ fn apart<T>(
     result
 }
 
-fn serve(db: &Connection, mut jobs: mpsc::Receiver<Job>) {
+fn serve(db: &Connection, mut jobs: mpsc::Receiver<Job>, forget: &AtomicBool) {
     while let Some(first) = jobs.blocking_recv() {
         let mut replies = Vec::new();
         let written = together(db, first, &mut jobs, &mut replies);
@@ -218,7 +229,10 @@ fn serve(db: &Connection, mut jobs: mpsc::Receiver<Job>) {
             tracing::error!(%error, "cannot write the state of batches");
         }
         for reply in replies {
-            reply(written.clone().map_err(StoreError::from_shared));
+            reply(written.clone().map_err(StoreError::Failed));
+        }
+        if forget.swap(false, Ordering::Relaxed) && !empty_journal(db) {
+            forget.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -243,10 +257,12 @@ fn together(
     })
 }
 
-impl StoreError {
-    fn from_shared(text: String) -> Self {
-        Self::Failed(text)
-    }
+/// Writes the journal into the database and empties it; `false` if somebody reads it, who is not waited for.
+fn empty_journal(db: &Connection) -> bool {
+    let busy = db
+        .busy_timeout(Duration::ZERO)
+        .and_then(|()| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)));
+    db.busy_timeout(BUSY_MAX).is_ok() && busy == Ok(false)
 }
 
 #[cfg(test)]

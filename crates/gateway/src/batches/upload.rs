@@ -18,6 +18,7 @@ use pointsman_wire::openai::error::ErrorBody;
 use super::files;
 use super::params::{seconds, wrong};
 use crate::http::body::{BodyRules, Watch};
+use crate::http::route::printable;
 
 /// Bytes of the fields beside the file.
 const FIELD_BYTES_MAX: u64 = 1024;
@@ -114,8 +115,7 @@ pub async fn receive(
     if body.size_hint().lower() > whole {
         return Err(too_big(rules.file_bytes_max));
     }
-    let paced =
-        BodyRules { bytes_max: whole, time_max: TIME_MAX, bytes_per_s_min: rules.bytes_per_s_min };
+    let paced = BodyRules { bytes_max: whole, time_max: TIME_MAX, bytes_per_s_min: rules.bytes_per_s_min };
     let written = Arc::new(AtomicU64::new(0));
     let watched = Watched { body, watch: Watch::new(paced), received: 0, written: Arc::clone(&written) };
     let limits = SizeLimit::new().whole_stream(whole).per_field(FIELD_BYTES_MAX);
@@ -199,7 +199,11 @@ impl Fields {
         let (filename, bytes) = self.file.ok_or_else(|| missing("file"))?;
         let purpose = self.purpose.ok_or_else(|| missing("purpose"))?;
         if purpose != "batch" {
-            return Err(wrong("purpose", "invalid_value", "`purpose` must be `batch`: this gateway keeps files for batches only"));
+            return Err(wrong(
+                "purpose",
+                "invalid_value",
+                "`purpose` must be `batch`: this gateway keeps files for batches only",
+            ));
         }
         if bytes == 0 {
             return Err(wrong("file", "empty_file", "the file is empty"));
@@ -231,18 +235,19 @@ pub(super) fn cannot_write(error: &io::Error) -> ErrorBody {
 }
 
 fn told(error: multer::Error, file_bytes_max: u64) -> ErrorBody {
-    match error {
-        multer::Error::FieldSizeExceeded { field_name, .. } if field_name.as_deref() != Some("file") => {
-            let name = field_name.unwrap_or_default();
-            wrong(&name, "invalid_value", format!("the field `{name}` is too long"))
-        }
-        multer::Error::FieldSizeExceeded { .. } | multer::Error::StreamSizeExceeded { .. } => {
-            too_big(file_bytes_max)
-        }
-        multer::Error::StreamReadFailed(error) => match error.downcast::<Broken>() {
+    if let multer::Error::FieldSizeExceeded { field_name: Some(name), .. } = &error
+        && name != "file"
+    {
+        return wrong(name, "invalid_value", format!("the field `{}` is too long", printable(name)));
+    }
+    if matches!(error, multer::Error::FieldSizeExceeded { .. } | multer::Error::StreamSizeExceeded { .. }) {
+        return too_big(file_bytes_max);
+    }
+    if let multer::Error::StreamReadFailed(error) = error {
+        return match error.downcast::<Broken>() {
             Ok(broken) => broken.0,
             Err(other) => ErrorBody::malformed(format!("the body could not be read: {other}")),
-        },
-        other => ErrorBody::malformed(format!("the body is not the multipart/form-data it says: {other}")),
+        };
     }
+    ErrorBody::malformed(format!("the body is not the multipart/form-data it says: {error}"))
 }

@@ -211,7 +211,9 @@ fn read_body(connection: &mut TcpStream) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
+            let length = head.lines().find_map(|line| {
+                line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned)
+            });
             let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
             if body.len() >= length {
                 return Some(body.to_owned());
