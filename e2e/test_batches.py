@@ -5,9 +5,19 @@ import json
 import openai
 import pytest
 
-from conftest import until
+from conftest import Gateway, until
 
 MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def gateway(engines, tmp_path_factory):
+    """One of its own: what a flood teaches it of its engines is not for the other tests."""
+    running = Gateway(tmp_path_factory.mktemp("batches"), engines)
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 def line(number, url="/v1/chat/completions", **body):

@@ -28,7 +28,7 @@ impl Kept {
         let folder = tempfile::tempdir().expect("a folder");
         let section = format!("batches: {{ directory: '{}'{more} }}\n{extra}", folder.path().display());
         let world = World::with(count, provider, model, &section);
-        let client = Client::of(world.address());
+        let client = Client::of(&world.address());
         Self { world, folder, client }
     }
 
@@ -123,7 +123,7 @@ fn answers_over_several_lines_become_one_and_models_may_differ() {
     let folder = tempfile::tempdir().expect("a folder");
     let extra = format!("batches: {{ directory: '{}' }}", folder.path().display());
     let world = World::facing(upstream.address, &extra);
-    let client = Client::of(world.address());
+    let client = Client::of(&world.address());
     let id = client.create(&client.upload(&lines(3)));
     let done = client.until(&id, "completed");
     assert_eq!(client.results(&done["output_file_id"]).len(), 3);
@@ -270,7 +270,7 @@ fn a_batch_is_asked_for_in_the_right_way_or_not_at_all() {
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
     }
     let off = World::new(1, "");
-    let answer = Client::of(off.address()).get("/v1/files");
+    let answer = Client::of(&off.address()).get("/v1/files");
     assert_eq!((answer.status, answer.error("code")), (501, json!("batches_not_configured")));
     assert!(answer.body.contains("batches.directory"), "{answer:?}");
 }
@@ -366,7 +366,9 @@ fn lists_come_in_pages() {
         path = format!("/v1/batches?limit=2&after={}", seen.last().expect("some"));
     }
     assert_eq!(seen, batches.iter().rev().cloned().collect::<Vec<_>>(), "the newest first");
-    batches.iter().for_each(|id| drop(client.until(id, "completed")));
+    for id in &batches {
+        client.until(id, "completed");
+    }
     let inputs = client.get("/v1/files?purpose=batch&order=asc&limit=3").json();
     assert_eq!((ids(&inputs), &inputs["has_more"]), (files[..3].to_vec(), &json!(true)));
     let outputs = client.get("/v1/files?purpose=batch_output").json();

@@ -18,7 +18,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn of(address: impl ToString) -> Self {
+    pub fn of(address: &impl ToString) -> Self {
         Self { address: address.to_string(), key: None }
     }
 
