@@ -94,6 +94,8 @@ auth:
   keys:
     - {{ name: acme, key: key-of-acme }}
     - {{ name: small, key: key-of-small, models: [tiny] }}
+batches:
+  directory: {self.folder / "batches"}
 providers:
   a: {{ kind: llama_cpp, base_url: "{a.url}", slots: 4 }}
   b: {{ kind: llama_cpp, base_url: "{b.url}", slots: 2 }}

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
 use tokio::sync::{Notify, watch};
 
+use crate::batches::Batches;
 use crate::http::idempotency::Idempotency;
 use crate::live::Live;
 use crate::memory::Memory;
@@ -33,6 +34,8 @@ pub struct App {
     pub metrics: Metrics,
     /// The newest decision records.
     pub ring: Ring,
+    /// Files and batches, where they are configured.
+    pub batches: OnceLock<Arc<Batches>>,
     /// Where decision records are written, if configured.
     pub decision_log: Option<DecisionLog>,
     /// Where the configuration comes from, and what became of the last reload.
@@ -112,6 +115,7 @@ impl App {
             idempotency,
             metrics,
             ring,
+            batches: OnceLock::new(),
             decision_log,
             source: Mutex::new(source),
             connections: AtomicU64::new(0),

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle as Joined;
 
 use crate::app::{App, Shutdown, Source};
+use crate::batches::{self, Batches};
 use crate::reload::Overrides;
 use crate::telemetry::decision_log::DecisionLog;
 use crate::telemetry::log_sink;
@@ -109,11 +110,18 @@ impl Gateway {
         let source = Source { path, seen, overrides, base, overlay, last_error: None };
         let app = App::new(source, config, decision_log.transpose()?, metrics);
         app.upgrade.keep("listen", listener.try_clone()?);
+        if let Some(batches) = Batches::open(&app.snapshot.load().config, app.seed())? {
+            // Nobody else has set it.
+            let _ = app.batches.set(batches);
+        }
         app.upgrade.keep("admin", admin.try_clone()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
-        let workers = (0..threads)
+        let mut workers = (0..threads)
             .map(|number| worker(number, Arc::clone(&app), listener.try_clone()?))
             .collect::<io::Result<Vec<_>>>()?;
+        if let Some(batches) = app.batches.get() {
+            workers.push(batches::run::start(Arc::clone(&app), Arc::clone(batches))?);
+        }
         Ok(Self { app, address, admin_address, admin, workers, before })
     }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use pointsman_routing::catalog::Name;
+use pointsman_routing::facts::Lane;
 use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
+use pointsman_settings::auth::LaneName;
 use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::openai::literal;
@@ -47,6 +49,8 @@ pub struct Model {
     pub name: Name,
     /// What requests for it must keep to.
     pub rules: ModelRules,
+    /// The lane of all its requests, if it has one of its own.
+    pub lane: Option<Lane>,
     /// Where copies of its requests go, if anywhere.
     pub mirror: Option<MirrorSpec>,
     /// Where its requests are counted.
@@ -148,6 +152,7 @@ impl Snapshot {
             id,
             name: Name::clone(name),
             rules: self.config.rules(name),
+            lane: self.config.models.get(&**name).and_then(|model| model.lane).map(LaneName::lane),
             mirror: self.config.mirror(name),
             metrics: metrics.model(name),
         });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::facts::Lane;
 use crate::limiter::LimiterSpec;
 use crate::pool::{PoolSpec, PreemptSpec};
 use crate::strategy::StrategySpec;
@@ -40,6 +41,8 @@ pub struct CredentialSpec {
     pub rpm: Option<u32>,
     /// Tokens a minute it may use, if limited.
     pub tpm: Option<u32>,
+    /// The lane it is kept for; `None`: both.
+    pub lane: Option<Lane>,
     /// The quota it shares with all that name the same; `None`: one of its own.
     pub quota_domain: Option<Name>,
     /// Changes when the secret does: a credential that was refused is tried again with a new secret.

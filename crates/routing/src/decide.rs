@@ -137,7 +137,7 @@ fn filter(
     for id in &model.deployments {
         let Some(deployment) = fleet.deployments.get(*id) else { continue };
         if last_provider.0 != deployment.provider {
-            let usable = fleet.usable_credential(deployment.provider, tokens_of(facts), now);
+            let usable = fleet.usable_credential(deployment.provider, facts.lane, tokens_of(facts), now);
             last_provider = (deployment.provider, usable);
         }
         let (place, credential) = (decision.candidates.len(), last_provider.1);
@@ -339,7 +339,7 @@ impl Fleet {
     /// Whether a deployment could be sent a request if its health were no matter.
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
-            let credential = self.usable_credential(deployment.provider, tokens_of(facts), now);
+            let credential = self.usable_credential(deployment.provider, facts.lane, tokens_of(facts), now);
             self.no_room(deployment, facts.lane, tokens_of(facts), now).is_none()
                 && now >= deployment.cooling_until(facts.lane)
                 && !is_too_late(deployment, left_ns(facts, now), now)
@@ -364,7 +364,9 @@ fn take_credential(fleet: &mut Fleet, id: DeploymentId, facts: &Facts, now: Now)
     let ids = &fleet.providers[provider].credentials;
     let mut turn = Turn::default();
     for (position, id) in ids.iter().enumerate() {
-        if let Some(credential) = fleet.credentials.get_mut(*id) {
+        if let Some(credential) = fleet.credentials.get_mut(*id)
+            && credential.serves(facts.lane)
+        {
             turn.offer(position, credential, tokens_of(facts), now);
         }
     }

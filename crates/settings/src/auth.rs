@@ -85,6 +85,16 @@ pub enum LaneName {
     Batch,
 }
 
+impl LaneName {
+    /// The lane of that name.
+    pub const fn lane(self) -> Lane {
+        match self {
+            Self::Live => Lane::Live,
+            Self::Batch => Lane::Batch,
+        }
+    }
+}
+
 impl Hint {
     /// Every hint.
     pub const ALL: [Self; 7] = [
@@ -137,10 +147,7 @@ impl KeyConfig {
 
     /// The lane of its traffic where a request does not say.
     pub fn lane(&self) -> Lane {
-        match self.lane {
-            LaneName::Live => Lane::Live,
-            LaneName::Batch => Lane::Batch,
-        }
+        self.lane.lane()
     }
 }
 

@@ -12,6 +12,7 @@ use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
+use crate::auth::LaneName;
 use crate::limits::DRAIN_MS_USUAL;
 use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
 use crate::pools::PreemptConfig;
@@ -148,6 +149,7 @@ impl ProviderConfig {
             name: key.name_at(at).into(),
             rpm: key.rpm,
             tpm: key.tpm,
+            lane: key.lane.map(LaneName::lane),
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             revision: xxh3_64(key.key.expose().as_bytes()),
         });

@@ -45,10 +45,12 @@ fn secrets(config: &Config) -> BTreeMap<String, &str> {
 
 /// The keys that changed but hold from the next start only.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let batches = |config: &Config| config.batches.as_ref().map(|batches| batches.directory.clone());
     let changed = [
         ("listen", old.listen != new.listen),
         ("admin", old.admin != new.admin),
         ("workers", old.workers != new.workers),
+        ("batches.directory", batches(old) != batches(new)),
         ("decisions", old.decisions != new.decisions),
         ("log", old.log != new.log),
     ];

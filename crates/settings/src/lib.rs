@@ -3,6 +3,7 @@
 //! and the reference page.
 
 pub mod auth;
+pub mod batches;
 mod build;
 mod diagnostic;
 mod diff;
@@ -35,6 +36,7 @@ pub use tree::Sources;
 pub use validate::validate;
 
 use auth::AuthConfig;
+use batches::BatchesConfig;
 use limits::WORKERS_MAX;
 use models::ModelConfig;
 use pools::SlotPoolConfig;
@@ -75,6 +77,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// Answers that are given again to a request with the same `Idempotency-Key`.
     pub idempotency: IdempotencyConfig,
+    /// Files and batches as OpenAI has them, kept on disk. Without this section their endpoints answer with 501.
+    pub batches: Option<BatchesConfig>,
     /// Decision records.
     pub decisions: DecisionsConfig,
     /// The gateway's own log.
@@ -106,6 +110,7 @@ impl Default for Config {
             breaker: BreakerConfig::default(),
             health: HealthConfig::default(),
             idempotency: IdempotencyConfig::default(),
+            batches: None,
             decisions: DecisionsConfig::default(),
             log: LogConfig::default(),
             shutdown: ShutdownConfig::default(),

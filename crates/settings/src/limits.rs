@@ -50,6 +50,16 @@ pub const WORKERS_MAX: usize = 256;
 pub const BODY_BYTES_MIN: u64 = 1024;
 /// The greatest request body, bytes: 1 GiB.
 pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of the files of one tenant: 1 PiB.
+pub const STORED_BYTES_MAX: u64 = 1 << 50;
+/// The longest that files are kept, hours: ten years.
+pub const KEEP_HOURS_MAX: u64 = 87_600;
+/// Requests of one batch.
+pub const BATCH_LINES_MAX: u32 = 1_000_000;
+/// The shortest time after which what a process holds may be taken over, milliseconds.
+pub const LEASE_MS_MIN: u64 = 1_000;
+/// The longest, milliseconds.
+pub const LEASE_MS_MAX: u64 = 600_000;
 /// The least memory that the process can be limited to, bytes: 32 MiB.
 pub const MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// Characters a client key has at least.

@@ -9,6 +9,7 @@ use pointsman_wire::openai::rules::ParamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::LaneName;
 use crate::limiter::LimiterConfig;
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, TOKENS_MAX, WEIGHT_MAX};
 use crate::pools::PreemptConfig;
@@ -31,6 +32,9 @@ pub struct ModelConfig {
     pub sticky: Option<StickyConfig>,
     /// An A/B test or canary.
     pub split: Option<SplitConfig>,
+    /// The lane of all its requests, whatever their key or header says; those of the batch API stay in lane `batch`.
+    /// Default: as key or header say.
+    pub lane: Option<LaneName>,
     /// Copies a share of its requests to another model, whose answers nobody gets.
     pub mirror: Option<MirrorConfig>,
     /// How regions are preferred.

@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::auth::LaneName;
 use crate::engine::EngineChoice;
 use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX, TOKENS_MAX};
 use crate::secret::Secret;
@@ -90,6 +91,8 @@ pub struct CredentialConfig {
     /// Tokens it may use a minute, prompt and output. Default: unlimited.
     #[schemars(range(min = 1))]
     pub tpm: Option<u32>,
+    /// The lane it is kept for, so that a flood of batch requests cannot use up what live ones need. Default: both.
+    pub lane: Option<LaneName>,
     /// The quota it shares with all keys and deployments that name the same, such as keys of one organisation.
     /// Default: the provider's, or one of its own.
     pub quota_domain: Option<String>,
@@ -112,6 +115,7 @@ struct FullCredential {
     key: Secret,
     rpm: Option<u32>,
     tpm: Option<u32>,
+    lane: Option<LaneName>,
     quota_domain: Option<String>,
 }
 
@@ -132,13 +136,20 @@ impl<'de> Visitor<'de> for CredentialVisitor {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<CredentialConfig, E> {
-        Ok(CredentialConfig { name: None, key: Secret::new(key), rpm: None, tpm: None, quota_domain: None })
+        Ok(CredentialConfig {
+            name: None,
+            key: Secret::new(key),
+            rpm: None,
+            tpm: None,
+            lane: None,
+            quota_domain: None,
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CredentialConfig, A::Error> {
-        let FullCredential { name, key, rpm, tpm, quota_domain } =
+        let FullCredential { name, key, rpm, tpm, lane, quota_domain } =
             FullCredential::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(CredentialConfig { name, key, rpm, tpm, quota_domain })
+        Ok(CredentialConfig { name, key, rpm, tpm, lane, quota_domain })
     }
 }
 

@@ -36,6 +36,10 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         let text = format!("must be 0 for what the cgroup allows, or at least {MEMORY_BYTES_MIN}");
         found.push(Problem::new("limits.memory_bytes_max", text));
     }
+    if config.batches.as_ref().is_some_and(|batches| batches.directory.as_os_str().is_empty()) {
+        let problem = Problem::new("batches", "`directory` is missing");
+        found.push(problem.help("name a folder on a local disk that is this gateway's own"));
+    }
     check_text("region", config.region.as_deref(), &mut found);
     let keys = config.auth.keys.iter().map(|key| Key {
         name: &key.name,

@@ -1,6 +1,7 @@
 //! The admin listener: live state, changes on the fly, decision records, metrics, health pages.
 
 mod access;
+mod batches;
 mod decisions;
 mod deployments;
 mod extract;
@@ -59,6 +60,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/credentials/{provider}/{name}/restore", post(deployments::restore_credential))
         .route("/decisions", get(decisions::newest))
         .route("/decisions/{id}", get(decisions::one))
+        .route("/batches", get(batches::newest))
+        .route("/batches/{id}", get(batches::one))
+        .route("/batches/{id}/cancel", post(batches::cancel))
         .route("/explain", post(decisions::explain))
         .method_not_allowed_fallback(pages::wrong_method);
     Router::new()

@@ -55,6 +55,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     app.metrics.idempotency_state(app.idempotency.state());
+    if let Some(batches) = app.batches.get() {
+        app.metrics.batches_state(&batches.overview());
+    }
     ([(header::CONTENT_TYPE, kind)], app.metrics.encode(&around)).into_response()
 }
 

@@ -82,6 +82,7 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         client: Arc::clone(&arrival.client),
         keyed: false,
         mirror_of: Some(arrival.id),
+        line: None,
         trace: arrival.trace.clone(),
     };
     let prepared = Prepared {

@@ -33,6 +33,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::app::Shutdown;
+use crate::batches::line::Gate;
 use crate::clock;
 use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
@@ -76,6 +77,8 @@ pub struct Arrival {
     pub keyed: bool,
     /// The request that it is a shadow's copy of.
     pub mirror_of: Option<RequestId>,
+    /// The line of a batch that it is.
+    pub line: Option<Rc<Gate>>,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
 }
@@ -165,6 +168,7 @@ impl Exchange {
         let mut now = clock::now();
         loop {
             match self.step(input, now) {
+                Action::Forward(_) | Action::Hedge(_) if !self.may_be_sent().await => return self.give_up(),
                 Action::Forward(choice) => {
                     self.begin(&choice, now);
                     now = clock::now();
@@ -206,6 +210,17 @@ impl Exchange {
             (input, now) = (next, clock::now());
             self.waited += now - asked;
         }
+    }
+
+    /// Whether the attempt that was just decided on may be sent. Of a batch's line that is written down first.
+    async fn may_be_sent(&self) -> bool {
+        let Some(gate) = &self.arrival.line else { return true };
+        let free = self.flow.attempts().last().is_some_and(|attempt| attempt.free);
+        let model = self.flow.other_model().unwrap_or(&self.model.name);
+        let config = self.snapshot.config.models.get(&**model);
+        let again = free || config.is_some_and(|model| model.retry.unsure);
+        // Boxed, for the room of what few requests need is moved about with every request.
+        Box::pin(gate.pass(again)).await
     }
 
     fn step(&mut self, input: Input, now: Now) -> Action {

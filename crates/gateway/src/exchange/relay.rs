@@ -15,6 +15,7 @@ use pointsman_wire::openai::sse::error_event;
 use super::Exchange;
 use super::shared::Reader;
 use crate::app::Shutdown;
+use crate::batches::files::FileBody;
 use crate::clock;
 
 /// A comment, which clients of event streams skip.
@@ -28,6 +29,8 @@ pub enum RouterBody {
     Relay(Box<Relay>),
     /// It is made for several requests with the same idempotency key.
     Shared(Reader),
+    /// It is a file.
+    File(FileBody),
 }
 
 impl RouterBody {
@@ -40,6 +43,7 @@ impl RouterBody {
                 Some(FlowOutcome::Completed { usage }) if !usage.truncated
             ),
             Self::Shared(reader) => reader.is_at_end(),
+            Self::File(file) => file.left() == 0,
         }
     }
 }
@@ -168,6 +172,7 @@ impl Body for RouterBody {
             Self::Shared(reader) => {
                 reader.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data)))
             }
+            Self::File(file) => file.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -180,6 +185,7 @@ impl Body for RouterBody {
                     && relay.exchange.attempt.as_ref().is_none_or(|attempt| attempt.ready.is_empty())
             }
             Self::Shared(reader) => reader.is_at_end(),
+            Self::File(file) => file.left() == 0,
         }
     }
 
@@ -188,6 +194,7 @@ impl Body for RouterBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Relay(relay) => relay.left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Shared(reader) => reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::File(file) => SizeHint::with_exact(file.left()),
         }
     }
 }

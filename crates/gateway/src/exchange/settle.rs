@@ -108,6 +108,7 @@ impl Exchange {
             fallbacks: std::mem::take(&mut self.named),
             stops: self.flow.stops().to_vec(),
             mirror_of: self.arrival.mirror_of,
+            line: self.arrival.line.as_ref().map(|line| (Arc::clone(&line.batch_id), line.number)),
             idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)),
         }
     }

@@ -128,6 +128,12 @@ impl Keys {
         }
     }
 
+    /// The client that asked before under the key of that name, if there still is one and it belongs to that tenant.
+    pub fn client(&self, name: Option<&str>, tenant: &str) -> Option<&Arc<ClientKey>> {
+        let mut known = self.clients.values().chain(&self.anonymous);
+        known.find(|client| client.name.as_deref() == name && &*client.tenant == tenant)
+    }
+
     /// Whether admin keys are configured.
     pub fn has_admins(&self) -> bool {
         !self.admins.is_empty()

@@ -34,7 +34,7 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
         return Err(ErrorBody::too_big(rules.bytes_max));
     }
     let mut body = pin!(body);
-    let mut watch = Watch { rules, timer: None };
+    let mut watch = Watch::new(rules);
     let mut whole = BytesMut::new();
     loop {
         let received = whole.len() as u64;
@@ -60,14 +60,19 @@ fn too_slow_error(received: u64, took: Duration) -> ErrorBody {
     ErrorBody::router(408, "invalid_request_error", "request_timeout", text)
 }
 
-struct Watch {
+/// A look at how a body comes.
+pub(crate) struct Watch {
     rules: BodyRules,
     /// When it had to be waited for first, and the next look at how it comes.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Watch {
-    fn poll(
+    pub(crate) fn new(rules: BodyRules) -> Self {
+        Self { rules, timer: None }
+    }
+
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         received: u64,

@@ -3,12 +3,14 @@
 
 use http::{HeaderMap, HeaderName};
 use pointsman_routing::catalog::Name;
+use pointsman_routing::facts::Lane;
 use pointsman_routing::flow::fallback::Fallback;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{FALLBACKS_MAX, Request, split_version};
 use pointsman_wire::openai::rules;
 
 use super::auth::ClientKey;
+use super::hints;
 use super::prepare::find_model;
 use crate::snapshot::{Model, Snapshot};
 
@@ -61,6 +63,7 @@ pub fn read(
             "header `{HEADER}` must name 1 to {FALLBACKS_MAX} models with commas between"
         )));
     }
+    let lane = hints::lane(headers, client);
     let mut found = Fallbacks::default();
     for (at, name) in names.into_iter().enumerate() {
         let (model, version) = split_version(name);
@@ -69,6 +72,8 @@ pub fn read(
         let twice = found.models.iter().any(|one| one.model == model.id && one.version.as_deref() == version);
         let why = if twice || (model.id == asked.id && request.version.as_deref() == version) {
             Some("it is tried anyway".to_owned())
+        } else if model.lane == Some(Lane::Batch) && asked.lane.unwrap_or(lane) == Lane::Live {
+            Some("its lane is `batch`, and the request is in lane `live`".to_owned())
         } else {
             rules::validate(request, &model.rules).err().map(|invalid| invalid.message)
         };

@@ -71,7 +71,7 @@ pub fn prepare(
         tokens_in_min: u32::try_from(request.tokens_in_min).unwrap_or(u32::MAX),
         tokens_out_max: request.tokens_out_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
         stream: request.stream,
-        lane: hints.lane.unwrap_or(client.lane),
+        lane: model.lane.or(hints.lane).unwrap_or(client.lane),
         tenant: Arc::clone(&client.tenant),
         tenant_hash: client.tenant_hash,
         session_hash: hints.session_hash,

@@ -7,6 +7,8 @@ use http::{HeaderMap, Method, Uri, Version, request};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
+use crate::batches::api::Place;
+
 /// Bytes of a header line beside its name and value: `: ` and the line's end.
 const LINE_BYTES: usize = 4;
 /// Bytes of a request line beside its method and target: two spaces, `HTTP/1.1`, and the line's end.
@@ -21,6 +23,8 @@ pub enum Route {
     Models,
     /// One model.
     Model(String),
+    /// Files and batches.
+    Stored(Place),
 }
 
 impl Route {
@@ -29,6 +33,7 @@ impl Route {
         match self {
             Self::Infer(operation) => operation.name(),
             Self::Models | Self::Model(_) => "models",
+            Self::Stored(place) => place.name(),
         }
     }
 }
@@ -64,6 +69,9 @@ fn find(path: &str) -> Result<Route, BadHead> {
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
+    }
+    if let Some(place) = Place::of(path) {
+        return Ok(Route::Stored(place));
     }
     match path.strip_prefix("/v1/models/") {
         Some(name) if !name.is_empty() => Ok(Route::Model(decode(name)?)),
@@ -118,28 +126,31 @@ impl<'h> Lines<'h> {
 }
 
 fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Result<(), BadHead> {
-    let (allowed, has_body) = match route {
-        Route::Infer(_) => (Method::POST, true),
-        Route::Models | Route::Model(_) => (Method::GET, false),
+    let allowed = match route {
+        Route::Infer(_) => &[Method::POST],
+        Route::Models | Route::Model(_) => &[Method::GET],
+        Route::Stored(place) => place.methods(),
     };
-    if head.method != allowed {
+    if !allowed.contains(&head.method) {
         let path = printable(head.uri.path());
-        let error = ErrorBody::method_not_allowed(&printable(head.method.as_str()), &path, allowed.as_str());
+        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(" or ");
+        let error = ErrorBody::method_not_allowed(&printable(head.method.as_str()), &path, &allowed);
         return Err(BadHead { error, close: false });
     }
-    if has_body {
-        return check_content(lines);
+    if head.method == Method::POST {
+        return check_content(lines, *route != Route::Stored(Place::Files));
     }
     let announces =
         lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
     if announces {
-        return Err(BadHead { close: true, ..refuse("a GET request has no body here".to_owned()) });
+        let text = format!("a {} request has no body here", head.method);
+        return Err(BadHead { close: true, ..refuse(text) });
     }
     Ok(())
 }
 
-fn check_content(lines: &Lines<'_>) -> Result<(), BadHead> {
-    if let Some(kind) = lines.content_type.first {
+fn check_content(lines: &Lines<'_>, json: bool) -> Result<(), BadHead> {
+    if let Some(kind) = lines.content_type.first.filter(|_| json) {
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or(kind).trim_ascii();
         if !essence.eq_ignore_ascii_case(b"application/json") {
             let kind = printable(&String::from_utf8_lossy(kind));
@@ -229,7 +240,7 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses and /v1/models",
+         /v1/responses, /v1/models, /v1/files and /v1/batches",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }

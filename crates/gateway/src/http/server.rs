@@ -72,6 +72,32 @@ impl Worker {
         }
     }
 
+    /// A worker that has no listener, for requests that no client's connection carries.
+    pub fn beside(app: Arc<App>) -> Rc<Self> {
+        let seed = app.seed();
+        Rc::new(Self::new(app, seed))
+    }
+
+    /// Keeps a worker without a listener up to date: how far the shutdown is, which drains ended, which connections to
+    /// providers idle too long. Never ends.
+    pub async fn follow(&self) {
+        let mut shutdown = self.app.shutdown.subscribe();
+        let mut recalls = self.app.recalls.subscribe();
+        self.stage.set(*shutdown.borrow_and_update());
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = recalls.changed() => self.recall(*recalls.borrow_and_update()),
+                _ = shutdown.changed() => {
+                    self.stage.set(*shutdown.borrow_and_update());
+                    self.staged.notify_waiters();
+                }
+                _ = sweep.tick() => self.pool.sweep(clock::now()),
+            }
+        }
+    }
+
     /// An id that no other request has.
     pub fn next_id(&self) -> RequestId {
         let mut ids = self.ids.borrow_mut();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
@@ -26,6 +26,7 @@ use super::prepare::{self, prepare};
 use super::respond;
 use super::route::{self, Route};
 use super::server::Worker;
+use crate::batches::api;
 use crate::clock;
 use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
@@ -98,6 +99,7 @@ async fn answer(
                 client,
                 keyed: false,
                 mirror_of: None,
+                line: None,
                 trace,
             };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
@@ -106,6 +108,27 @@ async fn answer(
             let listed = snapshot.listed(|model| client.may_use(model));
             let data = listed.iter().map(|model| model_json(&model.name)).collect::<Vec<_>>().join(",");
             early.tell(format!(r#"{{"object":"list","data":[{data}]}}"#))
+        }
+        Route::Stored(place) => {
+            let post = head.method == Method::POST;
+            answering.set(!post);
+            let asked = api::Asked { snapshot: &snapshot, client: &client, place, head: &head };
+            // Boxed, for the room of what few requests need is moved about with every request.
+            match Box::pin(api::serve(&worker, asked, body)).await {
+                Ok(mut response) => {
+                    let took = clock::now() - at;
+                    respond::put_own_headers(response.headers_mut(), id, "router", took);
+                    response
+                }
+                Err(error) => {
+                    let mut response = early.refuse(&worker, "batches", &error);
+                    if post {
+                        // What is left of the body may still be on its way.
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    response
+                }
+            }
         }
         Route::Model(name) => match prepare::find_model(&snapshot, &client, &name) {
             Ok(model) => early.tell(model_json(&model.name)),
@@ -145,6 +168,10 @@ async fn infer(
     match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
         Ok(prepared) => {
             drop(head);
+            // The model may have put it into another lane than its head said.
+            if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane) {
+                return early.shed(&worker, prepared.facts.lane, reason);
+            }
             let Some(key) = key else {
                 drop(early);
                 return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;

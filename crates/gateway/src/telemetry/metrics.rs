@@ -14,10 +14,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use batches::BatchMetrics;
 use beside::Beside;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
 
+mod batches;
 mod beside;
 mod engine;
 mod fleet;
@@ -127,6 +129,7 @@ pub struct Metrics {
     shed: Family<ReasonLabels, Counter>,
     /// Memory that the process may use, as it is held to; -1: any.
     pub memory_limit_bytes: Gauge,
+    batches: BatchMetrics,
     beside: Beside,
     /// Requests that panicked.
     pub panics: Counter,
@@ -203,6 +206,7 @@ impl Metrics {
             refused: Family::default(),
             shed: Family::default(),
             memory_limit_bytes: Gauge::default(),
+            batches: BatchMetrics::default(),
             beside: Beside::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
@@ -215,6 +219,7 @@ impl Metrics {
             pools: pools::PoolGauges::default(),
         };
         metrics.register_requests();
+        metrics.batches.register(&mut metrics.registry);
         metrics.beside.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.register_state();

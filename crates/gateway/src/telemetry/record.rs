@@ -69,6 +69,8 @@ pub struct Ties {
     pub stops: Vec<Stop>,
     /// The request that it is a shadow's copy of.
     pub mirror_of: Option<RequestId>,
+    /// The batch and the line of its input that it is.
+    pub line: Option<(Name, i64)>,
     /// What its idempotency key meant (`first`, `joined`, `replayed`), and the request that was the first with the key.
     pub idempotency: Option<(&'static str, RequestId)>,
 }
@@ -127,6 +129,7 @@ impl Record {
             "decisions": self.decisions_json(),
             "attempts": self.attempts.iter().map(|a| attempt_json(a, self.arrived)).collect::<Vec<_>>(),
             "mirror_of": self.ties.mirror_of.map(|id| id.to_string()),
+            "batch": self.ties.line.as_ref().map(|(id, line)| json!({"id": id, "line": line})),
             "idempotency": self.ties.idempotency.map(|(result, first)| {
                 json!({"result": result, "first_request_id": first.to_string()})
             }),

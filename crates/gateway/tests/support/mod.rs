@@ -9,6 +9,7 @@
     reason = "helpers of tests: every file uses a part of them, and a panic is their way to fail"
 )]
 
+pub mod batch;
 pub mod binary;
 pub mod load;
 

@@ -203,6 +203,8 @@ pub struct CredentialView {
     pub rpm: Option<u32>,
     /// Tokens it may use a minute.
     pub tpm: Option<u32>,
+    /// The lane it is kept for; none: both.
+    pub lane: Option<&'static str>,
     /// Requests of this minute.
     pub requests_used: u64,
     /// Tokens of this minute.
@@ -218,9 +220,9 @@ impl DeploymentView {
     pub const STATES: [&'static str; 7] =
         ["healthy", "degraded", "recovering", "failed", "cooling", "unhealthy", "draining"];
 
-    fn new(id: DeploymentId, deployment: &Deployment, credential: Usable, now: Now) -> Self {
+    fn new(id: DeploymentId, deployment: &Deployment, credentials: (Usable, Usable), now: Now) -> Self {
         let spec = &deployment.spec;
-        let live = LaneView::new(deployment, Lane::Live, credential, now);
+        let live = LaneView::new(deployment, Lane::Live, credentials.0, now);
         let expected = deployment.predicted_first_content(EXPECTED_TOKENS_IN);
         Self {
             id,
@@ -258,7 +260,7 @@ impl DeploymentView {
             uptime: live.uptime,
             slow: live.slow,
             first_content_expected_ms: expected.map(|expected| expected.as_secs_f64() * 1e3),
-            batch: LaneView::new(deployment, Lane::Batch, credential, now),
+            batch: LaneView::new(deployment, Lane::Batch, credentials.1, now),
             breaker_transitions: deployment.health(Lane::Live).changes(),
             history: live.history,
             first_content_ms: Some(deployment.first_content_ns)
@@ -341,6 +343,7 @@ impl CredentialView {
             returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
             rpm: credential.spec.rpm,
             tpm: credential.spec.tpm,
+            lane: credential.spec.lane.map(Lane::name),
             requests_used,
             tokens_used,
             requests: credential.requests,
@@ -367,10 +370,11 @@ impl Fleet {
                 .iter()
                 .filter_map(|id| {
                     let deployment = self.deployments.get(*id)?;
-                    let credential = self.usable_credential(deployment.provider, 0, now);
+                    let usable = |lane| self.usable_credential(deployment.provider, lane, 0, now);
+                    let credentials = (usable(Lane::Live), usable(Lane::Batch));
                     let tier = model.tiers.get(&deployment.spec.tier);
                     let tokens_cached = tier.map_or(0, |tier| tier.prefixes.tokens_held(*id));
-                    let view = DeploymentView::new(*id, deployment, credential, now);
+                    let view = DeploymentView::new(*id, deployment, credentials, now);
                     Some(DeploymentView { tokens_cached, ..view })
                 })
                 .collect(),

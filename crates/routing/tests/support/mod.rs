@@ -21,7 +21,7 @@ use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng};
 
 /// A catalog with the model `m`: a deployment a line, such as `a tier=2 weight=3 slots=1 region=eu tag=x keys=2 paid`.
 /// Every deployment has a provider of its own name, unless it says `at=provider`; its keys have the quota domain of
-/// `domain=`, and itself that of `own_domain=`.
+/// `domain=`, the first of them is kept for live requests with `for_live`, and itself has that of `own_domain=`.
 pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
     let mut catalog = Catalog::default();
     let mut deployments = Vec::new();
@@ -32,6 +32,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         let number = |key: &str| text(key).and_then(|text| text.parse().ok());
         let credentials = (0..number("keys").unwrap_or(0)).map(|at| CredentialSpec {
+            lane: if line.contains("for_live") && at == 0 { Some(Lane::Live) } else { None },
             name: format!("k{at}").into(),
             rpm: None,
             tpm: None,

@@ -1,0 +1,328 @@
+//! One line of a batch: a request like any other, without a client that waits.
+//!
+//! It is validated anew, for the configuration may have changed since, and gets its facts, its flow and its record like
+//! every request. What it was refused for want of room it does not fail for: it is sent again later.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use http_body::Body;
+use pointsman_routing::catalog::Name;
+use pointsman_routing::facts::Lane;
+use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::request::Operation;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::Batches;
+use super::files::read_at;
+use super::lines::{self, Claim, Finished, Line, Tokens};
+use crate::app::Shutdown;
+use crate::clock;
+use crate::exchange::{Arrival, Exchange};
+use crate::http::prepare::prepare;
+use crate::http::server::Worker;
+use crate::telemetry::record::RequestId;
+
+/// What a line waits that was turned away for want of memory.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// What a line waits that does not know how long.
+const RETRY_AFTER_USUAL: Duration = Duration::from_secs(1);
+
+/// Every sending of a line passes here, and is written down before it happens.
+pub struct Gate {
+    batches: Arc<Batches>,
+    claim: Claim,
+    /// The id of the batch.
+    pub batch_id: Name,
+    /// The line, from 1.
+    pub number: i64,
+    passed: Cell<bool>,
+    closed: Cell<bool>,
+}
+
+impl Gate {
+    /// Whether the line may be sent now; `again` if it might be sent again although nobody knew what became of it.
+    pub async fn pass(&self, again: bool) -> bool {
+        self.passed.set(true);
+        let (claim, number) = (self.claim.clone(), self.number);
+        let marked = self.batches.store.call(move |db| lines::mark_sent(db, &claim, number, again)).await;
+        // What cannot be written down is not sent.
+        let open = marked.unwrap_or(false);
+        self.closed.set(!open);
+        open
+    }
+}
+
+/// What is needed to carry out the lines of one batch.
+pub struct Job {
+    /// Files and batches.
+    pub batches: Arc<Batches>,
+    /// The process and the batch.
+    pub claim: Claim,
+    /// The id of the batch.
+    pub id: Name,
+    /// Whose it is.
+    pub tenant: String,
+    /// The name of the key that made it.
+    pub key: Option<String>,
+    /// What its lines ask for.
+    pub operation: Operation,
+    /// Its input file.
+    pub input: Arc<File>,
+    /// Told when what was not sent must not be sent any more.
+    pub stop: watch::Sender<bool>,
+}
+
+/// What became of a line.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It has its result.
+    Finished(Finished),
+    /// There was no room for it; nothing was done for it.
+    Refused(Duration),
+    /// It was not sent, and is not to be sent now.
+    Unsent,
+    /// It was sent, and nobody knows what became of it: the process stops.
+    Interrupted,
+}
+
+/// What a line of an input file says.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+/// Carries out a line.
+pub async fn carry(worker: &Rc<Worker>, job: &Job, line: &Line) -> Outcome {
+    if worker.app.memory.grade().against(Lane::Batch).is_some() {
+        return Outcome::Refused(MEMORY_RETRY_AFTER);
+    }
+    let id = worker.next_id();
+    let body = match read_at(Arc::clone(&job.input), line.start, line.bytes).await {
+        Ok(text) => serde_json::from_slice::<Said<'_>>(&text).map(|said| {
+            let start = said.body.get().as_ptr().addr() - text.as_ptr().addr();
+            text.slice(start..start + said.body.get().len())
+        }),
+        Err(error) => {
+            tracing::error!(batch = &*job.id, line = line.number, %error, "cannot read the input of a batch");
+            return unreadable(job, line);
+        }
+    };
+    let Ok(body) = body else { return unreadable(job, line) };
+    let gate = Rc::new(Gate {
+        batches: Arc::clone(&job.batches),
+        claim: job.claim.clone(),
+        batch_id: Arc::clone(&job.id),
+        number: line.number,
+        passed: Cell::new(false),
+        closed: Cell::new(false),
+    });
+    let exchange = match exchange(worker, job, &gate, body, id) {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            worker.app.metrics.refused("invalid");
+            return Outcome::Finished(answered(job, line, error.status, id, &error.to_json()));
+        }
+    };
+    let answer_bytes_max = answer_bytes_max(worker);
+    let outcome = tokio::select! {
+        answer = answer(exchange, answer_bytes_max) => outcome(worker, job, line, &gate, (answer, id)),
+        // Dropping what was not sent takes nothing from anybody.
+        () = stopped(job, &gate) => Outcome::Unsent,
+    };
+    if gate.passed.get() && matches!(outcome, Outcome::Refused(_)) {
+        let (claim, number) = (job.claim.clone(), line.number);
+        if job.batches.store.call(move |db| lines::take_back(db, &claim, number)).await.is_err() {
+            return Outcome::Interrupted;
+        }
+    }
+    outcome
+}
+
+/// Ready when the batch stops and the line was not sent.
+async fn stopped(job: &Job, gate: &Gate) {
+    let mut stop = job.stop.subscribe();
+    // The sender is the job's own and lives as long.
+    let _ = stop.wait_for(|stop| *stop).await;
+    if gate.passed.get() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn answer_bytes_max(worker: &Worker) -> usize {
+    let snapshot = worker.app.snapshot.load();
+    let bytes = snapshot.config.batches.as_ref().map(|batches| batches.answer_bytes_max);
+    usize::try_from(bytes.unwrap_or_default()).unwrap_or(usize::MAX)
+}
+
+/// The line as a request of the tenant and key that made its batch.
+fn exchange(
+    worker: &Rc<Worker>,
+    job: &Job,
+    gate: &Rc<Gate>,
+    body: Bytes,
+    id: RequestId,
+) -> Result<Box<Exchange>, ErrorBody> {
+    let snapshot = worker.app.snapshot.load_full();
+    let at = clock::now();
+    let client = snapshot.keys.client(job.key.as_deref(), &job.tenant).cloned();
+    let client = client.ok_or_else(|| {
+        ErrorBody::bad_key("the key that made this batch is not known to this gateway any more")
+    })?;
+    let prepared = prepare(&snapshot, &client, job.operation, &HeaderMap::new(), &body, at);
+    let mut prepared = prepared.map_err(|refused| refused.error)?;
+    prepared.facts.lane = Lane::Batch;
+    let arrival = Arrival {
+        id,
+        at,
+        at_unix_ms: clock::unix_ms(),
+        operation: job.operation,
+        client,
+        keyed: false,
+        mirror_of: None,
+        line: Some(Rc::clone(gate)),
+        trace: None,
+    };
+    Ok(Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, at))
+}
+
+/// An answer as it came.
+struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    /// What it says; or why it is not all there.
+    body: Result<Bytes, (&'static str, String)>,
+}
+
+async fn answer(exchange: Box<Exchange>, bytes_max: usize) -> Answer {
+    let (head, mut body) = exchange.run().await.into_parts();
+    let retry_after = head.headers.get(RETRY_AFTER).map(|value| {
+        let seconds = value.to_str().ok().and_then(|value| value.parse().ok());
+        seconds.map_or(RETRY_AFTER_USUAL, Duration::from_secs)
+    });
+    let status = head.status.as_u16();
+    let mut whole = Vec::new();
+    let body = loop {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            None => break Ok(Bytes::from(whole)),
+            Some(Err(error)) => break Err(("answer_broken", error.to_string())),
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                if whole.len() + data.len() > bytes_max {
+                    let text =
+                        format!("the answer has more than {bytes_max} bytes (`batches.answer_bytes_max`)");
+                    break Err(("answer_too_large", text));
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+    };
+    Answer { status, retry_after, body }
+}
+
+fn outcome(worker: &Worker, job: &Job, line: &Line, gate: &Gate, came: (Answer, RequestId)) -> Outcome {
+    let (answer, id) = came;
+    if gate.closed.get() {
+        return Outcome::Unsent;
+    }
+    let good = (200..300).contains(&answer.status);
+    if !good && worker.stage.get() == Shutdown::Now {
+        return if gate.passed.get() { Outcome::Interrupted } else { Outcome::Unsent };
+    }
+    // What may have been processed comes as another status (502, 504), and is no refusal.
+    if let (429 | 503, Some(after)) = (answer.status, answer.retry_after) {
+        return Outcome::Refused(after);
+    }
+    Outcome::Finished(match answer.body {
+        Ok(body) => answered(job, line, answer.status, id, &body),
+        Err((code, why)) => {
+            lines::unanswered(&lines::result_id(&job.id, line.number), &line.custom_id, code, &why)
+        }
+    })
+}
+
+fn unreadable(job: &Job, line: &Line) -> Outcome {
+    let text = "the line could not be read from the input file any more";
+    let id = lines::result_id(&job.id, line.number);
+    Outcome::Finished(lines::unanswered(&id, &line.custom_id, "input_unreadable", text))
+}
+
+/// What an answer says it used.
+#[derive(Deserialize, Default)]
+struct Used {
+    #[serde(alias = "input_tokens")]
+    prompt_tokens: Option<i64>,
+    #[serde(alias = "output_tokens")]
+    completion_tokens: Option<i64>,
+    #[serde(alias = "input_tokens_details")]
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize, Default)]
+struct Details {
+    cached_tokens: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    usage: Option<Used>,
+}
+
+/// The line of the output or error file for an answer.
+fn answered(job: &Job, line: &Line, status: u16, id: RequestId, body: &[u8]) -> Finished {
+    let good = (200..300).contains(&status);
+    let raw = serde_json::from_slice::<&RawValue>(body).map(RawValue::get);
+    // A line end within JSON stands between its parts only, for those in strings are escaped.
+    let body = raw.map_or_else(
+        |_| serde_json::Value::from(String::from_utf8_lossy(body)).to_string(),
+        |raw| raw.replace(['\n', '\r'], " "),
+    );
+    let custom_id = serde_json::Value::from(line.custom_id.as_str());
+    let result_id = lines::result_id(&job.id, line.number);
+    let text = format!(
+        r#"{{"id":"{result_id}","custom_id":{custom_id},"response":{{"status_code":{status},"request_id":"{id}","body":{body}}},"error":null}}"#
+    );
+    let used = serde_json::from_str::<Told>(&body).ok().and_then(|told| told.usage).filter(|_| good);
+    let tokens = used.map_or_else(Tokens::default, |used| Tokens {
+        input: used.prompt_tokens.unwrap_or(0).max(0),
+        cached: used.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0).max(0),
+        output: used.completion_tokens.unwrap_or(0).max(0),
+    });
+    Finished { good, text, tokens }
+}
+
+/// A line that panicked: a defect of the gateway, told like any other failure.
+pub fn panicked(job: &Job, line: &Line) -> Outcome {
+    let text =
+        json!({"error": {"message": "the request met a defect of the gateway", "type": "server_error"}});
+    Outcome::Finished(answered(job, line, 500, RequestId(0), text.to_string().as_bytes()))
+}
+
+/// Drives a line, and wakes it when the process stops or a drain is over.
+pub async fn drive(worker: &Rc<Worker>, job: &Job, line: &Line) -> Outcome {
+    let work = pin!(worker.attend(carry(worker, job, line)));
+    match crate::http::guard::Guard::new(work).await {
+        Some(outcome) => outcome,
+        None => {
+            worker.app.metrics.panics.inc();
+            tracing::error!(
+                batch = &*job.id,
+                line = line.number,
+                "a line panicked; please report it with the lines before this one"
+            );
+            panicked(job, line)
+        }
+    }
+}
