@@ -8,6 +8,7 @@ mod ask;
 mod compare;
 mod engines;
 mod measure;
+mod page;
 mod results;
 mod setup;
 mod world;

@@ -57,6 +57,9 @@ pub(super) struct Args {
     /// Search the largest --rate at which such shares of the requests are good enough, such as 0.85,0.9,0.93
     #[arg(long, value_name = "SHARES", requires = "trace")]
     capacity: Option<String>,
+    /// Write a report as one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE", requires = "trace")]
+    report: Option<PathBuf>,
     /// Write all results to a file as JSON
     #[arg(long, value_name = "FILE", requires = "trace")]
     out: Option<PathBuf>,
@@ -154,9 +157,14 @@ pub(super) fn run(args: &Args, common: &Common<'_>) -> anyhow::Result<()> {
     if let Some(shares) = shares {
         capacities(&setup, &strategies, *common.seeds.start(), &shares, &mut results)?;
     }
+    let write = |file: &Path, text: String| {
+        std::fs::write(file, text).map_err(|error| BadUsage(format!("{}: {error}", file.display())))
+    };
     if let Some(file) = &args.out {
-        let text = serde_json::to_string(&results)?;
-        std::fs::write(file, text).map_err(|error| BadUsage(format!("{}: {error}", file.display())))?;
+        write(file, serde_json::to_string(&results)?)?;
+    }
+    if let Some(file) = &args.report {
+        write(file, results.to_html())?;
     }
     if common.json {
         out(&format!("{}\n", serde_json::to_string_pretty(&results)?))?;
