@@ -24,9 +24,11 @@ struct Polled {
 }
 
 impl Polled {
-    /// In front of one mock, with this of its engine in the configuration.
-    fn new(engine: &str) -> Self {
-        Self::of(World::with(1, &format!(", engine: {{ idle_ms: 100, busy_ms: 10, {engine} }}"), "", ""))
+    /// In front of one mock that speaks so, with this of its engine in the configuration.
+    fn new(spelling: Spelling, engine: &str) -> Self {
+        let world = World::with(1, &format!(", engine: {{ idle_ms: 100, busy_ms: 10, {engine} }}"), "", "");
+        world.mocks[0].control().set(|settings| settings.engine = spelling);
+        Self::of(world)
     }
 
     fn of(world: World) -> Self {
@@ -116,14 +118,12 @@ fn f8_load_is_seen_in_every_spelling_and_others_are_told_from_ours() {
         (Spelling::Ollama, "ollama", false),
     ];
     for (spelling, family, tells) in all {
-        let polled = Polled::new(&format!("family: {family}"));
+        let polled = Polled::new(spelling, &format!("family: {family}"));
         let (world, mock) = (&polled.world, &polled.world.mocks[0]);
         mock.control().set(|settings| {
-            settings.engine = spelling;
             settings.slots = 2;
             settings.first_token_ms = 600_000;
         });
-        // It may have been asked before it was told what it is.
         let _ours: Vec<TcpStream> = (0..2).map(|_| begun(world.address())).collect();
         world.until("ours are there", || world.stats(0).slots_busy == 2);
         let others = begun(mock.address());
@@ -150,8 +150,7 @@ fn f8_a_metric_that_is_renamed_raises_an_alarm_and_does_not_read_as_nought() {
         (Spelling::Tgi, "tgi"),
         (Spelling::LlamaCpp, "llama_cpp"),
     ] {
-        let polled = Polled::new(&format!("family: {family}"));
-        polled.world.mocks[0].control().set(|settings| settings.engine = spelling);
+        let polled = Polled::new(spelling, &format!("family: {family}"));
         polled.until("all is there", |view| {
             view.engine.as_ref().is_some_and(|engine| engine.waiting == Some(0))
                 && view.engine_signals.state == "ok"
@@ -201,7 +200,7 @@ fn f8_an_engine_that_hangs_lies_or_never_ends_takes_nothing_down() {
 
 #[test]
 fn a_restart_is_seen_and_load_is_that_of_the_new_process() {
-    let polled = Polled::new("");
+    let polled = Polled::new(Spelling::Vllm, "");
     let first = &polled.world.mocks[0];
     let args = MockArgs { listen: first.address(), settings: fast(), ..MockArgs::on_any_port() };
     for _ in 0..3 {
@@ -223,11 +222,10 @@ fn a_restart_is_seen_and_load_is_that_of_the_new_process() {
 
 #[test]
 fn slots_are_learnt_where_that_is_asked_for_and_shown_everywhere() {
-    let learns = Polled::new("family: llama_cpp, slots: auto");
-    let shows = Polled::new("family: llama_cpp");
+    let learns = Polled::new(Spelling::LlamaCpp, "family: llama_cpp, slots: auto");
+    let shows = Polled::new(Spelling::LlamaCpp, "family: llama_cpp");
     for polled in [&learns, &shows] {
         polled.world.mocks[0].control().set(|settings| {
-            settings.engine = Spelling::LlamaCpp;
             settings.slots = 2;
             settings.first_token_ms = 600_000;
         });
@@ -289,7 +287,7 @@ fn keys_go_to_the_port_they_were_configured_for_and_no_other() {
 
 #[test]
 fn who_is_taken_away_or_turned_off_is_asked_no_more() {
-    let polled = Polled::new("");
+    let polled = Polled::new(Spelling::Vllm, "");
     polled.until("it is heard", |view| view.engine.is_some());
     let at = polled.world.mocks[0].address();
     let text = |engine: &str| {
