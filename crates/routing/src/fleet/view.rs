@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::credential::CredentialState;
-use super::engine::{EngineSignals, EngineView};
+use super::engine::{CacheView, EngineSignals, EngineView};
 use super::{Credential, Deployment, Fleet};
 use crate::catalog::Name;
 use crate::facts::Lane;
@@ -59,6 +59,8 @@ pub struct DeploymentView {
     pub limit: Option<u32>,
     /// What its engine says of itself; `null`: nothing yet.
     pub engine: Option<EngineView>,
+    /// What its engine's events say of its prefix cache; `null`: there are none.
+    pub engine_cache: Option<CacheView>,
     /// Whether its engine says all that it should.
     pub engine_signals: EngineSignals,
     /// Its region.
@@ -192,6 +194,7 @@ impl DeploymentView {
             slots: spec.slots,
             limit: deployment.limiter.limit(),
             engine: EngineView::new(deployment, now),
+            engine_cache: CacheView::new(deployment, now),
             engine_signals: EngineSignals::new(deployment, now),
             region: spec.region.clone(),
             tags: spec.tags.clone(),
