@@ -3,6 +3,7 @@
 //! heard, routing goes by what it sent itself, and traffic does not notice.
 
 mod ask;
+mod events;
 mod pace;
 mod poll;
 
@@ -47,11 +48,16 @@ impl Engine {
 struct Poller {
     engine: Arc<Engine>,
     task: JoinHandle<()>,
+    /// Listens to the events of its KV cache.
+    events: Option<JoinHandle<()>>,
 }
 
 impl Drop for Poller {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(events) = &self.events {
+            events.abort();
+        }
     }
 }
 
@@ -72,7 +78,11 @@ pub async fn run(app: Arc<App>) {
             for (provider, engine) in wanted {
                 let engine = Arc::new(engine);
                 let poll = poll::run(Arc::clone(&app), Arc::clone(&engine), rng.fork(&provider));
-                pollers.insert(provider, Poller { engine, task: tokio::spawn(poll) });
+                let events = engine
+                    .plan
+                    .kv_events_port
+                    .map(|port| tokio::spawn(events::run(Arc::clone(&app), Arc::clone(&engine), port)));
+                pollers.insert(provider, Poller { engine, task: tokio::spawn(poll), events });
             }
         }
         tokio::time::sleep(TICK).await;

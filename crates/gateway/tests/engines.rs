@@ -24,9 +24,11 @@ struct Polled {
 }
 
 impl Polled {
-    /// In front of one mock, with this of its engine in the configuration.
-    fn new(engine: &str) -> Self {
-        Self::of(World::with(1, &format!(", engine: {{ idle_ms: 100, busy_ms: 10, {engine} }}"), "", ""))
+    /// In front of one mock that speaks so, with this of its engine in the configuration.
+    fn new(spelling: Spelling, engine: &str) -> Self {
+        let world = World::with(1, &format!(", engine: {{ idle_ms: 100, busy_ms: 10, {engine} }}"), "", "");
+        world.mocks[0].control().set(|settings| settings.engine = spelling);
+        Self::of(world)
     }
 
     fn of(world: World) -> Self {
@@ -116,14 +118,12 @@ fn f8_load_is_seen_in_every_spelling_and_others_are_told_from_ours() {
         (Spelling::Ollama, "ollama", false),
     ];
     for (spelling, family, tells) in all {
-        let polled = Polled::new(&format!("family: {family}"));
+        let polled = Polled::new(spelling, &format!("family: {family}"));
         let (world, mock) = (&polled.world, &polled.world.mocks[0]);
         mock.control().set(|settings| {
-            settings.engine = spelling;
             settings.slots = 2;
             settings.first_token_ms = 600_000;
         });
-        // It may have been asked before it was told what it is.
         let _ours: Vec<TcpStream> = (0..2).map(|_| begun(world.address())).collect();
         world.until("ours are there", || world.stats(0).slots_busy == 2);
         let others = begun(mock.address());
@@ -150,8 +150,7 @@ fn f8_a_metric_that_is_renamed_raises_an_alarm_and_does_not_read_as_nought() {
         (Spelling::Tgi, "tgi"),
         (Spelling::LlamaCpp, "llama_cpp"),
     ] {
-        let polled = Polled::new(&format!("family: {family}"));
-        polled.world.mocks[0].control().set(|settings| settings.engine = spelling);
+        let polled = Polled::new(spelling, &format!("family: {family}"));
         polled.until("all is there", |view| {
             view.engine.as_ref().is_some_and(|engine| engine.waiting == Some(0))
                 && view.engine_signals.state == "ok"
@@ -201,7 +200,7 @@ fn f8_an_engine_that_hangs_lies_or_never_ends_takes_nothing_down() {
 
 #[test]
 fn a_restart_is_seen_and_load_is_that_of_the_new_process() {
-    let polled = Polled::new("");
+    let polled = Polled::new(Spelling::Vllm, "");
     let first = &polled.world.mocks[0];
     let args = MockArgs { listen: first.address(), settings: fast(), ..MockArgs::on_any_port() };
     for _ in 0..3 {
@@ -223,11 +222,10 @@ fn a_restart_is_seen_and_load_is_that_of_the_new_process() {
 
 #[test]
 fn slots_are_learnt_where_that_is_asked_for_and_shown_everywhere() {
-    let learns = Polled::new("family: llama_cpp, slots: auto");
-    let shows = Polled::new("family: llama_cpp");
+    let learns = Polled::new(Spelling::LlamaCpp, "family: llama_cpp, slots: auto");
+    let shows = Polled::new(Spelling::LlamaCpp, "family: llama_cpp");
     for polled in [&learns, &shows] {
         polled.world.mocks[0].control().set(|settings| {
-            settings.engine = Spelling::LlamaCpp;
             settings.slots = 2;
             settings.first_token_ms = 600_000;
         });
@@ -289,7 +287,7 @@ fn keys_go_to_the_port_they_were_configured_for_and_no_other() {
 
 #[test]
 fn who_is_taken_away_or_turned_off_is_asked_no_more() {
-    let polled = Polled::new("");
+    let polled = Polled::new(Spelling::Vllm, "");
     polled.until("it is heard", |view| view.engine.is_some());
     let at = polled.world.mocks[0].address();
     let text = |engine: &str| {
@@ -305,4 +303,79 @@ fn who_is_taken_away_or_turned_off_is_asked_no_more() {
     assert_eq!(polled.world.stats(0).paths["/metrics"], asked, "nobody asks a vendor that is not known");
     polled.world.app().install(config(&text(", engine: { family: vllm }")));
     polled.world.until("it is asked again", || polled.world.stats(0).paths["/metrics"] > asked);
+}
+
+/// Publishes to whoever comes next, until this is dropped.
+struct Publisher {
+    listener: TcpListener,
+    subscriber: Option<TcpStream>,
+}
+
+impl Publisher {
+    fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").expect("a port is free"), subscriber: None }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().expect("bound").port()
+    }
+
+    /// Waits for the subscriber, and greets it.
+    fn accept(&mut self) {
+        let (mut subscriber, _) = self.listener.accept().expect("it connects");
+        let mut greeting = [0; 64];
+        subscriber.read_exact(&mut greeting).expect("it greets");
+        assert!(
+            greeting.starts_with(&[0xff]) && greeting[9..12] == [0x7f, 3, 0] && &greeting[12..16] == b"NULL"
+        );
+        subscriber.write_all(&greeting).expect("written");
+        let ready = b"\x05READY\x0bSocket-Type\0\0\0\x03PUB";
+        let command = [&[4, ready.len() as u8][..], ready].concat();
+        subscriber.write_all(&command).expect("written");
+        self.subscriber = Some(subscriber);
+    }
+
+    /// A message with one event: `+` stores and `-` removes so many blocks of 16 tokens, `0` clears.
+    fn publish(&mut self, number: u64, event: &str) {
+        let text = |text: &str| [&[0xa0 | text.len() as u8][..], text.as_bytes()].concat();
+        let blocks: u8 = event[1..].parse().unwrap_or(0);
+        let hashes = [vec![0x90 | blocks], vec![7; usize::from(blocks)]].concat();
+        let event = match &event[..1] {
+            "+" => [vec![0x95], text("BlockStored"), hashes, vec![0xc0, 0x90, 16]].concat(),
+            "-" => [vec![0x82], text("type"), text("BlockRemoved"), text("block_hashes"), hashes].concat(),
+            _ => [vec![0x91], text("AllBlocksCleared")].concat(),
+        };
+        let batch = [&[0x92, 0xc0, 0x91][..], &event].concat();
+        let number = number.to_be_bytes();
+        let message = [&[1, 1, b't', 1, 8][..], &number, &[0, batch.len() as u8], &batch].concat();
+        self.subscriber.as_mut().expect("accepted").write_all(&message).expect("written");
+    }
+}
+
+#[test]
+fn kv_events_count_what_is_cached_and_gaps_make_it_unsure() {
+    let mut publisher = Publisher::new();
+    let polled = Polled::new(Spelling::Vllm, &format!("kv_events_port: {}", publisher.port()));
+    let until = |what: &str, expected: (u64, bool, u32)| {
+        polled.until(what, |view| {
+            view.engine_cache.is_some_and(|cache| (cache.tokens, cache.sure, cache.cleared) == expected)
+        });
+    };
+    publisher.accept();
+    publisher.publish(0, "+4");
+    until("all since its beginning is known", (64, true, 1));
+    publisher.publish(1, "-1");
+    until("what is pushed out is gone", (48, true, 1));
+    publisher.publish(3, "+1");
+    until("a gap makes it unsure", (64, false, 1));
+    publisher.publish(4, "0");
+    until("what is empty is known", (0, true, 2));
+    publisher.publish(0, "+2");
+    until("a restart begins anew", (32, true, 3));
+    publisher.subscriber = None;
+    until("without events it is unsure", (32, false, 3));
+    assert_eq!(polled.world.chat(&hello()).status, 200);
+    publisher.accept();
+    publisher.publish(1, "0");
+    until("it is listened to again", (0, true, 4));
 }

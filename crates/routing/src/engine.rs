@@ -10,11 +10,13 @@
 //! in it or not. That leaves a range for the foreign part, and in it what was believed before stays believed: a single
 //! router never sees strangers in its own requests.
 
+mod cache;
 mod watch;
 
 use std::time::Duration;
 
 use crate::time::Now;
+pub use cache::{CacheChange, CacheState};
 use watch::Watch;
 pub use watch::{Missing, Trend};
 
@@ -149,6 +151,8 @@ pub struct EngineState {
     /// Since it is being asked.
     asked: Option<Asked>,
     watch: Box<Watch>,
+    /// What its events say of its prefix cache, if it has any.
+    cache: Option<Box<CacheState>>,
 }
 
 /// A report, and what it means.
@@ -228,6 +232,9 @@ impl EngineState {
             believed.clamp(total.saturating_sub(asked.most()), total.saturating_sub(ours.requests))
         });
         self.heard = Some(Heard { report, at, foreign, ours });
+        if restarted && let Some(cache) = &mut self.cache {
+            cache.note(CacheChange::Cleared, at);
+        }
         restarted
     }
 
@@ -268,6 +275,16 @@ impl EngineState {
     /// Signals that it used to give, or should, and gives no more.
     pub fn missing(&self, now: Now) -> impl Iterator<Item = Missing> + '_ {
         self.watch.missing(now)
+    }
+
+    /// Takes in what happened to its prefix cache.
+    pub fn note_cache(&mut self, change: CacheChange, at: Now) {
+        self.cache.get_or_insert_default().note(change, at);
+    }
+
+    /// What its events say of its prefix cache; `None`: there were none.
+    pub fn cache(&self) -> Option<&CacheState> {
+        self.cache.as_deref()
     }
 
     /// What follows from what it counts.

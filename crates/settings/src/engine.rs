@@ -34,6 +34,10 @@ pub struct EngineConfig {
     /// The port of its metrics, if it is not that of its requests (Triton: 8002). Keys and headers do not go there.
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
+    /// The port where it publishes the events of its KV cache (vLLM's `--kv-events-config`, usually 5557). They say how
+    /// much its prefix cache holds and pushes out. Default: nobody listens.
+    #[schemars(range(min = 1))]
+    pub kv_events_port: Option<u16>,
     /// `auto`: where no number of slots is given, each of its deployments has as many as the engine says. Default: what
     /// it says is shown, and no more.
     pub slots: Option<SlotsWord>,
@@ -54,6 +58,7 @@ impl Default for EngineConfig {
             family: None,
             metrics: None,
             port: None,
+            kv_events_port: None,
             slots: None,
             idle_ms: 1_000,
             busy_ms: 50,
@@ -142,6 +147,8 @@ pub struct EnginePlan {
     pub asks: Vec<(usize, String)>,
     /// The port, if it is not that of requests.
     pub port: Option<u16>,
+    /// The port of the events of its KV cache, if they are listened to.
+    pub kv_events_port: Option<u16>,
     /// Time between two looks while it has nothing to do.
     pub idle: Duration,
     /// The same while it is full.
@@ -174,6 +181,7 @@ impl ProviderConfig {
             family,
             asks,
             port: config.port,
+            kv_events_port: config.kv_events_port,
             idle: Duration::from_millis(config.idle_ms),
             busy: Duration::from_millis(config.busy_ms),
             timeout: Duration::from_millis(config.timeout_ms),

@@ -731,6 +731,7 @@ fn wrong_engines_are_named() {
     of("engine: { family: vlm }", "did you mean `vllm`");
     of("engine: { metrics: metrics }", "must be `off`, or begin with `/`");
     of("engine: { slots: auto }", "`vllm` does not say how many requests it works on at most");
+    of("engine: { family: tgi, kv_events_port: 5557 }", "publishes no events of its KV cache");
     of("engine: { busy_ms: 1 }", "busy_ms");
     of("engine: { interval: 5 }", "interval");
     let paid = GOOD.replacen("kind: openai\n", "kind: openai\n    engine: { family: vllm }\n", 1);

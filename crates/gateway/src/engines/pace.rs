@@ -9,7 +9,9 @@ use pointsman_settings::engine::EnginePlan;
 const HARDLY_BUSY: f64 = 4.0;
 /// An engine that answers slowly is asked for at most a fifth of the time.
 const REST_PER_TIME: u32 = 4;
-/// The longest time between two questions to an engine that fails or has nothing to say.
+/// The longest time between two questions to an engine that does not answer: it may be back soon.
+const FAILED_MAX: Duration = Duration::from_secs(5);
+/// Time between two questions to an engine that has nothing to say.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// What came of the last question.
@@ -40,7 +42,9 @@ pub(super) fn pressure(inflight: u32, load: &EngineLoad, slots: Option<u32>) -> 
 pub(super) fn interval(plan: &EnginePlan, pressure: Option<f64>, last: Last, took: Duration) -> Duration {
     let interval = match (last, pressure) {
         (Last::Nothing, _) => QUIET,
-        (Last::Failed(times), _) => plan.idle.saturating_mul(1 << times.min(10)).min(QUIET.max(plan.idle)),
+        (Last::Failed(times), _) => {
+            plan.idle.saturating_mul(1 << times.min(10)).min(FAILED_MAX.max(plan.idle))
+        }
         (Last::Report, None) => plan.idle,
         (Last::Report, Some(pressure)) => {
             let busy = plan.busy.mul_f64(HARDLY_BUSY - (HARDLY_BUSY - 1.0) * pressure.clamp(0.0, 1.0));
@@ -71,7 +75,7 @@ mod tests {
         check(Some(f64::INFINITY), Last::Report, 1, 50);
         check(Some(1.0), Last::Report, 100, 400);
         check(Some(1.0), Last::Failed(1), 1, 2_000);
-        check(Some(1.0), Last::Failed(u32::MAX), 1, 30_000);
+        check(Some(1.0), Last::Failed(u32::MAX), 1, 5_000);
         check(None, Last::Nothing, 1, 30_000);
     }
 

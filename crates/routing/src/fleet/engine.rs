@@ -34,6 +34,27 @@ pub struct EngineView {
     pub restarts: u32,
 }
 
+/// What an engine's events say of its prefix cache.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct CacheView {
+    /// Tokens it holds; a lower bound while it is unsure.
+    pub tokens: u64,
+    /// Whether no event was missed since it was empty.
+    pub sure: bool,
+    /// How often it was cleared.
+    pub cleared: u32,
+    /// Tokens that were pushed out within the last minute or so.
+    pub evicted: f64,
+}
+
+impl CacheView {
+    pub(super) fn new(deployment: &Deployment, now: Now) -> Option<Self> {
+        let cache = deployment.engine.cache()?;
+        let evicted = cache.evicted(now);
+        Some(Self { tokens: cache.tokens, sure: cache.sure, cleared: cache.cleared, evicted })
+    }
+}
+
 /// The load of an engine as it is likely to be now.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LoadView {

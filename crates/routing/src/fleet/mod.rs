@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::budget::RetryBudget;
 use crate::catalog::{Catalog, ModelSpec, Name};
-use crate::engine::Report;
+use crate::engine::{CacheChange, Report};
 use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
@@ -43,7 +43,7 @@ mod view;
 
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
-pub use engine::{EngineSignals, EngineView, MissingSignal};
+pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
 pub(crate) use permit::{Ended, Permit};
 pub use pool_view::{PoolModelView, PoolView};
 pub(crate) use queue::{Grant, Queue};
@@ -184,6 +184,13 @@ pub enum Event {
         /// What it said.
         report: Report,
     },
+    /// Something happened to the prefix cache of its engine.
+    Cache {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What.
+        change: CacheChange,
+    },
     /// A connection to the deployment took this long.
     ConnectTime(DeploymentId, Duration),
     /// An operator says that the credential is good again.
@@ -286,6 +293,12 @@ impl Fleet {
                 None
             }
             Event::Engine { deployment: id, report } => self.note_engine(id, report, now),
+            Event::Cache { deployment, change } => {
+                if let Some(deployment) = self.deployments.get_mut(deployment) {
+                    deployment.engine.note_cache(change, now);
+                }
+                None
+            }
             Event::ConnectTime(deployment, took) => {
                 if let Some(deployment) = self.deployments.get_mut(deployment) {
                     deployment.connect.observe(now, took);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::credential::CredentialState;
-use super::engine::{EngineSignals, EngineView};
+use super::engine::{CacheView, EngineSignals, EngineView};
 use super::{Credential, Deployment, Fleet, PoolView};
 use crate::catalog::Name;
 use crate::facts::Lane;
@@ -71,6 +71,8 @@ pub struct DeploymentView {
     pub limit: Option<u32>,
     /// What its engine says of itself; `null`: nothing yet.
     pub engine: Option<EngineView>,
+    /// What its engine's events say of its prefix cache; `null`: there are none.
+    pub engine_cache: Option<CacheView>,
     /// Whether its engine says all that it should.
     pub engine_signals: EngineSignals,
     /// The pool that it takes slots from.
@@ -234,6 +236,7 @@ impl DeploymentView {
             slots: spec.slots,
             limit: deployment.limiter.limit(),
             engine: EngineView::new(deployment, now),
+            engine_cache: CacheView::new(deployment, now),
             engine_signals: EngineSignals::new(deployment, now),
             pool: spec.pool.clone(),
             tokens_inflight_max: spec.tokens_inflight_max,

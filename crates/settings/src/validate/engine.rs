@@ -33,6 +33,10 @@ pub(super) fn check(path: &str, provider: &ProviderConfig, found: &mut Vec<Probl
             found.push(Problem::new(path, text).help("take `metrics` away; `engine: off` turns all off"));
         }
     }
+    if engine.kv_events_port.is_some() && !family.publishes {
+        let text = format!("`{}` publishes no events of its KV cache that are understood", family.name);
+        found.push(Problem::new(join(path, "kv_events_port"), text).help("take it away"));
+    }
     if engine.slots.is_some() && !family.tells_slots {
         let text = format!("`{}` does not say how many requests it works on at most", family.name);
         found.push(Problem::new(join(path, "slots"), text).help("give the provider's `slots` as a number"));

@@ -6,6 +6,7 @@
 //!
 //! What is not said stays `None`: a metric that was renamed must never read as 0.
 
+pub mod kv_events;
 mod llama_cpp;
 mod ollama;
 pub mod prometheus;
@@ -32,6 +33,8 @@ pub struct Family {
     pub name: &'static str,
     /// Whether it says how many requests it works on at most.
     pub tells_slots: bool,
+    /// Whether it can publish the events of its KV cache.
+    pub publishes: bool,
     /// What it is asked for.
     pub asks: &'static [Ask],
 }

@@ -7,6 +7,7 @@ use super::{Ask, Family, Misread, Reading, Signal};
 pub(super) static FAMILY: Family = Family {
     name: "ollama",
     tells_slots: false,
+    publishes: false,
     asks: &[Ask { path: "/api/ps", metrics: false, rarely: false, expected: &[Signal::Awake], read }],
 };
 

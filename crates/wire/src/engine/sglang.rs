@@ -8,6 +8,7 @@ use super::{Ask, Family, Misread, Reading, Signal, count, large};
 pub(super) static FAMILY: Family = Family {
     name: "sglang",
     tells_slots: true,
+    publishes: true,
     asks: &[
         Ask {
             path: "/metrics",

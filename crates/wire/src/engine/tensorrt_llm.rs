@@ -6,6 +6,7 @@ use super::{Ask, Family, Signal};
 pub(super) static FAMILY: Family = Family {
     name: "tensorrt_llm",
     tells_slots: false,
+    publishes: false,
     asks: &[Ask {
         path: "/prometheus/metrics",
         metrics: true,

@@ -8,6 +8,7 @@ use super::{Ask, Family, Misread, Reading, Signal, count, large};
 pub(super) static FAMILY: Family = Family {
     name: "tgi",
     tells_slots: true,
+    publishes: false,
     asks: &[
         Ask {
             path: "/metrics",

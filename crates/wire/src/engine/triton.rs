@@ -6,6 +6,7 @@ use super::{Ask, Family, Signal};
 pub(super) static FAMILY: Family = Family {
     name: "triton",
     tells_slots: true,
+    publishes: false,
     asks: &[Ask {
         path: "/metrics",
         metrics: true,

@@ -6,6 +6,7 @@ use super::{Ask, Family, Signal};
 pub(super) static FAMILY: Family = Family {
     name: "vllm",
     tells_slots: false,
+    publishes: true,
     asks: &[Ask {
         path: "/metrics",
         metrics: true,

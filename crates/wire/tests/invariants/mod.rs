@@ -147,6 +147,13 @@ pub(crate) fn json(input: &[u8]) {
 
 /// Whatever an engine answers, what is made of it is possible.
 pub(crate) fn engine(answer: &[u8]) {
+    let _ = engine::kv_events::read(&[Vec::new(), vec![0; 8], answer.to_vec()]);
+    let mut decoder = engine::kv_events::zmtp::Decoder::default();
+    decoder.push(answer);
+    while let Ok(Some(frames)) = decoder.message() {
+        assert!(!frames.is_empty());
+        let _ = engine::kv_events::read(&frames);
+    }
     for ask in engine::ALL.iter().flat_map(|family| family.asks) {
         for model in ["m", ""] {
             let Ok(reading) = ask.read(answer, model) else { continue };
