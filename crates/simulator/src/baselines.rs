@@ -1,5 +1,7 @@
 //! Rules to compare with, through the live strategy seam: what others ship, and what is simplest.
 
+mod prefix;
+mod seen;
 mod simple;
 
 use pointsman_routing::strategy::Def;
@@ -13,4 +15,9 @@ pub static ALL: &[&Def] = &[
     &simple::PEAK_EWMA,
     &simple::HASH,
     &simple::HASH_BOUNDED,
+    &prefix::SGLANG_LIKE,
+    &prefix::LLMD_LIKE,
 ];
+
+#[cfg(test)]
+mod tests;

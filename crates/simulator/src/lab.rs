@@ -7,16 +7,29 @@
 mod ask;
 mod compare;
 mod engines;
+mod figure;
 mod measure;
 mod page;
+mod plan;
 mod results;
 mod setup;
+mod streams;
 mod world;
 
+#[cfg(test)]
+pub(crate) use ask::facts_of;
 pub use compare::{capacity, mean, results, traffic};
+pub use figure::{Figure, Must};
+pub use plan::{
+    Beside, EnginesSpec, Named, OneEngine, Plan, ROUTERS_MAX, Ready, ReloadSpec, Variant, WorldSpec,
+};
 pub use results::{
     Balance, Decisions, EngineRun, Goodput, Jitter, Ratios, Results, Run, Series, Spread, Strategy, Tenant,
     Traffic,
 };
 pub use setup::{Engines, Objective, Setup, known_strategies, strategy};
+pub use streams::{Bursts, ClassName, LaneName, Stream, Work};
 pub use world::run;
+
+#[cfg(test)]
+mod tests;

@@ -53,17 +53,19 @@ pub(super) struct Args {
 
 impl Args {
     /// The number behind `--rate`.
-    fn rate(&self, usual: f64) -> anyhow::Result<f64> {
-        let Some(text) = &self.rate else { return Ok(usual) };
+    fn rate(&self) -> anyhow::Result<Option<f64>> {
+        let Some(text) = &self.rate else { return Ok(None) };
         let number = text.trim_start_matches(['x', '×']).parse().ok();
         let number = number.filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
-        number.ok_or_else(|| BadUsage(format!("--rate must be a number above 0, not `{text}`")).into())
+        number
+            .map(Some)
+            .ok_or_else(|| BadUsage(format!("--rate must be a number above 0, not `{text}`")).into())
     }
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.lab.is_asked() {
-        let (rate, seeds) = (args.rate(1.0)?, args.seeds);
+        let (rate, seeds) = (args.rate()?, args.seeds);
         let common = lab::Common {
             config: args.config.as_deref(),
             model: args.model.as_deref(),
@@ -73,8 +75,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         };
         return lab::run(&args.lab, &common);
     }
-    if args.seeds.is_some() && args.scenario.is_none() {
-        return Err(BadUsage("--seeds goes with --scenario or --trace".to_owned()).into());
+    let stray = args.lab.stray().or((args.seeds.is_some() && args.scenario.is_none()).then_some("--seeds"));
+    if let Some(flag) = stray {
+        return Err(BadUsage(format!("{flag} goes with --trace or --lab")).into());
     }
     if let Some(path) = &args.scenario {
         return scenarios::run(path, args.seed, args.seeds, args.json);
@@ -91,7 +94,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let model = args.model.clone().or_else(|| config.models.keys().next().cloned());
     let model = model.filter(|model| config.models.contains_key(model));
     let model = model.ok_or_else(|| BadUsage("the config has no such model; see --model".to_owned()))?;
-    let rate = args.rate(50.0)?;
+    let rate = args.rate()?.unwrap_or(50.0);
     let spec = Spec {
         model: model.clone(),
         requests: args.requests,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::{Candidate, Decision, Outcome, Why, WhyNot};
+use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::flow::fallback::Stop;
 use pointsman_routing::flow::{AttemptRecord, Usage};
 use pointsman_routing::{DeploymentId, Facts, Now};
@@ -165,7 +166,11 @@ impl Record {
     }
 }
 
-/// The facts, without what would identify a prompt: hashes are shown as present or not.
+/// Beginnings of a prompt in one record, at most.
+const PREFIX_CHAIN_MAX: usize = 64;
+
+/// The facts, without any prompt: of its beginnings and of its session there are hashes, salted with the tenant, so that
+/// the traffic can be played again.
 pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
     json!({
         "version": facts.version,
@@ -175,6 +180,9 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
         "tokens_out_max": facts.tokens_out_max,
         "stream": facts.stream,
         "lane": facts.lane.name(),
+        "class": facts.class.name(),
+        "session_hash": facts.session_hash.map(hex),
+        "prefix_chain": prefix_chain(&facts.prefix),
         "session": facts.session_hash.is_some(),
         "user": facts.user_hash.is_some(),
         "prefix": facts.prefix_hash.is_some(),
@@ -187,6 +195,18 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
         "tags": facts.tags.as_slice(),
         "deadline_ms": facts.deadline.map(|at| at.since(arrived).as_millis() as u64),
     })
+}
+
+fn hex(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+/// How long each beginning is, and its hash; of very many every so many, and the last.
+fn prefix_chain(prefix: &[PrefixBlock]) -> Vec<Value> {
+    let step = prefix.len().div_ceil(PREFIX_CHAIN_MAX).max(1);
+    let mut chain: Vec<&PrefixBlock> = prefix.iter().rev().step_by(step).collect();
+    chain.reverse();
+    chain.into_iter().map(|block| json!([block.tokens, hex(block.hash)])).collect()
 }
 
 /// One decision, with names for handles and times relative to the request's arrival.
@@ -389,6 +409,29 @@ pub fn compact(decision: &Decision, names: &BTreeMap<DeploymentId, Name>) -> Str
 mod tests {
     use super::*;
     use pointsman_routing::decision::Rejection;
+
+    #[test]
+    fn a_record_holds_hashes_of_beginnings_that_a_replay_reads_and_no_more_than_fit() {
+        let block = |place: u32| PrefixBlock { tokens: 16 * (place + 1), hash: u64::from(place) + 10 };
+        let prefix: Vec<PrefixBlock> = (0..1_000).map(block).collect();
+        let chain = prefix_chain(&prefix);
+        assert!(chain.len() <= PREFIX_CHAIN_MAX && chain.len() > PREFIX_CHAIN_MAX / 2);
+        assert_eq!(chain.last(), Some(&json!([16_000, "00000000000003f1"])), "all of it");
+        assert_eq!(
+            prefix_chain(&prefix[..2]),
+            [json!([16, "000000000000000a"]), json!([32, "000000000000000b"])]
+        );
+        let line = json!({
+            "request_id": "0", "at_unix_ms": 5, "model": "m", "tenant": "t",
+            "facts": {"tokens_in_estimate": 40, "lane": "live", "class": "standard", "session_hash": hex(7), "prefix_chain": chain},
+            "usage": null,
+        });
+        let read = pointsman_simulator::trace::read(line.to_string().as_bytes()).expect("read back");
+        assert_eq!(
+            (read.asks()[0].session, read.blocks(&read.asks()[0]).len()),
+            (7, prefix_chain(&prefix).len())
+        );
+    }
 
     #[test]
     fn f4_panic_is_labelled_in_the_header_and_the_record() {

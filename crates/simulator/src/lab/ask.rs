@@ -1,5 +1,7 @@
 //! From a request of the workload to what a router knows of it.
 
+use std::sync::Arc;
+
 use pointsman_routing::catalog::{Capabilities, Name};
 use pointsman_routing::facts::{Objective as Wish, PrefixBlock};
 use pointsman_routing::{Facts, Fleet, ModelId};
@@ -28,27 +30,32 @@ impl Models {
     pub(super) fn facts(&self, workload: &Workload, ask: &Ask) -> Facts {
         let prefix: Vec<PrefixBlock> =
             workload.blocks(ask).map(|(tokens, hash)| PrefixBlock { tokens, hash }).collect();
-        let tenant_hash = mix(u64::from(ask.tenant) + 1);
-        Facts {
-            model: self.ids[ask.model as usize],
-            version: None,
-            needs: Capabilities::CHAT,
-            tokens_in_estimate: ask.tokens_in,
-            tokens_in_min: ask.tokens_in,
-            tokens_out_max: None,
-            stream: true,
-            lane: ask.lane,
-            tenant: workload.tenants[ask.tenant as usize].clone(),
-            tenant_hash,
-            session_hash: (ask.session != 0).then(|| mix(ask.session ^ tenant_hash)),
-            user_hash: None,
-            prefix_hash: prefix.get(1).map(|block| block.hash),
-            prefix: prefix.into(),
-            class: ask.class,
-            objective: Wish::default(),
-            region: None,
-            tags: Default::default(),
-            deadline: None,
-        }
+        facts_of(self.ids[ask.model as usize], workload, ask, prefix.into())
+    }
+}
+
+/// The facts of a request for a model, with a prompt that begins so.
+pub(crate) fn facts_of(model: ModelId, workload: &Workload, ask: &Ask, prefix: Arc<[PrefixBlock]>) -> Facts {
+    let tenant_hash = mix(u64::from(ask.tenant) + 1);
+    Facts {
+        model,
+        version: None,
+        needs: Capabilities::CHAT,
+        tokens_in_estimate: ask.tokens_in,
+        tokens_in_min: ask.tokens_in,
+        tokens_out_max: None,
+        stream: true,
+        lane: ask.lane,
+        tenant: workload.tenants[ask.tenant as usize].clone(),
+        tenant_hash,
+        session_hash: (ask.session != 0).then(|| mix(ask.session ^ tenant_hash)),
+        user_hash: None,
+        prefix_hash: prefix.get(1).map(|block| block.hash),
+        prefix,
+        class: ask.class,
+        objective: Wish::default(),
+        region: None,
+        tags: Default::default(),
+        deadline: None,
     }
 }

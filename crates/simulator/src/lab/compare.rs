@@ -102,6 +102,7 @@ pub fn results(setup: &Setup<'_>, about: &str, command: &str, runs: Vec<(String,
         routers: setup.routers,
         staleness_ms: setup.staleness.as_secs_f64() * 1e3,
         strategies: strategies.collect(),
+        figures: Vec::new(),
     }
 }
 

@@ -27,24 +27,34 @@ pub(super) struct Place {
 #[derive(Default)]
 pub(super) struct Places {
     pub(super) all: Vec<Place>,
-    /// Every fleet has the same handles, for each was made from the same catalog.
-    pub(super) by_deployment: BTreeMap<DeploymentId, u32>,
+    /// By the names of the model and the deployment; one that is gone keeps its place for when it comes back.
+    by_name: BTreeMap<(Name, Name), u32>,
     /// The group of a model, by its name.
     pub(super) groups: BTreeMap<Name, u32>,
 }
 
 impl Places {
     /// One for every deployment, but one for the deployments of several models at one provider.
-    pub(super) fn new(catalog: &Catalog, engines: &Engines, fleet: &Fleet) -> Self {
+    pub(super) fn new<'c>(catalogs: impl Iterator<Item = &'c Catalog>, engines: &Engines) -> Self {
         let mut places = Self::default();
+        catalogs.for_each(|catalog| places.add(catalog, engines));
+        places
+    }
+
+    fn add(&mut self, catalog: &Catalog, engines: &Engines) {
+        let places = self;
         let mut known: BTreeMap<(Name, usize), u32> = BTreeMap::new();
         for (group, (name, model)) in catalog.models.iter().enumerate() {
-            places.groups.insert(name.clone(), group as u32);
+            let group = *places.groups.entry(name.clone()).or_insert(group as u32) as usize;
             let mut of_provider: BTreeMap<&Name, usize> = BTreeMap::new();
             for deployment in &model.deployments {
                 let count = of_provider.entry(&deployment.provider).or_default();
                 let key = (deployment.provider.clone(), *count);
                 *count += 1;
+                let named = (name.clone(), deployment.name.clone());
+                if places.by_name.contains_key(&named) {
+                    continue;
+                }
                 let place = *known.entry(key).or_insert_with(|| {
                     let kind = engines.of(&deployment.name, &deployment.provider);
                     places.all.push(Place {
@@ -59,13 +69,15 @@ impl Places {
                     (places.all.len() - 1) as u32
                 });
                 places.join(places.all[place as usize].group, group as u32);
-                let id = fleet.model(name).and_then(|model| fleet.deployment(model, &deployment.name));
-                if let Some(id) = id {
-                    places.by_deployment.insert(id, place);
-                }
+                places.by_name.insert(named, place);
             }
         }
-        places
+    }
+
+    /// Where the deployments are that a fleet has.
+    pub(super) fn of(&self, fleet: &Fleet) -> BTreeMap<DeploymentId, u32> {
+        let id = |(model, name): &(Name, Name)| fleet.deployment(fleet.model(model)?, name);
+        self.by_name.iter().filter_map(|(named, place)| Some((id(named)?, *place))).collect()
     }
 
     /// Two groups are one.

@@ -1,6 +1,6 @@
 //! What is counted while a run goes on, in as little room as there can be for millions of requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_routing::Now;
 use pointsman_routing::fleet::FleetView;
@@ -43,6 +43,13 @@ struct OfTenant {
     completed: u64,
     service: u64,
     good: u64,
+    /// Requests that are not over.
+    present: u32,
+    /// Service up to the last sample.
+    service_then: u64,
+    /// Service while it had something to ask, and what would have been an even share of all service then.
+    given: f64,
+    even: f64,
 }
 
 /// What is counted while a run goes on.
@@ -60,12 +67,30 @@ pub(super) struct Measure {
     deciding_ns: Option<u64>,
     sampler: Sampler,
     waiting: Waiting,
-    /// Where a session, or what begins alike, went last; and when, to forget the oldest.
+    /// Where sessions went last.
+    sessions: BTreeMap<u64, u32>,
+    /// Where what begins alike went last.
     last: BTreeMap<u64, u32>,
     turns: u64,
     breaks: u64,
     again: u64,
     moved: u64,
+    /// Where sessions went before the last reload, of those that did not come since.
+    before: BTreeMap<u64, u32>,
+    remaps: Vec<Remap>,
+}
+
+/// What became of sessions after a reload.
+#[derive(Debug, Default)]
+struct Remap {
+    /// Engines that were there before and after.
+    stayed: BTreeSet<u32>,
+    /// Sessions that came again.
+    came: u64,
+    /// Of those, that went elsewhere.
+    moved: u64,
+    /// Of those, that went from one that stayed to another that was there before.
+    needless: u64,
 }
 
 impl Measure {
@@ -84,12 +109,26 @@ impl Measure {
             deciding_ns: setup.clock.map(|_| 0),
             sampler: Sampler::new(places.all.len()),
             waiting: Waiting::new(places),
+            sessions: BTreeMap::new(),
             last: BTreeMap::new(),
             turns: 0,
             breaks: 0,
             again: 0,
             moved: 0,
+            before: BTreeMap::new(),
+            remaps: Vec::new(),
         }
+    }
+
+    pub(super) fn note_arrival(&mut self, ask: &Ask) {
+        self.tenants[ask.tenant as usize].present += 1;
+    }
+
+    /// Another configuration took effect.
+    pub(super) fn note_reload(&mut self, before: BTreeSet<u32>, after: BTreeSet<u32>) {
+        self.before.clone_from(&self.sessions);
+        self.remaps
+            .push(Remap { stayed: before.intersection(&after).copied().collect(), ..Remap::default() });
     }
 
     pub(super) fn note_decision(&mut self, took_ns: Option<u64>) {
@@ -112,9 +151,16 @@ impl Measure {
     /// A request is sent to an engine.
     pub(super) fn note_sent(&mut self, session: Option<u64>, place: u32, workload: &Workload, ask: &Ask) {
         if let Some(session) = session {
-            if let Some(last) = self.went(session, place) {
+            if let Some(last) = went(&mut self.sessions, session, place) {
                 self.turns += 1;
                 self.breaks += u64::from(last != place);
+            }
+            if let (Some(before), Some(remap)) = (self.before.remove(&session), self.remaps.last_mut()) {
+                let moved = before != place;
+                remap.came += 1;
+                remap.moved += u64::from(moved);
+                remap.needless +=
+                    u64::from(moved && remap.stayed.contains(&before) && remap.stayed.contains(&place));
             }
         }
         // The longest beginning that somebody had before says where it had better go.
@@ -126,17 +172,8 @@ impl Measure {
             self.moved += u64::from(*last != place);
         }
         if let Some(own) = own {
-            self.went(own, place);
+            went(&mut self.last, own, place);
         }
-    }
-
-    /// Notes where a key went; gives where it went before.
-    fn went(&mut self, key: u64, place: u32) -> Option<u32> {
-        if self.last.len() >= PLACES_MAX && !self.last.contains_key(&key) {
-            // Keys are hashes: the first is any.
-            self.last.pop_first();
-        }
-        self.last.insert(key, place)
     }
 
     /// A request is over.
@@ -179,6 +216,7 @@ impl Measure {
         });
         let tenant = &mut self.tenants[ask.tenant as usize];
         tenant.requests += 1;
+        tenant.present = tenant.present.saturating_sub(1);
         tenant.good += u64::from(good);
         if completed {
             let uncached = u64::from(ask.tokens_in - tokens_cached);
@@ -193,6 +231,15 @@ impl Measure {
 
     pub(super) fn sample(&mut self, now_ns: u64, places: &Places) {
         self.sampler.sample(now_ns, places, self.waiting.routers());
+        let busy = self.tenants.iter().filter(|tenant| tenant.present > 0).count();
+        let all: u64 = self.tenants.iter().map(|tenant| tenant.service - tenant.service_then).sum();
+        for tenant in &mut self.tenants {
+            if tenant.present > 0 {
+                tenant.given += (tenant.service - tenant.service_then) as f64;
+                tenant.even += all as f64 / busy as f64;
+            }
+            tenant.service_then = tenant.service;
+        }
     }
 
     /// What it all came to.
@@ -238,6 +285,12 @@ impl Measure {
                 flaps_per_hour: flaps as f64 / views.len().max(1) as f64 / (span_s / 3_600.0).max(1e-9),
                 affinity_breaks_per_1000: share(self.breaks * 1_000, self.turns),
                 remap_share: share(self.moved, self.again),
+                remap_on_reload: self.remaps.iter().map(|one| share(one.moved, one.came)).fold(0.0, f64::max),
+                remap_needless: self
+                    .remaps
+                    .iter()
+                    .map(|one| share(one.needless, one.came))
+                    .fold(0.0, f64::max),
             },
             idle_while_queued_s: self.waiting.idle_while_queued_s(now_ns),
             preempted: places.all.iter().map(|place| place.engine.preempted).sum(),
@@ -295,9 +348,19 @@ impl Measure {
                 service: tenant.service,
                 share: tenant.service as f64 / all.max(1) as f64,
                 first_token_ms: Spread::of(&mut values),
+                over_even_share: if tenant.even > 0.0 { tenant.given / tenant.even } else { 0.0 },
                 good_share: tenant.good as f64 / tenant.requests.max(1) as f64,
             }
         };
         order.into_iter().map(told).collect()
     }
+}
+
+/// Notes where a key went; gives where it went before.
+fn went(last: &mut BTreeMap<u64, u32>, key: u64, place: u32) -> Option<u32> {
+    if last.len() >= PLACES_MAX && !last.contains_key(&key) {
+        // Keys are hashes: the first is any.
+        last.pop_first();
+    }
+    last.insert(key, place)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::figure::Figure;
 use super::setup::Objective;
 
 /// What was compared, and what came of it.
@@ -23,6 +24,8 @@ pub struct Results {
     pub staleness_ms: f64,
     /// Each strategy, in the order they were named; the first is what the others are compared with.
     pub strategies: Vec<Strategy>,
+    /// What had to come out, and whether it did.
+    pub figures: Vec<Figure>,
 }
 
 /// The traffic of a comparison.
@@ -198,6 +201,10 @@ pub struct Jitter {
     pub affinity_breaks_per_1000: f64,
     /// Share of requests with a prefix seen before that went elsewhere than the one before them with the same.
     pub remap_share: f64,
+    /// Share of sessions that went elsewhere after a reload than before it; of several reloads the most.
+    pub remap_on_reload: f64,
+    /// The same, of those that moved between engines that were there before and after.
+    pub remap_needless: f64,
 }
 
 /// What deciding came to.
@@ -245,6 +252,8 @@ pub struct Tenant {
     pub share: f64,
     /// Arrival to first token, milliseconds.
     pub first_token_ms: Spread,
+    /// What it was given while it had something to ask, over an even share of what all were given then.
+    pub over_even_share: f64,
     /// Share of its requests that were good enough.
     pub good_share: f64,
 }

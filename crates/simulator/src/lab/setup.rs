@@ -23,6 +23,8 @@ pub struct Setup<'a> {
     pub engines: &'a Engines,
     /// Who asks.
     pub workload: &'a Workload,
+    /// Configurations that take effect during the run, and when, seconds; in order.
+    pub reloads: &'a [(f64, Catalog)],
     /// How many times as fast requests come as they are written down.
     pub rate: f64,
     /// Routers before the same engines, each with a fleet of its own; each request comes to one of them by chance.
@@ -116,16 +118,14 @@ fn names(all: &[&pointsman_routing::strategy::Def]) -> String {
     all.iter().map(|def| def.name).collect::<Vec<_>>().join(", ")
 }
 
-impl Setup<'_> {
-    /// What exists, with this strategy in every tier of every model.
-    pub(super) fn catalog_with(&self, strategy: Option<&StrategySpec>) -> Catalog {
-        let mut catalog = self.catalog.clone();
-        if let Some(strategy) = strategy {
-            for model in catalog.models.values_mut() {
-                model.strategy = strategy.clone();
-                model.tier_strategies.clear();
-            }
+/// What exists, with this strategy in every tier of every model.
+pub(super) fn with_strategy(catalog: &Catalog, strategy: Option<&StrategySpec>) -> Catalog {
+    let mut catalog = catalog.clone();
+    if let Some(strategy) = strategy {
+        for model in catalog.models.values_mut() {
+            model.strategy = strategy.clone();
+            model.tier_strategies.clear();
         }
-        catalog
     }
+    catalog
 }

@@ -11,13 +11,13 @@ use pointsman_routing::flow::{Action, AttemptKind, Flow, Input, Phase, Usage};
 use pointsman_routing::ids::Ticket;
 use pointsman_routing::invariants::{self, Leftovers};
 use pointsman_routing::strategy::StrategySpec;
-use pointsman_routing::{DeploymentId, FailureClass, Fleet, Now, Rng};
+use pointsman_routing::{Catalog, DeploymentId, FailureClass, Fleet, Now, Rng};
 
 use super::ask::Models;
 use super::engines::Places;
 use super::measure::Measure;
 use super::results::Run;
-use super::setup::Setup;
+use super::setup::{Setup, with_strategy};
 use crate::engine::{Job, Said};
 use crate::fault::failure;
 
@@ -35,6 +35,8 @@ enum Due {
     Delivery,
     /// Engines report.
     Scrape,
+    /// A configuration takes effect.
+    Reload(u32),
     Timer {
         slot: u32,
         life: u32,
@@ -66,10 +68,13 @@ struct Router {
     fleet: Fleet,
     rng: Rng,
     waiting: BTreeMap<Ticket, u32>,
+    /// Where its deployments are. Handles differ from router to router once something was reloaded.
+    places: BTreeMap<DeploymentId, u32>,
 }
 
 struct World<'a> {
     setup: &'a Setup<'a>,
+    reloads: Vec<Catalog>,
     models: Models,
     routers: Vec<Router>,
     places: Places,
@@ -97,21 +102,25 @@ struct World<'a> {
 ///
 /// When the model that is asked for does not exist.
 pub fn run(setup: &Setup<'_>, strategy: Option<&StrategySpec>, seed: u64) -> Result<Run, String> {
-    let catalog = setup.catalog_with(strategy);
+    let catalog = with_strategy(setup.catalog, strategy);
+    let reloads: Vec<Catalog> =
+        setup.reloads.iter().map(|(_, catalog)| with_strategy(catalog, strategy)).collect();
+    let places = Places::new(std::iter::once(&catalog).chain(&reloads), setup.engines);
     let mut rng = Rng::seeded(seed);
     let chance = rng.fork("lab");
     let router = |_| {
         let mut fleet = Fleet::new();
         fleet.apply(&catalog, Now::ZERO);
-        Router { fleet, rng: rng.fork("router"), waiting: BTreeMap::new() }
+        let at = places.of(&fleet);
+        Router { fleet, rng: rng.fork("router"), waiting: BTreeMap::new(), places: at }
     };
     let routers: Vec<Router> = (0..setup.routers.max(1)).map(router).collect();
     let missing = || format!("the config has no model `{}`", setup.model);
     let models = Models::new(setup, &routers[0].fleet).ok_or_else(missing)?;
-    let places = Places::new(&catalog, setup.engines, &routers[0].fleet);
     let mut world = World {
         measure: Measure::new(setup, &places),
         setup,
+        reloads,
         models,
         routers,
         places,
@@ -136,6 +145,9 @@ impl World<'_> {
         self.schedule_arrival();
         self.schedule(0, Due::Scrape);
         self.schedule(SAMPLE_EVERY, Due::Sample);
+        for (place, (at_s, _)) in self.setup.reloads.iter().enumerate() {
+            self.schedule((at_s * 1e9) as u64, Due::Reload(place as u32));
+        }
         while let Some(Reverse((at_ns, _, due))) = self.heap.pop() {
             debug_assert!(at_ns >= self.now_ns, "time goes forward");
             if self.is_over() {
@@ -189,6 +201,7 @@ impl World<'_> {
             Due::Timer { slot, life } => self.timer(slot, life),
             Due::Scrape => self.scrape(),
             Due::Delivery => self.deliver(),
+            Due::Reload(place) => self.reload(place),
             Due::Sample => {
                 self.measure.sample(self.now_ns, &self.places);
                 self.schedule(self.now_ns + SAMPLE_EVERY, Due::Sample);
@@ -224,6 +237,7 @@ impl World<'_> {
             self.live.push(Some(live));
             (self.live.len() - 1) as u32
         };
+        self.measure.note_arrival(&ask);
         self.pending.push_back((slot, Input::Arrived));
         if let Some(progress) = setup.progress
             && (number as u64).is_multiple_of(PROGRESS_EVERY)
@@ -262,11 +276,26 @@ impl World<'_> {
         let Some((_, reports)) = self.reports.pop_front() else { return };
         let now = self.now();
         for router in &mut self.routers {
-            for (deployment, place) in &self.places.by_deployment {
+            let Router { fleet, places, .. } = router;
+            for (deployment, place) in places {
                 let report = reports[*place as usize];
-                router.fleet.observe(now, Event::Engine { deployment: *deployment, report });
+                fleet.observe(now, Event::Engine { deployment: *deployment, report });
             }
         }
+        for router in 0..self.routers.len() {
+            self.wake(router);
+        }
+    }
+
+    fn reload(&mut self, place: u32) {
+        let now = self.now();
+        let catalog = &self.reloads[place as usize];
+        let before = self.routers[0].places.values().copied().collect();
+        for router in &mut self.routers {
+            router.fleet.apply(catalog, now);
+            router.places = self.places.of(&router.fleet);
+        }
+        self.measure.note_reload(before, self.routers[0].places.values().copied().collect());
         for router in 0..self.routers.len() {
             self.wake(router);
         }
@@ -355,7 +384,7 @@ impl World<'_> {
         let hedge = attempts[number].kind == AttemptKind::Hedge;
         let of = |input: Input| if hedge { input.of_hedge() } else { input };
         self.pending.push_back((slot, of(Input::Connected)));
-        let Some(place) = self.places.by_deployment.get(&deployment).copied() else { return };
+        let Some(place) = self.routers[live.router as usize].places.get(&deployment).copied() else { return };
         let ask = self.setup.workload.asks()[live.ask as usize];
         let target = &mut self.places.all[place as usize];
         if !target.engine.fits(ask.tokens_in, ask.tokens_out) {
