@@ -36,6 +36,8 @@ pub struct App {
     pub ring: Ring,
     /// Files and batches, where they are configured.
     pub batches: OnceLock<Arc<Batches>>,
+    /// Why they cannot be reached in this process, if they could not be opened.
+    pub batches_trouble: OnceLock<String>,
     /// Where decision records are written, if configured.
     pub decision_log: Option<DecisionLog>,
     /// Where the configuration comes from, and what became of the last reload.
@@ -116,6 +118,7 @@ impl App {
             metrics,
             ring,
             batches: OnceLock::new(),
+            batches_trouble: OnceLock::new(),
             decision_log,
             source: Mutex::new(source),
             connections: AtomicU64::new(0),

@@ -110,9 +110,15 @@ impl Gateway {
         let source = Source { path, seen, overrides, base, overlay, last_error: None };
         let app = App::new(source, config, decision_log.transpose()?, metrics);
         app.upgrade.keep("listen", listener.try_clone()?);
-        if let Some(batches) = Batches::open(&app.snapshot.load().config, app.seed())? {
-            // Nobody else has set it.
-            let _ = app.batches.set(batches);
+        // Nobody else has set either.
+        match Batches::open(&app.snapshot.load().config, app.seed()) {
+            Ok(batches) => drop(batches.map(|batches| app.batches.set(batches))),
+            Err(error) => {
+                // Traffic needs no disk.
+                let why = format!("{error:#}");
+                tracing::error!(why, "files and batches cannot be reached until the next start");
+                let _ = app.batches_trouble.set(why);
+            }
         }
         app.upgrade.keep("admin", admin.try_clone()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);

@@ -276,6 +276,32 @@ fn a_batch_is_asked_for_in_the_right_way_or_not_at_all() {
 }
 
 #[test]
+fn h2_without_its_folder_a_gateway_serves_all_but_batches() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let world = World::new(1, &format!("batches: {{ directory: '{}' }}", file.path().display()));
+    let answer = Client::of(&world.address()).get("/v1/files");
+    assert_eq!((answer.status, answer.error("code")), (503, json!("storage_unavailable")), "{answer:?}");
+    assert!(world.app().batches_trouble.get().is_some_and(|why| why.contains("batches.directory")));
+    assert_eq!(world.chat(&hello()).status, 200);
+}
+
+#[test]
+fn a_store_that_breaks_while_it_runs_is_told_and_takes_no_live_request_along() {
+    let kept = Kept::new("", "");
+    let id = kept.client.create(&kept.client.upload(&lines(1)));
+    kept.client.until(&id, "completed");
+    let db = rusqlite::Connection::open(kept.folder.path().join("batches.db")).expect("opens");
+    db.execute_batch("ALTER TABLE batches RENAME TO gone").expect("broken");
+    let trouble = || kept.world.app().batches.get().expect("kept").overview().trouble;
+    kept.world.until("the trouble is known", || trouble().is_some());
+    assert_eq!(kept.client.get("/v1/batches").status, 503);
+    assert_eq!(kept.world.chat(&hello()).status, 200);
+    db.execute_batch("ALTER TABLE gone RENAME TO batches").expect("mended");
+    kept.world.until("it works again", || trouble().is_none());
+    assert_eq!(kept.client.get("/v1/batches").status, 200);
+}
+
+#[test]
 fn a_cancelled_batch_keeps_what_is_done_and_sends_nothing_more() {
     let kept = Kept::new(", concurrency_max: 1", "");
     kept.world.script(0, [Scripted::default(), Scripted { delay_ms: 300, ..Default::default() }]);

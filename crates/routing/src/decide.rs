@@ -364,9 +364,8 @@ fn take_credential(fleet: &mut Fleet, id: DeploymentId, facts: &Facts, now: Now)
     let ids = &fleet.providers[provider].credentials;
     let mut turn = Turn::default();
     for (position, id) in ids.iter().enumerate() {
-        if let Some(credential) = fleet.credentials.get_mut(*id)
-            && credential.serves(facts.lane)
-        {
+        let known = fleet.credentials.get_mut(*id);
+        if let Some(credential) = known.filter(|known| known.serves(facts.lane)) {
             turn.offer(position, credential, tokens_of(facts), now);
         }
     }

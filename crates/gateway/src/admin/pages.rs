@@ -34,6 +34,13 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         .iter()
         .map(|e| format!("config: {e}"))
         .chain(log_trouble)
+        .chain(app.batches_trouble.get().map(|why| format!("batches: {why}")))
+        .chain(
+            app.batches
+                .get()
+                .and_then(|batches| batches.overview().trouble)
+                .map(|why| format!("batches: {why}")),
+        )
         .collect();
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"}))).into_response();

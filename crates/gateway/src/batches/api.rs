@@ -135,9 +135,13 @@ struct Call<'a> {
 impl From<StoreError> for Told {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store of batches failed");
-        let text = "files and batches cannot be reached at the moment; the gateway's log says why";
-        Self(ErrorBody::router(503, "server_error", "storage_unavailable", text))
+        Self(unreachable_now())
     }
+}
+
+fn unreachable_now() -> ErrorBody {
+    let text = "files and batches cannot be reached at the moment; the gateway's log says why";
+    ErrorBody::router(503, "server_error", "storage_unavailable", text)
 }
 
 /// An error on its way to the client.
@@ -158,6 +162,9 @@ impl<'a> Call<'a> {
             ));
         };
         let Some(batches) = worker.app.batches.get() else {
+            if worker.app.batches_trouble.get().is_some() {
+                return Err(unreachable_now());
+            }
             return Err(off(
                 "`batches.directory` was set after this gateway started; it holds from the next start",
             ));
@@ -185,7 +192,12 @@ impl<'a> Call<'a> {
     }
 
     async fn upload(&self, body: Incoming) -> Result<Value, ErrorBody> {
-        self.check_room(0).await?;
+        let Some(_uploading) = self.batches.begin_upload() else {
+            return Err(ErrorBody::overloaded("too many files are being uploaded; try again shortly"));
+        };
+        let (tenant, limits) = (self.tenant(), self.config.clone());
+        let full = self.store(move |db| no_room(db, &tenant, 0, &limits)).await?;
+        full.map_or(Ok(()), |text| Err(no_room_for(&text)))?;
         let id = self.id("file-");
         let path = self.batches.path_of(&id);
         let kind = self.asked.head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -195,7 +207,6 @@ impl<'a> Call<'a> {
         };
         let mut whole = Unkept(Some(path.clone()));
         let (uploaded, file) = upload::receive(kind, body, rules, &path).await?;
-        self.check_room(uploaded.bytes).await?;
         let place = path.clone();
         let placed = tokio::task::spawn_blocking(move || files::put_in_place(&file, &place)).await;
         placed.map_err(std::io::Error::other).flatten().map_err(|error| upload::cannot_write(&error))?;
@@ -212,29 +223,18 @@ impl<'a> Call<'a> {
         let object = objects::file(&row);
         // Once asked for, the row comes even if the client leaves, and then the file must stay.
         whole.0 = None;
-        if let Err(error) = self.store(move |db| row.add(db)).await {
-            whole.0 = Some(path);
-            return Err(error);
-        }
-        Ok(object)
-    }
-
-    /// Whether the tenant may have one more file of so many bytes.
-    async fn check_room(&self, bytes: u64) -> Result<(), ErrorBody> {
-        let tenant = self.tenant();
-        let (count, stored) = self.store(move |db| rows::stored(db, &tenant)).await?;
-        let full = |text: String| {
-            let text = format!("{text}; delete some that are not needed any more");
-            ErrorBody::router(429, "insufficient_quota", "storage_quota_exceeded", text).with_param("file")
+        let limits = self.config.clone();
+        let kept = self.store(move |db| match no_room(db, &row.tenant, uploaded.bytes, &limits)? {
+            Some(full) => Ok(Some(full)),
+            None => row.add(db).map(|()| None),
+        });
+        let refused = match kept.await {
+            Ok(None) => return Ok(object),
+            Ok(Some(full)) => no_room_for(&full),
+            Err(error) => error,
         };
-        let (files_max, bytes_max) = (self.config.files_max_per_tenant, self.config.bytes_max_per_tenant);
-        if count >= u64::from(files_max) {
-            return Err(full(format!("there are {count} files, and {files_max} may be kept")));
-        }
-        if stored.saturating_add(bytes) > bytes_max {
-            return Err(full(format!("the files have {stored} bytes, and {bytes_max} may be kept")));
-        }
-        Ok(())
+        whole.0 = Some(path);
+        Err(refused)
     }
 
     async fn files(&self) -> Result<Value, ErrorBody> {
@@ -349,6 +349,29 @@ impl<'a> Call<'a> {
         self.batches.changed.notify_one();
         Ok(objects::batch(&batch))
     }
+}
+
+/// Why a tenant may not have one more file of so many bytes, if it may not.
+fn no_room(
+    db: &rusqlite::Connection,
+    tenant: &str,
+    bytes: u64,
+    limits: &BatchesConfig,
+) -> rusqlite::Result<Option<String>> {
+    let (count, stored) = rows::stored(db, tenant)?;
+    let (files_max, bytes_max) = (limits.files_max_per_tenant, limits.bytes_max_per_tenant);
+    Ok(if count >= u64::from(files_max) {
+        Some(format!("there are {count} files, and {files_max} may be kept"))
+    } else if stored.saturating_add(bytes) > bytes_max {
+        Some(format!("the files have {stored} bytes, and {bytes_max} may be kept"))
+    } else {
+        None
+    })
+}
+
+fn no_room_for(text: &str) -> ErrorBody {
+    let text = format!("{text}; delete some that are not needed any more");
+    ErrorBody::router(429, "insufficient_quota", "storage_quota_exceeded", text).with_param("file")
 }
 
 /// A file that no row knows yet: taken from the disk if that does not come, on whatever way the upload ends.

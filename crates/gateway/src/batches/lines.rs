@@ -88,13 +88,14 @@ pub fn next(db: &Connection, batch: i64, after: i64, count: usize) -> rusqlite::
     rows.collect()
 }
 
-/// Notes before it happens that a line is sent; `false` if it must not be: the batch is another's, or to stop.
+/// Notes before it happens that a line is sent; `false` if it must not be: the batch is another's, or is to stop and the
+/// line not begun.
 pub fn mark_sent(db: &Connection, claim: &Claim, number: i64, again: bool) -> rusqlite::Result<bool> {
     let to = if again { state::SENT } else { state::SENT_ONCE };
     let changed = db.execute(
         "UPDATE lines SET state = max(state, ?4) WHERE batch = ?1 AND number = ?2 AND state < ?5 AND EXISTS
-         (SELECT 1 FROM batches WHERE seq = ?1 AND owner = ?3 AND status = 'in_progress')",
-        params![claim.batch, number, claim.owner, to, state::DONE],
+         (SELECT 1 FROM batches WHERE seq = ?1 AND owner = ?3 AND (status = 'in_progress' OR state > ?6))",
+        params![claim.batch, number, claim.owner, to, state::DONE, state::WAITING],
     )?;
     Ok(changed == 1)
 }

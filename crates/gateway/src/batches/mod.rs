@@ -23,7 +23,7 @@ pub mod store;
 pub mod upload;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pointsman_settings::Config;
@@ -45,6 +45,20 @@ pub struct Batches {
     /// Milliseconds by which this part's clock is ahead of the system's.
     ahead_ms: AtomicI64,
     seen: Mutex<Overview>,
+    /// Uploads under way.
+    uploads: AtomicU32,
+}
+
+/// Files that may be uploaded at a time, for what they take of the disk is known afterwards only.
+const UPLOADS_MAX: u32 = 32;
+
+/// An upload under way.
+pub struct Uploading(Arc<Batches>);
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.0.uploads.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How many batches there are, as last seen.
@@ -56,6 +70,8 @@ pub struct Overview {
     pub oldest_s: i64,
     /// Lines of this process that are under way.
     pub lines_under_way: u32,
+    /// What is the matter with the store, if anything is.
+    pub trouble: Option<String>,
 }
 
 impl Batches {
@@ -73,6 +89,7 @@ impl Batches {
             changed: Notify::new(),
             ahead_ms: AtomicI64::new(0),
             seen: Mutex::default(),
+            uploads: AtomicU32::new(0),
         })))
     }
 
@@ -117,6 +134,19 @@ impl Batches {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Something is the matter with the store; told until the next look succeeds.
+    pub fn note_trouble(&self, trouble: &StoreError) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.trouble = Some(trouble.to_string());
+    }
+
+    /// Room for one more upload, until what is given is dropped; `None` if as many are under way as may be.
+    pub fn begin_upload(self: &Arc<Self>) -> Option<Uploading> {
+        let room = |count| (count < UPLOADS_MAX).then_some(count + 1);
+        self.uploads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        Some(Uploading(Arc::clone(self)))
+    }
+
     /// Looks how many batches there are.
     ///
     /// # Errors
@@ -125,7 +155,7 @@ impl Batches {
         let (counts, oldest) = self.store.call(rows::overview).await?;
         let oldest_s = oldest.map_or(0, |at| (self.now_s() - at).max(0));
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            Overview { counts, oldest_s, lines_under_way };
+            Overview { counts, oldest_s, lines_under_way, trouble: None };
         Ok(())
     }
 }

@@ -93,6 +93,7 @@ impl Runner {
             if Instant::now() >= next_look {
                 if let Err(error) = self.look().await {
                     tracing::error!(%error, "cannot look at batches; trying again");
+                    self.batches.note_trouble(&error);
                 }
                 next_look = Instant::now() + self.look_every();
                 let now_ms = self.batches.now_ms();

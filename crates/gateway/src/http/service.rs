@@ -110,30 +110,40 @@ async fn answer(
             early.tell(format!(r#"{{"object":"list","data":[{data}]}}"#))
         }
         Route::Stored(place) => {
-            let post = head.method == Method::POST;
-            answering.set(!post);
+            answering.set(head.method != Method::POST);
             let asked = api::Asked { snapshot: &snapshot, client: &client, place, head: &head };
             // Boxed, for the room of what few requests need is moved about with every request.
-            match Box::pin(api::serve(&worker, asked, body)).await {
-                Ok(mut response) => {
-                    let took = clock::now() - at;
-                    respond::put_own_headers(response.headers_mut(), id, "router", took);
-                    response
-                }
-                Err(error) => {
-                    let mut response = early.refuse(&worker, "batches", &error);
-                    if post {
-                        // What is left of the body may still be on its way.
-                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    }
-                    response
-                }
-            }
+            Box::pin(stored(&worker, asked, body, &early)).await
         }
         Route::Model(name) => match prepare::find_model(&snapshot, &client, &name) {
             Ok(model) => early.tell(model_json(&model.name)),
             Err(error) => early.refuse(&worker, "invalid", &error),
         },
+    }
+}
+
+/// Answers a request for files or batches.
+async fn stored(
+    worker: &Rc<Worker>,
+    asked: api::Asked<'_>,
+    body: Incoming,
+    early: &Early,
+) -> Response<RouterBody> {
+    let post = asked.head.method == Method::POST;
+    match api::serve(worker, asked, body).await {
+        Ok(mut response) => {
+            let took = clock::now() - early.began;
+            respond::put_own_headers(response.headers_mut(), early.id, "router", took);
+            response
+        }
+        Err(error) => {
+            let mut response = early.refuse(worker, "batches", &error);
+            if post {
+                // What is left of the body may still be on its way.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
     }
 }
 
