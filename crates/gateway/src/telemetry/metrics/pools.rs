@@ -2,7 +2,6 @@
 
 use pointsman_routing::fleet::{DeploymentView, FleetView, PoolModelView, PoolView};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -20,7 +19,6 @@ pub(super) struct PoolGauges {
     lent: Family<MemberLabels, Gauge>,
     waiting: Family<MemberLabels, Gauge>,
     gap: Family<GapLabels, Gauge>,
-    preempted: Family<(), Counter>,
 }
 
 /// Labels: one pool.
@@ -77,18 +75,11 @@ impl PoolGauges {
             "Requests that an engine says it has beyond those that were sent from here",
             self.gap.clone(),
         );
-        r.register(
-            "pointsman_preempted",
-            "Batch requests that gave their slot to a live one",
-            self.preempted.clone(),
-        );
     }
 
     /// Sets all to what the view says.
     pub(super) fn set(&self, fleet: &FleetView, values: &Labels) {
         self.clear();
-        // Counted by the fleet; cleared above, so adding is setting.
-        self.preempted.get_or_create(&()).inc_by(fleet.preempted);
         for pool in &fleet.pools {
             self.set_pool(pool, values);
         }
@@ -127,7 +118,6 @@ impl PoolGauges {
         self.lent.clear();
         self.waiting.clear();
         self.gap.clear();
-        self.preempted.clear();
     }
 }
 
