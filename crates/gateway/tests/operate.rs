@@ -487,3 +487,17 @@ fn m3_control_characters_never_reach_the_log_as_they_are() {
         world.chat(&json!({"model": "a\u{1b}[31m\r\nb", "messages": [{"role": "user", "content": "x"}]}));
     assert!(answer.status == 404 && !answer.body.contains('\u{1b}'), "{answer:?}");
 }
+
+#[test]
+fn pools_are_shown_by_the_admin_api_and_the_metrics() {
+    let text = format!("pools: {{ box/1: {{ slots: 3, models: {{ m: {{ guarantee: 2 }} }} }} }}\n{}", one());
+    let binary = Binary::start(&text.replace("name: a", "name: a, pool: box/1"));
+    let all = binary.admin("GET", "/admin/v1/pools", "", "");
+    assert_eq!((all.status, &all.json()["pools"][0]["models"][0]["guarantee"]), (200, &json!(2)), "{all:?}");
+    assert_eq!(binary.admin("GET", "/admin/v1/pools/box%2F1", "", "").json()["slots"], 3);
+    assert_eq!(binary.admin("GET", "/admin/v1/pools/nope", "", "").status, 404);
+    let metrics = binary.admin("GET", "/metrics", "", "").body;
+    for line in ["pointsman_pool_slots{pool=\"box/1\"} 3", "pointsman_pool_in_use{pool=\"box/1\",model=\"m\"} 0"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}

@@ -377,7 +377,7 @@ impl Pool {
             (Some(one), Some(other)) => one.compare(other).then_with(live_first),
             (None, None) => live_first().then_with(|| self.per_weight(a).compare(self.per_weight(b))),
         };
-        claims.then(one.turn.cmp(&other.turn)).then(a.cmp(&b))
+        claims.then(one.turn.cmp(&other.turn)).then_with(|| one.name.cmp(&other.name))
     }
 
     /// What a member uses of the pool, by its weight.

@@ -741,3 +741,40 @@ fn wrong_engines_are_named() {
         "providers: { p: { kind: ollama, base_url: 'http://a', engine: { metrics: /m } } }\nmodels: {}\n";
     assert!(read(ollama).map(|_| ()).unwrap_err()[0].to_string().contains("has no page of metrics"));
 }
+
+#[test]
+fn pools_can_keep_what_they_promise() {
+    let with = |pools: &str, gpu: &str| {
+        let text = GOOD.replacen("slots: 16", &format!("slots: 16{gpu}"), 1);
+        let said = read(&format!("pools:\n  box: {pools}\n{text}")).map(|_| ());
+        said.err().map_or(String::new(), |said| said.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    let pooled = ", slot_pool: box";
+    for (pools, gpu, expected) in [
+        ("{ slots: 8, models: { llama: { guarantee: 4, weight: 2, cap: 6 } } }", pooled, ""),
+        ("{ tokens: 90000 }", pooled, ""),
+        ("{ slots: 8 }", "", ""),
+        ("{ models: {} }", pooled, "a pool without a size shares nothing"),
+        ("{ slots: 3, models: { llama: { guarantee: 4 } } }", pooled, "4 slots are guaranteed in all, and there are 3"),
+        ("{ slots: 8, models: { llama: { guarantee: 4, cap: 3 } } }", pooled, "`cap` is 3, less than `guarantee`, which is 4"),
+        ("{ slots: 8, models: { llama: { guarantee_tokens: 4 } } }", pooled, "and it has none"),
+        ("{ slots: 8, models: { lama: {} } }", pooled, "there is no model `lama`"),
+        ("{ slots: 8, models: { lama: {} } }", pooled, "did you mean `llama`?"),
+        ("{ slots: 8, models: { llama: {} } }", "", "model `llama` has no deployment in pool `box`"),
+        ("{ slots: 8, models: { llama: { weight: 0 } } }", pooled, "0 is not from 1 to 10000"),
+        ("{ slots: 8 }", ", slot_pool: bos", "there is no pool `bos`"),
+        ("{ slots: 8 }", ", slot_pool: bos", "did you mean `box`?"),
+    ] {
+        let said = with(pools, gpu);
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{pools}: {said}");
+    }
+    let text = "pools: { box: { slots: 2, models: { a: { guarantee: 2, lend: false } } } }\n\
+                providers: { p: { kind: vllm, base_url: 'http://10.0.0.5:8000', slot_pool: box, count_foreign: true } }\n\
+                models: { a: { deployments: [ { provider: p } ] }, b: { deployments: [ { provider: p, pool: box } ] } }";
+    let said = read(text).map(|_| ()).unwrap_err()[0].to_string();
+    assert!(said.contains("all 2 slots are kept for other models, so model `b` could never run"), "{said}");
+    let catalog = read(&text.replace("lend: false", "lend: true, cap_tokens: 9")).unwrap().catalog();
+    let a = &catalog.models["a"].deployments[0];
+    assert_eq!((a.pool.as_deref(), a.count_foreign), (Some("box"), true));
+    assert_eq!(catalog.pools["box"].models["a"].cap_tokens, Some(9));
+}

@@ -13,6 +13,7 @@ mod fault;
 pub mod lab;
 pub mod page;
 mod random;
+pub mod reference;
 mod report;
 mod scenario;
 pub mod trace;

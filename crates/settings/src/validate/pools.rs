@@ -2,6 +2,7 @@
 
 use crate::Config;
 use crate::diagnostic::{Problem, did_you_mean};
+use crate::models::ModelConfig;
 use crate::pools::{SlotPoolConfig, SlotShareConfig};
 use crate::tree::join;
 
@@ -14,6 +15,7 @@ pub(super) fn check(config: &Config, found: &mut Vec<Problem>) {
             found.push(Problem::new(&path, text).help("give `slots`, `tokens` or both"));
         }
         check_sums(&path, pool, found);
+        check_rest(config, name, pool, found);
         for (model, share) in &pool.models {
             let path = join(&join(&path, "models"), model);
             check_share(&path, pool, share, found);
@@ -46,6 +48,22 @@ fn check_sums(path: &str, pool: &SlotPoolConfig, found: &mut Vec<Problem>) {
                 Problem::new(join(path, "models"), text).help("lower a guarantee, or enlarge the pool"),
             );
         }
+    }
+}
+
+/// Whoever is guaranteed nothing can run when nobody else does.
+fn check_rest(config: &Config, name: &str, pool: &SlotPoolConfig, found: &mut Vec<Problem>) {
+    let shares = || pool.models.values();
+    let kept: u64 = shares().filter(|one| !one.lend).map(|one| u64::from(one.guarantee)).sum();
+    if pool.slots.is_none_or(|slots| kept < u64::from(slots)) {
+        return;
+    }
+    let uses = |model: &ModelConfig| model.deployments.iter().any(|one| config.pool_of(one) == Some(name));
+    let bare = |model: &String| pool.models.get(model).is_none_or(|share| share.guarantee == 0);
+    if let Some((model, _)) = config.models.iter().find(|(model, spec)| bare(model) && uses(spec)) {
+        let text = format!("all {kept} slots are kept for other models, so model `{model}` could never run");
+        let help = format!("give `{model}` a guarantee, or let another lend its own");
+        found.push(Problem::new(join(&join("pools", name), "models"), text).help(help));
     }
 }
 
