@@ -50,7 +50,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         tier_strategies: Default::default(),
         split: None,
         region: RegionSpec::default(),
-        queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
+        queue: QueueSpec { requests_max: 8, batch: Default::default(), target: second, wait_max: second },
         timeouts: TimeoutSpec {
             connect: second,
             first_content: second,

@@ -36,15 +36,16 @@ pub(crate) fn decide_with_permit(
     now: Now,
     rng: &mut Rng,
 ) -> (Decision, Option<Permit>) {
-    // Those who wait come first: time alone may have made room for them (a breaker that is due, a quota that turned).
-    fleet.serve_queue(facts.model, now, rng);
+    let account = fleet.arrive(facts, now, rng);
     match choose(fleet, facts, tried, now, rng) {
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried, &decision, now) {
-                Ok((ticket, ahead)) => Outcome::Queued { ticket, ahead },
-                Err((why, after)) => Outcome::Rejected { why, retry_after: Some(after) },
+            let joined = account.map(|account| fleet.enqueue(facts, tried, &decision, account, now));
+            decision.outcome = match joined {
+                Some(Ok((ticket, place))) => Outcome::Queued { ticket, place },
+                Some(Err((why, after))) => Outcome::Rejected { why, retry_after: Some(after) },
+                None => Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None },
             };
             (decision, None)
         }
@@ -134,7 +135,7 @@ fn filter(
     for id in &model.deployments {
         let Some(deployment) = fleet.deployments.get(*id) else { continue };
         if last_provider.0 != deployment.provider {
-            let usable = fleet.usable_credential(deployment.provider, tokens_of(facts), now);
+            let usable = fleet.usable_credential(deployment.provider, facts.lane, tokens_of(facts), now);
             last_provider = (deployment.provider, usable);
         }
         let (place, credential) = (decision.candidates.len(), last_provider.1);
@@ -328,7 +329,7 @@ impl Fleet {
     /// Whether a deployment could be sent a request if its health were no matter.
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
-            let credential = self.usable_credential(deployment.provider, tokens_of(facts), now);
+            let credential = self.usable_credential(deployment.provider, facts.lane, tokens_of(facts), now);
             !deployment.is_full(facts.lane)
                 && now >= deployment.cooling_until(facts.lane)
                 && !is_too_late(deployment, left_ns(facts, now), now)
@@ -353,7 +354,7 @@ fn take_credential(fleet: &mut Fleet, id: DeploymentId, facts: &Facts, now: Now)
     let ids = &fleet.providers[provider].credentials;
     let mut turn = Turn::default();
     for (position, id) in ids.iter().enumerate() {
-        if let Some(credential) = fleet.credentials.get_mut(*id) {
+        if let Some(credential) = fleet.credentials.get_mut(*id).filter(|one| one.serves(facts.lane)) {
             turn.offer(position, credential, tokens_of(facts), now);
         }
     }

@@ -1,6 +1,6 @@
 //! Who may ask.
 
-use pointsman_routing::facts::Lane;
+use pointsman_routing::facts::{Class, Lane};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +36,13 @@ pub struct KeyConfig {
     /// or the body's `fallbacks`: 8 at most, with `@version` if need be. Without any keys everybody may. Default: false.
     #[serde(default)]
     pub may_fallback: bool,
-    /// The lane of its traffic where a request does not say. Default: live.
-    #[serde(default)]
-    pub lane: LaneName,
+    /// The lane of its traffic where a request does not say. Default: the model's, or live.
+    pub lane: Option<LaneName>,
+    /// The class of its requests where they do not say. Default: the model's, or standard, and batch in the batch lane.
+    pub priority: Option<ClassName>,
+    /// The highest class that its requests may have, if they may ask for one by `x-pointsman-priority` (see `headers`) or
+    /// their model has one. Default: interactive.
+    pub priority_max: Option<ClassName>,
 }
 
 /// A key of the admin API.
@@ -67,6 +71,8 @@ pub enum Hint {
     DeadlineMs,
     /// `x-pointsman-lane`: `live` or `batch`.
     Lane,
+    /// `x-pointsman-priority`: `system`, `interactive`, `standard` or `batch`, up to the key's `priority_max`.
+    Priority,
 }
 
 /// A lane by name.
@@ -80,9 +86,46 @@ pub enum LaneName {
     Batch,
 }
 
+impl LaneName {
+    /// The lane.
+    pub const fn lane(self) -> Lane {
+        match self {
+            Self::Live => Lane::Live,
+            Self::Batch => Lane::Batch,
+        }
+    }
+}
+
+/// How important requests are beside others that wait for the same slots, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassName {
+    /// The operator's own: before everything else.
+    System,
+    /// Somebody sits and waits.
+    Interactive,
+    /// As usual.
+    Standard,
+    /// Whenever there is room.
+    Batch,
+}
+
+impl ClassName {
+    /// The class.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::System => Class::System,
+            Self::Interactive => Class::Interactive,
+            Self::Standard => Class::Standard,
+            Self::Batch => Class::Batch,
+        }
+    }
+}
+
 impl Hint {
     /// Every hint.
-    pub const ALL: [Self; 5] = [Self::Session, Self::Region, Self::Tags, Self::DeadlineMs, Self::Lane];
+    pub const ALL: [Self; 6] =
+        [Self::Session, Self::Region, Self::Tags, Self::DeadlineMs, Self::Lane, Self::Priority];
 
     /// The header, in lower case.
     pub const fn header(self) -> &'static str {
@@ -92,6 +135,7 @@ impl Hint {
             Self::Tags => "x-pointsman-tags",
             Self::DeadlineMs => "x-pointsman-deadline-ms",
             Self::Lane => "x-pointsman-lane",
+            Self::Priority => "x-pointsman-priority",
         }
     }
 }
@@ -119,12 +163,9 @@ impl KeyConfig {
             .unwrap_or_else(|| vec![Hint::Session, Hint::Region, Hint::Tags, Hint::DeadlineMs])
     }
 
-    /// The lane of its traffic where a request does not say.
-    pub fn lane(&self) -> Lane {
-        match self.lane {
-            LaneName::Live => Lane::Live,
-            LaneName::Batch => Lane::Batch,
-        }
+    /// The highest class that its requests may have.
+    pub fn class_max(&self) -> Class {
+        self.priority_max.map_or(Class::Interactive, ClassName::class)
     }
 }
 

@@ -12,6 +12,7 @@ use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
+use crate::auth::LaneName;
 use crate::limits::DRAIN_MS_USUAL;
 use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
 use crate::providers::ProviderConfig;
@@ -25,7 +26,8 @@ impl Config {
         let providers = self.providers.iter().map(|(name, provider)| (name.as_str().into(), provider.spec()));
         let models =
             self.models.iter().map(|(name, model)| (name.as_str().into(), self.model_spec(name, model)));
-        Catalog { providers: providers.collect(), models: models.collect() }
+        let tenants = self.tenants.iter().map(|(name, tenant)| (name.as_str().into(), tenant.spec()));
+        Catalog { providers: providers.collect(), tenants: tenants.collect(), models: models.collect() }
     }
 
     /// What requests for a model must keep to, whichever deployment serves them: the widest of its deployments.
@@ -78,7 +80,7 @@ impl Config {
                 arms: split.arms.iter().map(|(arm, weight)| (arm.as_str().into(), *weight)).collect(),
             }),
             region: RegionSpec { order: order.collect(), by_latency: model.regions.by == RegionBy::Latency },
-            queue: model.queue.over(&self.queue),
+            queue: model.queue.over(&self.queue, model.lanes.batch.over(&self.lanes.batch)),
             timeouts: model.timeouts.over(&self.timeouts),
             attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
             health: model.breaker.over(&self.breaker),
@@ -132,6 +134,7 @@ impl ProviderConfig {
             rpm: key.rpm,
             tpm: key.tpm,
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
+            lane: key.lane.map(LaneName::lane),
             revision: xxh3_64(key.key.expose().as_bytes()),
         });
         ProviderSpec { credentials: credentials.collect() }

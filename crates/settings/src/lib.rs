@@ -6,6 +6,7 @@ pub mod auth;
 mod build;
 mod diagnostic;
 mod diff;
+pub mod lanes;
 pub mod limiter;
 pub mod limits;
 pub mod models;
@@ -33,6 +34,7 @@ pub use tree::Sources;
 pub use validate::validate;
 
 use auth::AuthConfig;
+use lanes::{LanesConfig, TenantConfig};
 use limits::WORKERS_MAX;
 use models::ModelConfig;
 use providers::ProviderConfig;
@@ -66,6 +68,10 @@ pub struct Config {
     pub timeouts: TimeoutsConfig,
     /// Requests that wait for a slot, for all models.
     pub queue: QueueConfig,
+    /// What is special to the batch lane, for all models.
+    pub lanes: LanesConfig,
+    /// Tenants of the keys in `auth.keys` of whom more is said, by name.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// When a deployment that keeps failing is left alone, for all models.
     pub breaker: BreakerConfig,
     /// Active health checks.
@@ -98,6 +104,8 @@ impl Default for Config {
             stream: StreamConfig::default(),
             timeouts: TimeoutsConfig::default(),
             queue: QueueConfig::default(),
+            lanes: LanesConfig::default(),
+            tenants: BTreeMap::new(),
             breaker: BreakerConfig::default(),
             health: HealthConfig::default(),
             idempotency: IdempotencyConfig::default(),

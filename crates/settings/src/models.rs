@@ -7,6 +7,8 @@ use pointsman_wire::openai::rules::ParamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{ClassName, LaneName};
+use crate::lanes::LanesConfig;
 use crate::limiter::LimiterConfig;
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, WEIGHT_MAX};
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
@@ -49,6 +51,14 @@ pub struct ModelConfig {
     /// Its queue, where other than for all models.
     #[serde(default)]
     pub queue: QueueConfig,
+    /// What is special to the batch lane, where other than for all models.
+    #[serde(default)]
+    pub lanes: LanesConfig,
+    /// The lane of its requests where neither they nor their key say. Default: live.
+    pub lane: Option<LaneName>,
+    /// The class of its requests where neither they nor their key say; never above the highest that the key may ask for.
+    /// Default: standard, and batch in the batch lane.
+    pub priority: Option<ClassName>,
     /// How many requests its deployments may have in flight below their slots, as is found out while they serve.
     #[serde(default)]
     pub limiter: LimiterConfig,

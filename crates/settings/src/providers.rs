@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::auth::LaneName;
 use crate::limits::{COUNT_MAX, HEALTH_INTERVAL_MS_MIN, TIME_MS_MAX};
 use crate::secret::Secret;
 
@@ -80,6 +81,8 @@ pub struct CredentialConfig {
     /// The quota it shares with all keys and deployments that name the same, such as keys of one organisation.
     /// Default: the provider's, or one of its own.
     pub quota_domain: Option<String>,
+    /// The lane whose requests alone it serves. Default: both.
+    pub lane: Option<LaneName>,
 }
 
 /// The schema of something that is either a text or what `schema` says.
@@ -100,6 +103,7 @@ struct FullCredential {
     rpm: Option<u32>,
     tpm: Option<u32>,
     quota_domain: Option<String>,
+    lane: Option<LaneName>,
 }
 
 // By hand, because an untagged enum would not tell which field is wrong.
@@ -119,13 +123,14 @@ impl<'de> Visitor<'de> for CredentialVisitor {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<CredentialConfig, E> {
-        Ok(CredentialConfig { name: None, key: Secret::new(key), rpm: None, tpm: None, quota_domain: None })
+        let key = Secret::new(key);
+        Ok(CredentialConfig { name: None, key, rpm: None, tpm: None, quota_domain: None, lane: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CredentialConfig, A::Error> {
-        let FullCredential { name, key, rpm, tpm, quota_domain } =
+        let FullCredential { name, key, rpm, tpm, quota_domain, lane } =
             FullCredential::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(CredentialConfig { name, key, rpm, tpm, quota_domain })
+        Ok(CredentialConfig { name, key, rpm, tpm, quota_domain, lane })
     }
 }
 

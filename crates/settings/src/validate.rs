@@ -1,6 +1,7 @@
 //! What a configuration must keep to beyond its shape.
 
 mod mirror;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +44,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     });
     check_keys("auth.keys", keys, &mut found);
     check_key_models(config, &mut found);
+    share::check(config, &mut found);
     let admins = config.auth.admin_keys.iter().map(|key| Key {
         name: &key.name,
         secret: key.secret(),

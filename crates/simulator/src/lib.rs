@@ -8,6 +8,7 @@ mod baseline;
 mod batch;
 mod fault;
 mod random;
+pub mod reference;
 mod report;
 mod scenario;
 mod world;

@@ -17,10 +17,12 @@ use prometheus_client::registry::Registry;
 use beside::Beside;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
+use waits::Waits;
 
 mod beside;
 mod fleet;
 mod labels;
+mod waits;
 
 pub use labels::LABEL_VALUES_MAX;
 
@@ -126,6 +128,7 @@ pub struct Metrics {
     /// Memory that the process may use, as it is held to; -1: any.
     pub memory_limit_bytes: Gauge,
     beside: Beside,
+    waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
     /// Reloads that were refused.
@@ -201,6 +204,7 @@ impl Metrics {
             shed: Family::default(),
             memory_limit_bytes: Gauge::default(),
             beside: Beside::default(),
+            waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
             dropped_records: Counter::default(),
@@ -212,6 +216,7 @@ impl Metrics {
         };
         metrics.register_requests();
         metrics.beside.register(&mut metrics.registry);
+        metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
         metrics
     }
@@ -339,6 +344,7 @@ impl Metrics {
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.beside.retain(model);
+        self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {
             labels.keeps_of(&series.model, &series.deployment)
@@ -427,6 +433,7 @@ impl Metrics {
         self.connections.set(around.connections as i64);
         self.resident_bytes.set(crate::memory::resident_bytes() as i64);
         self.fleet.set(&around.fleet, &self.labels);
+        self.waits.set(&around.fleet, &self.labels);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::CredentialSpec;
+use crate::facts::Lane;
 use crate::limits::{COOLING_MAX, COOLING_MIN, QUOTA_WINDOW, RETRY_AFTER_MAX};
 use crate::time::Now;
 
@@ -54,6 +55,11 @@ impl Credential {
             self.restore();
         }
         self.spec = spec.clone();
+    }
+
+    /// Whether it is for requests of this lane.
+    pub(crate) fn serves(&self, lane: Lane) -> bool {
+        self.spec.lane.is_none_or(|only| only == lane)
     }
 
     pub(crate) fn restore(&mut self) {
@@ -192,7 +198,7 @@ mod tests {
     use super::*;
 
     fn credential(rpm: Option<u32>, tpm: Option<u32>) -> Credential {
-        Credential::new(CredentialSpec { name: "k".into(), rpm, tpm, quota_domain: None, revision: 0 })
+        Credential::new(CredentialSpec { name: "k".into(), rpm, tpm, quota_domain: None, lane: None, revision: 0 })
     }
 
     fn turn(credentials: &mut [Credential], now: Now) -> Result<usize, Option<Now>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Capabilities, DeploymentSpec};
+use crate::catalog::{BatchSpec, Capabilities, DeploymentSpec};
 use crate::engine::EngineState;
 use crate::facts::Lane;
 use crate::failure::FailureClass;
@@ -31,6 +31,8 @@ pub(crate) struct Deployment {
     pub(crate) tokens_inflight: u64,
     /// How many it may have in flight.
     pub(crate) limiter: Limiter,
+    /// What it keeps free for live requests.
+    pub(crate) reserve: super::reserve::Reserve,
     /// What its engine says of itself.
     pub(crate) engine: EngineState,
     /// By lane.
@@ -84,6 +86,7 @@ impl Deployment {
             inflight: 0,
             inflight_batch: 0,
             tokens_inflight: 0,
+            reserve: Default::default(),
             engine: EngineState::default(),
             health: Default::default(),
             paces: Box::default(),
@@ -112,10 +115,16 @@ impl Deployment {
         self.spec = spec.clone();
     }
 
+    /// What the batch lane may use of it, as is now configured.
+    pub(crate) fn apply_batch(&mut self, spec: &BatchSpec) {
+        self.limiter.set_batch_share(spec.inflight_share);
+        self.reserve.apply(spec.reserve);
+    }
+
     #[inline]
     pub(crate) fn is_full(&self, lane: Lane) -> bool {
         self.inflight >= self.limiter.bound(Lane::Live)
-            || (lane == Lane::Batch && self.inflight_batch >= self.limiter.bound(lane))
+            || (lane == Lane::Batch && self.is_full_for_batch())
     }
 
     pub(crate) fn is_drained(&self) -> bool {

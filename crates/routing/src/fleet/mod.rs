@@ -9,7 +9,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::budget::RetryBudget;
-use crate::catalog::{Catalog, ModelSpec, Name};
+use crate::catalog::{Catalog, ModelSpec, Name, TenantSpec};
+use crate::decision::Rejection;
 use crate::engine::Report;
 use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
@@ -24,17 +25,24 @@ pub(crate) mod credential;
 pub(crate) mod deployment;
 mod discipline;
 mod drain;
+mod line;
+mod order;
 mod pace;
 mod permit;
 mod queue;
 mod quota;
+mod reserve;
+mod serve;
 mod view;
+mod waiting;
 
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub(crate) use permit::{Ended, Permit};
-pub(crate) use queue::{Grant, Queue};
+pub(crate) use queue::Queue;
+pub(crate) use serve::Grant;
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
+pub use waiting::{ClassView, TenantView};
 
 /// All that is known now of what exists.
 #[derive(Clone, Default)]
@@ -45,6 +53,8 @@ pub struct Fleet {
     pub(crate) credentials: Slab<CredentialId, Credential>,
     /// Providers are few and keep their place for the life of the fleet.
     pub(crate) providers: Vec<Provider>,
+    /// As configured.
+    pub(crate) tenants: BTreeMap<Name, TenantSpec>,
     pub(crate) told: BTreeMap<Ticket, Told>,
     woken: Vec<Ticket>,
     next_ticket: u64,
@@ -110,8 +120,8 @@ impl Clone for Model {
 pub(crate) enum Told {
     /// It cannot be served where it waited.
     AskAgain,
-    /// The lane is overloaded, and it has waited too long to be next.
-    PushedOut,
+    /// It gave way to others that came, for this reason.
+    PushedOut(Rejection),
     /// It has a slot.
     Granted(Box<Grant>),
 }
@@ -171,6 +181,7 @@ impl Fleet {
     /// its last permit is released. Waiters are looked at again.
     pub fn apply(&mut self, catalog: &Catalog, now: Now) {
         self.apply_providers(catalog);
+        self.tenants.clone_from(&catalog.tenants);
         let gone: Vec<Name> =
             self.model_ids.keys().filter(|name| !catalog.models.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -361,6 +372,7 @@ impl Fleet {
             };
             if let Some(known) = self.deployments.get_mut(deployment_id) {
                 known.apply(deployment);
+                known.apply_batch(&spec.queue.batch);
                 known.apply_drain(now);
             }
             kept.push(deployment_id);
@@ -372,6 +384,7 @@ impl Fleet {
             model.spec = spec.clone();
             model.deployments = kept;
             model.apply_tiers();
+            model.queue.shares.iter_mut().for_each(|shares| shares.apply(&self.tenants));
         }
     }
 

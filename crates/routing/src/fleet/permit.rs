@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::order::Charge;
 use super::{Deployment, Fleet, tokens_of};
 use crate::catalog::Capabilities;
 use crate::facts::{Facts, Lane};
@@ -35,6 +36,8 @@ pub(crate) struct Permit {
     /// The secret of the credential that was chosen: what is learnt of another says nothing about this one.
     pub(super) revision: u64,
     pub(super) lane: Lane,
+    /// What its tenant's share was charged.
+    share: Option<Charge>,
     pub(super) probe: bool,
     pub(super) taken: Now,
     /// Since when the request is being sent, so that some of the quota may be used.
@@ -111,12 +114,16 @@ impl Fleet {
             debug_assert!(!deployment.is_full(facts.lane), "a permit is taken on a free slot only");
             deployment.inflight += 1;
             deployment.inflight_batch += u32::from(facts.lane == Lane::Batch);
+            if facts.lane == Lane::Live {
+                deployment.reserve.note_live(now, deployment.limiter.bound(Lane::Live));
+            }
             inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
             deployment.engine.note_sent(tokens);
             probe = deployment.health_mut(facts.lane).enter();
         }
+        let share = self.charge(facts);
         let mut revision = 0;
         if let Some(credential) = credential.and_then(|id| self.credentials.get_mut(id)) {
             credential.reserve(tokens, now);
@@ -135,6 +142,7 @@ impl Fleet {
             first_content: None,
             revision,
             lane: facts.lane,
+            share,
             probe,
             taken: now,
             sent: None,
@@ -178,6 +186,10 @@ impl Fleet {
     )]
     pub(crate) fn release(&mut self, permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
         self.learn_credential(&permit, ended);
+        let model = self.deployments.get(permit.deployment).map(|deployment| deployment.model);
+        if let Some(model) = model {
+            self.settle_share(model, permit.share, permit.sent.is_some(), ended);
+        }
         if let Ended::Failed(failure) = ended
             && failure.class == FailureClass::CredentialQuota
         {

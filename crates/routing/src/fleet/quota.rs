@@ -15,12 +15,14 @@ impl Fleet {
     pub(crate) fn usable_credential(
         &self,
         provider: usize,
+        lane: Lane,
         tokens: u64,
         now: Now,
     ) -> Result<(), Option<Now>> {
         let credentials = &self.providers[provider].credentials;
         let mut soonest = None;
-        for credential in credentials.iter().filter_map(|id| self.credentials.get(*id)) {
+        let known = credentials.iter().filter_map(|id| self.credentials.get(*id));
+        for credential in known.filter(|known| known.serves(lane)) {
             match credential.left(tokens, now) {
                 Ok(_) => return Ok(()),
                 Err(until) => soonest = earlier(soonest, until),
@@ -30,14 +32,14 @@ impl Fleet {
     }
 
     /// Whether the deployment's provider has a credential that can be used now.
-    pub(crate) fn has_usable_credential(&self, deployment: DeploymentId, now: Now) -> bool {
+    pub(crate) fn has_usable_credential(&self, deployment: DeploymentId, lane: Lane, now: Now) -> bool {
         let provider = self.deployments.get(deployment).map(|deployment| deployment.provider);
         provider.is_some_and(|provider| {
             let credentials = &self.providers[provider].credentials;
             credentials
                 .iter()
                 .filter_map(|id| self.credentials.get(*id))
-                .any(|known| known.left(0, now).is_ok())
+                .any(|known| known.serves(lane) && known.left(0, now).is_ok())
         })
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::credential::CredentialState;
-use super::{Credential, Deployment, Fleet};
+use super::{ClassView, Credential, Deployment, Fleet};
 use crate::catalog::Name;
 use crate::facts::Lane;
 use crate::health::{Change, HealthState, Reason};
@@ -28,6 +28,8 @@ pub struct ModelView {
     pub strategy: &'static str,
     /// Requests that wait for a slot.
     pub queue_depth: usize,
+    /// Those who wait by class, and what their tenants were served.
+    pub queue: Vec<ClassView>,
     /// Whether live requests wait too long and are served newest first.
     pub queue_overloaded: bool,
     /// Requests of the usual size that may be sent again now.
@@ -74,6 +76,8 @@ pub struct DeploymentView {
     pub drain_ends_in_ms: Option<u64>,
     /// Requests in flight.
     pub inflight: u32,
+    /// Slots that batch leaves free for live requests, as they turn out to need them.
+    pub kept_for_live: u32,
     /// Tokens of those, in and out, estimated.
     pub tokens_inflight: u64,
     /// Failures in a row.
@@ -154,6 +158,8 @@ pub struct CredentialView {
     pub state: &'static str,
     /// When it may be used again, milliseconds from now.
     pub returns_in_ms: Option<u64>,
+    /// The lane whose requests alone it serves; `null`: both.
+    pub lane: Option<&'static str>,
     /// Requests it may make a minute.
     pub rpm: Option<u32>,
     /// Tokens it may use a minute.
@@ -173,9 +179,9 @@ impl DeploymentView {
     pub const STATES: [&'static str; 7] =
         ["healthy", "degraded", "recovering", "failed", "cooling", "unhealthy", "draining"];
 
-    fn new(id: DeploymentId, deployment: &Deployment, credential: Usable, now: Now) -> Self {
+    fn new(id: DeploymentId, deployment: &Deployment, credentials: [Usable; 2], now: Now) -> Self {
         let spec = &deployment.spec;
-        let live = LaneView::new(deployment, Lane::Live, credential, now);
+        let live = LaneView::new(deployment, Lane::Live, credentials[0], now);
         let expected = deployment.predicted_first_content(EXPECTED_TOKENS_IN);
         Self {
             id,
@@ -194,12 +200,13 @@ impl DeploymentView {
             returns_in_ms: live.returns_in_ms,
             drain_ends_in_ms: deployment.drain_left(now).map(|left| left.as_millis() as u64),
             inflight: deployment.inflight,
+            kept_for_live: deployment.reserve.kept(),
             tokens_inflight: deployment.tokens_inflight,
             failures_in_a_row: live.failures_in_a_row,
             uptime: live.uptime,
             slow: live.slow,
             first_content_expected_ms: expected.map(|expected| expected.as_secs_f64() * 1e3),
-            batch: LaneView::new(deployment, Lane::Batch, credential, now),
+            batch: LaneView::new(deployment, Lane::Batch, credentials[1], now),
             breaker_transitions: deployment.health(Lane::Live).changes(),
             history: live.history,
             first_content_ms: Some(deployment.first_content_ns)
@@ -280,6 +287,7 @@ impl CredentialView {
             name: Name::clone(&credential.spec.name),
             state,
             returns_in_ms: until.map(|until| until.since(now).as_millis() as u64),
+            lane: credential.spec.lane.map(Lane::name),
             rpm: credential.spec.rpm,
             tpm: credential.spec.tpm,
             requests_used,
@@ -297,6 +305,7 @@ impl Fleet {
             name: Name::clone(&model.name),
             strategy: model.spec.strategy.name(),
             queue_depth: model.queue.len(),
+            queue: ClassView::all(&model.queue, now),
             queue_overloaded: model.queue.is_overloaded(),
             retry_budget_remaining: model.budget.clone().remaining_usual(now),
             deployments: model
@@ -304,8 +313,9 @@ impl Fleet {
                 .iter()
                 .filter_map(|id| {
                     let deployment = self.deployments.get(*id)?;
-                    let credential = self.usable_credential(deployment.provider, 0, now);
-                    Some(DeploymentView::new(*id, deployment, credential, now))
+                    let credentials = [Lane::Live, Lane::Batch]
+                        .map(|lane| self.usable_credential(deployment.provider, lane, 0, now));
+                    Some(DeploymentView::new(*id, deployment, credentials, now))
                 })
                 .collect(),
         });

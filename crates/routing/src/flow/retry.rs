@@ -110,7 +110,7 @@ impl Flow {
         if failure.class == FailureClass::ContentPolicy {
             // What one refuses, all of the same provider do.
             self.tried.extend(fleet.of_same_provider(attempt.deployment));
-        } else if !(credential && fleet.has_usable_credential(attempt.deployment, now)) {
+        } else if !(credential && fleet.has_usable_credential(attempt.deployment, self.facts.lane, now)) {
             self.tried.push(attempt.deployment);
         }
     }

@@ -30,7 +30,7 @@ impl Flow {
                 }
                 return self.decide(fleet, now, rng, None);
             }
-            Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, rng, Rejection::Overloaded),
+            Collected::Told(Told::PushedOut(why)) => return self.give_up(fleet, now, rng, why),
             Collected::Told(Told::Granted(grant)) => grant.into_parts(),
         };
         self.leave_queue(now);

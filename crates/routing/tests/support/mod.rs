@@ -36,6 +36,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             rpm: None,
             tpm: None,
             quota_domain: text("domain").map(Name::from),
+            lane: None,
             revision: 0,
         });
         let provider = text("at").unwrap_or(name);
@@ -71,6 +72,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
         region: RegionSpec::default(),
         queue: QueueSpec {
             requests_max: 4,
+            batch: Default::default(),
             target: Duration::from_millis(200),
             wait_max: Duration::from_secs(10),
         },

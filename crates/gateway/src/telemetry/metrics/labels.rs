@@ -21,6 +21,7 @@ pub(super) enum Kind {
     Provider,
     Credential,
     Arm,
+    Tenant,
 }
 
 /// The values of all labels.
@@ -32,7 +33,7 @@ pub(super) struct Labels {
 #[derive(Default)]
 struct Inner {
     /// By [`Kind`].
-    values: [Values; 5],
+    values: [Values; 6],
     /// Deployments and arms belong to a model: another model's of the same name does not keep a series.
     of_models: BTreeSet<(String, String)>,
 }
@@ -58,6 +59,9 @@ impl Labels {
                 inner.pin(Kind::Arm, arm);
                 inner.of_models.insert((name.clone(), arm.clone()));
             }
+        }
+        for key in &config.auth.keys {
+            inner.pin(Kind::Tenant, key.tenant());
         }
         for (name, provider) in &config.providers {
             inner.pin(Kind::Provider, name);
