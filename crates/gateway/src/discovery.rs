@@ -177,8 +177,14 @@ impl Found {
             return;
         };
         let secret = Secret::new(key.clone());
-        let credential =
-            CredentialConfig { name: None, key: secret, rpm: None, tpm: None, quota_domain: None, lane: None };
+        let credential = CredentialConfig {
+            name: None,
+            key: secret,
+            rpm: None,
+            tpm: None,
+            quota_domain: None,
+            lane: None,
+        };
         let provider =
             ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
         match list(&provider, Some(&key), VENDOR_TIMEOUT).await {

@@ -255,12 +255,7 @@ pub struct BatchSpec {
 
 impl Default for BatchSpec {
     fn default() -> Self {
-        Self {
-            requests_max: 1024,
-            wait_max: Duration::from_mins(10),
-            inflight_share: 1.0,
-            reserve: true,
-        }
+        Self { requests_max: 1024, wait_max: Duration::from_mins(10), inflight_share: 1.0, reserve: true }
     }
 }
 

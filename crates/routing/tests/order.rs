@@ -86,7 +86,10 @@ fn the_more_important_come_first_and_nobody_starves() {
         assert!(got.abs_diff(expected) <= 2, "{class:?} got {got} of 400");
     }
     for window in served.windows(23) {
-        assert!(window.iter().any(|facts| facts.class == Class::Batch), "one in twenty, and two others' turns");
+        assert!(
+            window.iter().any(|facts| facts.class == Class::Batch),
+            "one in twenty, and two others' turns"
+        );
     }
 }
 
@@ -152,7 +155,8 @@ fn of_one_tenant_the_most_urgent_is_next() {
         waiting.push(world.arrive_with(facts).0);
     }
     let served = turns(&mut world, &mut running, &mut waiting, 4);
-    let left: Vec<u64> = served.iter().map(|facts| (facts.deadline.expect("one") - world.now).as_secs()).collect();
+    let left: Vec<u64> =
+        served.iter().map(|facts| (facts.deadline.expect("one") - world.now).as_secs()).collect();
     assert_eq!(left, [10, 20, 30, 60]);
 }
 
@@ -211,7 +215,10 @@ fn a_full_queue_makes_room_for_who_has_less_or_is_more_important() {
     assert!(waits);
     assert_eq!(woken, [waiting[3].ticket().expect("it waits").0], "the last of the tenant that has most");
     let told = world.step(&mut waiting[3], Input::Granted);
-    assert!(matches!(&told, Action::Reject(Refusal::NotRouted(_, why)) if why.name() == "queue_full"), "{told:?}");
+    assert!(
+        matches!(&told, Action::Reject(Refusal::NotRouted(_, why)) if why.name() == "queue_full"),
+        "{told:?}"
+    );
     assert!(matches!(waiting[3].outcome(), Some(FlowOutcome::Rejected { .. })));
     let (_, waits, woken) = arrive(&mut world, "hog", Class::Batch);
     assert!(!waits && woken.is_empty(), "who is less important pushes nobody out");
@@ -306,5 +313,8 @@ fn a_credential_of_one_lane_serves_the_other_lane_nothing() {
     let facts = Facts { lane: Lane::Batch, ..world.facts() };
     assert!(matches!(world.arrive_with(facts).1, Action::Reject(_)));
     let view = world.fleet.view(world.now);
-    assert_eq!((view.models[0].deployments[0].state, view.models[0].deployments[0].batch.state), ("healthy", "failed"));
+    assert_eq!(
+        (view.models[0].deployments[0].state, view.models[0].deployments[0].batch.state),
+        ("healthy", "failed")
+    );
 }

@@ -6,6 +6,7 @@ use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
 
 use super::*;
 
+mod lanes;
 mod schema;
 
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {

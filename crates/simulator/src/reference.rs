@@ -73,6 +73,8 @@ struct Running {
     asked: Asked,
     place: String,
     charged: u64,
+    /// Of that the output, in parts of a token over the weight.
+    output: u64,
 }
 
 /// What is paid in the end.
@@ -110,8 +112,8 @@ pub struct Reference {
     /// By first request.
     accounts: Vec<Account>,
     passed_over: BTreeMap<Rank, u32>,
-    /// Who was served last in each rank, and its counter.
-    served_last: BTreeMap<Rank, (usize, u64)>,
+    /// Who was served last in each rank.
+    served_last: BTreeMap<Rank, usize>,
 }
 
 impl Reference {
@@ -122,9 +124,10 @@ impl Reference {
             return;
         }
         let waiting = self.waiting.iter().filter(|(_, one)| self::rank(one) == rank);
-        let least = waiting.filter_map(|(_, one)| self.find(one)).map(|at| self.accounts[at].counter).min();
-        let last = self.served_last.get(&rank).map_or(0, |(_, counter)| *counter);
-        self.accounts[at].counter = self.accounts[at].counter.max(least.unwrap_or(last));
+        let least =
+            waiting.filter_map(|(_, one)| self.find(one)).min_by_key(|at| (self.accounts[*at].counter, *at));
+        let lift = least.or(self.served_last.get(&rank).copied()).map_or(0, |at| self.lift(at));
+        self.accounts[at].counter = self.accounts[at].counter.max(lift);
     }
 
     /// Where a request may go now.
@@ -187,10 +190,12 @@ impl Reference {
     pub fn send(&mut self, request: u64, asked: Asked, place: &str) {
         let (at, weight) = (self.account(&asked), self.weight(&asked));
         let account = &mut self.accounts[at];
-        let charged = asked.tokens_in + 2 * asked.tokens_out_max.min(account.output_usual as u64);
+        let output = 2 * asked.tokens_out_max.min(account.output_usual as u64);
+        let charged = asked.tokens_in + output;
         account.counter += charged * SCALE / weight;
-        self.served_last.insert(rank(&asked), (at, account.counter));
-        self.running.push(Running { request, asked, place: place.to_owned(), charged });
+        self.served_last.insert(rank(&asked), at);
+        let output = output * SCALE / weight;
+        self.running.push(Running { request, asked, place: place.to_owned(), charged, output });
     }
 
     /// One that was sent ended.
@@ -207,11 +212,16 @@ impl Reference {
                 tokens_in + 2 * tokens_out
             }
         };
-        account.counter = (account.counter + cost * SCALE / weight).saturating_sub(one.charged * SCALE / weight);
-        let counter = account.counter;
-        if let Some(last) = self.served_last.get_mut(&rank(&one.asked)).filter(|last| last.0 == at) {
-            last.1 = counter;
-        }
+        account.counter =
+            (account.counter + cost * SCALE / weight).saturating_sub(one.charged * SCALE / weight);
+    }
+
+    /// What an account lifts others to: its counter without the output that is under way.
+    fn lift(&self, at: usize) -> u64 {
+        let account = &self.accounts[at];
+        let own = |one: &&Running| rank(&one.asked) == account.rank && one.asked.tenant == account.tenant;
+        let output: u64 = self.running.iter().filter(own).map(|one| one.output).sum();
+        account.counter.saturating_sub(output)
     }
 
     /// How many wait, and how many run.

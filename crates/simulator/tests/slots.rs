@@ -68,15 +68,16 @@ fn configs() -> impl Strategy<Value = Config> {
 
 fn events() -> impl Strategy<Value = What> {
     let nth = 0_usize..64;
-    let arrive = (0..TENANTS, 0_usize..4, prop::bool::weighted(0.3), 0_usize..4, 2_000_u64..2_010, 1_u32..400)
-        .prop_map(|(tenant, class, batch, wants, deadline_s, tokens_out_max)| What::Arrive {
-            tenant,
-            class,
-            batch,
-            wants,
-            deadline_s,
-            tokens_out_max,
-        });
+    let arrive =
+        (0..TENANTS, 0_usize..4, prop::bool::weighted(0.3), 0_usize..4, 2_000_u64..2_010, 1_u32..400)
+            .prop_map(|(tenant, class, batch, wants, deadline_s, tokens_out_max)| What::Arrive {
+                tenant,
+                class,
+                batch,
+                wants,
+                deadline_s,
+                tokens_out_max,
+            });
     prop_oneof![
         12 => arrive,
         8 => (nth.clone(), 0_u64..400, 0_u64..100)
@@ -278,7 +279,11 @@ impl Pair {
         let free = self.reference.free(asked);
         match action {
             Action::Forward(choice) => {
-                assert!(free.iter().any(|name| **name == *choice.name), "{} is not one of {free:?}", choice.name);
+                assert!(
+                    free.iter().any(|name| **name == *choice.name),
+                    "{} is not one of {free:?}",
+                    choice.name
+                );
                 self.reference.send(request, asked.clone(), &choice.name);
                 let _ = self.step(at, Input::Connected);
             }
@@ -356,7 +361,8 @@ impl Pair {
                     tokens_in: 1,
                     tokens_out_max: 1,
                 };
-                let _ = decide(&mut self.fleet, &self.facts(&asked), &[], self.now, &mut self.rng);
+                let facts = self.facts(&asked);
+                let _ = decide(&mut self.fleet, &facts, &[], self.now, &mut self.rng);
             }
             What::Gone { nth } => {
                 let Some(at) = self.nth(nth, true) else { return };

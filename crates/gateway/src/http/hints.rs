@@ -126,7 +126,9 @@ pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, 
                     _ => return Err(bad("must be `live` or `batch`")),
                 });
             }
-            Hint::Priority => hints.class = Some(class(value, client).map_err(|refused| refused.error(name))?),
+            Hint::Priority => {
+                hints.class = Some(class(value, client).map_err(|refused| refused.error(name))?)
+            }
         }
     }
     Ok(hints)

@@ -198,7 +198,14 @@ mod tests {
     use super::*;
 
     fn credential(rpm: Option<u32>, tpm: Option<u32>) -> Credential {
-        Credential::new(CredentialSpec { name: "k".into(), rpm, tpm, quota_domain: None, lane: None, revision: 0 })
+        Credential::new(CredentialSpec {
+            name: "k".into(),
+            rpm,
+            tpm,
+            quota_domain: None,
+            lane: None,
+            revision: 0,
+        })
     }
 
     fn turn(credentials: &mut [Credential], now: Now) -> Result<usize, Option<Now>> {

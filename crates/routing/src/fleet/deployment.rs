@@ -123,8 +123,7 @@ impl Deployment {
 
     #[inline]
     pub(crate) fn is_full(&self, lane: Lane) -> bool {
-        self.inflight >= self.limiter.bound(Lane::Live)
-            || (lane == Lane::Batch && self.is_full_for_batch())
+        self.inflight >= self.limiter.bound(Lane::Live) || (lane == Lane::Batch && self.is_full_for_batch())
     }
 
     pub(crate) fn is_drained(&self) -> bool {

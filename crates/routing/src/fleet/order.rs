@@ -8,7 +8,9 @@
 //! back from idle is *lifted* to the least counter of those that wait, so that what it did not use meanwhile is neither
 //! saved up nor held against it; where nobody waits, to the counter of whoever was served last. The paper counts output as it
 //! is made. Here a request is charged when it is sent, with the output that is usual for its tenant, and settled when it
-//! ends, so that many at once are not taken for none.
+//! ends, so that many at once are not taken for none. One that is lifted is lifted to what the other surely got: without
+//! the output that is under way, for that is still to come, and may be less. Otherwise what is charged and then given back
+//! would be held against who came meanwhile.
 //!
 //! [Sheng et al. 2024]: https://www.usenix.org/conference/osdi24/presentation/sheng
 
@@ -113,6 +115,8 @@ pub(crate) struct Account {
     pub(crate) waiting: u32,
     /// Its charges that are not settled.
     open: u32,
+    /// The output that was charged with them, as it went into the counter.
+    output_open: u64,
     /// Its requests that were sent so far.
     pub(crate) requests: u64,
     /// Their cost, in prompt tokens.
@@ -121,6 +125,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// What others are lifted to that come back from idle.
+    pub(crate) const fn lift(&self) -> u64 {
+        self.counter.saturating_sub(self.output_open)
+    }
+
     /// Its counter in tokens.
     pub(crate) const fn counter_tokens(&self) -> u64 {
         self.counter / SCALE
@@ -133,6 +142,8 @@ pub(crate) struct Charge {
     pub(crate) rank: Rank,
     pub(crate) account: Option<AccountId>,
     cost: u64,
+    /// Of that the output, as it went into the counter.
+    output: u64,
 }
 
 /// What has to be paid in the end.
@@ -153,7 +164,7 @@ pub(crate) struct Shares {
     by_hash: BTreeMap<u64, AccountId>,
     /// Who was asked for last: mostly the next one too.
     last: Option<AccountId>,
-    /// Who was served last, and its counter.
+    /// Who was served last, and what it lifts others to.
     served_last: (Option<AccountId>, u64),
     /// Tenants to come before it is tried again to forget some.
     full_for: u32,
@@ -172,8 +183,8 @@ impl Shares {
         self.accounts.values()
     }
 
-    /// A request comes: the account of its tenant, lifted if none of its requests waits. `least` is the least counter of
-    /// those that wait, if any does.
+    /// A request comes: the account of its tenant, lifted if none of its requests waits. `least` is what the one of
+    /// those that wait with the least counter lifts to, if any does.
     pub(crate) fn arrive(
         &mut self,
         facts: &Facts,
@@ -204,12 +215,7 @@ impl Shares {
         id
     }
 
-    fn open(
-        &mut self,
-        facts: &Facts,
-        least: Option<u64>,
-        tenants: &BTreeMap<Name, TenantSpec>,
-    ) -> AccountId {
+    fn open(&mut self, facts: &Facts, least: Option<u64>, tenants: &BTreeMap<Name, TenantSpec>) -> AccountId {
         let (mut tenant, mut hash) = (Name::clone(&facts.tenant), facts.tenant_hash);
         if self.by_hash.len() >= TENANTS_MAX && !self.forget(least) {
             (tenant, hash) = (OTHERS.into(), crate::rng::hash(OTHERS.as_bytes()));
@@ -225,6 +231,7 @@ impl Shares {
             counter: 0,
             waiting: 0,
             open: 0,
+            output_open: 0,
             requests: 0,
             served: 0,
             output_usual: TOKENS_OUT_ASSUMED as f64,
@@ -244,9 +251,8 @@ impl Shares {
         let lift = least.unwrap_or(self.served_last.1);
         let accounts = &mut self.accounts;
         self.by_hash.retain(|_, id| {
-            let idle = accounts.get(*id).is_none_or(|one| {
-                one.waiting == 0 && one.open == 0 && one.counter <= lift
-            });
+            let idle =
+                accounts.get(*id).is_none_or(|one| one.waiting == 0 && one.open == 0 && one.counter <= lift);
             if idle {
                 accounts.remove(*id);
             }
@@ -267,17 +273,19 @@ impl Shares {
     ) -> Charge {
         let id = self.account(facts, least, tenants);
         let Some(account) = self.accounts.get_mut(id) else {
-            return Charge { rank: Rank::of(facts), account: None, cost: 0 };
+            return Charge { rank: Rank::of(facts), account: None, cost: 0, output: 0 };
         };
         let usual = account.output_usual as u64;
         let output = facts.tokens_out_max.map_or(usual, |max| usual.min(u64::from(max)));
         let cost = cost(u64::from(facts.tokens_in_estimate), output);
         account.counter = account.counter.saturating_add(scaled(cost, account.weight));
+        let output = scaled(self::cost(0, output), account.weight);
         account.open += 1;
+        account.output_open = account.output_open.saturating_add(output);
         account.requests += 1;
         account.served = account.served.saturating_add(cost);
-        self.served_last = (Some(id), account.counter);
-        Charge { rank: Rank::of(facts), account: Some(id), cost }
+        self.served_last = (Some(id), account.lift());
+        Charge { rank: Rank::of(facts), account: Some(id), cost, output }
     }
 
     /// Corrects a charge to what has to be paid. Gives the account's counter if it changed.
@@ -285,8 +293,9 @@ impl Shares {
         let id = charge.account?;
         let account = self.accounts.get_mut(id)?;
         account.open = account.open.saturating_sub(1);
+        account.output_open = account.output_open.saturating_sub(charge.output);
         let paid = match due {
-            Due::AsCharged => return None,
+            Due::AsCharged => charge.cost,
             Due::Nothing => {
                 account.requests = account.requests.saturating_sub(1);
                 0
@@ -300,7 +309,7 @@ impl Shares {
         account.counter = account.counter.saturating_add(paid_scaled).saturating_sub(charged);
         account.served = account.served.saturating_add(paid).saturating_sub(charge.cost);
         if self.served_last.0 == Some(id) {
-            self.served_last.1 = account.counter;
+            self.served_last.1 = account.lift();
         }
         Some((id, account.counter))
     }

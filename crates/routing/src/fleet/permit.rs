@@ -114,8 +114,9 @@ impl Fleet {
             debug_assert!(!deployment.is_full(facts.lane), "a permit is taken on a free slot only");
             deployment.inflight += 1;
             deployment.inflight_batch += u32::from(facts.lane == Lane::Batch);
-            if facts.lane == Lane::Live {
-                deployment.reserve.note_live(now, deployment.limiter.bound(Lane::Live));
+            match facts.lane {
+                Lane::Live => deployment.reserve.note_live(now, deployment.limiter.bound(Lane::Live)),
+                Lane::Batch => deployment.reserve.note_batch(),
             }
             inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);

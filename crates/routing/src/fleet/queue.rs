@@ -128,12 +128,13 @@ impl Queue {
         self.lines(rank).filter_map(|(_, line)| line.oldest()).min()
     }
 
-    /// The least counter of the tenants of a rank that wait.
+    /// What the tenant of a rank with the least counter of those that wait lifts others to.
     fn least(&self, rank: Rank) -> Option<u64> {
         if self.waiting(rank) == 0 {
             return None;
         }
-        self.lines(rank).filter_map(|(_, line)| line.next_tenant()).map(|(counter, _)| counter).min()
+        let (_, next) = self.lines(rank).filter_map(|(_, line)| line.next_tenant()).min()?;
+        Some(self.shares[rank.index()].get(next)?.lift())
     }
 
     /// A request comes, whether it has to wait or not.
@@ -274,9 +275,8 @@ impl Queue {
 
     /// Takes out whose turn it is of all those whose group may find a slot, with the place of its group.
     pub(super) fn pop(&mut self) -> Option<(usize, Ticket, Waiter)> {
-        let is_open = |rank: Rank| {
-            self.waiting(rank) > 0 && self.lines(rank).any(|(at, _)| !self.groups[at].blocked)
-        };
+        let is_open =
+            |rank: Rank| self.waiting(rank) > 0 && self.lines(rank).any(|(at, _)| !self.groups[at].blocked);
         let rank = self.turns.next(is_open)?;
         let open = || self.lines(rank).filter(|(at, _)| !self.groups[*at].blocked);
         let (_, account) = open().filter_map(|(_, line)| line.next_tenant()).min()?;

@@ -33,13 +33,15 @@ pub(crate) struct Reserve {
     /// Whether batch may use them for once.
     open: bool,
     kept: f64,
+    /// Batch took a slot since the last time that more was kept: until then nobody knows whether it is enough.
+    tried: bool,
     faded_at: Now,
     live_at: Option<Now>,
 }
 
 impl Default for Reserve {
     fn default() -> Self {
-        Self { on: true, open: false, kept: 0.0, faded_at: Now::ZERO, live_at: None }
+        Self { on: true, open: false, kept: 0.0, tried: true, faded_at: Now::ZERO, live_at: None }
     }
 }
 
@@ -47,6 +49,11 @@ impl Reserve {
     pub(super) fn apply(&mut self, on: bool) {
         self.on = on;
         self.kept = if on { self.kept } else { 0.0 };
+    }
+
+    /// A batch request took a slot.
+    pub(super) fn note_batch(&mut self) {
+        self.tried = true;
     }
 
     /// A live request took a slot.
@@ -64,7 +71,7 @@ impl Reserve {
 
     /// A live request found none, and this is its part in that.
     fn note_missed(&mut self, part: f64, slots: u32, now: Now) {
-        if self.on {
+        if self.on && std::mem::take(&mut self.tried) {
             self.live_at = Some(now);
             self.kept = (self.kept + part).min(f64::from(slots));
         }

@@ -109,8 +109,7 @@ impl Waits {
         for model in &fleet.models {
             let name = values.value(Kind::Model, &model.name);
             for of_class in &model.queue {
-                let labels =
-                    ClassLabels { model: name.clone(), lane: of_class.lane, class: of_class.class };
+                let labels = ClassLabels { model: name.clone(), lane: of_class.lane, class: of_class.class };
                 self.depth.get_or_create(&labels).set(i64::from(of_class.depth));
                 let oldest_s = of_class.oldest_wait_ms.map_or(0.0, |ms| ms as f64 / 1e3);
                 self.oldest.get_or_create(&labels).set(oldest_s);
