@@ -56,7 +56,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
         split: None,
         sticky: None,
         region: RegionSpec::default(),
-        queue: QueueSpec { requests_max: 8, target: second, wait_max: second },
+        queue: QueueSpec { requests_max: 8, batch: Default::default(), target: second, wait_max: second },
         preempt: None,
         timeouts: TimeoutSpec {
             connect: second,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use pointsman_routing::catalog::Name;
-use pointsman_routing::facts::Lane;
+use pointsman_routing::facts::{Class, Lane};
 use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
-use pointsman_settings::auth::LaneName;
+use pointsman_settings::auth::{ClassName, LaneName};
 use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::openai::literal;
@@ -51,6 +51,8 @@ pub struct Model {
     pub rules: ModelRules,
     /// The lane of all its requests, if it has one of its own.
     pub lane: Option<Lane>,
+    /// The class of its requests where neither they nor their key say.
+    pub class: Option<Class>,
     /// Where copies of its requests go, if anywhere.
     pub mirror: Option<MirrorSpec>,
     /// Where its requests are counted.
@@ -148,11 +150,13 @@ impl Snapshot {
     }
 
     fn add_model(&mut self, id: ModelId, name: &Name, aliases: &[String], metrics: &Metrics) {
+        let config = self.config.models.get(&**name);
         let model = Arc::new(Model {
             id,
             name: Name::clone(name),
             rules: self.config.rules(name),
-            lane: self.config.models.get(&**name).and_then(|model| model.lane).map(LaneName::lane),
+            lane: config.and_then(|model| model.lane).map(LaneName::lane),
+            class: config.and_then(|model| model.priority).map(ClassName::class),
             mirror: self.config.mirror(name),
             metrics: metrics.model(name),
         });

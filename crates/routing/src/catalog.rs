@@ -21,8 +21,17 @@ pub struct Catalog {
     pub providers: BTreeMap<Name, ProviderSpec>,
     /// Slots that several models share, by name.
     pub pools: BTreeMap<Name, PoolSpec>,
+    /// Those of whom more is known than their name. The others have the weight 1.
+    pub tenants: BTreeMap<Name, TenantSpec>,
     /// What clients ask for, by name (aliases are resolved before this crate).
     pub models: BTreeMap<Name, ModelSpec>,
+}
+
+/// A tenant: what deciding needs to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantSpec {
+    /// Its share of what there is too little of, relative to the others that wait. At least 1.
+    pub weight: u32,
 }
 
 /// A provider: what deciding needs to know of it.
@@ -247,12 +256,33 @@ pub struct RegionSpec {
 /// Limits of a model's queue.
 #[derive(Debug, Clone)]
 pub struct QueueSpec {
-    /// Requests that may wait.
+    /// Live requests that may wait.
     pub requests_max: u32,
+    /// The batch lane's own limits.
+    pub batch: BatchSpec,
     /// The wait that a queue is never to stay above for long; zero: any.
     pub target: Duration,
     /// How long one may wait.
     pub wait_max: Duration,
+}
+
+/// Limits of the batch lane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchSpec {
+    /// Requests that may wait.
+    pub requests_max: u32,
+    /// How long one may wait.
+    pub wait_max: Duration,
+    /// Part of a deployment's slots that it may hold, from 0 to 1; one slot in any case.
+    pub inflight_share: f64,
+    /// Whether it leaves as many slots free as live requests turn out to need.
+    pub reserve: bool,
+}
+
+impl Default for BatchSpec {
+    fn default() -> Self {
+        Self { requests_max: 1024, wait_max: Duration::from_mins(10), inflight_share: 1.0, reserve: true }
+    }
 }
 
 /// How long each phase of a request may take.

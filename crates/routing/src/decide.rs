@@ -36,18 +36,19 @@ pub(crate) fn decide_with_permit(
     now: Now,
     rng: &mut Rng,
 ) -> (Decision, Option<Permit>) {
-    // Those who wait come first: time alone may have made room for them (a breaker that is due, a quota that turned).
-    fleet.serve_queue(facts.model, now, rng);
+    let account = fleet.arrive(facts, now, rng);
     match choose(fleet, facts, tried, now, rng) {
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried, &decision, now) {
-                Ok((ticket, ahead)) => {
+            let joined = account.map(|account| fleet.enqueue(facts, tried, &decision, account, now));
+            decision.outcome = match joined {
+                Some(Ok((ticket, place))) => {
                     fleet.preempt(facts, &decision);
-                    Outcome::Queued { ticket, ahead }
+                    Outcome::Queued { ticket, place }
                 }
-                Err((why, after)) => Outcome::Rejected { why, retry_after: Some(after) },
+                Some(Err((why, after))) => Outcome::Rejected { why, retry_after: Some(after) },
+                None => Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None },
             };
             (decision, None)
         }
@@ -364,8 +365,7 @@ fn take_credential(fleet: &mut Fleet, id: DeploymentId, facts: &Facts, now: Now)
     let ids = &fleet.providers[provider].credentials;
     let mut turn = Turn::default();
     for (position, id) in ids.iter().enumerate() {
-        let known = fleet.credentials.get_mut(*id);
-        if let Some(credential) = known.filter(|known| known.serves(facts.lane)) {
+        if let Some(credential) = fleet.credentials.get_mut(*id).filter(|one| one.serves(facts.lane)) {
             turn.offer(position, credential, tokens_of(facts), now);
         }
     }

@@ -54,8 +54,8 @@ pub enum Outcome {
     Queued {
         /// Its place in the queue.
         ticket: Ticket,
-        /// How many wait before it.
-        ahead: u32,
+        /// Where it stands among those that wait.
+        place: Place,
     },
     /// Nothing can serve it now.
     Rejected {
@@ -64,6 +64,21 @@ pub enum Outcome {
         /// When it may be worth asking again: the soonest return of a deployment or credential.
         retry_after: Option<Duration>,
     },
+}
+
+/// Where a request stood among those that wait for the same slots, when it joined them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// How many are to be served before it, as things stand: tenants take turns, and each class has its floor.
+    pub ahead: u32,
+    /// Of its class, those that are to be served before it.
+    pub of_class: u32,
+    /// Of those, the ones of its own tenant.
+    pub of_tenant: u32,
+    /// Those that wait of more important classes.
+    pub of_classes_before: u32,
+    /// The wait that is to be expected at the present pace, if that is known.
+    pub wait: Option<Duration>,
 }
 
 /// The chosen deployment.

@@ -108,7 +108,7 @@ impl Class {
 }
 
 /// Which traffic a request belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Lane {
     /// Somebody waits.
     #[default]

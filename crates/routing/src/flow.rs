@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::catalog::{HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
 use crate::decide::decide_with_permit;
 use crate::decision::{Choice, Decision, Outcome, Rejection};
-use crate::facts::Facts;
+use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit, tokens_of};
 use crate::ids::{DeploymentId, Ticket};
@@ -77,11 +77,14 @@ struct Policy {
 }
 
 impl Policy {
-    fn of(spec: &ModelSpec, shadow: bool) -> Self {
+    fn of(spec: &ModelSpec, lane: Lane, shadow: bool) -> Self {
         Self {
             timeouts: spec.timeouts.clone(),
             attempts_max: if shadow { 1 } else { spec.attempts_max.max(1) as usize },
-            queue_wait_max: spec.queue.wait_max,
+            queue_wait_max: match lane {
+                Lane::Live => spec.queue.wait_max,
+                Lane::Batch => spec.queue.batch.wait_max,
+            },
             retry: spec.retry,
             hedge: spec.hedge.filter(|_| !shadow),
         }
@@ -273,7 +276,7 @@ impl Flow {
     fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         debug_assert!(self.state == State::New, "a request arrives once");
         if let Some(model) = fleet.models.get_mut(self.facts.model) {
-            self.policy = Policy::of(&model.spec, self.shadow);
+            self.policy = Policy::of(&model.spec, self.facts.lane, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
             model.hedges.note_request(tokens_of(&self.facts));
             self.total = timer::total(&self.policy.timeouts, &self.facts, self.arrived);

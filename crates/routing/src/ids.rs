@@ -41,6 +41,11 @@ handle!(
     CredentialId
 );
 
+handle!(
+    /// What a tenant was served of a model.
+    AccountId
+);
+
 /// A request that waits for a slot. Grows with arrival, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);

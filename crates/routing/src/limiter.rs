@@ -58,8 +58,6 @@ const BACKOFF: f64 = 0.9;
 const GROWTH_PER_S: f64 = 0.01;
 /// How far around.
 const NEAR_REFUSED: f64 = 1.1;
-/// Slots that live traffic has to itself: one in so many.
-const LIVE_ONLY: u32 = 10;
 
 /// How a deployment's limit is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +112,8 @@ pub struct Limiter {
     least: f64,
     most: f64,
     slots: Option<u32>,
+    /// The part of it that batch may hold.
+    batch_share: f64,
     /// What decisions ask for, by lane.
     bounds: [u32; 2],
 }
@@ -142,7 +142,7 @@ impl Limiter {
             (Rule::Gradient(_), Some(_)) | (Rule::Aimd(_) | Rule::Off, _) => most,
         };
         let least = f64::from(spec.min.max(1)).min(most);
-        let mut limiter = Self { rule, limit: first, least, most, slots, bounds: [0; 2] };
+        let mut limiter = Self { rule, limit: first, least, most, slots, batch_share: 1.0, bounds: [0; 2] };
         limiter.set(first);
         limiter
     }
@@ -160,8 +160,13 @@ impl Limiter {
         *self = new;
     }
 
-    /// Requests that may be in flight of the batch lane, and of both: batch leaves a tenth to live traffic, which may use
-    /// all.
+    /// The part of it that the batch lane may hold.
+    pub fn set_batch_share(&mut self, share: f64) {
+        self.batch_share = share;
+        self.set(self.limit);
+    }
+
+    /// Requests that may be in flight of the batch lane, and of both.
     #[inline]
     pub fn bound(&self, lane: Lane) -> u32 {
         self.bounds[lane as usize]
@@ -212,7 +217,8 @@ impl Limiter {
             Rule::Off => self.slots.unwrap_or(u32::MAX),
             Rule::Gradient(_) | Rule::Aimd(_) => limit as u32,
         };
-        let batch = if live == u32::MAX { live } else { live - live / LIVE_ONLY };
+        let batch = if live == u32::MAX { live } else { (f64::from(live) * self.batch_share).ceil() as u32 };
+        let batch = batch.clamp(1, live);
         self.bounds = [live, batch];
         debug_assert!(live >= 1, "a limit never shuts a deployment off");
         debug_assert!(live <= self.slots.unwrap_or(u32::MAX), "a limit is under the slots");

@@ -25,6 +25,10 @@ pub const QUEUE_LOOK_EVERY: Duration = Duration::from_secs(5);
 pub const QUOTA_WINDOW: Duration = Duration::from_mins(1);
 /// How long a deployment is believed that said it does not have an operation or a model.
 pub const MISSING_BELIEVED: Duration = Duration::from_mins(1);
+/// Tenants of whom it is remembered what they were served, for each class of each model; more share one account.
+pub const TENANTS_MAX: usize = 1_024;
+/// Tenants that are shown of each class of each model.
+pub const TENANTS_SHOWN_MAX: usize = 32;
 /// Waiters that one decision or release looks at because what they could use is no longer what it was.
 pub const WAITERS_MOVED_MAX: usize = 32;
 /// How long a deployment that is slow is passed over without another look at its times.

@@ -2,8 +2,8 @@
 //! requests, then connections. What is under way is never touched.
 //!
 //! Two measures. The memory of the process as a share of what it may have decides in grades, as Envoy's overload manager
-//! does; a grade is left only some way below where it was entered, so that it does not flap. The queue of a model keeps
-//! its last part for live traffic.
+//! does; a grade is left only some way below where it was entered, so that it does not flap. Each lane of a model has a
+//! queue of its own.
 //!
 //! Pure and small: whoever reads the memory gives it here, and does what comes out before a body is read.
 
@@ -17,8 +17,6 @@ pub const MEMORY_NEW: f64 = 0.92;
 pub const MEMORY_CONNECTIONS: f64 = 0.95;
 /// How far memory has to fall below where a grade begins for it to end.
 const MEMORY_BACK: f64 = 0.02;
-/// Share of a queue that batch requests may fill.
-const QUEUE_BATCH: f64 = 0.85;
 
 /// How much is turned away, by memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -82,7 +80,7 @@ pub enum Reason {
     MemoryNew,
     /// Memory is nearly out, and it was a new connection.
     MemoryConnection,
-    /// The queue was full, or for a batch request nearly so.
+    /// The queue of its lane was full.
     QueueFull,
     /// The lane is overloaded, newest first, and it had waited too long to be next.
     QueueOverloaded,
@@ -104,12 +102,9 @@ impl Reason {
     }
 }
 
-/// Whether a queue of at most `most` in which `waiting` wait has room for one more of a lane.
-pub fn queue_has_room(waiting: u32, most: u32, lane: Lane) -> bool {
-    match lane {
-        Lane::Live => waiting < most,
-        Lane::Batch => f64::from(waiting) < (f64::from(most) * QUEUE_BATCH).ceil(),
-    }
+/// Whether the queue of a lane of at most `most` in which `waiting` wait has room for one more.
+pub const fn queue_has_room(waiting: u32, most: u32) -> bool {
+    waiting < most
 }
 
 #[cfg(test)]
@@ -149,14 +144,6 @@ mod tests {
         ] {
             assert_eq!((grade.against(Lane::Live), grade.against(Lane::Batch)), (live, batch), "{grade:?}");
             assert_eq!(grade.refuses_connections(), connections, "{grade:?}");
-        }
-    }
-
-    #[test]
-    fn the_last_of_a_queue_is_for_live_traffic() {
-        for (most, live, batch) in [(0, 0, 0), (1, 1, 1), (4, 4, 4), (100, 100, 85), (1024, 1024, 871)] {
-            let room = |lane| (0..2000).take_while(|waiting| queue_has_room(*waiting, most, lane)).count();
-            assert_eq!((room(Lane::Live), room(Lane::Batch)), (live, batch), "of {most}");
         }
     }
 }

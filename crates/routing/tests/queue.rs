@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use pointsman_routing::decision::Outcome;
-use pointsman_routing::facts::Lane;
+use pointsman_routing::facts::{Class, Lane};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, Flow, Input, Refusal};
@@ -232,7 +232,8 @@ fn slots_that_are_held_long_do_not_make_an_overload() {
 fn who_cannot_be_served_in_time_is_told_at_once_and_when_to_return() {
     let mut world = busy_world(&["a slots=1"], Duration::from_secs(2));
     let (_running, _) = arrive(&mut world, "");
-    let _waiting: Vec<Flow> = (0..4).map(|_| arrive(&mut world, "").0).collect();
+    let before = Facts { class: Class::Interactive, ..world.facts() };
+    let _waiting: Vec<Flow> = (0..4).map(|_| world.arrive_with(before.clone()).0).collect();
     for (left_s, expected) in [(4, Some(("too_late", 10))), (8, None)] {
         let facts = Facts { deadline: Some(world.now + Duration::from_secs(left_s)), ..world.facts() };
         let (mut flow, action) = world.arrive_with(facts);
@@ -252,27 +253,32 @@ fn arrive_in(world: &mut World, lane: Lane) -> (Flow, Action) {
 }
 
 #[test]
-fn batch_leaves_a_tenth_of_the_slots_and_waits_behind_live_but_for_one_in_ten() {
+fn batch_fills_what_nobody_needs_and_waits_behind_live_but_for_one_in_twenty() {
     let mut world = world(&["a slots=10"]);
-    let mut running: Vec<Flow> = (0..9).map(|_| arrive_in(&mut world, Lane::Batch).0).collect();
-    let (mut batch, action) = arrive_in(&mut world, Lane::Batch);
-    assert!(matches!(action, Action::Wait), "{action:?}");
-    let (flow, action) = arrive_in(&mut world, Lane::Live);
-    assert_eq!(sent(&action), Some("a"));
-    running.push(flow);
-    let mut waiting: Vec<Flow> = (0..12).map(|_| arrive_in(&mut world, Lane::Live).0).collect();
+    let mut running: Vec<Flow> = (0..10).map(|_| arrive_in(&mut world, Lane::Batch).0).collect();
+    let mut waiting: Vec<Flow> = (0..30)
+        .map(|number| {
+            let (flow, action) = arrive_in(&mut world, if number < 3 { Lane::Batch } else { Lane::Live });
+            assert!(matches!(action, Action::Wait), "{number}: {action:?}");
+            flow
+        })
+        .collect();
     let mut order = String::new();
-    for mut ends in running {
-        world.finish(&mut ends);
+    while !waiting.is_empty() {
+        world.finish(&mut running.remove(0));
         for ticket in world.woken() {
-            let is_batch = batch.ticket().is_some_and(|own| own.0 == ticket);
-            order.push(if is_batch { 'b' } else { 'l' });
-            let mut all = waiting.iter_mut().chain(std::iter::once(&mut batch));
-            let flow = all.find(|flow| flow.ticket().is_some_and(|own| own.0 == ticket));
-            let _ = world.step(flow.expect("whoever is told waits"), Input::Granted);
+            let at = waiting.iter().position(|flow| flow.ticket().is_some_and(|own| own.0 == ticket));
+            let mut flow = waiting.remove(at.expect("whoever is told waits"));
+            let _ = world.step(&mut flow, Input::Granted);
+            order.push(if flow.facts().lane == Lane::Batch { 'b' } else { 'l' });
+            running.push(flow);
+        }
+        world.wait(Duration::from_millis(1));
+        if order.len() >= 28 {
+            break;
         }
     }
-    assert_eq!(order, "lllllllllb");
+    assert_eq!(order, format!("{}b{}", "l".repeat(19), "l".repeat(8)), "then only what is kept is free");
 }
 
 #[test]

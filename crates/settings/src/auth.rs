@@ -1,6 +1,6 @@
 //! Who may ask.
 
-use pointsman_routing::facts::Lane;
+use pointsman_routing::facts::{Class, Lane};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +37,13 @@ pub struct KeyConfig {
     /// or the body's `fallbacks`: 8 at most, with `@version` if need be. Without any keys everybody may. Default: false.
     #[serde(default)]
     pub may_fallback: bool,
-    /// The lane of its traffic where a request does not say. Default: live.
-    #[serde(default)]
-    pub lane: LaneName,
+    /// The lane of its traffic where a request does not say. Default: the model's, or live.
+    pub lane: Option<LaneName>,
+    /// The class of its requests where they do not say. Default: the model's, or standard, and batch in the batch lane.
+    pub priority: Option<ClassName>,
+    /// The highest class that its requests may have, if they may ask for one by `x-pointsman-priority` (see `headers`) or
+    /// their model has one. Default: interactive.
+    pub priority_max: Option<ClassName>,
 }
 
 /// A key of the admin API.
@@ -72,6 +76,8 @@ pub enum Hint {
     PerTokenMs,
     /// `x-pointsman-lane`: `live` or `batch`.
     Lane,
+    /// `x-pointsman-priority`: `system`, `interactive`, `standard` or `batch`, up to the key's `priority_max`.
+    Priority,
 }
 
 /// A lane by name.
@@ -86,7 +92,7 @@ pub enum LaneName {
 }
 
 impl LaneName {
-    /// The lane of that name.
+    /// The lane.
     pub const fn lane(self) -> Lane {
         match self {
             Self::Live => Lane::Live,
@@ -95,9 +101,35 @@ impl LaneName {
     }
 }
 
+/// How important requests are beside others that wait for the same slots, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassName {
+    /// The operator's own: before everything else.
+    System,
+    /// Somebody sits and waits.
+    Interactive,
+    /// As usual.
+    Standard,
+    /// Whenever there is room.
+    Batch,
+}
+
+impl ClassName {
+    /// The class.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::System => Class::System,
+            Self::Interactive => Class::Interactive,
+            Self::Standard => Class::Standard,
+            Self::Batch => Class::Batch,
+        }
+    }
+}
+
 impl Hint {
     /// Every hint.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Session,
         Self::Region,
         Self::Tags,
@@ -105,6 +137,7 @@ impl Hint {
         Self::FirstTokenMs,
         Self::PerTokenMs,
         Self::Lane,
+        Self::Priority,
     ];
     /// Those that a tenant may set where nothing else is configured.
     const USUAL: [Self; 6] =
@@ -120,6 +153,7 @@ impl Hint {
             Self::FirstTokenMs => "x-pointsman-first-token-ms",
             Self::PerTokenMs => "x-pointsman-per-token-ms",
             Self::Lane => "x-pointsman-lane",
+            Self::Priority => "x-pointsman-priority",
         }
     }
 }
@@ -145,9 +179,9 @@ impl KeyConfig {
         self.headers.clone().unwrap_or_else(|| Hint::USUAL.to_vec())
     }
 
-    /// The lane of its traffic where a request does not say.
-    pub fn lane(&self) -> Lane {
-        self.lane.lane()
+    /// The highest class that its requests may have.
+    pub fn class_max(&self) -> Class {
+        self.priority_max.map_or(Class::Interactive, ClassName::class)
     }
 }
 

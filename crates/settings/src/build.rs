@@ -27,8 +27,14 @@ impl Config {
         let providers = self.providers.iter().map(|(name, provider)| (name.as_str().into(), provider.spec()));
         let models =
             self.models.iter().map(|(name, model)| (name.as_str().into(), self.model_spec(name, model)));
+        let tenants = self.tenants.iter().map(|(name, tenant)| (name.as_str().into(), tenant.spec()));
         let pools = self.pools.iter().map(|(name, pool)| (name.as_str().into(), pool.spec()));
-        Catalog { providers: providers.collect(), pools: pools.collect(), models: models.collect() }
+        Catalog {
+            providers: providers.collect(),
+            tenants: tenants.collect(),
+            pools: pools.collect(),
+            models: models.collect(),
+        }
     }
 
     /// The pool that a deployment takes slots from, if it does.
@@ -87,7 +93,7 @@ impl Config {
             }),
             sticky: model.sticky.map(|sticky| sticky.spec()),
             region: RegionSpec { order: order.collect(), by_latency: model.regions.by == RegionBy::Latency },
-            queue: model.queue.over(&self.queue),
+            queue: model.queue.over(&self.queue, model.lanes.batch.over(&self.lanes.batch)),
             preempt: model.preempt.map(PreemptConfig::spec),
             timeouts: model.timeouts.over(&self.timeouts),
             attempts_max: model.attempts_max.unwrap_or(ATTEMPTS_MAX),
@@ -149,8 +155,8 @@ impl ProviderConfig {
             name: key.name_at(at).into(),
             rpm: key.rpm,
             tpm: key.tpm,
-            lane: key.lane.map(LaneName::lane),
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
+            lane: key.lane.map(LaneName::lane),
             revision: xxh3_64(key.key.expose().as_bytes()),
         });
         ProviderSpec { credentials: credentials.collect() }

@@ -8,6 +8,7 @@ mod build;
 mod diagnostic;
 mod diff;
 pub mod engine;
+pub mod lanes;
 pub mod limiter;
 pub mod limits;
 pub mod models;
@@ -37,6 +38,7 @@ pub use validate::validate;
 
 use auth::AuthConfig;
 use batches::BatchesConfig;
+use lanes::{LanesConfig, TenantConfig};
 use limits::WORKERS_MAX;
 use models::ModelConfig;
 use pools::SlotPoolConfig;
@@ -71,6 +73,10 @@ pub struct Config {
     pub timeouts: TimeoutsConfig,
     /// Requests that wait for a slot, for all models.
     pub queue: QueueConfig,
+    /// What is special to the batch lane, for all models.
+    pub lanes: LanesConfig,
+    /// Tenants of the keys in `auth.keys` of whom more is said, by name.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// When a deployment that keeps failing is left alone, for all models.
     pub breaker: BreakerConfig,
     /// Active health checks.
@@ -107,6 +113,8 @@ impl Default for Config {
             stream: StreamConfig::default(),
             timeouts: TimeoutsConfig::default(),
             queue: QueueConfig::default(),
+            lanes: LanesConfig::default(),
+            tenants: BTreeMap::new(),
             breaker: BreakerConfig::default(),
             health: HealthConfig::default(),
             idempotency: IdempotencyConfig::default(),

@@ -9,7 +9,8 @@ use pointsman_wire::openai::rules::ParamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::LaneName;
+use crate::auth::{ClassName, LaneName};
+use crate::lanes::LanesConfig;
 use crate::limiter::LimiterConfig;
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, TOKENS_MAX, WEIGHT_MAX};
 use crate::pools::PreemptConfig;
@@ -60,6 +61,12 @@ pub struct ModelConfig {
     pub queue: QueueConfig,
     /// Its batch requests that have no content yet give their slots to live ones that find none. Default: the pool's.
     pub preempt: Option<PreemptConfig>,
+    /// What is special to the batch lane, where other than for all models.
+    #[serde(default)]
+    pub lanes: LanesConfig,
+    /// The class of its requests where neither they nor their key say; never above the highest that the key may ask for.
+    /// Default: standard, and batch in the batch lane.
+    pub priority: Option<ClassName>,
     /// How many requests its deployments may have in flight below their slots, as is found out while they serve.
     #[serde(default)]
     pub limiter: LimiterConfig,

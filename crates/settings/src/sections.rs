@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pointsman_routing::catalog::{HealthSpec, QueueSpec, TimeoutSpec};
+use pointsman_routing::catalog::{BatchSpec, HealthSpec, QueueSpec, TimeoutSpec};
 use pointsman_routing::idempotency::Limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -164,10 +164,10 @@ impl TimeoutsConfig {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
-    /// Requests of one model that may wait; 0: none. Default: 1024.
+    /// Live requests of one model that may wait; 0: none. Batch requests have `lanes.batch`. Default: 1024.
     #[schemars(range(max = COUNT_MAX))]
     pub requests_max: Option<u32>,
-    /// The wait that live requests are not to stay above, milliseconds, about a tenth of what a user waits for the first
+    /// The wait that interactive and standard requests of the live lane are not to stay above, milliseconds, about a tenth of what a user waits for the first
     /// content. Once the oldest has waited longer for a second, the newest are served first and those that waited twice
     /// as long are refused when others come. Never less than two slots take to become free; 0: first come, first served
     /// until `wait_ms_max`. Default: 200.
@@ -179,8 +179,9 @@ pub struct QueueConfig {
 }
 
 impl QueueConfig {
-    pub(crate) fn over(&self, general: &Self) -> QueueSpec {
+    pub(crate) fn over(&self, general: &Self, batch: BatchSpec) -> QueueSpec {
         QueueSpec {
+            batch,
             requests_max: self.requests_max.or(general.requests_max).unwrap_or(1024),
             target: Duration::from_millis(self.target_ms.or(general.target_ms).unwrap_or(200)),
             wait_max: Duration::from_millis(self.wait_ms_max.or(general.wait_ms_max).unwrap_or(30_000)),

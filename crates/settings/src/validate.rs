@@ -3,6 +3,7 @@
 mod engine;
 mod mirror;
 mod pools;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     });
     check_keys("auth.keys", keys, &mut found);
     check_key_models(config, &mut found);
+    share::check(config, &mut found);
     let admins = config.auth.admin_keys.iter().map(|key| Key {
         name: &key.name,
         secret: key.secret(),

@@ -40,7 +40,9 @@ fn catalog(rules: &Rules, deployments: &[usize]) -> Catalog {
          providers:\n  p: {{ kind: vllm, base_url: 'http://127.0.0.1:1' }}\nmodels:\n{models}"
     );
     let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
-    pointsman_settings::parse(&text, &sources).unwrap_or_else(|wrong| panic!("{wrong:?} in\n{text}")).catalog()
+    pointsman_settings::parse(&text, &sources)
+        .unwrap_or_else(|wrong| panic!("{wrong:?} in\n{text}"))
+        .catalog()
 }
 
 /// A fleet with requests, each by its number.
@@ -177,7 +179,8 @@ fn history(seed: u64, steps: u64) -> usize {
     for id in 0..steps {
         world.now = world.now + Duration::from_millis(1);
         let what = rng.unit();
-        let pick = |list: &[Request], rng: &mut Rng| list.get((rng.unit() * list.len() as f64) as usize).copied();
+        let pick =
+            |list: &[Request], rng: &mut Rng| list.get((rng.unit() * list.len() as f64) as usize).copied();
         let before = format!("seed {seed} step {id}: {slow:?}");
         let (fast, slow_says) = if what < 0.5 {
             let model = (rng.unit() * rng.unit() * MODELS as f64) as usize;
@@ -218,7 +221,8 @@ fn nobody_below_its_guarantee_waits_beside_a_free_slot(pool: &Pool, at: &str) {
     let waits = |model: usize| pool.waiting.iter().any(|one| one.model == model);
     // Caps of tokens hold even where the pool has none.
     let uncapped = |model: usize| pool.rules.shares[model].cap_tokens == 1_000_000_000;
-    let owed = (0..MODELS).find(|model| uncapped(*model) && waits(*model) && pool.shortfall(*model).is_some());
+    let owed =
+        (0..MODELS).find(|model| uncapped(*model) && waits(*model) && pool.shortfall(*model).is_some());
     assert!(owed.is_none() || used >= slots, "m{owed:?} is owed a slot: {at}");
 }
 
@@ -296,9 +300,11 @@ fn four_models(hot: f64, lend: bool, seed: u64) -> Run {
                     let used = one.inflight - u32::from(*one.model == *format!("m{model}"));
                     one.waiting > 0 && used < one.guarantee
                 };
-                let owed: Vec<String> = before.models.iter().filter(owed).map(|one| one.model.to_string()).collect();
+                let owed: Vec<String> =
+                    before.models.iter().filter(owed).map(|one| one.model.to_string()).collect();
                 let served = |id: &u64| format!("m{}", world.flows[id].1);
-                run.wronged += usize::from(!owed.is_empty() && !begun.iter().map(served).any(|one| owed.contains(&one)));
+                run.wronged +=
+                    usize::from(!owed.is_empty() && !begun.iter().map(served).any(|one| owed.contains(&one)));
                 begun
             }
         };
@@ -325,7 +331,10 @@ fn a_hot_model_leaves_the_others_their_share() {
             let (alone, beside) = (four_models(1.0, lend, seed), four_models(20.0, lend, seed));
             assert_eq!(beside.wronged, 0, "guarantees are met at the next release");
             let (alone, beside) = (p99(&alone.first[1..].concat()), p99(&beside.first[1..].concat()));
-            println!("lend {lend} seed {seed}: p99 {alone:.3} s, beside a hot model {beside:.3} s, {:.3}", beside / alone);
+            println!(
+                "lend {lend} seed {seed}: p99 {alone:.3} s, beside a hot model {beside:.3} s, {:.3}",
+                beside / alone
+            );
             assert!(beside <= 1.2 * alone, "seed {seed}: {beside} s against {alone} s");
         }
     }

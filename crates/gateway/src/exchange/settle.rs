@@ -39,6 +39,7 @@ impl Exchange {
         let total = now - self.arrival.at;
         let queue_wait = self.flow.queue_wait();
         self.model.metrics.settled(metrics, end.outcome, total, queue_wait, end.usage.as_ref());
+        metrics.waited(&self.model.name, self.flow.facts(), queue_wait);
         if let Some(overhead) = self.overhead {
             metrics.overhead.observe(overhead.as_secs_f64());
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Uri, header};
 use pointsman_routing::catalog::Name;
-use pointsman_routing::facts::Lane;
-use pointsman_settings::auth::{AuthConfig, Hint, KeyConfig};
+use pointsman_routing::facts::{Class, Lane};
+use pointsman_settings::auth::{AuthConfig, ClassName, Hint, KeyConfig, LaneName};
 use pointsman_wire::openai::error::ErrorBody;
 use ring::digest;
 use rustc_hash::FxHashMap;
@@ -37,8 +37,12 @@ pub struct ClientKey {
     hints: Vec<Hint>,
     /// Whether its requests may name other models to try.
     pub may_fallback: bool,
-    /// The lane of its traffic where a request does not say.
-    pub lane: Lane,
+    /// The lane of its traffic where a request does not say, if it has one.
+    pub lane: Option<Lane>,
+    /// The class of its requests where they do not say, if it has one.
+    pub class: Option<Class>,
+    /// The highest class that its requests may have.
+    pub class_max: Class,
 }
 
 impl ClientKey {
@@ -61,7 +65,9 @@ impl ClientKey {
             models: None,
             hints: Hint::ALL.to_vec(),
             may_fallback: true,
-            lane: Lane::Live,
+            lane: None,
+            class: None,
+            class_max: Class::System,
         }
     }
 
@@ -74,7 +80,9 @@ impl ClientKey {
             models: config.models.clone(),
             hints: config.hints(),
             may_fallback: config.may_fallback,
-            lane: config.lane(),
+            lane: config.lane.map(LaneName::lane),
+            class: config.priority.map(ClassName::class),
+            class_max: config.class_max(),
         }
     }
 }
@@ -101,7 +109,9 @@ impl Keys {
             .iter()
             .filter_map(|key| Some((key_digest(key.secret(), key.sha256())?, key.name.as_str().into())))
             .collect();
-        let anonymous = config.keys.is_empty().then(|| Arc::new(ClientKey::operator("anonymous")));
+        // Without keys there is nobody who was allowed to be before everybody.
+        let anyone = || ClientKey { class_max: Class::Interactive, ..ClientKey::operator("anonymous") };
+        let anonymous = config.keys.is_empty().then(|| Arc::new(anyone()));
         Self { clients, admins, anonymous }
     }
 

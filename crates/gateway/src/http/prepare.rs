@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use pointsman_routing::catalog::{Capabilities, Name};
-use pointsman_routing::facts::{Class, PrefixBlock};
+use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::{Facts, Now};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
@@ -63,6 +63,7 @@ pub fn prepare(
     rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
     let fallbacks = fallback::read(snapshot, client, headers, &request, &model).map_err(of_model)?;
     let hints = hints::read(headers, client, now).map_err(of_model)?;
+    let (lane, class) = hints::rank(&hints, client, &model);
     let facts = Facts {
         model: model.id,
         version: request.version.as_deref().map(Into::into),
@@ -71,14 +72,14 @@ pub fn prepare(
         tokens_in_min: u32::try_from(request.tokens_in_min).unwrap_or(u32::MAX),
         tokens_out_max: request.tokens_out_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
         stream: request.stream,
-        lane: model.lane.or(hints.lane).unwrap_or(client.lane),
+        lane,
         tenant: Arc::clone(&client.tenant),
         tenant_hash: client.tenant_hash,
         session_hash: hints.session_hash,
         user_hash: request.user_hash,
         prefix_hash: request.prefix_hash,
         prefix: prefix(&request),
-        class: Class::default(),
+        class,
         objective: hints.objective,
         region: hints.region,
         tags: hints.tags,

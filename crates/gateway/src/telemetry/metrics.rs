@@ -18,6 +18,7 @@ use batches::BatchMetrics;
 use beside::Beside;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
+use waits::Waits;
 
 mod batches;
 mod beside;
@@ -25,6 +26,7 @@ mod engine;
 mod fleet;
 mod labels;
 mod pools;
+mod waits;
 
 pub use labels::LABEL_VALUES_MAX;
 
@@ -131,6 +133,7 @@ pub struct Metrics {
     pub memory_limit_bytes: Gauge,
     batches: BatchMetrics,
     beside: Beside,
+    waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
     /// Reloads that were refused.
@@ -208,6 +211,7 @@ impl Metrics {
             memory_limit_bytes: Gauge::default(),
             batches: BatchMetrics::default(),
             beside: Beside::default(),
+            waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
             dropped_records: Counter::default(),
@@ -222,6 +226,7 @@ impl Metrics {
         metrics.batches.register(&mut metrics.registry);
         metrics.beside.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
+        metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
         metrics.pools.register(&mut metrics.registry);
         metrics
@@ -350,6 +355,7 @@ impl Metrics {
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.beside.retain(model);
+        self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {
             labels.keeps_of(&series.model, &series.deployment)
@@ -439,6 +445,7 @@ impl Metrics {
         self.resident_bytes.set(crate::memory::resident_bytes() as i64);
         self.fleet.set(&around.fleet, &self.labels);
         self.pools.set(&around.fleet, &self.labels);
+        self.waits.set(&around.fleet, &self.labels);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);

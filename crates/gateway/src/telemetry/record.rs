@@ -160,6 +160,11 @@ impl Record {
         let told = |(at, decision)| {
             let mut told = decision_json(decision, self.arrived, &self.names);
             told["model"] = json!(self.ties.model_of(at).or(self.model.as_ref()));
+            if matches!(decision.outcome, Outcome::Queued { .. }) {
+                // Whatever came of the wait is the next decision; who left has none.
+                let until = self.decisions.get(at + 1).map(|next: &Decision| micros(next.at, decision.at));
+                told["outcome"]["waited_us"] = json!(until.unwrap_or(self.queue_us));
+            }
             told
         };
         self.decisions.iter().enumerate().map(told).collect()
@@ -219,7 +224,15 @@ pub fn decision_json(decision: &Decision, arrived: Now, names: &BTreeMap<Deploym
             "credential": choice.credential_name,
             "why": why_json(choice.why),
         }),
-        Outcome::Queued { ticket, ahead } => json!({"kind": "queued", "ticket": ticket.0, "ahead": ahead}),
+        Outcome::Queued { ticket, place } => json!({
+            "kind": "queued",
+            "ticket": ticket.0,
+            "ahead": place.ahead,
+            "ahead_of_class": place.of_class,
+            "ahead_of_tenant": place.of_tenant,
+            "waiting_of_classes_before": place.of_classes_before,
+            "wait_ms_expected": place.wait.map(|wait| wait.as_millis() as u64),
+        }),
         Outcome::Rejected { why, retry_after } => json!({
             "kind": "rejected",
             "why": why.name(),

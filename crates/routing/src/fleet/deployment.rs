@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Capabilities, DeploymentSpec};
+use crate::catalog::{BatchSpec, Capabilities, DeploymentSpec};
 use crate::decision::WhyNot;
 use crate::engine::EngineState;
 use crate::facts::Lane;
@@ -44,6 +44,8 @@ pub(crate) struct Deployment {
     pub(crate) claims: super::claims::Claims,
     /// How many it may have in flight.
     pub(crate) limiter: Limiter,
+    /// What it keeps free for live requests.
+    pub(crate) reserve: super::reserve::Reserve,
     /// What its engine says of itself.
     pub(crate) engine: EngineState,
     /// What it has to do.
@@ -105,6 +107,7 @@ impl Deployment {
             held: None,
             metered: false,
             claims: super::claims::Claims::default(),
+            reserve: Default::default(),
             engine: EngineState::default(),
             underway: Underway::default(),
             predictor: Box::default(),
@@ -136,10 +139,15 @@ impl Deployment {
         self.limiter.apply(&self.spec.limiter, self.spec.free, self.spec.slots);
     }
 
+    /// What the batch lane may use of it, as is now configured.
+    pub(crate) fn apply_batch(&mut self, spec: &BatchSpec) {
+        self.limiter.set_batch_share(spec.inflight_share);
+        self.reserve.apply(spec.reserve);
+    }
+
     #[inline]
     pub(crate) fn is_full(&self, lane: Lane) -> bool {
-        self.inflight >= self.limiter.bound(Lane::Live)
-            || (lane == Lane::Batch && self.inflight_batch >= self.limiter.bound(lane))
+        self.inflight >= self.limiter.bound(Lane::Live) || (lane == Lane::Batch && self.is_full_for_batch())
     }
 
     /// Whether those in flight leave too few tokens for a request. One that is alone has all there are.

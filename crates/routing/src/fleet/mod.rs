@@ -9,7 +9,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::budget::RetryBudget;
-use crate::catalog::{Catalog, ModelSpec, Name};
+use crate::catalog::{Catalog, ModelSpec, Name, TenantSpec};
+use crate::decision::Rejection;
 use crate::engine::{CacheChange, Report};
 use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
@@ -31,6 +32,8 @@ pub(crate) mod deployment;
 mod discipline;
 mod drain;
 mod engine;
+mod line;
+mod order;
 mod pace;
 mod permit;
 pub(crate) mod pool;
@@ -38,16 +41,21 @@ mod pool_view;
 mod preempt;
 mod queue;
 mod quota;
+mod reserve;
+mod serve;
 pub(crate) mod underway;
 mod view;
+mod waiting;
 
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
 pub(crate) use permit::{Ended, Permit};
 pub use pool_view::{PoolModelView, PoolView};
-pub(crate) use queue::{Grant, Queue};
+pub(crate) use queue::Queue;
+pub(crate) use serve::Grant;
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
+pub use waiting::{ClassView, TenantView};
 
 /// All that is known now of what exists.
 #[derive(Clone, Default)]
@@ -58,6 +66,8 @@ pub struct Fleet {
     pub(crate) credentials: Slab<CredentialId, Credential>,
     /// Providers are few and keep their place for the life of the fleet.
     pub(crate) providers: Vec<Provider>,
+    /// As configured.
+    pub(crate) tenants: BTreeMap<Name, TenantSpec>,
     pub(crate) told: BTreeMap<Ticket, Told>,
     /// Pools are few and keep their place for the life of the fleet.
     pub(crate) pools: Vec<Pool>,
@@ -144,8 +154,8 @@ pub(crate) enum Told {
     AskAgain,
     /// A live request needs the slot that it has.
     TakenBack,
-    /// The lane is overloaded, and it has waited too long to be next.
-    PushedOut,
+    /// It gave way to others that came, for this reason.
+    PushedOut(Rejection),
     /// It has a slot.
     Granted(Box<Grant>),
 }
@@ -222,6 +232,7 @@ impl Fleet {
     /// its last permit is released. Waiters are looked at again.
     pub fn apply(&mut self, catalog: &Catalog, now: Now) {
         self.apply_providers(catalog);
+        self.tenants.clone_from(&catalog.tenants);
         let gone: Vec<Name> =
             self.model_ids.keys().filter(|name| !catalog.models.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -423,6 +434,7 @@ impl Fleet {
             };
             if let Some(known) = self.deployments.get_mut(deployment_id) {
                 known.apply(deployment);
+                known.apply_batch(&spec.queue.batch);
                 known.apply_drain(now);
             }
             kept.push(deployment_id);
@@ -434,6 +446,7 @@ impl Fleet {
             model.spec = spec.clone();
             model.deployments = kept;
             model.apply_tiers();
+            model.queue.shares.iter_mut().for_each(|shares| shares.apply(&self.tenants));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::order::Charge;
 use super::underway::Share;
 use super::{Deployment, Fleet, tokens_of};
 use crate::catalog::Capabilities;
@@ -39,6 +40,8 @@ pub(crate) struct Permit {
     pub(super) tenant_hash: u64,
     /// What the request adds to what its deployment has to do.
     pub(super) share: Share,
+    /// What its tenant's share was charged.
+    charge: Option<Charge>,
     pub(super) probe: bool,
     pub(super) taken: Now,
     /// Since when the request is being sent, so that some of the quota may be used.
@@ -122,6 +125,10 @@ impl Fleet {
         if let Some(deployment) = self.deployments.get_mut(deployment) {
             deployment.inflight += 1;
             deployment.inflight_batch += u32::from(facts.lane == Lane::Batch);
+            match facts.lane {
+                Lane::Live => deployment.reserve.note_live(now, deployment.limiter.bound(Lane::Live)),
+                Lane::Batch => deployment.reserve.note_batch(),
+            }
             inflight = deployment.inflight;
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
@@ -131,6 +138,7 @@ impl Fleet {
             }
             probe = deployment.health_mut(facts.lane).enter();
         }
+        let charge = self.charge(facts);
         let mut revision = 0;
         if let Some(credential) = credential.and_then(|id| self.credentials.get_mut(id)) {
             credential.reserve(tokens, now);
@@ -151,6 +159,7 @@ impl Fleet {
             lane: facts.lane,
             tenant_hash: facts.tenant_hash,
             share: Share::default(),
+            charge,
             probe,
             taken: now,
             sent: None,
@@ -207,6 +216,10 @@ impl Fleet {
     pub(crate) fn release(&mut self, mut permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
         self.keep(&mut permit);
         self.learn_credential(&permit, ended);
+        let model = self.deployments.get(permit.deployment).map(|deployment| deployment.model);
+        if let Some(model) = model {
+            self.settle_share(model, permit.charge, permit.sent.is_some(), ended);
+        }
         if let Ended::Failed(failure) = ended
             && failure.class == FailureClass::CredentialQuota
         {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::credential::CredentialState;
 use super::engine::{CacheView, EngineSignals, EngineView};
-use super::{Credential, Deployment, Fleet, PoolView};
+use super::{ClassView, Credential, Deployment, Fleet, PoolView};
 use crate::catalog::Name;
 use crate::facts::Lane;
 use crate::health::{Change, HealthState, Reason};
@@ -41,6 +41,8 @@ pub struct ModelView {
     pub affinity_broken_by_health: u64,
     /// Requests that wait for a slot.
     pub queue_depth: usize,
+    /// Those who wait by class, and what their tenants were served.
+    pub queue: Vec<ClassView>,
     /// Whether live requests wait too long and are served newest first.
     pub queue_overloaded: bool,
     /// Requests of the usual size that may be sent again now.
@@ -100,6 +102,8 @@ pub struct DeploymentView {
     pub drain_ends_in_ms: Option<u64>,
     /// Requests in flight.
     pub inflight: u32,
+    /// Slots that batch leaves free for live requests, as they turn out to need them.
+    pub kept_for_live: u32,
     /// Tokens of those, in and out, estimated.
     pub tokens_inflight: u64,
     /// Prompt tokens, cached ones not counted, of requests that wait for their first content, estimated.
@@ -201,12 +205,12 @@ pub struct CredentialView {
     pub state: &'static str,
     /// When it may be used again, milliseconds from now.
     pub returns_in_ms: Option<u64>,
+    /// The lane whose requests alone it serves; `null`: both.
+    pub lane: Option<&'static str>,
     /// Requests it may make a minute.
     pub rpm: Option<u32>,
     /// Tokens it may use a minute.
     pub tpm: Option<u32>,
-    /// The lane it is kept for; none: both.
-    pub lane: Option<&'static str>,
     /// Requests of this minute.
     pub requests_used: u64,
     /// Tokens of this minute.
@@ -249,6 +253,7 @@ impl DeploymentView {
             returns_in_ms: live.returns_in_ms,
             drain_ends_in_ms: deployment.drain_left(now).map(|left| left.as_millis() as u64),
             inflight: deployment.inflight,
+            kept_for_live: deployment.reserve.kept(),
             tokens_inflight: deployment.tokens_inflight,
             tokens_prefilling: deployment.underway.tokens_prefilling,
             decoding: deployment.underway.decoding,
@@ -366,6 +371,7 @@ impl Fleet {
             affinity_broken_by_lead: model.sessions.broken_by_lead,
             affinity_broken_by_health: model.sessions.broken_by_health,
             queue_depth: model.queue.len(),
+            queue: ClassView::all(&model.queue, now),
             queue_overloaded: model.queue.is_overloaded(),
             retry_budget_remaining: model.budget.clone().remaining_usual(now),
             deployments: model

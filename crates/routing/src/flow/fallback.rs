@@ -127,7 +127,7 @@ impl Flow {
             fallbacks.stops.push(Stop { model: next.name, decision, attempt });
         }
         if let Some(model) = fleet.models.get(self.facts.model) {
-            self.policy = Policy::of(&model.spec, self.shadow);
+            self.policy = Policy::of(&model.spec, self.facts.lane, self.shadow);
         }
         self.decide(fleet, now, rng, last)
     }

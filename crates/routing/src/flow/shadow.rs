@@ -22,7 +22,7 @@ impl Flow {
         now: Now,
         rng: &mut Rng,
     ) -> (Decision, Option<Permit>) {
-        fleet.serve_queue(self.facts.model, now, rng);
+        let _ = fleet.arrive(&self.facts, now, rng);
         match choose(fleet, &self.facts, &self.tried, now, rng) {
             Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
             Evaluation::Rejected(decision) => (decision, None),

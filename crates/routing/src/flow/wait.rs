@@ -34,7 +34,7 @@ impl Flow {
                 debug_assert!(false, "who waits has no slot to give");
                 return Action::Wait;
             }
-            Collected::Told(Told::PushedOut) => return self.give_up(fleet, now, rng, Rejection::Overloaded),
+            Collected::Told(Told::PushedOut(why)) => return self.give_up(fleet, now, rng, why),
             Collected::Told(Told::Granted(grant)) => grant.into_parts(),
         };
         self.leave_queue(now);

@@ -172,9 +172,10 @@ fn it_follows_a_provider_that_gives_more() {
 }
 
 #[test]
-fn batch_leaves_live_a_tenth() {
+fn batch_holds_its_share_and_one_slot_at_least() {
     for (slots, batch) in [(1, 1), (2, 2), (9, 9), (10, 9), (16, 15), (100, 90)] {
-        let limiter = engine(Some(slots));
+        let mut limiter = engine(Some(slots));
+        limiter.set_batch_share(0.9);
         assert_eq!((limiter.bound(Lane::Live), limiter.bound(Lane::Batch)), (slots, batch));
     }
     let off = Limiter::new(&LimiterSpec { kind: LimiterKind::Off, ..LimiterSpec::default() }, true, None);

@@ -78,6 +78,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
         region: RegionSpec::default(),
         queue: QueueSpec {
             requests_max: 4,
+            batch: Default::default(),
             target: Duration::from_millis(200),
             wait_max: Duration::from_secs(10),
         },

@@ -407,6 +407,7 @@ mod tests {
             routers: 1,
             staleness_ms: 0.0,
             strategies,
+            figures: Default::default(),
         }
     }
 

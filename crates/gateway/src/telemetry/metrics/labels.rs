@@ -22,6 +22,7 @@ pub(super) enum Kind {
     Credential,
     Pool,
     Arm,
+    Tenant,
 }
 
 /// The values of all labels.
@@ -59,6 +60,9 @@ impl Labels {
                 inner.pin(Kind::Arm, arm);
                 inner.of_models.insert((name.clone(), arm.clone()));
             }
+        }
+        for key in &config.auth.keys {
+            inner.pin(Kind::Tenant, key.tenant());
         }
         for (name, provider) in &config.providers {
             inner.pin(Kind::Provider, name);
