@@ -181,8 +181,10 @@ fn exchange(
     let client = client.ok_or_else(|| {
         ErrorBody::bad_key("the key that made this batch is not known to this gateway any more")
     })?;
+    let client = Arc::new(client.in_lane(Lane::Batch));
     let prepared = prepare(&snapshot, &client, job.operation, &HeaderMap::new(), &body, at);
     let mut prepared = prepared.map_err(|refused| refused.error)?;
+    // Whatever the model's rule says.
     prepared.facts.lane = Lane::Batch;
     let arrival = Arrival {
         id,

@@ -23,7 +23,7 @@ const CARRIERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 pub type Digest = [u8; 32];
 
 /// A client that may ask.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ClientKey {
     /// The key's name; `None` for the anonymous client of a gateway without keys.
     pub name: Option<Name>,
@@ -69,6 +69,12 @@ impl ClientKey {
             class: None,
             class_max: Class::System,
         }
+    }
+
+    /// The same client, whose requests are in that lane.
+    #[must_use]
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self { lane, ..self.clone() }
     }
 
     fn new(config: &KeyConfig) -> Self {

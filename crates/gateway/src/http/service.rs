@@ -179,7 +179,8 @@ async fn infer(
         Ok(prepared) => {
             drop(head);
             // The model may have put it into another lane than its head said.
-            if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane) {
+            let moved = prepared.facts.lane != lane;
+            if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
                 return early.shed(&worker, prepared.facts.lane, reason);
             }
             let Some(key) = key else {
