@@ -323,15 +323,18 @@ impl Publisher {
     /// Waits for the subscriber, and greets it.
     fn accept(&mut self) {
         let (mut subscriber, _) = self.listener.accept().expect("it connects");
-        let mut greeting = [0; 64];
-        subscriber.read_exact(&mut greeting).expect("it greets");
-        assert!(
-            greeting.starts_with(&[0xff]) && greeting[9..12] == [0x7f, 3, 0] && &greeting[12..16] == b"NULL"
-        );
-        subscriber.write_all(&greeting).expect("written");
+        let mut opening = [0; 64 + 27];
+        subscriber.read_exact(&mut opening).expect("it greets");
+        let greeting = &opening[..64];
+        assert!(greeting.starts_with(&[0xff]) && greeting[9..12] == [0x7f, 3, 0]);
+        assert!(&greeting[12..16] == b"NULL" && opening.ends_with(b"Socket-Type\0\0\0\x03SUB"));
+        subscriber.write_all(greeting).expect("written");
         let ready = b"\x05READY\x0bSocket-Type\0\0\0\x03PUB";
         let command = [&[4, ready.len() as u8][..], ready].concat();
         subscriber.write_all(&command).expect("written");
+        let mut subscription = [0; 3];
+        subscriber.read_exact(&mut subscription).expect("it subscribes");
+        assert_eq!(subscription, [0, 1, 1], "to all");
         self.subscriber = Some(subscriber);
     }
 

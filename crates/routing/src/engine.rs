@@ -336,7 +336,7 @@ impl Heard {
             return self.foreign;
         }
         let left = REPORT_BELIEVED.saturating_sub(age).as_secs_f64();
-        let span = (REPORT_BELIEVED - REPORT_FRESH).as_secs_f64();
+        let span = REPORT_BELIEVED.as_secs_f64() - REPORT_FRESH.as_secs_f64();
         (f64::from(self.foreign) * left / span).round() as u32
     }
 }

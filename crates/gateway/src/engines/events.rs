@@ -66,6 +66,7 @@ async fn listen(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         decoder.push(&scratch[..read]);
+        let was_ready = decoder.is_ready();
         while let Some(frames) = decoder.message().map_err(io::Error::other)? {
             let Some((number, events)) = kv_events::read(&frames) else {
                 note(app, engine, [CacheChange::Unsure]);
@@ -93,6 +94,9 @@ async fn listen(
             });
             let changes: Vec<CacheChange> = before.into_iter().chain(changes).collect();
             note(app, engine, changes);
+        }
+        if decoder.is_ready() && !was_ready {
+            stream.write_all(&zmtp::SUBSCRIBE_TO_ALL).await?;
         }
     }
 }

@@ -251,7 +251,7 @@ async fn engine(control: &Control, path: &str) -> Option<Answer> {
         Metrics::Hang => std::future::pending().await,
         Metrics::Garbage => [Step::Data(GARBAGE.into())].into(),
         Metrics::Endless => {
-            let piece = Bytes::from_static(&[b'a'; PIECE_BYTES]);
+            let piece = Bytes::from(vec![b'a'; PIECE_BYTES]);
             (0..ENDLESS_BYTES / PIECE_BYTES).map(|_| Step::Data(piece.clone())).collect()
         }
         Metrics::Good | Metrics::Renamed | Metrics::Lies => [Step::Data(page.into())].into(),

@@ -139,7 +139,7 @@ impl Deployment {
     /// Takes the number of slots that its engine gives, where it has none and is to learn it. Says whether it changed.
     pub(super) fn learn_slots(&mut self) -> bool {
         let Some(learnt) = self.engine.slots().filter(|_| self.spec.slots_learnt) else { return false };
-        std::mem::replace(&mut self.spec.slots, Some(learnt)) != Some(learnt)
+        self.spec.slots.replace(learnt) != Some(learnt)
     }
 }
 

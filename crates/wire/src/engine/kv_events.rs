@@ -41,7 +41,7 @@ pub fn read(frames: &[Vec<u8>]) -> Option<(u64, Vec<KvEvent>)> {
     let count = reader.array()?;
     let mut events = Vec::new();
     for _ in 0..count.min(EVENTS_MAX) {
-        events.extend(event(&mut reader)?);
+        event(&mut reader, &mut events)?;
     }
     (count <= EVENTS_MAX).then_some((number, events))
 }
@@ -67,21 +67,24 @@ impl Event {
                 }
             }
             "block_size" => self.block_tokens = reader.unsigned()?,
-            "medium" => self.elsewhere = reader.optional_text()?.is_some_and(|medium| medium != "GPU"),
+            "medium" => self.elsewhere = !reader.nil() && reader.text()? != "GPU",
             _ => reader.skip()?,
         }
         Some(())
     }
 
-    fn done(self) -> Option<Option<KvEvent>> {
+    fn put(self, events: &mut Vec<KvEvent>) -> Option<()> {
         let event = match self.kind?.as_str() {
             "BlockStored" => KvEvent::Stored { blocks: self.blocks, block_tokens: self.block_tokens },
             "BlockRemoved" => KvEvent::Removed { blocks: self.blocks },
-            "AllBlocksCleared" => return Some(Some(KvEvent::Cleared)),
+            "AllBlocksCleared" => KvEvent::Cleared,
             // Engines learn new words; this one is none of ours.
-            _ => return Some(None),
+            _ => return Some(()),
         };
-        Some((!self.elsewhere).then_some(event))
+        if !self.elsewhere {
+            events.push(event);
+        }
+        Some(())
     }
 }
 
@@ -89,14 +92,14 @@ const STORED: [&str; 6] =
     ["block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium"];
 const REMOVED: [&str; 2] = ["block_hashes", "medium"];
 
-fn event(reader: &mut Reader<'_>) -> Option<Option<KvEvent>> {
+fn event(reader: &mut Reader<'_>, events: &mut Vec<KvEvent>) -> Option<()> {
     let mut event = Event::default();
     if let Some(fields) = reader.map() {
         for _ in 0..fields {
             let field = reader.text()?.to_owned();
             event.take(&field, reader)?;
         }
-        return event.done();
+        return event.put(events);
     }
     let fields = reader.array()?;
     event.take("type", reader)?;
@@ -108,7 +111,7 @@ fn event(reader: &mut Reader<'_>) -> Option<Option<KvEvent>> {
     for at in 1..fields {
         event.take(names.get(at - 1).copied().unwrap_or_default(), reader)?;
     }
-    event.done()
+    event.put(events)
 }
 
 /// What a number in sequence says of those before it.

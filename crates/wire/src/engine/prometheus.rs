@@ -49,7 +49,7 @@ pub struct Page<'a> {
 /// Reads a page; `wanted` says of a name whether its samples are kept.
 ///
 /// `None` where the page or the number of wanted samples is beyond its bound.
-pub fn read<'a>(text: &'a [u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Page<'a>> {
+pub fn read(text: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Page<'_>> {
     if text.len() > TEXT_BYTES_MAX {
         return None;
     }

@@ -61,13 +61,13 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes(length)?).ok()
     }
 
-    /// A text or nil.
-    pub(super) fn optional_text(&mut self) -> Option<Option<&'a str>> {
-        if self.rest.first() == Some(&0xc0) {
-            self.bytes(1)?;
-            return Some(None);
+    /// Steps over a nil, if there is one.
+    pub(super) fn nil(&mut self) -> bool {
+        let is_nil = self.rest.first() == Some(&0xc0);
+        if is_nil {
+            self.rest = &self.rest[1..];
         }
-        self.text().map(Some)
+        is_nil
     }
 
     pub(super) fn unsigned(&mut self) -> Option<u64> {

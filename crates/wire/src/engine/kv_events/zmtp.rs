@@ -13,7 +13,8 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// What a subscriber of everything says first: all of it may be sent at once.
+/// What a subscriber says first. What comes after has to wait until the publisher is ready: libzmq takes a message that
+/// comes with this for a broken handshake.
 pub fn opening() -> Vec<u8> {
     let mut out = vec![0; GREETING_BYTES];
     out[0] = 0xff;
@@ -23,10 +24,11 @@ pub fn opening() -> Vec<u8> {
     let ready = b"\x05READY\x0bSocket-Type\0\0\0\x03SUB";
     out.extend_from_slice(&[COMMAND, ready.len() as u8]);
     out.extend_from_slice(ready);
-    // A message that begins with 1 subscribes to the topics that begin with the rest of it.
-    out.extend_from_slice(&[0, 1, 1]);
     out
 }
+
+/// A message that begins with 1 subscribes to the topics that begin with the rest of it: all.
+pub const SUBSCRIBE_TO_ALL: [u8; 3] = [0, 1, 1];
 
 /// What a publisher said that is not ZMTP, or too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +46,7 @@ pub enum Broken {
 pub struct Decoder {
     bytes: Vec<u8>,
     greeted: bool,
+    ready: bool,
     frames: Vec<Vec<u8>>,
 }
 
@@ -79,6 +82,7 @@ impl Decoder {
             let body = body.to_vec();
             self.bytes.drain(..head + length);
             if flags & COMMAND != 0 {
+                self.ready |= body.starts_with(b"\x05READY");
                 continue;
             }
             self.frames.push(body);
@@ -87,6 +91,11 @@ impl Decoder {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the publisher said that it is ready, so that it may be subscribed to.
+    pub const fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// The flags of the next frame, where its body begins, and how long that is.
@@ -128,6 +137,7 @@ mod tests {
                 decoder.push(bytes);
                 found.extend(decoder.message().expect("it is a publisher"));
             }
+            assert!(decoder.is_ready());
             assert_eq!(found, [vec![b"t".to_vec(), Vec::new(), b"end".to_vec()]]);
         }
     }
