@@ -144,7 +144,7 @@ impl Workload {
     }
 
     /// The blocks of a request: how long its prompt is up to the end of each, and the hash of that.
-    pub fn blocks(&self, ask: &Ask) -> impl Iterator<Item = (u32, u64)> + ExactSizeIterator + '_ {
+    pub fn blocks(&self, ask: &Ask) -> impl ExactSizeIterator<Item = (u32, u64)> + '_ {
         let range = ask.blocks_at as usize..(ask.blocks_at + ask.blocks) as usize;
         self.ends[range.clone()].iter().copied().zip(self.hashes[range].iter().copied())
     }
@@ -179,7 +179,9 @@ mod tests {
 
     fn at(moments: &[u64]) -> Workload {
         let mut workload = Workload::new("by hand");
-        moments.iter().for_each(|at_ns| workload.push(&Record { at_ns: *at_ns, ..Record::default() }));
+        for at_ns in moments {
+            workload.push(&Record { at_ns: *at_ns, ..Record::default() });
+        }
         workload.sort();
         workload
     }

@@ -45,10 +45,11 @@ fn every_experiment_can_be_run() {
 #[test]
 #[ignore = "a million requests; takes minutes"]
 fn a_thousand_deployments_a_hundred_routers_a_million_requests() {
-    let mut config = "config: |\n  providers:\n".to_owned();
-    (0..1_000).for_each(|n| config += &format!("    g{n}: {{ kind: vllm, base_url: 'http://g{n}' }}\n"));
-    config += "  models:\n    m:\n      deployments:\n";
-    (0..1_000).for_each(|n| config += &format!("        - {{ name: d{n}, provider: g{n} }}\n"));
+    let each = |line: fn(usize) -> String| (0..1_000).map(line).collect::<String>();
+    let providers = each(|n| format!("    g{n}: {{ kind: vllm, base_url: 'http://g{n}' }}\n"));
+    let deployments = each(|n| format!("        - {{ name: d{n}, provider: g{n} }}\n"));
+    let config =
+        format!("config: |\n  providers:\n{providers}  models:\n    m:\n      deployments:\n{deployments}");
     let plan = Plan::parse(&format!("{LARGE}{config}")).expect("a good plan");
     let worlds = plan.ready(&Beside { seeds: vec![1], ..Beside::default() }).expect("ready");
     let setup = worlds[0].setup(0);

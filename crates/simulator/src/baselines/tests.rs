@@ -51,7 +51,7 @@ fn counts(name: &str, requests: usize) -> Vec<usize> {
 
 #[test]
 fn round_robin_goes_round() {
-    let picked = picks("rr", &vec![&[] as &[u64]; 6]);
+    let picked = picks("rr", &[&[] as &[u64]; 6]);
     assert_eq!(picked[..3], picked[3..]);
     assert_eq!(counts("plain_round_robin", 6), [2, 2, 2]);
 }
@@ -69,7 +69,7 @@ fn those_that_count_requests_spread_them() {
 fn hashing_keeps_what_begins_alike_together_and_its_bound_spreads_it() {
     let plain = picks("plain_hash", &[&[1, 2], &[1, 2, 3], &[1, 2, 4], &[1, 2, 5]]);
     assert!(plain.iter().all(|name| *name == plain[0]), "{plain:?}");
-    let bounded = picks("hash_bounded", &vec![&[1_u64, 2] as &[u64]; 12]);
+    let bounded = picks("hash_bounded", &[&[1_u64, 2] as &[u64]; 12]);
     let most = ["a", "b", "c"].map(|one| bounded.iter().filter(|name| *name == one).count());
     assert!(most.iter().all(|count| (2..=6).contains(count)), "{most:?}");
 }

@@ -85,7 +85,7 @@ pub fn results(setup: &Setup<'_>, about: &str, command: &str, runs: Vec<(String,
     let first = runs.first().map_or([0.0; 4], |(_, runs)| figures(runs));
     let strategies = runs.into_iter().map(|(name, runs)| {
         let own = figures(&runs);
-        let ratio = |at: usize| own[at] / first[at];
+        let ratio = |at: usize| if first[at] > 0.0 { own[at] / first[at] } else { 1.0 };
         let ratios = Ratios {
             first_token_mean: ratio(0),
             first_token_p99: ratio(1),
@@ -120,7 +120,7 @@ pub fn capacity(share: f64, mut good_share: impl FnMut(f64) -> f64) -> f64 {
         if bad < RATE_MIN || good >= RATE_MAX {
             break;
         }
-        next = if bad == RATE_MAX { (good * 2.0).min(RATE_MAX) } else { (good + bad) / 2.0 };
+        next = if bad >= RATE_MAX { (good * 2.0).min(RATE_MAX) } else { f64::midpoint(good, bad) };
     }
     good
 }

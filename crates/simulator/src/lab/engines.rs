@@ -29,6 +29,8 @@ pub(super) struct Places {
     pub(super) all: Vec<Place>,
     /// By the names of the model and the deployment; one that is gone keeps its place for when it comes back.
     by_name: BTreeMap<(Name, Name), u32>,
+    /// By the provider, and which of its engines it is.
+    known: BTreeMap<(Name, usize), u32>,
     /// The group of a model, by its name.
     pub(super) groups: BTreeMap<Name, u32>,
 }
@@ -43,9 +45,8 @@ impl Places {
 
     fn add(&mut self, catalog: &Catalog, engines: &Engines) {
         let places = self;
-        let mut known: BTreeMap<(Name, usize), u32> = BTreeMap::new();
         for (group, (name, model)) in catalog.models.iter().enumerate() {
-            let group = *places.groups.entry(name.clone()).or_insert(group as u32) as usize;
+            places.groups.entry(name.clone()).or_insert(group as u32);
             let mut of_provider: BTreeMap<&Name, usize> = BTreeMap::new();
             for deployment in &model.deployments {
                 let count = of_provider.entry(&deployment.provider).or_default();
@@ -55,12 +56,13 @@ impl Places {
                 if places.by_name.contains_key(&named) {
                     continue;
                 }
-                let place = *known.entry(key).or_insert_with(|| {
+                let group = places.groups[name];
+                let place = *places.known.entry(key).or_insert_with(|| {
                     let kind = engines.of(&deployment.name, &deployment.provider);
                     places.all.push(Place {
                         engine: Engine::new(kind.clone()),
                         name: deployment.name.clone(),
-                        group: group as u32,
+                        group,
                         scheduled_ns: u64::MAX,
                         tokens: 0,
                         work: 0,
@@ -68,7 +70,7 @@ impl Places {
                     });
                     (places.all.len() - 1) as u32
                 });
-                places.join(places.all[place as usize].group, group as u32);
+                places.join(places.all[place as usize].group, group);
                 places.by_name.insert(named, place);
             }
         }

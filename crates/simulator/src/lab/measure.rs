@@ -125,10 +125,9 @@ impl Measure {
     }
 
     /// Another configuration took effect.
-    pub(super) fn note_reload(&mut self, before: BTreeSet<u32>, after: BTreeSet<u32>) {
+    pub(super) fn note_reload(&mut self, before: &BTreeSet<u32>, after: &BTreeSet<u32>) {
         self.before.clone_from(&self.sessions);
-        self.remaps
-            .push(Remap { stayed: before.intersection(&after).copied().collect(), ..Remap::default() });
+        self.remaps.push(Remap { stayed: before.intersection(after).copied().collect(), ..Remap::default() });
     }
 
     pub(super) fn note_decision(&mut self, took_ns: Option<u64>) {
@@ -204,7 +203,8 @@ impl Measure {
         };
         let first_ms = first.filter(|_| completed).map_or(f32::NAN, |first| ms(arrived, first));
         let in_time = f64::from(first_ms) <= self.objective.first_token_ms;
-        let good = completed && in_time && !(f64::from(per_token) > self.objective.per_token_ms);
+        let steady = per_token.is_nan() || f64::from(per_token) <= self.objective.per_token_ms;
+        let good = completed && in_time && steady;
         self.ended.push(Ended {
             tenant: ask.tenant,
             first: first_ms,

@@ -63,7 +63,7 @@ pub struct Strategy {
     pub capacity: BTreeMap<String, f64>,
 }
 
-/// Means over the seeds, as a share of those of the first strategy. Not a number where that is 0.
+/// Means over the seeds, as a share of those of the first strategy. 1 where those are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ratios {
     /// Mean time to first token.

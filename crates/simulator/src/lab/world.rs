@@ -290,12 +290,13 @@ impl World<'_> {
     fn reload(&mut self, place: u32) {
         let now = self.now();
         let catalog = &self.reloads[place as usize];
-        let before = self.routers[0].places.values().copied().collect();
+        let present = |router: &Router| router.places.values().copied().collect();
+        let before = present(&self.routers[0]);
         for router in &mut self.routers {
             router.fleet.apply(catalog, now);
             router.places = self.places.of(&router.fleet);
         }
-        self.measure.note_reload(before, self.routers[0].places.values().copied().collect());
+        self.measure.note_reload(&before, &present(&self.routers[0]));
         for router in 0..self.routers.len() {
             self.wake(router);
         }

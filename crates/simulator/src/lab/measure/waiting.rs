@@ -33,7 +33,9 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(places: &Places) -> Self {
-        let groups = places.groups.values().copied().max().map_or(1, |last| last as usize + 1);
+        let of_engines = places.all.iter().map(|place| place.group);
+        let groups =
+            places.groups.values().copied().chain(of_engines).max().map_or(1, |last| last as usize + 1);
         let mut groups = vec![Group::default(); groups];
         places.all.iter().for_each(|place| groups[place.group as usize].idle += 1);
         let engines = vec![(true, false); places.all.len()];
