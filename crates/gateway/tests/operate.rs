@@ -497,7 +497,9 @@ fn pools_are_shown_by_the_admin_api_and_the_metrics() {
     assert_eq!(binary.admin("GET", "/admin/v1/pools/box%2F1", "", "").json()["slots"], 3);
     assert_eq!(binary.admin("GET", "/admin/v1/pools/nope", "", "").status, 404);
     let metrics = binary.admin("GET", "/metrics", "", "").body;
-    for line in ["pointsman_pool_slots{pool=\"box/1\"} 3", "pointsman_pool_in_use{pool=\"box/1\",model=\"m\"} 0"] {
+    for line in
+        ["pointsman_pool_slots{pool=\"box/1\"} 3", "pointsman_pool_in_use{pool=\"box/1\",model=\"m\"} 0"]
+    {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
 }

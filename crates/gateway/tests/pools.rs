@@ -49,7 +49,10 @@ fn a_live_request_takes_the_slot_of_a_batch_request_that_has_no_content() {
         let record = world.record(&batch);
         assert_eq!(record["attempts"][0]["taken_back"], true, "{record}");
         assert_eq!(record["attempts"][0]["failure"], Value::Null, "{record}");
-        assert_eq!((&record["attempts"][1]["taken_back"], &record["outcome"]), (&json!(false), &json!("completed")));
+        assert_eq!(
+            (&record["attempts"][1]["taken_back"], &record["outcome"]),
+            (&json!(false), &json!("completed"))
+        );
         world.until("all permits are back", || world.permits() == 0);
         let view = world.app().live.lock().fleet.view(pointsman_routing::Now::ZERO);
         assert_eq!((view.preempted, view.pools[0].inflight), (1, 0));

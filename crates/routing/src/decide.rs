@@ -42,11 +42,9 @@ pub(crate) fn decide_with_permit(
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = match fleet.enqueue(facts, tried, &decision, now) {
-                Ok((ticket, ahead)) => {
-                    fleet.preempt(facts, &decision);
-                    Outcome::Queued { ticket, ahead }
-                }
+            let queued = fleet.enqueue(facts, tried, &decision, now);
+            decision.outcome = match queued.inspect(|_| fleet.preempt(facts, &decision)) {
+                Ok((ticket, ahead)) => Outcome::Queued { ticket, ahead },
                 Err((why, after)) => Outcome::Rejected { why, retry_after: Some(after) },
             };
             (decision, None)
@@ -144,9 +142,7 @@ fn filter(
         let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
         let mut why_not = None;
         debug_assert!(
-            !plain
-                || (self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none()
-                    && fleet.no_room(deployment, facts.lane, tokens_of(facts), now).is_none()),
+            !plain || self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none(),
             "what is plain has nothing against it"
         );
         if !plain {
@@ -308,10 +304,7 @@ fn why_not(
     if let Some(until) = missing_until(deployment, wanted.needs, now) {
         return Some(WhyNot::Missing { until });
     }
-    if let Err(until) = credential {
-        return Some(WhyNot::NoCredential { until });
-    }
-    None
+    credential.err().map(|until| WhyNot::NoCredential { until })
 }
 
 /// Whether less time is left than it takes to its first content. What is known of its speed is believed for a while only,

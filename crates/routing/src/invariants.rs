@@ -78,7 +78,9 @@ fn of_pools(fleet: &Fleet) -> Result<(), &'static str> {
                 return Err("what a model has of a pool is what its deployments there have in flight");
             }
             if !member.keeps_to_its_cap() {
-                return Err("a model has no more of a pool than its cap, or than it had when that was made less");
+                return Err(
+                    "a model has no more of a pool than its cap, or than it had when that was made less",
+                );
             }
             all.add(used.requests, used.tokens);
         }

@@ -326,7 +326,11 @@ impl Pool {
         }
         let kept = self.kept(at, Member::unused_tokens);
         let free = self.spec.tokens.map_or(u64::MAX, |all| all.saturating_sub(self.used.tokens));
-        if kept > 0 && self.used.requests > 0 && free.saturating_sub(kept) < tokens && !member.is_below_guarantee() {
+        if kept > 0
+            && self.used.requests > 0
+            && free.saturating_sub(kept) < tokens
+            && !member.is_below_guarantee()
+        {
             return Err(PoolLimit::Guarantees);
         }
         Ok(())
@@ -380,7 +384,10 @@ impl Pool {
     fn per_weight(&self, at: usize) -> Part {
         let Member { used, share, .. } = &self.members[at];
         let weight = u64::from(share.weight.max(1));
-        let slots = Part::of(u64::from(used.requests), u64::from(self.spec.slots.unwrap_or(1)).saturating_mul(weight));
+        let slots = Part::of(
+            u64::from(used.requests),
+            u64::from(self.spec.slots.unwrap_or(1)).saturating_mul(weight),
+        );
         match (self.spec.slots, self.spec.tokens) {
             (_, None) => slots,
             (None, Some(tokens)) => Part::of(used.tokens, tokens.saturating_mul(weight)),

@@ -62,7 +62,8 @@ pub(crate) fn rescue(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scra
         return;
     }
     let fit = decision.candidates.iter().filter(|candidate| is_fit(candidate)).count();
-    let full = decision.candidates.iter().filter(|candidate| candidate.why_not.is_some_and(WhyNot::is_full)).count();
+    let full =
+        decision.candidates.iter().filter(|candidate| candidate.why_not.is_some_and(WhyNot::is_full)).count();
     if full > 0 && (full as f64) < PANIC * fit as f64 {
         let now = decision.at;
         readmit(fleet, facts, decision, scratch, |candidate| {
@@ -100,8 +101,7 @@ pub(crate) fn tier(candidates: &[Candidate], rng: &mut Rng) -> u32 {
     let mut tier = next_after(None).unwrap_or(0);
     loop {
         let of_tier = || candidates.iter().filter(|candidate| candidate.tier == tier && is_fit(candidate));
-        let able =
-            of_tier().filter(|candidate| candidate.why_not.is_none_or(WhyNot::is_full)).count();
+        let able = of_tier().filter(|candidate| candidate.why_not.is_none_or(WhyNot::is_full)).count();
         let share = able as f64 / of_tier().count().max(1) as f64 / TIER_WHOLE;
         if share >= 1.0 {
             return tier;

@@ -42,7 +42,13 @@ fn shared(models: &[(&str, &str)], pools: &[(&str, &str)]) -> Catalog {
                     let mut numbers = value.split('/').map(|number| number.parse().expect("a number"));
                     let (guarantee, weight, cap) = (numbers.next(), numbers.next(), numbers.next());
                     let guarantee = guarantee.unwrap_or(0);
-                    let share = ShareSpec { guarantee, weight: weight.unwrap_or(1), cap, lend, ..ShareSpec::default() };
+                    let share = ShareSpec {
+                        guarantee,
+                        weight: weight.unwrap_or(1),
+                        cap,
+                        lend,
+                        ..ShareSpec::default()
+                    };
                     spec.models.insert(model.into(), share);
                 }
             }
@@ -163,8 +169,10 @@ fn a_reload_loses_nothing_and_over_commits_only_what_runs() {
     let models = [("a", "a0 pool=box;a1 pool=box"), ("b", "b0 pool=box")];
     let mut world = World::new(&shared(&models, &[("box", "slots=4 a=0/1/3")]));
     let mut running: Vec<Flow> = "aaab".chars().map(|one| arrive(&mut world, &one.to_string()).0).collect();
-    let mut waiting: Vec<(char, Flow)> = vec![('a', arrive(&mut world, "a").0), ('b', arrive(&mut world, "b").0)];
-    let used = |world: &World| world.fleet.view(world.now).pools.iter().map(|one| one.inflight).collect::<Vec<_>>();
+    let mut waiting: Vec<(char, Flow)> =
+        vec![('a', arrive(&mut world, "a").0), ('b', arrive(&mut world, "b").0)];
+    let used =
+        |world: &World| world.fleet.view(world.now).pools.iter().map(|one| one.inflight).collect::<Vec<_>>();
     let apply = |world: &mut World, catalog: &Catalog| {
         world.fleet.apply(catalog, world.now);
         assert_eq!(invariants::of_fleet(&world.fleet), Ok(()));
@@ -402,9 +410,13 @@ fn what_an_engine_has_beyond_ours_is_told_and_counts_if_asked_to() {
 fn whatever_happens_permits_of_pools_are_those_of_deployments() {
     for seed in 0..60 {
         let mut rng = pointsman_routing::Rng::seeded(seed);
-        let pools = ["slots=3 preempt=2 a=1 b=1/2", "slots=2 tokens=700 a=1/1/1", "tokens=900 preempt=1 b=!1"];
+        let pools =
+            ["slots=3 preempt=2 a=1 b=1/2", "slots=2 tokens=700 a=1/1/1", "tokens=900 preempt=1 b=!1"];
         let kinds: [&[(&str, &str)]; 3] = [
-            &[("a", "a0 pool=box slots=2;a1 pool=box"), ("b", "b0 pool=box paid;b1 tier=2 slots=1 tokens=300")],
+            &[
+                ("a", "a0 pool=box slots=2;a1 pool=box"),
+                ("b", "b0 pool=box paid;b1 tier=2 slots=1 tokens=300"),
+            ],
             &[("a", "a0 pool=box;a1"), ("b", "b0 pool=box")],
             &[("a", "a0"), ("b", "b0 pool=box;b1 pool=box draining")],
         ];
@@ -434,7 +446,9 @@ fn whatever_happens_permits_of_pools_are_those_of_deployments() {
                         (Phase::AwaitingHeaders, _) => Input::Headers,
                         (Phase::HoldingHeaders | Phase::AwaitingContent, _) => Input::FirstContent,
                         (Phase::Relaying, _) => Input::Done(Default::default()),
-                        (Phase::New | Phase::Queued | Phase::BackingOff | Phase::Over, _) => Input::TimerFired,
+                        (Phase::New | Phase::Queued | Phase::BackingOff | Phase::Over, _) => {
+                            Input::TimerFired
+                        }
                     };
                     let _ = world.step(&mut flows[at], input);
                 }

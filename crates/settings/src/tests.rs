@@ -688,7 +688,8 @@ fn pools_can_keep_what_they_promise() {
     let with = |pools: &str, gpu: &str| {
         let text = GOOD.replacen("slots: 16", &format!("slots: 16{gpu}"), 1);
         let said = read(&format!("pools:\n  box: {pools}\n{text}")).map(|_| ());
-        said.err().map_or(String::new(), |said| said.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        said.err()
+            .map_or(String::new(), |said| said.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
     let pooled = ", slot_pool: box";
     for (pools, gpu, expected) in [
@@ -696,8 +697,16 @@ fn pools_can_keep_what_they_promise() {
         ("{ tokens: 90000 }", pooled, ""),
         ("{ slots: 8 }", "", ""),
         ("{ models: {} }", pooled, "a pool without a size shares nothing"),
-        ("{ slots: 3, models: { llama: { guarantee: 4 } } }", pooled, "4 slots are guaranteed in all, and there are 3"),
-        ("{ slots: 8, models: { llama: { guarantee: 4, cap: 3 } } }", pooled, "`cap` is 3, less than `guarantee`, which is 4"),
+        (
+            "{ slots: 3, models: { llama: { guarantee: 4 } } }",
+            pooled,
+            "4 slots are guaranteed in all, and there are 3",
+        ),
+        (
+            "{ slots: 8, models: { llama: { guarantee: 4, cap: 3 } } }",
+            pooled,
+            "`cap` is 3, less than `guarantee`, which is 4",
+        ),
         ("{ slots: 8, models: { llama: { guarantee_tokens: 4 } } }", pooled, "and it has none"),
         ("{ slots: 8, models: { lama: {} } }", pooled, "there is no model `lama`"),
         ("{ slots: 8, models: { lama: {} } }", pooled, "did you mean `llama`?"),

@@ -305,7 +305,12 @@ impl World<'_> {
         }
         match &action {
             Action::Forward(_) | Action::Hedge(_) => self.attempt(request),
-            Action::Wait | Action::Yield | Action::DropHedge | Action::Promote | Action::RelayHedge | Action::Relay => {}
+            Action::Wait
+            | Action::Yield
+            | Action::DropHedge
+            | Action::Promote
+            | Action::RelayHedge
+            | Action::Relay => {}
             Action::Reject(_) | Action::Truncate(_) | Action::Finish => self.end(request),
         }
         if set && wake_at < Now::NEVER && self.live.contains_key(&request) {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::catalog::{Capabilities, DeploymentSpec};
+use crate::decision::WhyNot;
 use crate::engine::EngineState;
 use crate::facts::Lane;
 use crate::failure::FailureClass;
 use crate::health::Health;
-use crate::decision::WhyNot;
 use crate::ids::{DeploymentId, ModelId, Ticket};
 use crate::latency::{PeakEwma, decay, normalised};
 use crate::limiter::Limiter;

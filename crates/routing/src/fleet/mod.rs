@@ -21,10 +21,10 @@ use crate::slab::Slab;
 use crate::strategy::{Strategy, StrategySpec, View};
 use crate::time::Now;
 
+mod claims;
 pub(crate) mod credential;
 pub(crate) mod deployment;
 mod discipline;
-mod claims;
 mod drain;
 mod pace;
 mod permit;
@@ -38,8 +38,8 @@ mod view;
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub(crate) use permit::{Ended, Permit};
-pub(crate) use queue::{Grant, Queue};
 pub use pool_view::{PoolModelView, PoolView};
+pub(crate) use queue::{Grant, Queue};
 pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
 
 /// All that is known now of what exists.

@@ -110,7 +110,9 @@ impl Fleet {
         let tokens = tokens_of(facts);
         let (mut probe, mut inflight) = (false, 0);
         debug_assert!(
-            self.deployments.get(deployment).is_none_or(|one| self.no_room(one, facts.lane, tokens, now).is_none()),
+            self.deployments
+                .get(deployment)
+                .is_none_or(|one| self.no_room(one, facts.lane, tokens, now).is_none()),
             "a permit is taken on a free slot only"
         );
         if let Some(deployment) = self.deployments.get_mut(deployment) {

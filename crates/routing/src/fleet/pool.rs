@@ -46,7 +46,8 @@ impl Fleet {
                 continue;
             };
             let pool = deployment.spec.pool.as_ref();
-            let pool = pool.and_then(|name| self.pools.iter().position(|known| known.name == *name && known.configured));
+            let pool = pool
+                .and_then(|name| self.pools.iter().position(|known| known.name == *name && known.configured));
             deployment.seat = pool.map(|pool| Seat { pool, member: self.pools[pool].member(&model.name) });
             if let Some(seat) = deployment.seat {
                 self.pools[seat.pool].members[seat.member].model = Some(deployment.model);
@@ -72,7 +73,13 @@ impl Fleet {
 
     /// Why a deployment has no room for a request of so many tokens, if it has none.
     #[inline]
-    pub(crate) fn no_room(&self, deployment: &Deployment, lane: Lane, tokens: u64, now: Now) -> Option<WhyNot> {
+    pub(crate) fn no_room(
+        &self,
+        deployment: &Deployment,
+        lane: Lane,
+        tokens: u64,
+        now: Now,
+    ) -> Option<WhyNot> {
         if deployment.is_full(lane) {
             return Some(WhyNot::Full);
         }

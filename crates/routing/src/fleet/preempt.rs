@@ -49,7 +49,10 @@ impl Fleet {
             return;
         }
         let newest = self.holders.iter().rev().take(LOOK_MAX);
-        let victim = newest.filter(|(_, holder)| self.gives_way(holder, facts, decision)).map(|(ticket, _)| *ticket).next();
+        let victim = newest
+            .filter(|(_, holder)| self.gives_way(holder, facts, decision))
+            .map(|(ticket, _)| *ticket)
+            .next();
         if let Some(ticket) = victim {
             self.holders.remove(&ticket);
             self.preempted += 1;

@@ -256,9 +256,10 @@ impl Fleet {
         let ticket = self.next_ticket();
         let key = self.key(facts, decision);
         let gap = self.gap(&key.usable, facts.model);
-        let all_full = decision.candidates.iter().all(|candidate| {
-            candidate.why_not.is_none_or(|why| why.is_about_the_request() || why.is_full())
-        });
+        let all_full = decision
+            .candidates
+            .iter()
+            .all(|candidate| candidate.why_not.is_none_or(|why| why.is_about_the_request() || why.is_full()));
         let Some(model) = self.models.get_mut(facts.model) else {
             return Err((Rejection::NoDeployment, RETRY_AFTER_MIN));
         };

@@ -45,7 +45,9 @@ impl Flow {
             State::Connecting { .. } | State::AwaitingHeaders { .. } | State::HoldingHeaders { .. } => {}
             // Its client has a part of the answer.
             State::AwaitingContent { .. } | State::Relaying => return Action::Wait,
-            State::New | State::Queued { .. } | State::BackingOff { .. } | State::Over => return Action::Wait,
+            State::New | State::Queued { .. } | State::BackingOff { .. } | State::Over => {
+                return Action::Wait;
+            }
         }
         if let Some(attempt) = self.attempt_mut() {
             attempt.taken_back = true;

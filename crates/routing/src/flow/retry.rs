@@ -89,7 +89,8 @@ impl Flow {
 
     /// Whether an attempt at this model that failed may have cost something: the last, or one that ran beside another.
     fn may_have_been_billed(&self) -> bool {
-        let here = self.attempts.iter().rev().filter(|attempt| !attempt.taken_back).take(self.attempts_here());
+        let here =
+            self.attempts.iter().rev().filter(|attempt| !attempt.taken_back).take(self.attempts_here());
         here.filter(|attempt| !attempt.free)
             .filter_map(|attempt| attempt.failure.as_ref())
             .any(|failure| failure.processed == Processed::Maybe)

@@ -44,7 +44,9 @@ fn check_sums(path: &str, pool: &SlotPoolConfig, found: &mut Vec<Problem>) {
     for (what, size, sum) in sums {
         if let Some(size) = size.filter(|size| sum > *size) {
             let text = format!("{sum} {what} are guaranteed in all, and there are {size}");
-            found.push(Problem::new(join(path, "models"), text).help("lower a guarantee, or enlarge the pool"));
+            found.push(
+                Problem::new(join(path, "models"), text).help("lower a guarantee, or enlarge the pool"),
+            );
         }
     }
 }
@@ -67,7 +69,14 @@ fn check_rest(config: &Config, name: &str, pool: &SlotPoolConfig, found: &mut Ve
 
 fn check_share(path: &str, pool: &SlotPoolConfig, share: &SlotShareConfig, found: &mut Vec<Problem>) {
     let pairs = [
-        ("guarantee", "cap", "slots", pool.slots.map(u64::from), u64::from(share.guarantee), share.cap.map(u64::from)),
+        (
+            "guarantee",
+            "cap",
+            "slots",
+            pool.slots.map(u64::from),
+            u64::from(share.guarantee),
+            share.cap.map(u64::from),
+        ),
         ("guarantee_tokens", "cap_tokens", "tokens", pool.tokens, share.guarantee_tokens, share.cap_tokens),
     ];
     for (guarantee, cap, size, has_size, guaranteed, capped) in pairs {
@@ -85,7 +94,8 @@ fn check_share(path: &str, pool: &SlotPoolConfig, share: &SlotShareConfig, found
 /// A model that gets a share has a deployment to use it with.
 fn check_member(config: &Config, path: &str, pool: &str, name: &str, found: &mut Vec<Problem>) {
     let Some(model) = config.models.get(name) else {
-        let of_alias = config.models.iter().find(|(_, model)| model.aliases.iter().any(|alias| alias == name));
+        let of_alias =
+            config.models.iter().find(|(_, model)| model.aliases.iter().any(|alias| alias == name));
         found.push(match of_alias {
             Some((of, _)) => Problem::new(path, format!("`{name}` is an alias; name the model `{of}`")),
             None => {

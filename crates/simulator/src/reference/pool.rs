@@ -77,7 +77,11 @@ impl Pool {
     /// One comes: whether it runs at once.
     pub fn arrive(&mut self, request: Request) -> bool {
         let runs = self.obstacle(&request).is_none();
-        if runs { self.run(request) } else { self.waiting.push(request) }
+        if runs {
+            self.run(request)
+        } else {
+            self.waiting.push(request)
+        }
         runs
     }
 

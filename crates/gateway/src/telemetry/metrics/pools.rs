@@ -85,7 +85,8 @@ impl PoolGauges {
         }
         for model in &fleet.models {
             let name = values.value(Kind::Model, &model.name);
-            let known = |one: &DeploymentView| Some((values.value(Kind::Deployment, &one.name), one.slot_gap?));
+            let known =
+                |one: &DeploymentView| Some((values.value(Kind::Deployment, &one.name), one.slot_gap?));
             for (deployment, gap) in model.deployments.iter().filter_map(known) {
                 self.gap.get_or_create(&GapLabels { model: name.clone(), deployment }).set(gap);
             }
@@ -98,8 +99,7 @@ impl PoolGauges {
         self.slots.get_or_create(&labels).set(pool.slots.map_or(-1, i64::from));
         self.tokens.get_or_create(&labels).set(pool.tokens.map_or(-1, signed));
         let set = |member: &PoolModelView| {
-            let labels =
-                MemberLabels { pool: name.clone(), model: values.value(Kind::Model, &member.model) };
+            let labels = MemberLabels { pool: name.clone(), model: values.value(Kind::Model, &member.model) };
             self.in_use.get_or_create(&labels).set(i64::from(member.inflight));
             self.tokens_in_use.get_or_create(&labels).set(signed(member.tokens_inflight));
             self.guarantee.get_or_create(&labels).set(i64::from(member.guarantee));
