@@ -6,6 +6,7 @@ use crate::catalog::{Capabilities, DeploymentSpec, Name, RegionSpec};
 use crate::decision::{Candidate, Choice, Decision, Outcome, Rejection, Why, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::fleet::credential::{Turn, earlier};
+use crate::fleet::deployment::Metered;
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
 use crate::ids::{CredentialId, DeploymentId};
@@ -246,7 +247,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
         && deployment.first_content_ns <= wanted.left_ns
         && deployment.cooling_until(lane) <= now
         && deployment.missing.is_none()
-        && !deployment.metered
+        && deployment.metered == Metered::BySlots
         && !deployment.is_full(lane)
 }
 

@@ -35,8 +35,8 @@ pub(crate) struct Deployment {
     pub(crate) seat: Option<super::pool::Seat>,
     /// One who waits and is next needs more tokens than are free.
     pub(crate) held: Option<Ticket>,
-    /// Whether more than its slots can make it full.
-    pub(crate) metered: bool,
+    /// What can make it full.
+    pub(crate) metered: Metered,
     /// What it has in flight against what its engine says.
     pub(crate) claims: super::claims::Claims,
     /// How many it may have in flight.
@@ -73,6 +73,15 @@ pub(crate) struct Deployment {
     failures_at: Now,
 }
 
+/// What can make a deployment full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metered {
+    /// Its own slots.
+    BySlots,
+    /// Tokens, a pool or others' requests as well.
+    ByMore,
+}
+
 /// How fast it usually is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Paces {
@@ -96,7 +105,7 @@ impl Deployment {
             tokens_inflight: 0,
             seat: None,
             held: None,
-            metered: false,
+            metered: Metered::BySlots,
             claims: super::claims::Claims::default(),
             engine: EngineState::default(),
             health: Default::default(),
@@ -143,7 +152,7 @@ impl Deployment {
     /// Sees whether more than its slots can make it full, so that others are spared the look.
     pub(super) fn note_metered(&mut self) {
         let counts = self.spec.tokens_inflight_max.is_some() || self.spec.count_foreign;
-        self.metered = counts || self.seat.is_some();
+        self.metered = if counts || self.seat.is_some() { Metered::ByMore } else { Metered::BySlots };
     }
 
     pub(crate) fn is_drained(&self) -> bool {
