@@ -6,6 +6,7 @@ use crate::catalog::{Capabilities, DeploymentSpec, Name, RegionSpec};
 use crate::decision::{Candidate, Choice, Decision, Outcome, Rejection, Why, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::fleet::credential::{Turn, earlier};
+use crate::fleet::deployment::Metered;
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
 use crate::ids::{CredentialId, DeploymentId};
@@ -145,9 +146,7 @@ fn filter(
         let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
         let mut why_not = None;
         debug_assert!(
-            !plain
-                || (self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none()
-                    && fleet.no_room(deployment, facts.lane, tokens_of(facts), now).is_none()),
+            !plain || self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none(),
             "what is plain has nothing against it"
         );
         if !plain {
@@ -255,7 +254,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
         && deployment.first_content_ns <= wanted.left_ns
         && deployment.cooling_until(lane) <= now
         && deployment.missing.is_none()
-        && !deployment.metered
+        && deployment.metered == Metered::BySlots
         && !deployment.is_full(lane)
 }
 
@@ -313,10 +312,7 @@ fn why_not(
     if let Some(until) = missing_until(deployment, wanted.needs, now) {
         return Some(WhyNot::Missing { until });
     }
-    if let Err(until) = credential {
-        return Some(WhyNot::NoCredential { until });
-    }
-    None
+    credential.err().map(|until| WhyNot::NoCredential { until })
 }
 
 /// Whether less time is left than it takes to its first content. What is known of its speed is believed for a while only,

@@ -254,11 +254,6 @@ impl Flow {
         u64::from(self.permit.is_some()) + u64::from(self.hedge.is_some())
     }
 
-    /// Whether a hedge runs beside the attempt.
-    pub fn is_hedged(&self) -> bool {
-        self.hedge.is_some()
-    }
-
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<&FlowOutcome> {
         self.outcome.as_ref()

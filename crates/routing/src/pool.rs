@@ -319,7 +319,7 @@ impl Pool {
             return Err(PoolLimit::CapTokens);
         }
         let waits_for_tokens = self.held.is_some_and(|(held, _)| {
-            held == at || !(member.is_below_guarantee() && !self.members[held].is_below_guarantee())
+            held == at || !member.is_below_guarantee() || self.members[held].is_below_guarantee()
         });
         if waits_for_tokens || !self.used.has_tokens(self.spec.tokens, tokens) {
             return Err(PoolLimit::Tokens);

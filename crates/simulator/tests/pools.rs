@@ -2,47 +2,59 @@
 //! as often as the others does not make them wait.
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::fmt::Write;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use pointsman_routing::catalog::Capabilities;
+use pointsman_routing::catalog::{Capabilities, Name};
 use pointsman_routing::facts::{Class, Lane, Objective};
 use pointsman_routing::flow::{Action, Flow, Input, Usage};
+use pointsman_routing::pool::{PoolSpec, ShareSpec};
 use pointsman_routing::{Catalog, Facts, Fleet, Now, Rng, invariants};
 use pointsman_settings::Sources;
 use pointsman_simulator::reference::pool::{Pool, Request, Rules, Share};
 
-/// A configuration with a pool of these rules; every model has a few deployments in it.
-fn catalog(rules: &Rules, deployments: &[usize]) -> Catalog {
-    let size = |name: &str, size: Option<u64>| size.map_or(String::new(), |size| format!("{name}: {size}, "));
-    let (mut shares, mut models) = (String::new(), String::new());
-    for (at, share) in rules.shares.iter().enumerate() {
-        let pool = if share.inside { ", pool: box" } else { "" };
-        let of = (0..deployments[at]).map(|one| format!("{{ provider: p, name: d{one}{pool} }}"));
-        let of = of.collect::<Vec<_>>().join(", ");
-        let _ = writeln!(models, "  m{at}: {{ deployments: [ {of} ] }}");
-        if share.inside {
-            let Share { guarantee, guarantee_tokens, weight, cap, cap_tokens, lend, .. } = share;
-            let caps = format!("cap: {cap}, cap_tokens: {cap_tokens}, lend: {lend}");
-            let _ = writeln!(
-                shares,
-                "      m{at}: {{ guarantee: {guarantee}, guarantee_tokens: {guarantee_tokens}, weight: {weight}, {caps} }}"
-            );
-        }
-    }
-    let shares = if shares.is_empty() { String::new() } else { format!("    models:\n{shares}") };
-    let pool = format!("{}{}", size("slots", rules.slots), size("tokens", rules.tokens));
-    let pool = pool.trim_end_matches(", ").replace(", ", "\n    ");
+/// Models with three deployments each, and queues that hold all.
+fn models() -> Catalog {
+    let model = |at| {
+        format!(
+            "  m{at}: {{ deployments: [ {{ provider: p, name: d0 }}, {{ provider: p, name: d1 }}, {{ provider: p, name: d2 }} ] }}\n"
+        )
+    };
+    let models: String = (0..MODELS).map(model).collect();
     let text = format!(
         "queue: {{ requests_max: 100000, target_ms: 0, wait_ms_max: 80000000 }}\n\
          timeouts: {{ total_ms: 86400000, first_content_ms: 80000000 }}\n\
-         pools:\n  box:\n    {pool}\n{shares}\
          providers:\n  p: {{ kind: vllm, base_url: 'http://127.0.0.1:1' }}\nmodels:\n{models}"
     );
     let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };
-    pointsman_settings::parse(&text, &sources)
-        .unwrap_or_else(|wrong| panic!("{wrong:?} in\n{text}"))
-        .catalog()
+    pointsman_settings::parse(&text, &sources).expect("a good configuration").catalog()
+}
+
+/// The same with a pool of these rules; every model has so many deployments in it.
+fn catalog(rules: &Rules, deployments: &[usize]) -> Catalog {
+    static MODELS: OnceLock<Catalog> = OnceLock::new();
+    let mut catalog = MODELS.get_or_init(models).clone();
+    let count = |count: u64| u32::try_from(count).expect("few");
+    let mut pool = PoolSpec { slots: rules.slots.map(count), tokens: rules.tokens, ..PoolSpec::default() };
+    for (at, share) in rules.shares.iter().enumerate() {
+        let name = Name::from(format!("m{at}"));
+        let model = catalog.models.get_mut(&name).expect("the model");
+        model.deployments.truncate(deployments[at]);
+        for deployment in &mut model.deployments {
+            deployment.pool = share.inside.then(|| "box".into());
+        }
+        let spec = ShareSpec {
+            guarantee: count(share.guarantee),
+            guarantee_tokens: share.guarantee_tokens,
+            weight: count(share.weight),
+            cap: Some(count(share.cap)),
+            cap_tokens: Some(share.cap_tokens),
+            lend: share.lend,
+        };
+        pool.models.insert(name, spec);
+    }
+    catalog.pools.insert("box".into(), pool);
+    catalog
 }
 
 /// A fleet with requests, each by its number.

@@ -38,8 +38,8 @@ pub(crate) struct Deployment {
     pub(crate) seat: Option<super::pool::Seat>,
     /// One who waits and is next needs more tokens than are free.
     pub(crate) held: Option<Ticket>,
-    /// Whether more than its slots can make it full.
-    pub(crate) metered: bool,
+    /// What can make it full.
+    pub(crate) metered: Metered,
     /// What it has in flight against what its engine says.
     pub(crate) claims: super::claims::Claims,
     /// How many it may have in flight.
@@ -82,6 +82,15 @@ pub(crate) struct Deployment {
     failures_at: Now,
 }
 
+/// What can make a deployment full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metered {
+    /// Its own slots.
+    BySlots,
+    /// Tokens, a pool or others' requests as well.
+    ByMore,
+}
+
 /// How fast it usually is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Paces {
@@ -105,7 +114,7 @@ impl Deployment {
             tokens_inflight: 0,
             seat: None,
             held: None,
-            metered: false,
+            metered: Metered::BySlots,
             claims: super::claims::Claims::default(),
             reserve: Default::default(),
             engine: EngineState::default(),
@@ -161,7 +170,7 @@ impl Deployment {
     /// Sees whether more than its slots can make it full, so that others are spared the look.
     pub(super) fn note_metered(&mut self) {
         let counts = self.spec.tokens_inflight_max.is_some() || self.spec.count_foreign;
-        self.metered = counts || self.seat.is_some();
+        self.metered = if counts || self.seat.is_some() { Metered::ByMore } else { Metered::BySlots };
     }
 
     pub(crate) fn is_drained(&self) -> bool {

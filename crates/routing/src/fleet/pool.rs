@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::deployment::Metered;
 use super::{Deployment, Fleet};
 use crate::catalog::{Catalog, Name};
 use crate::decision::{Decision, WhyNot};
@@ -83,7 +84,10 @@ impl Fleet {
         if deployment.is_full(lane) {
             return Some(WhyNot::Full);
         }
-        if deployment.metered { self.no_metered_room(deployment, lane, tokens, now) } else { None }
+        match deployment.metered {
+            Metered::BySlots => None,
+            Metered::ByMore => self.no_metered_room(deployment, lane, tokens, now),
+        }
     }
 
     #[inline(never)]

@@ -38,6 +38,11 @@ impl Hedge {
 }
 
 impl Flow {
+    /// Whether a hedge runs beside the attempt.
+    pub fn is_hedged(&self) -> bool {
+        self.hedge.is_some()
+    }
+
     /// The decision that the attempt follows, or the last while there is none or it came to nothing.
     pub fn decision(&self) -> Option<&Decision> {
         let hedged = self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge);

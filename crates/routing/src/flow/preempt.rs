@@ -57,10 +57,8 @@ impl Flow {
         if now >= self.total {
             return self.fail(failure(FailureClass::TotalTimeout, Processed::No));
         }
-        match self.decide(fleet, now, rng, None) {
-            Action::Wait => Action::Yield,
-            other => other,
-        }
+        let action = self.decide(fleet, now, rng, None);
+        if matches!(action, Action::Wait) { Action::Yield } else { action }
     }
 
     /// The queue has no place for one that had a slot and gave it away: it asks again, for as long as it has time.

@@ -83,14 +83,7 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
             wait_max: Duration::from_secs(10),
         },
         preempt: None,
-        timeouts: TimeoutSpec {
-            connect: Duration::from_secs(3),
-            first_content: Duration::from_secs(20),
-            answer: Duration::from_secs(20),
-            idle: Duration::from_secs(5),
-            total: Duration::from_secs(60),
-            header_hold: Duration::from_secs(15),
-        },
+        timeouts: timeouts(),
         attempts_max: 3,
         health: HealthSpec { failures: 3, ..HealthSpec::default() },
         retry: Default::default(),
@@ -99,6 +92,17 @@ pub fn catalog(strategy: &str, lines: &[&str]) -> Catalog {
     };
     catalog.models.insert("m".into(), model);
     catalog
+}
+
+fn timeouts() -> TimeoutSpec {
+    TimeoutSpec {
+        connect: Duration::from_secs(3),
+        first_content: Duration::from_secs(20),
+        answer: Duration::from_secs(20),
+        idle: Duration::from_secs(5),
+        total: Duration::from_secs(60),
+        header_hold: Duration::from_secs(15),
+    }
 }
 
 /// A fleet with a clock and a generator.

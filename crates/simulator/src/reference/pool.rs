@@ -78,9 +78,9 @@ impl Pool {
     pub fn arrive(&mut self, request: Request) -> bool {
         let runs = self.obstacle(&request).is_none();
         if runs {
-            self.run(request)
+            self.run(request);
         } else {
-            self.waiting.push(request)
+            self.waiting.push(request);
         }
         runs
     }
