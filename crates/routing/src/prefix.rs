@@ -63,9 +63,9 @@ struct Cache {
     deployment: Option<DeploymentId>,
     recent: Recent<Held>,
     tokens: u64,
-    /// What it is believed to hold, and whether its answers have shown that.
+    /// What it is believed to hold, and whether its answers say what was cached, so that they show how much.
     capacity: u64,
-    learnt: bool,
+    tells: bool,
     /// Tokens ever put in: how far back something was used is a distance on this.
     entered: u64,
 }
@@ -147,7 +147,7 @@ impl PrefixIndex {
     ) -> Match {
         let at = self.cache(id);
         let cache = &mut self.caches[at];
-        if let Some(capacity) = configured.or(reported.filter(|_| !cache.learnt)) {
+        if let Some(capacity) = configured.or(reported.filter(|_| !cache.tells)) {
             cache.capacity = capacity.clamp(CACHE_TOKENS_MIN, CACHE_TOKENS_MAX);
         }
         self.forget_old(at, now);
@@ -159,7 +159,8 @@ impl PrefixIndex {
             entered += self.hold(at, block.hash, block.tokens.saturating_sub(before), now);
         }
         self.caches[at].entered += entered;
-        while self.caches[at].tokens > self.caches[at].capacity.saturating_mul(REMEMBERED)
+        let most = self.caches[at].capacity.max(CACHE_TOKENS_ASSUMED).saturating_mul(REMEMBERED);
+        while self.caches[at].tokens > most
             || self.caches[at].recent.len() > PREFIX_NODES_MAX
         {
             if !self.forget_oldest(at) {
@@ -174,16 +175,20 @@ impl PrefixIndex {
     pub(crate) fn note_answer(&mut self, id: DeploymentId, matched: Match, tokens_cached: u64) {
         let at = self.caches.iter().position(|cache| cache.deployment == Some(id));
         let Some(cache) = at.map(|at| &mut self.caches[at]) else { return };
-        if u64::from(matched.remembered) <= MISSED_TOKENS {
+        if !cache.tells && tokens_cached > 0 {
+            // From now on it is believed too much rather than too little: only where something is sent can it be found out.
+            cache.tells = true;
+            cache.capacity = cache.capacity.saturating_mul(REMEMBERED).min(CACHE_TOKENS_MAX);
+        }
+        if !cache.tells || u64::from(matched.remembered) <= MISSED_TOKENS {
             return;
         }
         let there = tokens_cached + MISSED_TOKENS >= u64::from(matched.remembered);
         let (known, seen) = (cache.capacity, matched.distance.clamp(CACHE_TOKENS_MIN, CACHE_TOKENS_MAX));
-        cache.learnt = true;
-        // Only part of the way: one that was evicted for another reason must not empty the whole of it.
+        // Only part of the way, and not for what was sent just before and is not computed yet.
         if there && seen > known {
             cache.capacity = known + (seen - known) / 4;
-        } else if !there && seen < known {
+        } else if !there && seen < known && seen > known / 4 {
             cache.capacity = known - (known - seen) / 4;
         }
     }
@@ -211,7 +216,7 @@ impl PrefixIndex {
                 recent: Recent::default(),
                 tokens: 0,
                 capacity: CACHE_TOKENS_ASSUMED,
-                learnt: false,
+                tells: false,
                 entered: 0,
             };
             let free = self.caches.iter().position(|cache| cache.deployment.is_none());

