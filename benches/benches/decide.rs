@@ -7,7 +7,7 @@ use pointsman_routing::catalog::{
     Capabilities, Catalog, DeploymentSpec, HealthSpec, ModelSpec, ProviderSpec, QueueSpec, RegionSpec,
     RetrySpec, TimeoutSpec,
 };
-use pointsman_routing::facts::Lane;
+use pointsman_routing::facts::{Lane, PrefixBlock};
 use pointsman_routing::flow::{Flow, Input};
 use pointsman_routing::strategy::StrategySpec;
 use pointsman_routing::{Facts, Fleet, ModelId, Now, Rng, decide};
@@ -15,8 +15,18 @@ use pointsman_routing::{Facts, Fleet, ModelId, Now, Rng, decide};
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
-const STRATEGIES: [&str; 6] =
-    ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
+const STRATEGIES: [&str; 10] = [
+    "adaptive",
+    "round_robin",
+    "weighted_round_robin",
+    "least_busy",
+    "least_tokens",
+    "latency",
+    "predicted_latency",
+    "prefix_affinity",
+    "consistent_hash",
+    "random",
+];
 
 fn main() {
     divan::main();
@@ -112,6 +122,42 @@ fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
         now = now + Duration::from_micros(10);
         // Dropped at once: kept until the sample ends, the records would make the kernel find new pages all the time.
         drop(black_box(decide(&mut fleet, &facts, &[], now, &mut rng)));
+    });
+}
+
+/// The beginnings of a prompt of 32,000 tokens, as the protocol layer gives them: every 64 tokens at first, then eight to a
+/// doubling.
+fn beginnings(prompt: u64) -> Vec<PrefixBlock> {
+    let (mut blocks, mut tokens) = (Vec::new(), 64_u32);
+    while tokens <= 32_768 {
+        // The first 1,024 are the same for all.
+        let own = if tokens > 1_024 { prompt } else { 0 };
+        let hash = (u64::from(tokens) << 20 ^ own).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        blocks.push(PrefixBlock { tokens, hash });
+        tokens += (tokens.next_power_of_two() / 16).max(64);
+    }
+    blocks
+}
+
+/// A decision, its permit included, for prompts of 32,000 tokens whose beginnings are cached here and there.
+#[divan::bench(args = ["prefix_affinity", "predicted_latency", "adaptive"])]
+fn one_decision_with_a_long_prefix(bencher: Bencher<'_, '_>, strategy: &str) {
+    let mut fleet = Fleet::new();
+    fleet.apply(&catalog(strategy, 64), Now::ZERO);
+    let Some(model) = fleet.model("m") else { return };
+    let prompt = |prompt: u64| Facts {
+        prefix: beginnings(prompt).into(),
+        tokens_in_estimate: 32_768,
+        tokens_in_min: 4_000,
+        ..facts(model)
+    };
+    let prompts: Vec<Facts> = (0..1_000).map(prompt).collect();
+    let (mut rng, mut now) = (Rng::seeded(1), Now::from_millis(1));
+    let mut turn = 0;
+    bencher.bench_local(|| {
+        now = now + Duration::from_millis(1);
+        turn += 1;
+        drop(black_box(decide(&mut fleet, &prompts[turn * 7919 % 1_000], &[], now, &mut rng)));
     });
 }
 

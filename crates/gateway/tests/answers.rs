@@ -21,8 +21,8 @@ fn every_answer_says_who_and_why_and_can_be_looked_up() {
     let plain = b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}";
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: g\r\n{key}\r\n").into_bytes();
     for (what, bytes, status, decision, served_by) in [
-        ("an answer", chat("", &hello()), 200, "least_busy:only_one;candidates=1", "d0"),
-        ("a stream", chat("", &stream()), 200, "least_busy:only_one;candidates=1", "d0"),
+        ("an answer", chat("", &hello()), 200, "adaptive:only_one;candidates=1", "d0"),
+        ("a stream", chat("", &stream()), 200, "adaptive:only_one;candidates=1", "d0"),
         ("no messages", chat("", &json!({"model": "m"})), 400, "refused:", "router"),
         ("an unknown model", chat("", &unknown), 404, "refused:model_not_found", "router"),
         ("no key", request("/v1/chat/completions", "", b"{}"), 401, "refused:", "router"),
@@ -40,7 +40,7 @@ fn every_answer_says_who_and_why_and_can_be_looked_up() {
             "no such tags",
             chat("x-pointsman-tags: none\r\n", &hello()),
             400,
-            "least_busy:no_such_tags",
+            "adaptive:no_such_tags",
             "router",
         ),
     ] {

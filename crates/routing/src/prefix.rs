@@ -1,9 +1,11 @@
 //! Which deployment is likely to have which beginning of a prompt in its cache.
 //!
 //! An approximation of the engines' prefix caches from what was sent to them: for every deployment the beginnings of the
-//! prompts it was sent, the least lately used forgotten first, in as many tokens as its cache holds, for half an hour
-//! (of the reuses in Mooncake's conversation trace 21 % come later than five minutes and 0.7 % later than this). Within
-//! a prompt the longest beginning counts as used first, for that is the order in which engines evict. Beginnings are
+//! prompts it was sent, the least lately used forgotten first, for half an hour at most (of the reuses in Mooncake's
+//! conversation trace 21 % come later than five minutes and 0.7 % later than this). Within a prompt the longest beginning
+//! counts as used first, for that is the order in which engines evict. A beginning is believed to be cached until so many
+//! other tokens came to the deployment as its cache holds: as configured; else what its engine reports, or a usual number,
+//! until its answers tell better. More is remembered than is believed, so that answers can tell. Beginnings are
 //! hashes salted with the tenant, so that nothing is learnt across tenants. One map serves all deployments of a tier: a
 //! decision asks once per beginning, longest first, whoever has it. O(beginnings + holders) a decision.
 
@@ -22,8 +24,12 @@ use crate::time::Now;
 pub(crate) const PREFIX_BELIEVED: Duration = Duration::from_mins(30);
 /// The least that a cache is thought to hold, tokens: whatever an engine says, it can keep a prompt or two.
 const CACHE_TOKENS_MIN: u64 = 16_384;
+/// The most that one is found out to hold, tokens.
+const CACHE_TOKENS_MAX: u64 = 1 << 26;
+/// How many times what it is believed to hold is remembered.
+const REMEMBERED: u64 = 4;
 /// A prediction of cached tokens that was wrong by no more than this is as good as right, tokens.
-const MISSED_TOKENS: u32 = 512;
+const MISSED_TOKENS: u64 = 512;
 
 /// What deployments of one tier are likely to have cached.
 #[derive(Debug, Clone, Default)]
@@ -57,12 +63,17 @@ struct Cache {
     deployment: Option<DeploymentId>,
     recent: Recent<Held>,
     tokens: u64,
-    /// What it is thought to hold.
+    /// What it is believed to hold, and whether its answers say what was cached, so that they show how much.
     capacity: u64,
+    tells: bool,
     /// Tokens ever put in: how far back something was used is a distance on this.
     entered: u64,
-    /// What its answers showed of that.
-    learnt: Option<u64>,
+}
+
+impl Cache {
+    fn believes(&self, held: &Held) -> bool {
+        self.entered - held.entered <= self.capacity
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +91,10 @@ struct Held {
 pub(crate) struct Match {
     /// Tokens it was likely to have.
     pub(crate) tokens: u32,
-    /// Tokens it was given since it had used them last.
-    pub(crate) distance: u64,
+    /// Tokens it had at some time,
+    remembered: u32,
+    /// and what it was given since it used them last.
+    distance: u64,
 }
 
 impl PrefixIndex {
@@ -112,8 +125,9 @@ impl PrefixIndex {
                 if *asked == u32::MAX {
                     continue;
                 }
-                let held = self.caches[holder.cache as usize].recent.get(holder.place);
-                if held.is_some_and(|held| now - held.at <= PREFIX_BELIEVED) {
+                let cache = &self.caches[holder.cache as usize];
+                let held = cache.recent.get(holder.place);
+                if held.is_some_and(|held| now - held.at <= PREFIX_BELIEVED && cache.believes(held)) {
                     eligible[*asked as usize].tokens_cached = block.tokens;
                     *asked = u32::MAX;
                     left -= 1;
@@ -122,17 +136,20 @@ impl PrefixIndex {
         }
     }
 
-    /// A prompt was sent to a deployment whose cache holds so many tokens: it has all of it now. Gives what it had before.
+    /// A prompt was sent to a deployment: it has all of it now. Gives what it had before. Its cache holds so many tokens as
+    /// is configured, or reported as long as its answers do not tell better.
     pub(crate) fn note_sent(
         &mut self,
         id: DeploymentId,
         prefix: &[PrefixBlock],
-        capacity: Option<u64>,
+        (configured, reported): (Option<u64>, Option<u64>),
         now: Now,
     ) -> Match {
         let at = self.cache(id);
         let cache = &mut self.caches[at];
-        cache.capacity = capacity.or(cache.learnt).unwrap_or(CACHE_TOKENS_ASSUMED).max(CACHE_TOKENS_MIN);
+        if let Some(capacity) = configured.or(reported.filter(|_| !cache.tells)) {
+            cache.capacity = capacity.clamp(CACHE_TOKENS_MIN, CACHE_TOKENS_MAX);
+        }
         self.forget_old(at, now);
         let matched = self.matched(at, prefix);
         // The longest first, so that it is the first that is forgotten.
@@ -142,7 +159,8 @@ impl PrefixIndex {
             entered += self.hold(at, block.hash, block.tokens.saturating_sub(before), now);
         }
         self.caches[at].entered += entered;
-        while self.caches[at].tokens > self.caches[at].capacity
+        let most = self.caches[at].capacity.max(CACHE_TOKENS_ASSUMED).saturating_mul(REMEMBERED);
+        while self.caches[at].tokens > most
             || self.caches[at].recent.len() > PREFIX_NODES_MAX
         {
             if !self.forget_oldest(at) {
@@ -152,20 +170,26 @@ impl PrefixIndex {
         matched
     }
 
-    /// An answer told how many prompt tokens were cached. If they are far fewer than was thought, all that was used as
-    /// long ago is gone as well: the cache is smaller than it was taken for.
+    /// An answer told how many prompt tokens were cached. What was still there was used so long ago, and what was gone so
+    /// long: the size of the cache lies between.
     pub(crate) fn note_answer(&mut self, id: DeploymentId, matched: Match, tokens_cached: u64) {
         let at = self.caches.iter().position(|cache| cache.deployment == Some(id));
         let Some(cache) = at.map(|at| &mut self.caches[at]) else { return };
-        let known = cache.learnt.unwrap_or(cache.capacity);
-        if tokens_cached + u64::from(MISSED_TOKENS) < u64::from(matched.tokens) {
-            // Caution: one that was evicted for another reason must not empty the whole of it.
-            let seen = matched.distance.max(CACHE_TOKENS_MIN).min(known);
-            cache.learnt = Some(known - (known - seen) / 4);
-        } else if tokens_cached > u64::from(matched.tokens) + u64::from(MISSED_TOKENS)
-            || (matched.tokens > MISSED_TOKENS && matched.distance > known / 2)
-        {
-            cache.learnt = Some((known + known / 64).min(4 * CACHE_TOKENS_ASSUMED));
+        if !cache.tells && tokens_cached > 0 {
+            // From now on it is believed too much rather than too little: only where something is sent can it be found out.
+            cache.tells = true;
+            cache.capacity = cache.capacity.saturating_mul(REMEMBERED).min(CACHE_TOKENS_MAX);
+        }
+        if !cache.tells || u64::from(matched.remembered) <= MISSED_TOKENS {
+            return;
+        }
+        let there = tokens_cached + MISSED_TOKENS >= u64::from(matched.remembered);
+        let (known, seen) = (cache.capacity, matched.distance.clamp(CACHE_TOKENS_MIN, CACHE_TOKENS_MAX));
+        // Only part of the way, and not for what was sent just before and is not computed yet.
+        if there && seen > known {
+            cache.capacity = known + (seen - known) / 4;
+        } else if !there && seen < known && seen > known / 4 {
+            cache.capacity = known - (known - seen) / 4;
         }
     }
 
@@ -192,8 +216,8 @@ impl PrefixIndex {
                 recent: Recent::default(),
                 tokens: 0,
                 capacity: CACHE_TOKENS_ASSUMED,
+                tells: false,
                 entered: 0,
-                learnt: None,
             };
             let free = self.caches.iter().position(|cache| cache.deployment.is_none());
             let at = free.unwrap_or(self.caches.len());
@@ -207,13 +231,21 @@ impl PrefixIndex {
     }
 
     fn matched(&self, at: usize, prefix: &[PrefixBlock]) -> Match {
-        let held = |block: &PrefixBlock| {
-            let node = &self.nodes[self.table.get(block.hash)? as usize];
-            let holder = node.holders.iter().find(|holder| holder.cache as usize == at)?;
-            let held = self.caches[at].recent.get(holder.place)?;
-            Some(Match { tokens: block.tokens, distance: self.caches[at].entered - held.entered })
-        };
-        prefix.iter().rev().find_map(held).unwrap_or_default()
+        let cache = &self.caches[at];
+        let mut matched = Match::default();
+        for block in prefix.iter().rev() {
+            let node = self.table.get(block.hash).map(|node| &self.nodes[node as usize]);
+            let holder = node.and_then(|node| node.holders.iter().find(|holder| holder.cache as usize == at));
+            let Some(held) = holder.and_then(|holder| cache.recent.get(holder.place)) else { continue };
+            if matched.remembered == 0 {
+                (matched.remembered, matched.distance) = (block.tokens, cache.entered - held.entered);
+            }
+            if cache.believes(held) {
+                matched.tokens = block.tokens;
+                break;
+            }
+        }
+        matched
     }
 
     /// The cache has this beginning; gives the tokens that are new in it.
@@ -237,10 +269,11 @@ impl PrefixIndex {
         let holders = &mut self.nodes[node as usize].holders;
         if let Some(holder) = holders.iter().find(|holder| holder.cache as usize == at) {
             cache.recent.touch(holder.place);
-            if let Some(held) = cache.recent.get_mut(holder.place) {
-                (held.at, held.entered) = (now, cache.entered);
-            }
-            return 0;
+            let Some(held) = cache.recent.get_mut(holder.place) else { return 0 };
+            // What was evicted meanwhile is put in again.
+            let again = cache.entered - held.entered > cache.capacity;
+            (held.at, held.entered) = (now, cache.entered);
+            return if again { u64::from(held.tokens) } else { 0 };
         }
         let place = cache.recent.push(Held { node, tokens, at: now, entered: cache.entered });
         cache.tokens += u64::from(tokens);

@@ -208,7 +208,7 @@ fn l1_mistakes_in_strategies_are_told_at_the_option() {
     check(" { nam: least_busy }", "3:17: models.m.strategy.nam: unknown key `nam`; did you mean `name`?");
     check(
         " zzz",
-        "3:5: models.m.strategy: unknown strategy `zzz`; known: round_robin, weighted_round_robin, least_busy, latency, consistent_hash, random",
+        "3:5: models.m.strategy: unknown strategy `zzz`; known: adaptive, round_robin, weighted_round_robin, least_busy, least_tokens, latency, predicted_latency, prefix_affinity, consistent_hash, random",
     );
     check(
         "\n      key: session\n      name: least_bussy",

@@ -6,8 +6,18 @@ use std::fmt::Write;
 
 use pointsman_routing::Rng;
 
-const STRATEGIES: [&str; 6] =
-    ["round_robin", "weighted_round_robin", "least_busy", "latency", "consistent_hash", "random"];
+const STRATEGIES: [&str; 10] = [
+    "adaptive",
+    "round_robin",
+    "weighted_round_robin",
+    "least_busy",
+    "least_tokens",
+    "latency",
+    "predicted_latency",
+    "prefix_affinity",
+    "consistent_hash",
+    "random",
+];
 /// Deployments of a world, at most.
 const DEPLOYMENTS_MAX: usize = 5;
 /// Requests of a world, on average.

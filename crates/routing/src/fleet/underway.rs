@@ -196,8 +196,8 @@ impl Fleet {
         if let Some(tier) = tier {
             let reads = tier.spec.reads();
             if reads.prefix && !facts.prefix.is_empty() {
-                let capacity = deployment.spec.cache_tokens;
-                let capacity = capacity.or_else(|| deployment.engine.report()?.0.kv_capacity_tokens);
+                let reported = deployment.engine.report().and_then(|(report, _)| report.kv_capacity_tokens);
+                let capacity = (deployment.spec.cache_tokens, reported);
                 share.cached = tier.prefixes.note_sent(permit.deployment, &facts.prefix, capacity, now);
             }
             let cached = share.cached.tokens.min(facts.tokens_in_estimate.saturating_sub(1));
@@ -254,7 +254,7 @@ impl Fleet {
         model.outputs.note(permit.tenant_hash, usage.tokens_out);
         let Some(tier) = model.tiers.get_mut(&deployment.spec.tier) else { return };
         let reads = tier.spec.reads();
-        if reads.prefix && permit.share.context > 0 && usage.tokens_in_cached > 0 {
+        if reads.prefix && deployment.spec.cache_tokens.is_none() && !usage.estimated {
             tier.prefixes.note_answer(permit.deployment, permit.share.cached, usage.tokens_in_cached);
         }
         let Some((first_at, Some(_))) = permit.first_content.filter(|_| reads.prediction) else { return };

@@ -5,7 +5,8 @@
 //! worse than that order (Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024). Then
 //! the time to the first token is predicted from the prompt tokens that are not cached, those of the requests before it
 //! and what decodes there ([`crate::predict`], fitted online), plus what decoding there is slowed down over a few tokens:
-//! without that all decoding piles up where prompts happen to be short. Of those within `tie` of the best one is drawn.
+//! without that all decoding piles up where prompts happen to be short. Of those within `tie` of the best the one with
+//! the most cached is taken, and of several the one that the prompt's beginning hashes to, or any.
 //!
 //! A request with an objective goes where it will be kept nine of ten times and costs the least, so that the fastest
 //! stay free for those that need them; if none can keep it, to the best. O(n), no allocation.
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use super::{Cx, Def, FromParams, KV_HOT, Pick, Strategy, View, WAITING_HOT};
 use crate::decision::Why;
 use crate::facts::{Facts, Objective};
-use crate::rng::Rng;
+use crate::rng::{Rng, rendezvous};
 
 /// Options of `predicted_latency`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -27,7 +28,8 @@ pub struct Params {
     pub kv_hot: f32,
     /// Requests waiting in its engine above which a deployment is hot. Default: 5.
     pub waiting_hot: u32,
-    /// Predictions that differ by no more than this share are alike, and one is drawn: 0 to 1. Default: 0.05.
+    /// Predictions that differ by no more than this share are alike, and the one with the most cached is taken, or any: 0 to
+    /// 1. Default: 0.05.
     #[serde(deserialize_with = "share")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub tie: f64,
@@ -88,8 +90,7 @@ fn score(view: &View) -> f64 {
 
 /// Whether the objective is likely to be kept.
 fn keeps(view: &View, objective: &Objective) -> bool {
-    let within =
-        |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
+    let within = |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
     within(view.predicted.first_high_ms, objective.first_token)
         && within(view.predicted.token_ms, objective.per_token)
 }
@@ -124,10 +125,20 @@ impl Strategy for PredictedLatency {
         let tied = |(position, view): &(usize, &View)| {
             open(view) && (!kept || keeps(view, objective)) && cx.scores[*position] <= alike
         };
-        let count = eligible.iter().enumerate().filter(tied).count();
-        let drawn = if count > 1 { cx.rng.below(count) } else { 0 };
-        let position =
-            eligible.iter().enumerate().filter(tied).nth(drawn).map_or(0, |(position, _)| position);
+        let most = eligible.iter().enumerate().filter(tied).map(|(_, view)| view.tokens_cached).max();
+        let best = eligible.iter().enumerate().filter(tied).filter(|(_, view)| Some(view.tokens_cached) == most);
+        let position = match facts.prefix_hash {
+            // Other routers draw the same one for the same beginning, without a word between them.
+            Some(key) => {
+                let far = |view: &View| rendezvous(key, view.name_hash, f64::from(view.weight));
+                best.min_by(|(_, a), (_, b)| far(a).total_cmp(&far(b))).map_or(0, |(position, _)| position)
+            }
+            None => {
+                let count = best.clone().count();
+                let drawn = if count > 1 { cx.rng.below(count) } else { 0 };
+                best.clone().nth(drawn).map_or(0, |(position, _)| position)
+            }
+        };
         let picked = &eligible[position];
         cx.one_more = picked.predicted.own_ms.max(NOTICED_MS);
         let why = Why::SoonestFirstToken {
@@ -179,6 +190,15 @@ mod tests {
     fn what_is_alike_is_drawn() {
         let picked = picks(&["first_ms=100", "first_ms=104", "first_ms=120"], &facts());
         assert!(picked[0] > 30 && picked[1] > 30 && picked[2] == 0, "{picked:?}");
+    }
+
+    #[test]
+    fn of_those_alike_the_one_with_the_most_cached_is_taken() {
+        assert_eq!(picks(&["first_ms=100 cached=50", "first_ms=104 cached=90", ""], &facts())[2], 100);
+        assert_eq!(picks(&["first_ms=100 cached=50", "first_ms=104 cached=90"], &facts()), [0, 100]);
+        let keyed = Facts { prefix_hash: Some(7), ..facts() };
+        let picked = picks(&["first_ms=100", "first_ms=101", "first_ms=102"], &keyed);
+        assert!(picked.contains(&100), "always the same: {picked:?}");
     }
 
     #[test]
