@@ -123,7 +123,8 @@ fn who_waits_is_seen_while_it_does_and_its_record_says_where_it_stood() {
     assert_eq!((&queued["kind"], &queued["ahead"]), (&json!("queued"), &json!(0)));
     assert_eq!(queued["ahead_of_tenant"], json!(0));
     let told = queued["waited_us"].as_u64().expect("a time");
-    assert!(told.abs_diff(waited(&records[1])) <= 1, "{told} {}", waited(&records[1]));
+    // Until the slot was granted; the request takes it up a moment later.
+    assert!((1..=waited(&records[1])).contains(&told), "{told} {}", waited(&records[1]));
     let in_header: u64 =
         answers[1].header("x-pointsman-queue-ms").and_then(|ms| ms.parse().ok()).expect("it");
     assert_eq!(Duration::from_millis(in_header).as_millis(), u128::from(waited(&records[1]) / 1000));

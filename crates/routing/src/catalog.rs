@@ -260,10 +260,28 @@ pub struct QueueSpec {
     pub requests_max: u32,
     /// The batch lane's own limits.
     pub batch: BatchSpec,
-    /// The wait that a queue is never to stay above for long; zero: any.
+    /// The wait that live requests are never to stay above for long; zero: any.
     pub target: Duration,
-    /// How long one may wait.
+    /// How long a live one may wait.
     pub wait_max: Duration,
+}
+
+impl QueueSpec {
+    /// Requests of a lane that may wait.
+    pub const fn requests_max(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::Live => self.requests_max,
+            Lane::Batch => self.batch.requests_max,
+        }
+    }
+
+    /// How long one of a lane may wait.
+    pub const fn wait_max(&self, lane: Lane) -> Duration {
+        match lane {
+            Lane::Live => self.wait_max,
+            Lane::Batch => self.batch.wait_max,
+        }
+    }
 }
 
 /// Limits of the batch lane.

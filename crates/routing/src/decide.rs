@@ -45,15 +45,7 @@ pub(crate) fn decide_with_permit(
         Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            let joined = account.map(|account| fleet.enqueue(facts, tried, &decision, account, now));
-            decision.outcome = match joined {
-                Some(Ok((ticket, place))) => {
-                    fleet.preempt(facts, &decision);
-                    Outcome::Queued { ticket, place }
-                }
-                Some(Err((why, after))) => Outcome::Rejected { why, retry_after: Some(after) },
-                None => Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None },
-            };
+            decision.outcome = fleet.join_queue(facts, tried, &decision, account, now);
             (decision, None)
         }
     }

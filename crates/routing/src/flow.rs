@@ -81,10 +81,7 @@ impl Policy {
         Self {
             timeouts: spec.timeouts.clone(),
             attempts_max: if shadow { 1 } else { spec.attempts_max.max(1) as usize },
-            queue_wait_max: match lane {
-                Lane::Live => spec.queue.wait_max,
-                Lane::Batch => spec.queue.batch.wait_max,
-            },
+            queue_wait_max: spec.queue.wait_max(lane),
             retry: spec.retry,
             hedge: spec.hedge.filter(|_| !shadow),
         }

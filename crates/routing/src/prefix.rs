@@ -160,9 +160,7 @@ impl PrefixIndex {
         }
         self.caches[at].entered += entered;
         let most = self.caches[at].capacity.max(CACHE_TOKENS_ASSUMED).saturating_mul(REMEMBERED);
-        while self.caches[at].tokens > most
-            || self.caches[at].recent.len() > PREFIX_NODES_MAX
-        {
+        while self.caches[at].tokens > most || self.caches[at].recent.len() > PREFIX_NODES_MAX {
             if !self.forget_oldest(at) {
                 break;
             }

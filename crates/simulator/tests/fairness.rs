@@ -15,7 +15,7 @@ use pointsman_routing::ids::Ticket;
 use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
 use pointsman_routing::{Facts, Fleet, Now, Rng};
 
-const SLOTS: u32 = 64;
+const SLOTS: u32 = 128;
 const PREFILL_PER_S: f64 = 5_000.0;
 const DECODE_PER_S: f64 = 50.0;
 const TOKENS_IN: f64 = 500.0;
@@ -340,8 +340,8 @@ fn light_tenants_hardly_feel_a_hog() {
         let of_light = |world: &World, times: Times| -> f64 {
             p99(&world.seen[..9].iter().flat_map(|seen| times(seen).iter().copied()).collect::<Vec<_>>())
         };
-        let alone = run(&light(), 400.0, seed);
-        let beside = run(&[light(), vec![source("hog", 10.0 / 18.0)]].concat(), 400.0, seed);
+        let alone = run(&light(), 250.0, seed);
+        let beside = run(&[light(), vec![source("hog", 10.0 / 18.0)]].concat(), 250.0, seed);
         for (what, times) in
             [("first token", (|seen| &seen.first_s) as Times), ("whole answer", |seen| &seen.total_s)]
         {
@@ -425,7 +425,7 @@ fn weights_are_shares() {
 fn a_flood_of_batch_does_not_lengthen_live_requests_and_no_slot_is_idle_for_it() {
     for load in [0.3, 0.6] {
         for seed in 1..=5 {
-            let span_s = 500.0;
+            let span_s = 300.0;
             let alone = run(&[source("chat", load)], span_s, seed);
             let flood = Source { lane: Lane::Batch, ..source("jobs", 1.3 - load) };
             let beside = run(&[source("chat", load), flood], span_s, seed);

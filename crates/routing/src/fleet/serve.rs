@@ -78,9 +78,28 @@ impl Fleet {
         model.queue.settle(&charge, due);
     }
 
-    /// Puts a request that was found to have no slot into the queue of its model; gives where it stands there, or why it
-    /// cannot wait and when that may be otherwise.
-    pub(crate) fn enqueue(
+    /// Puts a request that was found to have no slot into the queue of its model, if it may wait there.
+    pub(crate) fn join_queue(
+        &mut self,
+        facts: &Facts,
+        tried: &[DeploymentId],
+        decision: &Decision,
+        account: Option<AccountId>,
+        now: Now,
+    ) -> Outcome {
+        let joined = account.map(|account| self.enqueue(facts, tried, decision, account, now));
+        match joined {
+            Some(Ok((ticket, place))) => {
+                self.preempt(facts, decision);
+                Outcome::Queued { ticket, place }
+            }
+            Some(Err((why, after))) => Outcome::Rejected { why, retry_after: Some(after) },
+            None => Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None },
+        }
+    }
+
+    /// The same: gives where it stands there, or why it cannot wait and when that may be otherwise.
+    fn enqueue(
         &mut self,
         facts: &Facts,
         tried: &[DeploymentId],
@@ -331,10 +350,7 @@ impl Fleet {
 impl super::Model {
     /// Whether one more of a lane may wait.
     fn has_room(&self, lane: Lane) -> bool {
-        let most = match lane {
-            Lane::Live => self.spec.queue.requests_max,
-            Lane::Batch => self.spec.queue.batch.requests_max,
-        };
+        let most = self.spec.queue.requests_max(lane);
         queue_has_room(u32::try_from(self.queue.len_of(lane)).unwrap_or(u32::MAX), most)
     }
 }
