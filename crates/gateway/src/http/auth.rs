@@ -74,7 +74,7 @@ impl ClientKey {
     /// The same client, whose requests are in that lane.
     #[must_use]
     pub fn in_lane(&self, lane: Lane) -> Self {
-        Self { lane, ..self.clone() }
+        Self { lane: Some(lane), ..self.clone() }
     }
 
     fn new(config: &KeyConfig) -> Self {
