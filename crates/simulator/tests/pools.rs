@@ -155,9 +155,10 @@ fn rules(rng: &mut Rng) -> Rules {
     let (mut slots_left, mut tokens_left) = (by_slots.unwrap_or(0), by_tokens.unwrap_or(0));
     let shares = (0..MODELS).map(|_| {
         let inside = below(8) > 0;
-        let (guarantee, guarantee_tokens) = match inside {
-            true => (below(slots_left.min(4) + 1), below(3) / 2 * below(tokens_left.min(500) + 1)),
-            false => (0, 0),
+        let (guarantee, guarantee_tokens) = if inside {
+            (below(slots_left.min(4) + 1), below(3) / 2 * below(tokens_left.min(500) + 1))
+        } else {
+            (0, 0)
         };
         (slots_left, tokens_left) = (slots_left - guarantee, tokens_left - guarantee_tokens);
         let capped = below(3) == 0;
@@ -175,7 +176,9 @@ fn rules(rng: &mut Rng) -> Rules {
     // Where all is kept for others, those without a guarantee could never run; such a configuration is refused.
     let kept: u64 = shares.iter().filter(|share| !share.lend).map(|share| share.guarantee).sum();
     if by_slots.is_some_and(|slots| kept >= slots) {
-        shares.iter_mut().for_each(|share| share.lend = true);
+        for share in &mut shares {
+            share.lend = true;
+        }
     }
     Rules { slots: by_slots, tokens: by_tokens, shares }
 }
@@ -211,7 +214,8 @@ fn history(seed: u64, steps: u64) -> usize {
             world.fleet.apply(&catalog(&rules, &deployments), world.now);
             let (mut fast, mut slow) = (world.served(), slow.reload(rules));
             // Models that are not in the pool are served in no order.
-            (fast.sort_unstable(), slow.sort_unstable());
+            fast.sort_unstable();
+            slow.sort_unstable();
             (fast, slow)
         };
         assert_eq!(fast, slow_says, "{before}");
