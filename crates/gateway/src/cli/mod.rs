@@ -38,7 +38,7 @@ enum Command {
     /// Say what would be decided for a request, without sending it
     Explain(explain::Args),
     /// Drive the config's rules through simulated traffic, in virtual time
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
     /// Run a fake inference server to try things on
     Mock(MockArgs),
     /// Have the running process start this program anew and hand its sockets over; no connection is refused. The
