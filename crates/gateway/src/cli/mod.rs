@@ -41,7 +41,7 @@ enum Command {
     /// Say what would be decided for a request, without sending it
     Explain(explain::Args),
     /// Drive the config's rules through simulated traffic, in virtual time
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
     /// Say what is wrong with the running process; with --baseline, what its traffic is like and what is at risk
     Doctor(doctor::Args),
     /// Run a fake inference server to try things on

@@ -75,7 +75,7 @@ pub(super) fn play(worlds: &[Ready], seeds: &[u64]) -> anyhow::Result<Vec<(Strin
     let progress = Progress::new(jobs.len() as u64, requests);
     let step = |done: u64, _| {
         if done > 0 {
-            progress.step()
+            progress.step();
         }
     };
     let clock = || progress.began.elapsed().as_nanos() as u64;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pointsman_simulator::lab::{self, Results, Run};
+use pointsman_simulator::lab::{self, Results, Run, Strategy};
 
 /// The results for people.
 pub(super) fn table(results: &Results) -> String {
@@ -43,33 +43,7 @@ pub(super) fn table(results: &Results) -> String {
         "p99/"
     );
     for one in &results.strategies {
-        let mean = |of: fn(&Run) -> f64| lab::mean(&one.runs, of);
-        let _ = writeln!(
-            text,
-            "{:<28}{:>9.0}{:>9.0}{:>9.0}{:>9.0}{:>9.1}{:>9.1}{:>8.3}{:>8.3}{:>8.2}{:>7.2}{:>7.2}",
-            one.name,
-            mean(|run| run.first_token_ms.mean),
-            mean(|run| run.first_token_ms.p50),
-            mean(|run| run.first_token_ms.p90),
-            mean(|run| run.first_token_ms.p99),
-            mean(|run| run.per_token_ms.mean),
-            mean(|run| run.per_token_ms.p99),
-            mean(|run| run.tokens_cached_share),
-            mean(|run| run.goodput.share),
-            mean(|run| run.balance.utilisation_mean),
-            one.ratios.first_token_mean,
-            one.ratios.first_token_p99,
-        );
-        let unfinished: u64 = one
-            .runs
-            .iter()
-            .flat_map(|run| &run.outcomes)
-            .filter(|(name, _)| *name != "completed")
-            .map(|(_, count)| count)
-            .sum();
-        if unfinished > 0 {
-            let _ = writeln!(text, "    {unfinished} requests of all seeds were not completed");
-        }
+        line(one, &mut text);
     }
     capacity_table(results, &mut text);
     for figure in &results.figures {
@@ -81,6 +55,37 @@ pub(super) fn table(results: &Results) -> String {
     }
     let _ = writeln!(text, "again: {}", results.command);
     text
+}
+
+/// One strategy in a line.
+fn line(one: &Strategy, text: &mut String) {
+    let mean = |of: fn(&Run) -> f64| lab::mean(&one.runs, of);
+    let _ = writeln!(
+        text,
+        "{:<28}{:>9.0}{:>9.0}{:>9.0}{:>9.0}{:>9.1}{:>9.1}{:>8.3}{:>8.3}{:>8.2}{:>7.2}{:>7.2}",
+        one.name,
+        mean(|run| run.first_token_ms.mean),
+        mean(|run| run.first_token_ms.p50),
+        mean(|run| run.first_token_ms.p90),
+        mean(|run| run.first_token_ms.p99),
+        mean(|run| run.per_token_ms.mean),
+        mean(|run| run.per_token_ms.p99),
+        mean(|run| run.tokens_cached_share),
+        mean(|run| run.goodput.share),
+        mean(|run| run.balance.utilisation_mean),
+        one.ratios.first_token_mean,
+        one.ratios.first_token_p99,
+    );
+    let unfinished: u64 = one
+        .runs
+        .iter()
+        .flat_map(|run| &run.outcomes)
+        .filter(|(name, _)| *name != "completed")
+        .map(|(_, count)| count)
+        .sum();
+    if unfinished > 0 {
+        let _ = writeln!(text, "    {unfinished} requests of all seeds were not completed");
+    }
 }
 
 fn capacity_table(results: &Results, text: &mut String) {
