@@ -4,14 +4,12 @@
 //! one short lock.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::budget::RetryBudget;
 use crate::catalog::{Catalog, ModelSpec, Name, TenantSpec};
 use crate::decision::Rejection;
-use crate::engine::{CacheChange, Report};
 use crate::facts::Facts;
 use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
@@ -32,7 +30,9 @@ pub(crate) mod deployment;
 mod discipline;
 mod drain;
 mod engine;
+mod event;
 mod line;
+mod model;
 mod order;
 mod pace;
 mod permit;
@@ -50,6 +50,8 @@ mod waiting;
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
+pub use event::Event;
+pub(crate) use model::{Model, Tier};
 pub(crate) use permit::{Ended, Permit};
 pub use pool_view::{PoolModelView, PoolView};
 pub(crate) use queue::Queue;
@@ -95,58 +97,6 @@ pub(crate) struct Scratch {
     pub(crate) probe: Option<usize>,
 }
 
-/// A model, live.
-pub(crate) struct Model {
-    pub(crate) name: Name,
-    pub(crate) spec: ModelSpec,
-    /// In configured order.
-    pub(crate) deployments: Vec<DeploymentId>,
-    pub(crate) tiers: BTreeMap<u32, Tier>,
-    pub(crate) queue: Queue,
-    pub(crate) turnover: discipline::Turnover,
-    pub(crate) outputs: Outputs,
-    pub(crate) sessions: Sessions,
-    pub(crate) budget: RetryBudget,
-    pub(crate) hedges: HedgeBudget,
-}
-
-/// A tier's strategy, live.
-pub(crate) struct Tier {
-    pub(crate) spec: StrategySpec,
-    pub(crate) strategy: Box<dyn Strategy>,
-    pub(crate) prefixes: PrefixIndex,
-    pub(crate) shared: Shared,
-}
-
-impl Clone for Tier {
-    fn clone(&self) -> Self {
-        Self {
-            spec: self.spec.clone(),
-            strategy: self.strategy.clone_box(),
-            prefixes: self.prefixes.clone(),
-            shared: self.shared,
-        }
-    }
-}
-
-impl Clone for Model {
-    fn clone(&self) -> Self {
-        Self {
-            name: Name::clone(&self.name),
-            spec: self.spec.clone(),
-            deployments: self.deployments.clone(),
-            tiers: self.tiers.clone(),
-            // Whoever asks "what if" does not wait, and must not be granted what others wait for.
-            queue: Queue::default(),
-            turnover: self.turnover,
-            outputs: self.outputs.clone(),
-            sessions: self.sessions.clone(),
-            budget: self.budget.clone(),
-            hedges: self.hedges,
-        }
-    }
-}
-
 /// What a waiter is told.
 #[derive(Clone)]
 pub(crate) enum Told {
@@ -173,40 +123,6 @@ pub(crate) enum Collected {
 pub(crate) struct Provider {
     pub(crate) name: Name,
     pub(crate) credentials: Vec<CredentialId>,
-}
-
-/// Something that was learnt about the fleet from outside a request.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Event {
-    /// An active health check came to a verdict.
-    Probe {
-        /// The deployment it is about.
-        deployment: DeploymentId,
-        /// Whether it can be sent requests.
-        healthy: bool,
-    },
-    /// Its engine is being asked how it is.
-    EngineAsked(DeploymentId),
-    /// Its engine said how it is.
-    Engine {
-        /// The deployment.
-        deployment: DeploymentId,
-        /// What it said.
-        report: Report,
-    },
-    /// Something happened to the prefix cache of its engine.
-    Cache {
-        /// The deployment.
-        deployment: DeploymentId,
-        /// What.
-        change: CacheChange,
-    },
-    /// A connection to the deployment took this long.
-    ConnectTime(DeploymentId, Duration),
-    /// An operator says that the credential is good again.
-    RestoreCredential(CredentialId),
-    /// An operator says that the deployment is good again.
-    ResetBreaker(DeploymentId),
 }
 
 /// Tokens that a request counts as while it is in flight: its prompt, and the output it asked for or the usual one.
@@ -287,50 +203,6 @@ impl Fleet {
         let named =
             |id: &CredentialId| self.credentials.get(*id).is_some_and(|known| &*known.spec.name == name);
         provider.credentials.iter().copied().find(named)
-    }
-
-    /// Takes in what was learnt outside of requests.
-    pub fn observe(&mut self, now: Now, event: Event) {
-        let changed = match event {
-            Event::Probe { deployment: id, healthy } => self.deployments.get_mut(id).map(|deployment| {
-                deployment.unhealthy = !healthy;
-                deployment.heard = Some(now);
-                (id, deployment.model)
-            }),
-            Event::EngineAsked(id) => {
-                if let Some(deployment) = self.deployments.get_mut(id) {
-                    deployment.engine.note_asked();
-                }
-                None
-            }
-            Event::Engine { deployment: id, report } => self.note_engine(id, report, now),
-            Event::Cache { deployment, change } => {
-                if let Some(deployment) = self.deployments.get_mut(deployment) {
-                    deployment.engine.note_cache(change, now);
-                }
-                None
-            }
-            Event::ConnectTime(deployment, took) => {
-                if let Some(deployment) = self.deployments.get_mut(deployment) {
-                    deployment.connect.observe(now, took);
-                }
-                None
-            }
-            Event::RestoreCredential(credential) => {
-                if let Some(credential) = self.credentials.get_mut(credential) {
-                    credential.restore();
-                    self.credential_changes += 1;
-                }
-                None
-            }
-            Event::ResetBreaker(id) => self.deployments.get_mut(id).map(|deployment| {
-                deployment.reset_health(now);
-                (id, deployment.model)
-            }),
-        };
-        if let Some((deployment, model)) = changed {
-            self.serve_changed(deployment, model, now, &mut Rng::seeded(self.next_ticket));
-        }
     }
 
     /// Puts those into `out` that wait no more since the last call: they were granted a slot, or have to ask again.
@@ -472,34 +344,6 @@ impl Fleet {
         deployment.removed = true;
         if deployment.inflight == 0 {
             self.deployments.remove(id);
-        }
-    }
-}
-
-impl Model {
-    /// Gives every tier its strategy; one that is configured as before goes on where it was.
-    fn apply_tiers(&mut self) {
-        let mut old = std::mem::take(&mut self.tiers);
-        for deployment in &self.spec.deployments {
-            let number = deployment.tier;
-            if self.tiers.contains_key(&number) {
-                continue;
-            }
-            let spec = self.spec.tier_strategies.get(&number).unwrap_or(&self.spec.strategy);
-            let seed = crate::rng::hash(self.name.as_bytes()) ^ u64::from(number);
-            let build = || spec.build(&mut Rng::seeded(seed));
-            let tier = match old.remove(&number) {
-                Some(tier) if tier.spec == *spec => tier,
-                // What the engines have and how fast they are is the same under another strategy.
-                Some(tier) => Tier { spec: spec.clone(), strategy: build(), ..tier },
-                None => Tier {
-                    spec: spec.clone(),
-                    strategy: build(),
-                    prefixes: PrefixIndex::default(),
-                    shared: Shared::default(),
-                },
-            };
-            self.tiers.insert(number, tier);
         }
     }
 }
