@@ -129,3 +129,8 @@ pub(super) fn with_strategy(catalog: &Catalog, strategy: Option<&StrategySpec>) 
     }
     catalog
 }
+
+/// A span as the world counts time.
+pub(super) fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

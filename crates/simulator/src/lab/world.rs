@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::time::Duration;
 
 use pointsman_routing::engine::Report;
 use pointsman_routing::failure::Processed;
@@ -17,7 +16,7 @@ use super::ask::Models;
 use super::engines::Places;
 use super::measure::Measure;
 use super::results::Run;
-use super::setup::{Setup, with_strategy};
+use super::setup::{Setup, nanos, with_strategy};
 use crate::engine::{Job, Said};
 use crate::fault::failure;
 
@@ -471,8 +470,14 @@ impl World<'_> {
                     tokens_out: u64::from(ask.tokens_out),
                     ..Usage::default()
                 };
-                self.places.all[place as usize].work +=
-                    u64::from(ask.tokens_in - tokens_cached) + u64::from(ask.tokens_out);
+                // It is out of the engine, and need not be looked for there.
+                live.sent
+                    .iter_mut()
+                    .filter(|sent| **sent == Some((number, place)))
+                    .for_each(|sent| *sent = None);
+                let target = &mut self.places.all[place as usize];
+                target.tokens -= u64::from(ask.tokens_in) + u64::from(ask.tokens_out);
+                target.work += u64::from(ask.tokens_in - tokens_cached) + u64::from(ask.tokens_out);
                 self.pending.push_back((slot, Input::Done(usage)));
             }
         }
@@ -500,8 +505,4 @@ impl World<'_> {
 /// What an engine calls a request by: its slot, and whose turn it is there.
 fn id(slot: u32, life: u32) -> u64 {
     u64::from(life) << 32 | u64::from(slot)
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

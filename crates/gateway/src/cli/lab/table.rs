@@ -100,7 +100,8 @@ fn capacity_table(results: &Results, text: &mut String) {
         let _ = write!(text, "{:<28}", one.name);
         for (share, rate) in &one.capacity {
             let over = rate / first.get(share).copied().unwrap_or(f64::NAN);
-            let _ = write!(text, "  {share} %: {rate:.2} ({over:.2}x)");
+            let over = if over.is_finite() { format!("{over:.2}x") } else { "-".to_owned() };
+            let _ = write!(text, "  {share} %: {rate:.2} ({over})");
         }
         text.push('\n');
     }
