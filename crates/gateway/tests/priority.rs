@@ -87,7 +87,7 @@ fn who_waits_is_seen_while_it_does_and_its_record_says_where_it_stood() {
     let world = Arc::new(World::with(1, ", slots: 1", "", KEYS));
     world.mocks[0].control().set(|settings| {
         settings.slots = 0;
-        settings.first_token_ms = 300;
+        settings.first_token_ms = 2_000;
     });
     let depth = |world: &World| {
         let view = world.app().live.lock().fleet.view(pointsman::clock::now());
@@ -102,6 +102,10 @@ fn who_waits_is_seen_while_it_does_and_its_record_says_where_it_stood() {
         let own = Arc::clone(&world);
         asked.push(std::thread::spawn(move || ask(&own, key, class)));
         world.until("it is there", || depth(&world) == number && world.permits() == 1);
+        if number == 0 {
+            world.until("it holds the slot", || world.reached() == 1);
+            world.mocks[0].control().set(|settings| settings.first_token_ms = 50);
+        }
     }
     let view = world.app().live.lock().fleet.view(pointsman::clock::now()).models.remove(0);
     let seen: Vec<_> =
