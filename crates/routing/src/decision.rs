@@ -32,7 +32,16 @@ impl Decision {
     /// A decision about nothing.
     pub(crate) const fn none(at: Now) -> Self {
         let outcome = Outcome::Rejected { why: Rejection::NoDeployment, retry_after: None };
-        Self { at, outcome, strategy: "none", used: None, arm: None, tier: 0, panic: false, candidates: Vec::new() }
+        Self {
+            at,
+            outcome,
+            strategy: "none",
+            used: None,
+            arm: None,
+            tier: 0,
+            panic: false,
+            candidates: Vec::new(),
+        }
     }
 }
 

@@ -36,8 +36,8 @@ pub mod shed;
 mod slab;
 mod split;
 mod sticky;
-mod table;
 pub mod strategy;
+mod table;
 pub mod time;
 
 pub use catalog::Catalog;

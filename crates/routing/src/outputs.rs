@@ -82,7 +82,10 @@ mod tests {
         assert_eq!(outputs.of(&asked(1, None)), 40);
         assert_eq!(outputs.of(&asked(2, None)), 400);
         assert_eq!(outputs.of(&asked(2, Some(100))), 100, "never more than was asked for");
-        assert!((150..300).contains(&outputs.of(&asked(3, None))), "one that is not known is like the others");
+        assert!(
+            (150..300).contains(&outputs.of(&asked(3, None))),
+            "one that is not known is like the others"
+        );
     }
 
     #[test]

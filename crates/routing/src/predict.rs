@@ -119,12 +119,8 @@ pub(crate) struct Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        let mut one = Self {
-            first: Line::of(FIRST_PRIOR),
-            token: Line::of(TOKEN_PRIOR),
-            seen: 0,
-            seen_tokens: 0,
-        };
+        let mut one =
+            Self { first: Line::of(FIRST_PRIOR), token: Line::of(TOKEN_PRIOR), seen: 0, seen_tokens: 0 };
         for (nth, (tokens, decoding, tokens_decoding)) in THOUGHT.into_iter().enumerate() {
             let attention = tokens * tokens / 2.0;
             let work = Work { tokens, attention, decoding, tokens_decoding, ..Work::default() };
@@ -199,9 +195,7 @@ impl Predictor {
     pub(crate) fn predict(&self, shared: &Shared, work: &Work, now: Now) -> Predicted {
         let first = at(&self.first, &shared.first, self.seen, self.speed, &work.first());
         let lines = (&self.token, &shared.token);
-        let token = |terms: &[f64; TOKEN]| {
-            at(lines.0, lines.1, self.seen_tokens, self.speed_tokens, terms)
-        };
+        let token = |terms: &[f64; TOKEN]| at(lines.0, lines.1, self.seen_tokens, self.speed_tokens, terms);
         let token_s = token(&work.token());
         let interference_s = token_s - token(&[1.0, 0.0, 0.0]);
         let margin = (MARGIN * DEVIATION * self.spread).min(CLIP).exp();

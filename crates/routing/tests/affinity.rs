@@ -7,8 +7,8 @@ use std::time::Duration;
 use pointsman_routing::catalog::{Capabilities, StickySpec};
 use pointsman_routing::decision::Why;
 use pointsman_routing::facts::PrefixBlock;
-use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::fleet::DeploymentView;
+use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Action, Facts, FailureClass, Flow, invariants};
 use support::{World, catalog, failure, sent};
 
@@ -18,7 +18,9 @@ fn views(world: &World) -> Vec<DeploymentView> {
 
 /// The beginnings of a prompt whose first so many blocks of 500 tokens are those of `shared`.
 fn prompt(shared: u64, own: u64, common: u32) -> Vec<PrefixBlock> {
-    let hash = |nth: u32| (u64::from(nth) << 32 | if nth < common { shared } else { own }).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let hash = |nth: u32| {
+        (u64::from(nth) << 32 | if nth < common { shared } else { own }).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    };
     (0..8).map(|nth| PrefixBlock { tokens: 500 * (nth + 1), hash: hash(nth) }).collect()
 }
 

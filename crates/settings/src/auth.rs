@@ -97,14 +97,8 @@ impl Hint {
         Self::Lane,
     ];
     /// Those that a tenant may set where nothing else is configured.
-    const USUAL: [Self; 6] = [
-        Self::Session,
-        Self::Region,
-        Self::Tags,
-        Self::DeadlineMs,
-        Self::FirstTokenMs,
-        Self::PerTokenMs,
-    ];
+    const USUAL: [Self; 6] =
+        [Self::Session, Self::Region, Self::Tags, Self::DeadlineMs, Self::FirstTokenMs, Self::PerTokenMs];
 
     /// The header, in lower case.
     pub const fn header(self) -> &'static str {

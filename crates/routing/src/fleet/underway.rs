@@ -270,7 +270,8 @@ impl Fleet {
     pub(super) fn forget_cached(&mut self, id: crate::ids::DeploymentId, gone: bool) {
         let Some(deployment) = self.deployments.get(id) else { return };
         let tier = deployment.spec.tier;
-        if let Some(tier) = self.models.get_mut(deployment.model).and_then(|model| model.tiers.get_mut(&tier)) {
+        if let Some(tier) = self.models.get_mut(deployment.model).and_then(|model| model.tiers.get_mut(&tier))
+        {
             tier.prefixes.forget(id, gone);
         }
     }

@@ -133,7 +133,8 @@ fn it_never_explodes() {
             _ => one.observe_first(&mut shared, &work, took, Now::ZERO),
         }
         let predicted = one.predict(&shared, &work, Now::ZERO);
-        for ms in [predicted.first_ms, predicted.first_high_ms, predicted.token_ms, predicted.interference_ms] {
+        for ms in [predicted.first_ms, predicted.first_high_ms, predicted.token_ms, predicted.interference_ms]
+        {
             assert!(ms.is_finite() && ms >= 0.0, "{work:?}: {predicted:?}");
         }
     }

@@ -12,9 +12,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    Cx, Def, FromParams, Pick, Strategy, View, latency, predicted_latency, prefix_affinity,
-};
+use super::{Cx, Def, FromParams, Pick, Strategy, View, latency, predicted_latency, prefix_affinity};
 use crate::catalog::Capabilities;
 use crate::decision::Why;
 use crate::facts::Facts;

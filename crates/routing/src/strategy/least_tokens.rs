@@ -79,7 +79,11 @@ mod tests {
 
     #[test]
     fn table() {
-        check("fewer tokens, though more requests", &["inflight=1 expected=9000", "inflight=5 expected=900"], 1);
+        check(
+            "fewer tokens, though more requests",
+            &["inflight=1 expected=9000", "inflight=5 expected=900"],
+            1,
+        );
         check("per slot", &["expected=2000 slots=2", "expected=3000 slots=8"], 1);
         check("per weight without slots", &["expected=3000 weight=1", "expected=4000 weight=4"], 1);
         check("what is cached need not be computed", &["", "cached=90"], 1);

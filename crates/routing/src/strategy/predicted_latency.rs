@@ -90,7 +90,8 @@ fn score(view: &View) -> f64 {
 
 /// Whether the objective is likely to be kept.
 fn keeps(view: &View, objective: &Objective) -> bool {
-    let within = |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
+    let within =
+        |ms: f64, most: Option<std::time::Duration>| most.is_none_or(|most| ms <= most.as_secs_f64() * 1e3);
     within(view.predicted.first_high_ms, objective.first_token)
         && within(view.predicted.token_ms, objective.per_token)
 }
@@ -126,7 +127,8 @@ impl Strategy for PredictedLatency {
             open(view) && (!kept || keeps(view, objective)) && cx.scores[*position] <= alike
         };
         let most = eligible.iter().enumerate().filter(tied).map(|(_, view)| view.tokens_cached).max();
-        let best = eligible.iter().enumerate().filter(tied).filter(|(_, view)| Some(view.tokens_cached) == most);
+        let best =
+            eligible.iter().enumerate().filter(tied).filter(|(_, view)| Some(view.tokens_cached) == most);
         let position = match facts.prefix_hash {
             // Other routers draw the same one for the same beginning, without a word between them.
             Some(key) => {

@@ -112,9 +112,11 @@ mod tests {
     #[test]
     fn table() {
         check("the longest", &["cached=40", "cached=80", ""], 1);
-        let balanced = ["cached=80 inflight=2 expected=900", "inflight=2 expected=800", "inflight=2 expected=800"];
+        let balanced =
+            ["cached=80 inflight=2 expected=900", "inflight=2 expected=800", "inflight=2 expected=800"];
         check("loaded more, but within its bound", &balanced, 0);
-        let loaded = ["cached=80 inflight=2 expected=5000", "inflight=2 expected=800", "inflight=2 expected=900"];
+        let loaded =
+            ["cached=80 inflight=2 expected=5000", "inflight=2 expected=800", "inflight=2 expected=900"];
         check("beyond its bound: the fewest tokens", &loaded, 1);
         let second = ["cached=80 inflight=9 expected=9000", "cached=40 inflight=2 expected=900", ""];
         check("the next longest", &second, 1);

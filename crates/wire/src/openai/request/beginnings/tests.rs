@@ -10,7 +10,9 @@ fn read(operation: Operation, body: &Value, salt: u64) -> Request {
 
 fn chat(messages: &[(&str, &str)]) -> Vec<PrefixBlock> {
     // Who speaks comes before what is said, as clients write it.
-    let message = |(role, content): &(&str, &str)| format!(r#"{{"role":{},"content":{}}}"#, json!(role), json!(content));
+    let message = |(role, content): &(&str, &str)| {
+        format!(r#"{{"role":{},"content":{}}}"#, json!(role), json!(content))
+    };
     let messages: Vec<String> = messages.iter().map(message).collect();
     let body = format!(r#"{{"model":"m","messages":[{}]}}"#, messages.join(","));
     parse(Operation::Chat, body.as_bytes(), &BodyLimits::default(), 7).expect("a valid body").prefix
@@ -23,7 +25,8 @@ fn common(a: &[PrefixBlock], b: &[PrefixBlock]) -> u32 {
 
 /// Text of so many bytes that does not repeat.
 fn words(seed: u64, bytes: usize) -> String {
-    let mut text: String = (0..).map(|word| format!("{:x} ", seed * 7919 + word)).take(bytes / 2 + 1).collect();
+    let mut text: String =
+        (0..).map(|word| format!("{:x} ", seed * 7919 + word)).take(bytes / 2 + 1).collect();
     text.truncate(bytes);
     text
 }
@@ -86,7 +89,8 @@ fn nothing_is_found_across_tenants() {
 
 #[test]
 fn tools_and_instructions_come_first_wherever_they_stand() {
-    let tools = |name: &str| json!([{"type": "function", "function": {"name": name, "description": words(5, 900)}}]);
+    let tools =
+        |name: &str| json!([{"type": "function", "function": {"name": name, "description": words(5, 900)}}]);
     let text = words(1, 4_000);
     let body = |tools: &Value, first: bool| {
         let messages = json!([{"role": "user", "content": text}]);
@@ -111,13 +115,16 @@ fn tools_and_instructions_come_first_wherever_they_stand() {
 #[test]
 fn tokens_texts_and_media_count() {
     let tokens: Vec<u32> = (0..1_000).collect();
-    let given = |tokens: &[u32]| read(Operation::Completion, &json!({"model": "m", "prompt": tokens}), 7).prefix;
+    let given =
+        |tokens: &[u32]| read(Operation::Completion, &json!({"model": "m", "prompt": tokens}), 7).prefix;
     assert_eq!(common(&given(&tokens), &given(&tokens[..700])), 640, "to the step before they part");
     let text = read(Operation::Completion, &json!({"model": "m", "prompt": words(1, 2_000)}), 7).prefix;
     assert_eq!(text.last().expect("some").tokens, 504);
     let image = |url: &str| {
-        let parts = json!([{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what?"}]);
-        read(Operation::Chat, &json!({"model": "m", "messages": [{"role": "user", "content": parts}]}), 7).prefix
+        let parts =
+            json!([{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what?"}]);
+        read(Operation::Chat, &json!({"model": "m", "messages": [{"role": "user", "content": parts}]}), 7)
+            .prefix
     };
     assert!(image("data:aaaa").last().is_some_and(|last| last.tokens >= 765));
     assert_eq!(common(&image("data:aaaa"), &image("data:aaab")), 0);
@@ -129,7 +136,8 @@ fn tokens_texts_and_media_count() {
 fn escapes_are_read_as_what_they_mean() {
     let text = words(1, 3_000);
     let escaped: String = text.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
-    let body = |content: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{content}"}}]}}"#);
+    let body =
+        |content: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{content}"}}]}}"#);
     let of = |content: &str| {
         parse(Operation::Chat, body(content).as_bytes(), &BodyLimits::default(), 7).expect("valid").prefix
     };
