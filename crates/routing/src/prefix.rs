@@ -221,9 +221,9 @@ impl PrefixIndex {
             let free = self.caches.iter().position(|cache| cache.deployment.is_none());
             let at = free.unwrap_or(self.caches.len());
             if at == self.caches.len() {
-                self.caches.push(new)
+                self.caches.push(new);
             } else {
-                self.caches[at] = new
+                self.caches[at] = new;
             }
             at
         })
