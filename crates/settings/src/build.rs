@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
 use crate::limits::DRAIN_MS_USUAL;
-use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
+use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyConfig, StickyName};
 use crate::providers::ProviderConfig;
 
 /// Sends of a request where nothing is configured.
@@ -77,7 +77,7 @@ impl Config {
                 },
                 arms: split.arms.iter().map(|(arm, weight)| (arm.as_str().into(), *weight)).collect(),
             }),
-            sticky: model.sticky.map(|sticky| sticky.spec()),
+            sticky: model.sticky.map(StickyConfig::spec),
             region: RegionSpec { order: order.collect(), by_latency: model.regions.by == RegionBy::Latency },
             queue: model.queue.over(&self.queue),
             timeouts: model.timeouts.over(&self.timeouts),
