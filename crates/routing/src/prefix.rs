@@ -152,13 +152,14 @@ impl PrefixIndex {
         }
         self.forget_old(at, now);
         let matched = self.matched(at, prefix);
+        // What it did not have is put in; also what was evicted meanwhile.
+        let whole = prefix.last().map_or(0, |block| block.tokens);
+        self.caches[at].entered += u64::from(whole.saturating_sub(matched.tokens));
         // The longest first, so that it is the first that is forgotten.
-        let mut entered = 0;
         for (nth, block) in prefix.iter().enumerate().rev() {
             let before = nth.checked_sub(1).map_or(0, |nth| prefix[nth].tokens).max(matched.tokens);
-            entered += self.hold(at, block.hash, block.tokens.saturating_sub(before), now);
+            self.hold(at, block.hash, block.tokens.saturating_sub(before), now);
         }
-        self.caches[at].entered += entered;
         let most = self.caches[at].capacity.max(CACHE_TOKENS_ASSUMED).saturating_mul(REMEMBERED);
         while self.caches[at].tokens > most || self.caches[at].recent.len() > PREFIX_NODES_MAX {
             if !self.forget_oldest(at) {
@@ -220,9 +221,9 @@ impl PrefixIndex {
             let free = self.caches.iter().position(|cache| cache.deployment.is_none());
             let at = free.unwrap_or(self.caches.len());
             if at == self.caches.len() {
-                self.caches.push(new)
+                self.caches.push(new);
             } else {
-                self.caches[at] = new
+                self.caches[at] = new;
             }
             at
         })
@@ -246,8 +247,8 @@ impl PrefixIndex {
         matched
     }
 
-    /// The cache has this beginning; gives the tokens that are new in it.
-    fn hold(&mut self, at: usize, hash: u64, tokens: u32, now: Now) -> u64 {
+    /// The cache has this beginning, of which so many tokens are not of another.
+    fn hold(&mut self, at: usize, hash: u64, tokens: u32, now: Now) {
         let node = self.table.get(hash).unwrap_or_else(|| {
             let new = Node { hash, holders: SmallVec::new() };
             let node = match self.free.pop() {
@@ -267,16 +268,14 @@ impl PrefixIndex {
         let holders = &mut self.nodes[node as usize].holders;
         if let Some(holder) = holders.iter().find(|holder| holder.cache as usize == at) {
             cache.recent.touch(holder.place);
-            let Some(held) = cache.recent.get_mut(holder.place) else { return 0 };
-            // What was evicted meanwhile is put in again.
-            let again = cache.entered - held.entered > cache.capacity;
-            (held.at, held.entered) = (now, cache.entered);
-            return if again { u64::from(held.tokens) } else { 0 };
+            if let Some(held) = cache.recent.get_mut(holder.place) {
+                (held.at, held.entered) = (now, cache.entered);
+            }
+            return;
         }
         let place = cache.recent.push(Held { node, tokens, at: now, entered: cache.entered });
         cache.tokens += u64::from(tokens);
         holders.push(Holder { cache: at as u32, place });
-        u64::from(tokens)
     }
 
     fn forget_old(&mut self, at: usize, now: Now) {

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Config;
 use crate::auth::LaneName;
 use crate::limits::DRAIN_MS_USUAL;
-use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyName};
+use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyConfig, StickyName};
 use crate::pools::PreemptConfig;
 use crate::providers::ProviderConfig;
 
@@ -91,7 +91,7 @@ impl Config {
                 },
                 arms: split.arms.iter().map(|(arm, weight)| (arm.as_str().into(), *weight)).collect(),
             }),
-            sticky: model.sticky.map(|sticky| sticky.spec()),
+            sticky: model.sticky.map(StickyConfig::spec),
             region: RegionSpec { order: order.collect(), by_latency: model.regions.by == RegionBy::Latency },
             queue: model.queue.over(&self.queue, model.lanes.batch.over(&self.lanes.batch)),
             preempt: model.preempt.map(PreemptConfig::spec),

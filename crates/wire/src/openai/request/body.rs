@@ -255,7 +255,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             // The definitions are part of what the model reads, nearly as they stand.
             let end = self.scanner.at();
             self.prompt.add_bytes(end - start);
-            self.prompt.beginnings.head(self.text[start..end].as_bytes());
+            self.prompt.beginnings.head(&self.text.as_bytes()[start..end]);
         }
         Ok(())
     }

@@ -171,7 +171,7 @@ impl Reader<'_, '_> {
         if matches!(self.scanner.peek()?, Kind::Array) {
             let span = self.scanner.skip_value()?;
             self.prompt.add_bytes(span.len());
-            self.prompt.beginnings.head(self.text[span.start..span.end].as_bytes());
+            self.prompt.beginnings.head(&self.text.as_bytes()[span.start..span.end]);
             return Ok(());
         }
         if let Some(instructions) = text(&mut self.scanner, "instructions")? {
@@ -281,7 +281,7 @@ impl Reader<'_, '_> {
     fn prompt_raw(&mut self) -> Result<Span, Invalid> {
         let span = self.scanner.skip_value()?;
         self.prompt.add_bytes(span.len());
-        self.prompt.beginnings.bytes(self.text[span.start..span.end].as_bytes());
+        self.prompt.beginnings.bytes(&self.text.as_bytes()[span.start..span.end]);
         Ok(span)
     }
 
@@ -385,7 +385,7 @@ impl Reader<'_, '_> {
                 Some("image_url") => {
                     image = value != Kind::Null;
                     let span = self.scanner.skip_value()?;
-                    self.prompt.beginnings.media(self.text[span.start..span.end].as_bytes());
+                    self.prompt.beginnings.media(&self.text.as_bytes()[span.start..span.end]);
                 }
                 Some(_) | None => drop(self.scanner.skip_value()?),
             }
