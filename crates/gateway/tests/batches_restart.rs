@@ -13,7 +13,7 @@ use support::binary::Binary;
 fn start(directory: &Path, upstream: &Counting, more: &str) -> Binary {
     Binary::start(&format!(
         "batches: {{ directory: '{}', concurrency_max: 4, lease_ms: 1000 }}\n\
-         providers: {{ p: {{ kind: mock, base_url: 'http://{}', health: off{more} }} }}\n\
+         providers: {{ p: {{ kind: mock, base_url: 'http://{}', health: off, engine: off{more} }} }}\n\
          models: {{ m: {{ deployments: [ {{ name: a, provider: p }} ] }} }}\n",
         directory.display(),
         upstream.address

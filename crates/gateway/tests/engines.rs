@@ -236,7 +236,7 @@ fn slots_are_learnt_where_that_is_asked_for_and_shown_everywhere() {
     learns.world.until("the third waits here", || {
         learns.world.app().live.lock().fleet.view(clock::now()).models[0].queue_depth == 1
     });
-    assert_eq!(learns.world.stats(0).inflight, 2);
+    learns.world.until("two are there", || learns.world.stats(0).inflight == 2);
     learns.world.mocks[0].control().set(|settings| settings.slots = 3);
     learns.world.until("more slots let it in", || learns.world.stats(0).inflight == 3);
 }

@@ -38,7 +38,7 @@ fn the_class_is_the_requests_or_the_keys_or_the_models() {
         (&world, "ops-key-333", "", "live", "interactive"),
         (&world, "ops-key-333", "x-pointsman-priority: system\r\n", "live", "system"),
         (&world, "jobs-key-44", "", "batch", "batch"),
-        (&ranked, "chat-key-22", "x-pointsman-lane: live\r\n", "live", "interactive"),
+        (&ranked, "chat-key-22", "x-pointsman-lane: live\r\n", "batch", "interactive"),
         (&ranked, "plain-key-1", "", "batch", "interactive"),
         (&ranked, "ops-key-333", "x-pointsman-priority: standard\r\n", "batch", "standard"),
     ] {

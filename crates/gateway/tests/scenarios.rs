@@ -12,6 +12,7 @@ fn files() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios");
     let entries = std::fs::read_dir(folder).expect("scenarios").map(|entry| entry.expect("an entry").path());
     let mut files: Vec<PathBuf> = entries.collect();
+    files.retain(|path| path.is_file());
     files.sort();
     files
 }

@@ -90,6 +90,7 @@ pub struct ModelSpec {
 }
 
 /// One way to serve a model.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration, beside the others")]
 #[derive(Debug, Clone)]
 pub struct DeploymentSpec {
     /// Unique within the model.

@@ -52,6 +52,10 @@ pub(crate) fn decide_with_permit(
 }
 
 /// What came out of looking at all deployments.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart at once; a box would be allocated with every request"
+)]
 pub(crate) enum Evaluation {
     /// One was chosen and its permit taken.
     Chosen(Decision, Permit),

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn answers_are_as_long_as_those_before() {
         let mut outputs = Outputs::default();
-        let asked = |tenant_hash, tokens_out_max| Facts { tenant_hash, tokens_out_max, ..facts() };
+        let asked = |tenant_hash, tokens_out_max| Facts { tokens_out_max, tenant_hash, ..facts() };
         assert_eq!(outputs.of(&asked(1, None)), TOKENS_OUT_ASSUMED, "nothing is known");
         for _ in 0..200 {
             outputs.note(1, 40);

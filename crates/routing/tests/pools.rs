@@ -356,7 +356,7 @@ fn the_newest_gives_way() {
 #[test]
 fn a_full_queue_does_not_lose_who_gave_way() {
     let mut catalog = shared(&[("a", "a0 pool=box"), ("b", "b0 pool=box")], &[("box", "slots=1 preempt=9")]);
-    catalog.models.get_mut("a").expect("the model").queue.requests_max = 1;
+    catalog.models.get_mut("a").expect("the model").queue.batch.requests_max = 1;
     let mut world = World::new(&catalog);
     let (mut victim, _) = batch(&mut world, "a");
     let mut waiting = [('a', batch(&mut world, "a").0)];

@@ -121,7 +121,7 @@ fn e9_hedges_cut_the_tail_for_a_fiftieth_of_the_tokens() {
     let text = |hedge: &str| {
         format!(
             "providers:\n  a: {{ kind: vllm, base_url: 'http://a', slots: 64 }}\n  b: {{ kind: vllm, base_url: 'http://b', slots: 64 }}\n\
-             models:\n  m:\n{hedge}    deployments: [ {{ name: a, provider: a }}, {{ name: b, provider: b }} ]\n"
+             models:\n  m:\n    strategy: least_busy\n{hedge}    deployments: [ {{ name: a, provider: a }}, {{ name: b, provider: b }} ]\n"
         )
     };
     let sources = Sources { env: &|_| None, file: &|_| Err("none".to_owned()) };

@@ -169,7 +169,7 @@ fn run_with(catalog: &Catalog, sources: &[Source], span_s: f64, seed: u64, first
     let mut world = World {
         fleet,
         rng: Rng::seeded(seed),
-        chance: Rng::seeded(seed ^ 99),
+        chance: Rng::seeded(seed ^ 0x63),
         now: Now::ZERO,
         due: BTreeMap::new(),
         live: BTreeMap::new(),

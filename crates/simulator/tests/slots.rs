@@ -1,4 +1,10 @@
 //! The slot scheduler and its slow reference agree on every grant, whatever happens.
+#![expect(
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    clippy::too_many_lines,
+    reason = "a test: a panic is its way to fail, and a history is told in one piece"
+)]
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! `pointsman explain`
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -125,10 +126,10 @@ fn told(answer: &Value) -> String {
         };
         let mut beside = String::new();
         if let Some(ms) = candidate["predicted_first_token_ms"].as_f64() {
-            beside += &format!(", first token in {ms:.0} ms");
+            let _ = write!(beside, ", first token in {ms:.0} ms");
         }
         if let Some(tokens) = candidate["tokens_cached"].as_u64().filter(|tokens| *tokens > 0) {
-            beside += &format!(", {tokens} tokens cached");
+            let _ = write!(beside, ", {tokens} tokens cached");
         }
         if candidate["hot"] == true {
             beside += ", hot";

@@ -84,7 +84,8 @@ fn class(value: &str, client: &ClientKey) -> Result<Class, ClassRefused> {
     if class < client.class_max { Err(ClassRefused::TooHigh(client.class_max)) } else { Ok(class) }
 }
 
-/// The lane and class of a request: as it says, else as its key has it, else as its model has.
+/// The lane and class of a request. The lane is that of its model if it has one, else as it says, else as its key has it;
+/// the class as it says, else as its key has it, else as its model has.
 pub fn rank(hints: &Hints, client: &ClientKey, model: &Model) -> (Lane, Class) {
     let lane = model.lane.or(hints.lane).or(client.lane).unwrap_or_default();
     let of_lane = match lane {
@@ -134,7 +135,7 @@ pub fn read(headers: &HeaderMap, client: &ClientKey, now: Now) -> Result<Hints, 
                 });
             }
             Hint::Priority => {
-                hints.class = Some(class(value, client).map_err(|refused| refused.error(name))?)
+                hints.class = Some(class(value, client).map_err(|refused| refused.error(name))?);
             }
         }
     }

@@ -120,7 +120,7 @@ fn it_agrees_with_a_slow_one_on_random_histories() {
     let (mut index, mut rng) = (PrefixIndex::default(), Rng::seeded(3));
     let mut sent: Vec<(u32, Vec<u64>)> = Vec::new();
     for step in 0..2_000 {
-        let words: Vec<u64> = (0..1 + rng.below(6)).map(|_| rng.below(3) as u64).collect();
+        let words: Vec<u64> = (0..=rng.below(6)).map(|_| rng.below(3) as u64).collect();
         let now = Now::from_millis(step);
         let common = |a: &[u64], b: &[u64]| 100 * a.iter().zip(b).take_while(|(a, b)| a == b).count() as u32;
         let slow = |to: u32| {

@@ -49,7 +49,7 @@ fn keys_of_providers_and_models_may_belong_to_a_lane() {
         config.catalog().providers[name].credentials.iter().map(|key| key.lane).collect()
     };
     assert_eq!(lanes("openai"), [None, Some(Lane::Batch)]);
-    assert_eq!(config.models["llama"].lane.map(|lane| lane.lane()), Some(Lane::Batch));
+    assert_eq!(config.models["llama"].lane.map(crate::auth::LaneName::lane), Some(Lane::Batch));
     check(
         ("rpm: 500", "rpm: 500, lane: night"),
         "7:38: providers.openai.keys[1].lane: unknown value `night`; known here: live, batch",

@@ -39,7 +39,7 @@ fn each_lane_has_limits_and_credentials_of_its_own() {
 #[test]
 fn a_key_may_ask_for_interactive_unless_it_may_for_more_or_less() {
     let config = read(TEXT).expect("a good config");
-    let most: Vec<_> = config.auth.keys.iter().map(|key| key.class_max()).collect();
+    let most: Vec<_> = config.auth.keys.iter().map(crate::auth::KeyConfig::class_max).collect();
     assert_eq!(most, [Class::Interactive, Class::System]);
 }
 

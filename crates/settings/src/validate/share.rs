@@ -1,11 +1,12 @@
 //! Tenants that are given a weight exist, and no key's usual class is above the highest that it may ask for.
 
 use crate::Config;
+use crate::auth::KeyConfig;
 use crate::diagnostic::{Problem, did_you_mean};
 use crate::tree::join;
 
 pub(super) fn check(config: &Config, found: &mut Vec<Problem>) {
-    let tenants = || config.auth.keys.iter().map(|key| key.tenant());
+    let tenants = || config.auth.keys.iter().map(KeyConfig::tenant);
     for name in config.tenants.keys() {
         if !tenants().any(|tenant| tenant == name) {
             let help = did_you_mean(name, tenants());

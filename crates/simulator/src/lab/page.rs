@@ -1,5 +1,7 @@
 //! The results as a page to decide by.
 
+use std::fmt::Write;
+
 use super::compare::mean;
 use super::results::{Results, Run, Series as OverTime, Strategy};
 use crate::page::{Axis, Bars, Block, Cell, Lines, Page, Section, Series, Table};
@@ -13,14 +15,14 @@ impl Results {
     /// The results as one HTML page that needs nothing else.
     pub fn to_html(&self) -> String {
         let sections = [
-            self.figures(),
+            Some(self.figures()),
             self.capacity(),
-            self.times(),
-            self.over_time(),
+            Some(self.times()),
+            Some(self.over_time()),
             self.balance(),
             self.tenants(),
-            self.steadiness(),
-            self.method(),
+            Some(self.steadiness()),
+            Some(self.method()),
         ];
         let title = if self.about.is_empty() { "Strategies side by side" } else { &self.about };
         Page {
@@ -46,19 +48,19 @@ impl Results {
             let (value, next) = (mean(&best.runs, of), mean(&second.runs, of));
             let noise = spread(&best.runs, of).max(spread(&second.runs, of));
             let close = next - value <= SPREADS_APART * noise || value >= next * 0.99;
-            text.push_str(&format!("The {what} is lowest with {} ({value:.0} ms", best.name));
+            let _ = write!(text, "The {what} is lowest with {} ({value:.0} ms", best.name);
             if best.name != first.name {
                 let of_first = value / mean(&first.runs, of);
-                text.push_str(&format!(", {of_first:.2} times that of {}", first.name));
+                let _ = write!(text, ", {of_first:.2} times that of {}", first.name);
             }
             let hint = if close { "no more than chance apart from" } else { "ahead of" };
-            text.push_str(&format!("), {hint} {} ({next:.0} ms). ", second.name));
+            let _ = write!(text, "), {hint} {} ({next:.0} ms). ", second.name);
         };
         told("mean time to first token", |run| run.first_token_ms.mean);
         told("99th percentile", |run| run.first_token_ms.p99);
         let broken: usize = self.runs().map(|run| run.broken.len()).sum();
         if broken > 0 {
-            text.push_str(&format!("{broken} invariants did not hold: do not rely on these figures."));
+            let _ = write!(text, "{broken} invariants did not hold: do not rely on these figures.");
         }
         text
     }
@@ -76,7 +78,7 @@ impl Results {
             let mut cells = Table::marked(&values, column.lower_is_better, |value| (column.text)(value));
             for (cell, strategy) in cells.iter_mut().zip(&self.strategies) {
                 if strategy.runs.len() > 1 && column.shows_spread {
-                    cell.text.push_str(&format!(" ± {}", (column.text)(spread(&strategy.runs, column.of))));
+                    let _ = write!(cell.text, " ± {}", (column.text)(spread(&strategy.runs, column.of)));
                 }
             }
             rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
@@ -86,7 +88,7 @@ impl Results {
         Block::Table(Table { caption: caption.to_owned(), columns, rows })
     }
 
-    fn figures(&self) -> Option<Section> {
+    fn figures(&self) -> Section {
         let objective = self.objective;
         let caption = format!(
             "Means over {} seeds (± standard deviation). Good: first token within {} ms and {} ms per token.",
@@ -113,7 +115,7 @@ impl Results {
             let count = unfinished(strategy);
             blocks.push(Block::Text(format!("{count} requests with {} were not completed.", strategy.name)));
         }
-        Some(Section { heading: "Figures".to_owned(), blocks })
+        Section { heading: "Figures".to_owned(), blocks }
     }
 
     fn capacity(&self) -> Option<Section> {
@@ -137,13 +139,7 @@ impl Results {
     }
 
     /// Bars with a group for each figure and a bar for each strategy.
-    fn bars(
-        &self,
-        caption: &str,
-        label: &str,
-        logarithmic: bool,
-        groups: &[(&str, fn(&Run) -> f64)],
-    ) -> Block {
+    fn bars(&self, caption: &str, label: &str, logarithmic: bool, groups: &[Named]) -> Block {
         let of = |strategy: &Strategy| groups.iter().map(|(_, of)| mean(&strategy.runs, of)).collect();
         Block::Bars(Bars {
             caption: caption.to_owned(),
@@ -153,20 +149,20 @@ impl Results {
         })
     }
 
-    fn times(&self) -> Option<Section> {
-        let first: [(&str, fn(&Run) -> f64); 4] = [
+    fn times(&self) -> Section {
+        let first: [Named; 4] = [
             ("mean", |run| run.first_token_ms.mean),
             ("p50", |run| run.first_token_ms.p50),
             ("p90", |run| run.first_token_ms.p90),
             ("p99", |run| run.first_token_ms.p99),
         ];
-        let each: [(&str, fn(&Run) -> f64); 4] = [
+        let each: [Named; 4] = [
             ("mean", |run| run.per_token_ms.mean),
             ("p50", |run| run.per_token_ms.p50),
             ("p90", |run| run.per_token_ms.p90),
             ("p99", |run| run.per_token_ms.p99),
         ];
-        let slow: [(&str, fn(&Run) -> f64); 4] = [
+        let slow: [Named; 4] = [
             ("mean", |run| run.slowdown.mean),
             ("p50", |run| run.slowdown.p50),
             ("p90", |run| run.slowdown.p90),
@@ -182,10 +178,10 @@ impl Results {
                 &slow,
             ),
         ];
-        Some(Section { heading: "Times".to_owned(), blocks })
+        Section { heading: "Times".to_owned(), blocks }
     }
 
-    fn over_time(&self) -> Option<Section> {
+    fn over_time(&self) -> Section {
         let lines = |caption: &str, label: &str, of: fn(&OverTime) -> &Vec<f64>| {
             let series = self.strategies.iter().filter_map(|strategy| {
                 let over = &strategy.runs.first()?.series;
@@ -214,7 +210,7 @@ impl Results {
                 &over.max_to_mean
             }),
         ];
-        Some(Section { heading: "Over time".to_owned(), blocks })
+        Section { heading: "Over time".to_owned(), blocks }
     }
 
     fn balance(&self) -> Option<Section> {
@@ -274,7 +270,7 @@ impl Results {
         Some(Section { heading: "Tenants".to_owned(), blocks })
     }
 
-    fn steadiness(&self) -> Option<Section> {
+    fn steadiness(&self) -> Section {
         let columns = [
             Column::plain("swings (below 0.2 is steady)", true, |run| run.jitter.oscillation),
             Column::plain("changes of health an hour", true, |run| run.jitter.flaps_per_hour),
@@ -282,10 +278,10 @@ impl Results {
             Column::share("prefixes moved", |run| run.jitter.remap_share).lower(),
         ];
         let table = self.table("What moved that had better stayed.", &columns);
-        Some(Section { heading: "Steadiness".to_owned(), blocks: vec![table] })
+        Section { heading: "Steadiness".to_owned(), blocks: vec![table] }
     }
 
-    fn method(&self) -> Option<Section> {
+    fn method(&self) -> Section {
         let traffic = &self.traffic;
         let blocks = vec![
             Block::Text(format!(
@@ -308,9 +304,12 @@ impl Results {
             ),
             Block::Code(self.command.clone()),
         ];
-        Some(Section { heading: "How this was found".to_owned(), blocks })
+        Section { heading: "How this was found".to_owned(), blocks }
     }
 }
+
+/// A figure of a run and what it is called.
+type Named = (&'static str, fn(&Run) -> f64);
 
 /// A column of a table with a row for each strategy.
 struct Column {

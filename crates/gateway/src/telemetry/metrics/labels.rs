@@ -34,7 +34,7 @@ pub(super) struct Labels {
 #[derive(Default)]
 struct Inner {
     /// By [`Kind`].
-    values: [Values; 6],
+    values: [Values; Kind::Tenant as usize + 1],
     /// Deployments and arms belong to a model: another model's of the same name does not keep a series.
     of_models: BTreeSet<(String, String)>,
 }
