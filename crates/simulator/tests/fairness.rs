@@ -181,9 +181,8 @@ fn run_with(catalog: &Catalog, sources: &[Source], span_s: f64, seed: u64, first
         idle_s: 0.0,
         busy_s: 0.0,
     };
-    for at in 0..sources.len() {
-        let from_s = sources[at].from_s;
-        world.schedule(from_s, Due::Arrival(at));
+    for (at, source) in sources.iter().enumerate() {
+        world.schedule(source.from_s, Due::Arrival(at));
     }
     while let Some(((at, _), due)) = world.due.pop_first() {
         if at.as_secs_f64() >= span_s {
