@@ -3,12 +3,12 @@
 mod engine;
 mod mirror;
 mod pools;
+mod provider;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_wire::openai::request::Operation;
-use pointsman_wire::vendor;
 use serde_json::Value;
 
 use crate::Config;
@@ -20,7 +20,6 @@ use crate::limits::{
     WEIGHT_MAX,
 };
 use crate::models::{DeploymentConfig, ModelConfig};
-use crate::providers::{HealthChoice, ProviderConfig, ProviderHealth};
 use crate::secret::Secret;
 use crate::tree::join;
 
@@ -61,7 +60,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     for (name, provider) in &config.providers {
         let path = join("providers", name);
         check_text(&path, Some(name), &mut found);
-        check_provider(&path, provider, &mut found);
+        provider::check_provider(&path, provider, &mut found);
     }
     check_names(config, &mut found);
     pools::check(config, &mut found);
@@ -257,129 +256,6 @@ fn check_key(path: &str, key: &Key<'_>) -> Result<(), Problem> {
         }
         (Some(_), None) | (None, Some(_)) => Ok(()),
     }
-}
-
-fn check_provider(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
-    match vendor::vendor(&provider.kind) {
-        Err(error) => {
-            let kinds = vendor::vendors().iter().map(|vendor| vendor.kind.as_str()).collect::<Vec<_>>();
-            let help = error.nearest.as_ref().map_or_else(
-                || format!("known: {}", kinds.join(", ")),
-                |nearest| format!("did you mean `{nearest}`?"),
-            );
-            let text = format!("unknown provider kind `{}`", provider.kind);
-            found.push(Problem::new(join(path, "kind"), text).help(help));
-        }
-        Ok(vendor) => {
-            if provider.base_url.is_none() && vendor.needs_base_url() {
-                let text = format!("providers of kind `{}` need a `base_url`", provider.kind);
-                found.push(Problem::new(path, text));
-            }
-            if !provider.keys.is_empty() && has_header(provider, vendor.auth.header()) {
-                let text = format!("`{}` is where the keys go", vendor.auth.header());
-                found.push(
-                    Problem::new(join(path, "headers"), text).help("give `keys` or the header, not both"),
-                );
-            }
-        }
-    }
-    // The URL is not repeated: one that is refused may carry a password.
-    if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {
-        found.push(Problem::new(join(path, "base_url"), why));
-    }
-    check_text(&join(path, "region"), provider.region.as_deref(), found);
-    check_text(&join(path, "quota_domain"), provider.quota_domain.as_deref(), found);
-    for (at, key) in provider.keys.iter().enumerate() {
-        check_text(&format!("{path}.keys[{at}].quota_domain"), key.quota_domain.as_deref(), found);
-    }
-    if let Some(HealthChoice::On(ProviderHealth { path: Some(asked), .. })) = &provider.health
-        && (!asked.starts_with('/') || !asked.bytes().all(|byte| byte.is_ascii_graphic()))
-    {
-        let text = "must begin with `/` and have neither spaces nor characters beyond ASCII";
-        found.push(Problem::new(format!("{path}.health.path"), text));
-    }
-    engine::check(&join(path, "engine"), provider, found);
-    check_headers(&join(path, "headers"), provider, found);
-    check_credentials(path, provider, found);
-}
-
-fn has_header(provider: &ProviderConfig, wanted: &str) -> bool {
-    provider.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted))
-}
-
-/// Headers that the gateway writes itself, or that end at each hop.
-const OWN_HEADERS: [&str; 11] = [
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-fn check_headers(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
-    let mut names = BTreeSet::new();
-    for (name, value) in &provider.headers {
-        let path = join(path, name);
-        let lower = name.to_ascii_lowercase();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || !name.bytes().all(plain) {
-            found.push(Problem::new(&path, "a header's name has letters, digits, `-` and `_` only"));
-        } else if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("x-pointsman-") {
-            found.push(Problem::new(&path, format!("`{name}` is written by the gateway")));
-        }
-        if !names.insert(lower) {
-            found.push(Problem::new(&path, format!("`{name}` is given twice, for case does not count")));
-        }
-        if value.expose().bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 127) {
-            found.push(Problem::new(&path, "the value has control characters"));
-        }
-    }
-}
-
-fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
-    let mut names = BTreeSet::new();
-    for (at, (name, secret)) in provider.credentials().enumerate() {
-        let path = format!("{path}.keys[{at}]");
-        if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let text = "the key is empty, or has spaces or characters that cannot stand in a header";
-            found.push(Problem::new(&path, text));
-        }
-        check_text(&path, Some(&name), found);
-        if !names.insert(name.clone()) {
-            found.push(Problem::new(&path, format!("there is another credential named `{name}`")));
-        }
-    }
-}
-
-/// Why a base URL cannot be used.
-fn check_url(url: &str) -> Result<(), &'static str> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let rest = rest.ok_or("must begin with http:// or https://")?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if authority.contains('@') {
-        return Err("must not carry a user or password; use `keys`");
-    }
-    if path.contains(['?', '#']) || authority.contains(['?', '#']) {
-        return Err("must not have a query or fragment");
-    }
-    let host = authority
-        .rsplit_once(':')
-        .filter(|(_, port)| !port.ends_with(']'))
-        .map_or(authority, |(host, _)| host);
-    let port = authority[host.len()..].strip_prefix(':');
-    if host.is_empty() || url.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err("must name a host");
-    }
-    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
-        return Err("must have a port from 1 to 65535");
-    }
-    Ok(())
 }
 
 fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, found: &mut Vec<Problem>) {

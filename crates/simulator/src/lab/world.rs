@@ -1,11 +1,12 @@
 //! The world of the laboratory: an event heap over virtual time, made for millions of requests.
 
+mod news;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use pointsman_routing::engine::Report;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, AttemptKind, Flow, Input, Phase, Usage};
 use pointsman_routing::ids::Ticket;
 use pointsman_routing::invariants::{self, Leftovers};
@@ -16,7 +17,7 @@ use super::ask::Models;
 use super::engines::Places;
 use super::measure::Measure;
 use super::results::Run;
-use super::setup::{Setup, nanos, with_strategy};
+use super::setup::{Setup, with_strategy};
 use crate::engine::{Job, Said};
 use crate::fault::failure;
 
@@ -257,48 +258,6 @@ impl World<'_> {
             live.flow.on_chunk(now);
         }
         self.pending.push_back((slot, Input::TimerFired));
-    }
-
-    fn scrape(&mut self) {
-        let reports = self.places.all.iter().map(|place| place.engine.report()).collect();
-        let at_ns = self.now_ns + nanos(self.setup.staleness);
-        self.reports.push_back((at_ns, reports));
-        if at_ns == self.now_ns {
-            self.deliver();
-        } else {
-            self.schedule(at_ns, Due::Delivery);
-        }
-        self.schedule(self.now_ns + nanos(self.setup.report_every).max(1_000_000), Due::Scrape);
-    }
-
-    fn deliver(&mut self) {
-        let Some((_, reports)) = self.reports.pop_front() else { return };
-        let now = self.now();
-        for router in &mut self.routers {
-            let Router { fleet, places, .. } = router;
-            for (deployment, place) in places {
-                let report = reports[*place as usize];
-                fleet.observe(now, Event::Engine { deployment: *deployment, report });
-            }
-        }
-        for router in 0..self.routers.len() {
-            self.wake(router);
-        }
-    }
-
-    fn reload(&mut self, place: u32) {
-        let now = self.now();
-        let catalog = &self.reloads[place as usize];
-        let present = |router: &Router| router.places.values().copied().collect();
-        let before = present(&self.routers[0]);
-        for router in &mut self.routers {
-            router.fleet.apply(catalog, now);
-            router.places = self.places.of(&router.fleet);
-        }
-        self.measure.note_reload(&before, &present(&self.routers[0]));
-        for router in 0..self.routers.len() {
-            self.wake(router);
-        }
     }
 
     /// Tells all requests what there is to tell, until none has anything left to be told.
