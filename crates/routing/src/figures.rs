@@ -25,6 +25,11 @@ impl Meter {
         self.level = level;
     }
 
+    /// The level now.
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
     /// Level times seconds since the beginning: its increase per second is the average level.
     pub fn total(&self, now: Now) -> f64 {
         self.area + f64::from(self.level) * (now - self.since).as_secs_f64()

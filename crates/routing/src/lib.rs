@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod flow;
 pub mod health;
 mod hedge;
+mod homes;
 pub mod idempotency;
 pub mod ids;
 pub mod invariants;

@@ -63,6 +63,11 @@ pub(super) async fn all(State(app): State<Arc<App>>) -> Answer {
     Ok(tagged(&app, StatusCode::OK, &json!({"deployments": all})))
 }
 
+pub(super) async fn figures(State(app): State<Arc<App>>) -> Answer {
+    let view = app.live.lock().fleet.view(clock::now());
+    Ok(tagged(&app, StatusCode::OK, &json!({"models": view.figures})))
+}
+
 pub(super) async fn one(State(app): State<Arc<App>>, Path((model, name)): Path<(String, String)>) -> Answer {
     answer_with(&app, StatusCode::OK, &model, &name)
 }

@@ -58,6 +58,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/pools/{pool}", get(pools::one))
         .route("/credentials", get(deployments::credentials))
         .route("/credentials/{provider}/{name}/restore", post(deployments::restore_credential))
+        .route("/figures", get(deployments::figures))
         .route("/decisions", get(decisions::newest))
         .route("/decisions/{id}", get(decisions::one))
         .route("/batches", get(batches::newest))

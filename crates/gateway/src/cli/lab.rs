@@ -57,7 +57,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SHARES")]
     capacity: Option<String>,
     /// Write a report as one HTML page that needs nothing else
-    #[arg(long, value_name = "FILE", requires = "trace")]
+    #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Write all results to a file as JSON
     #[arg(long, value_name = "FILE")]

@@ -20,6 +20,7 @@ use waits::Waits;
 mod batches;
 mod beside;
 mod engine;
+mod figures;
 mod fleet;
 mod handles;
 mod labels;
@@ -143,6 +144,7 @@ pub struct Metrics {
     connections: Gauge,
     resident_bytes: Gauge,
     fleet: FleetGauges,
+    figures: figures::Figures,
     pools: pools::PoolGauges,
 }
 
@@ -219,6 +221,7 @@ impl Metrics {
             resident_bytes: Gauge::default(),
             fleet: FleetGauges::default(),
             pools: pools::PoolGauges::default(),
+            figures: figures::Figures::default(),
         };
         metrics.register_requests();
         metrics.batches.register(&mut metrics.registry);
@@ -227,6 +230,7 @@ impl Metrics {
         metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
         metrics.pools.register(&mut metrics.registry);
+        metrics.figures.register(&mut metrics.registry);
         metrics
     }
 
@@ -443,6 +447,7 @@ impl Metrics {
         self.resident_bytes.set(crate::memory::resident_bytes() as i64);
         self.fleet.set(&around.fleet, &self.labels);
         self.pools.set(&around.fleet, &self.labels);
+        self.figures.set(&around.fleet, &self.labels);
         self.waits.set(&around.fleet, &self.labels);
         let mut text = String::new();
         // Writing to a string cannot fail.

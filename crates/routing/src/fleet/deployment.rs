@@ -18,6 +18,7 @@ use crate::predict::{Predicted, Predictor};
 use crate::strategy::View;
 use crate::time::Now;
 
+use super::figures::UseOfSlots;
 use super::underway::Underway;
 
 /// One deployment, live.
@@ -42,6 +43,8 @@ pub(crate) struct Deployment {
     pub(crate) metered: Metered,
     /// What it has in flight against what its engine says.
     pub(crate) claims: super::claims::Claims,
+    /// How its slots were used.
+    pub(crate) use_of_slots: UseOfSlots,
     /// How many it may have in flight.
     pub(crate) limiter: Limiter,
     /// What it keeps free for live requests.
@@ -115,6 +118,7 @@ impl Deployment {
             seat: None,
             held: None,
             metered: Metered::BySlots,
+            use_of_slots: UseOfSlots::default(),
             claims: super::claims::Claims::default(),
             reserve: Default::default(),
             engine: EngineState::default(),

@@ -11,6 +11,7 @@ use crate::budget::RetryBudget;
 use crate::catalog::{Catalog, ModelSpec, Name, TenantSpec};
 use crate::decision::Rejection;
 use crate::facts::Facts;
+use crate::figures::Meter;
 use crate::hedge::HedgeBudget;
 use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
@@ -29,6 +30,7 @@ mod discipline;
 mod drain;
 mod engine;
 mod event;
+mod figures;
 mod line;
 mod model;
 mod order;
@@ -49,6 +51,7 @@ pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
 pub use event::Event;
+pub use figures::{DeploymentFigures, ModelFigures};
 pub(crate) use model::Model;
 pub(crate) use permit::{Ended, Permit};
 pub use pool_view::{PoolModelView, PoolView};
@@ -276,6 +279,8 @@ impl Fleet {
                 turnover: discipline::Turnover::default(),
                 outputs: Outputs::default(),
                 sessions: Sessions::default(),
+                idle_while_queued: Meter::default(),
+                remap_share: None,
                 budget: RetryBudget::default(),
                 hedges: HedgeBudget::default(),
             };
@@ -313,7 +318,8 @@ impl Fleet {
             self.remove_deployment(gone);
         }
         if let Some(model) = self.models.get_mut(id) {
-            model.spec = spec.clone();
+            let before = std::mem::replace(&mut model.spec, spec.clone());
+            model.note_members(&before.deployments);
             model.deployments = kept;
             model.apply_tiers();
             model.queue.shares.iter_mut().for_each(|shares| shares.apply(&self.tenants));

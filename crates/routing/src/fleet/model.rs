@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::{Queue, discipline};
 use crate::budget::RetryBudget;
 use crate::catalog::{ModelSpec, Name};
+use crate::figures::Meter;
 use crate::hedge::HedgeBudget;
+use crate::homes::Homes;
 use crate::ids::DeploymentId;
 use crate::outputs::Outputs;
 use crate::predict::Shared;
@@ -25,6 +27,10 @@ pub(crate) struct Model {
     pub(crate) turnover: discipline::Turnover,
     pub(crate) outputs: Outputs,
     pub(crate) sessions: Sessions,
+    /// Whether somebody waits while a slot is free.
+    pub(crate) idle_while_queued: Meter,
+    /// The share of keys that the latest change of its deployments moved.
+    pub(crate) remap_share: Option<f64>,
     pub(crate) budget: RetryBudget,
     pub(crate) hedges: HedgeBudget,
 }
@@ -35,6 +41,7 @@ pub(crate) struct Tier {
     pub(crate) strategy: Box<dyn Strategy>,
     pub(crate) prefixes: PrefixIndex,
     pub(crate) shared: Shared,
+    pub(crate) homes: Homes,
 }
 
 impl Clone for Tier {
@@ -44,6 +51,7 @@ impl Clone for Tier {
             strategy: self.strategy.clone_box(),
             prefixes: self.prefixes.clone(),
             shared: self.shared,
+            homes: self.homes,
         }
     }
 }
@@ -60,6 +68,8 @@ impl Clone for Model {
             turnover: self.turnover,
             outputs: self.outputs.clone(),
             sessions: self.sessions.clone(),
+            idle_while_queued: self.idle_while_queued,
+            remap_share: self.remap_share,
             budget: self.budget.clone(),
             hedges: self.hedges,
         }
@@ -87,6 +97,7 @@ impl Model {
                     strategy: build(),
                     prefixes: PrefixIndex::default(),
                     shared: Shared::default(),
+                    homes: Homes::default(),
                 },
             };
             self.tiers.insert(number, tier);

@@ -130,6 +130,7 @@ impl Fleet {
                 Lane::Batch => deployment.reserve.note_batch(),
             }
             inflight = deployment.inflight;
+            deployment.use_of_slots.note_sent(inflight, now);
             deployment.tokens_inflight = deployment.tokens_inflight.saturating_add(tokens);
             deployment.requests += 1;
             deployment.engine.note_sent(tokens);
@@ -232,6 +233,7 @@ impl Fleet {
         debug_assert!(deployment.inflight > 0, "no permit is released twice");
         deployment.learn_limit(&permit, ended, now);
         deployment.inflight = deployment.inflight.saturating_sub(1);
+        deployment.use_of_slots.note_ended(deployment.inflight, now);
         let batch = u32::from(permit.lane == Lane::Batch);
         deployment.inflight_batch = deployment.inflight_batch.saturating_sub(batch);
         deployment.tokens_inflight = deployment.tokens_inflight.saturating_sub(permit.tokens);

@@ -136,6 +136,7 @@ impl Fleet {
                 let tried = SmallVec::from_slice(tried);
                 let waiter = Waiter { facts: Box::new(facts.clone()), since: now, tried, account };
                 model.queue.put(key, ticket, waiter, decision);
+                self.note_idle(facts.model, now);
                 Ok((ticket, place))
             }
             Some(_) | None => Err((Rejection::QueueFull, after)),
@@ -218,6 +219,7 @@ impl Fleet {
             model.queue.remove(ticket);
         }
         self.serve_held(ticket, model, now, rng);
+        self.note_idle(model, now);
         if let Collected::Told(Told::Granted(grant)) = self.collect(ticket) {
             self.release(grant.permit, Ended::Unused, now, rng);
         }
@@ -244,9 +246,10 @@ impl Fleet {
             let now_at = self.serve(model, ticket, waiter, now, rng);
             moved += usize::from(now_at.is_some_and(|now_at| now_at != at));
         }
-        if let Some(model) = self.models.get_mut(model) {
-            model.queue.prune();
+        if let Some(known) = self.models.get_mut(model) {
+            known.queue.prune();
         }
+        self.note_idle(model, now);
     }
 
     /// The same after a deployment of the model changed: a slot was freed, say, or its breaker closed.
@@ -336,7 +339,7 @@ impl Fleet {
     }
 
     /// Whether any deployment of the model has a free slot.
-    fn has_room(&self, model: ModelId) -> bool {
+    pub(super) fn has_room(&self, model: ModelId) -> bool {
         self.models.get(model).is_some_and(|model| {
             model
                 .deployments

@@ -28,9 +28,14 @@ pub(crate) struct Share {
     expected: u32,
     /// All of its tokens as it decodes.
     context: u32,
+    /// It went to its home, which was not known to have anything of it.
+    at_home: bool,
     /// What the deployment had to do, this included, when it was sent there, and since it decodes.
     work: [f32; 4],
 }
+
+/// Who knows less than this part of a prompt to be cached, one in so many, relies on its home.
+const KNOWN_ONE_IN: u32 = 8;
 
 impl Share {
     fn attention(&self) -> u64 {
@@ -166,6 +171,7 @@ impl Fleet {
         let Some(tier) = model.tiers.get_mut(&tier) else { return };
         if reads.prefix && !facts.prefix.is_empty() {
             tier.prefixes.look_up(&facts.prefix, eligible, now);
+            tier.homes.expect(facts, eligible);
         }
         if !reads.prediction {
             return;
@@ -202,6 +208,8 @@ impl Fleet {
             }
             let cached = share.cached.tokens.min(facts.tokens_in_estimate.saturating_sub(1));
             share.cached.tokens = cached;
+            share.at_home =
+                tier.homes.is_home(permit.deployment) && cached < facts.tokens_in_estimate / KNOWN_ONE_IN;
             if reads.prediction {
                 share.work = with_own(deployment.work(&tier.shared, now), facts, cached).compact();
             }
@@ -254,6 +262,9 @@ impl Fleet {
         model.outputs.note(permit.tenant_hash, usage.tokens_out);
         let Some(tier) = model.tiers.get_mut(&deployment.spec.tier) else { return };
         let reads = tier.spec.reads();
+        if permit.share.at_home && !usage.estimated {
+            tier.homes.note_found(usage.tokens_in_cached as f64 / usage.tokens_in.max(1) as f64);
+        }
         if reads.prefix && deployment.spec.cache_tokens.is_none() && !usage.estimated {
             tier.prefixes.note_answer(permit.deployment, permit.share.cached, usage.tokens_in_cached);
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::credential::CredentialState;
 use super::engine::{CacheView, EngineSignals, EngineView};
-use super::{ClassView, Credential, Deployment, Fleet, PoolView};
+use super::{ClassView, Credential, Deployment, Fleet, Model, ModelFigures, PoolView};
 use crate::catalog::Name;
 use crate::facts::Lane;
 use crate::health::{Change, HealthState, Reason};
@@ -16,6 +16,8 @@ use crate::time::Now;
 pub struct FleetView {
     /// Models by name.
     pub models: Vec<ModelView>,
+    /// How well slots are used and load is spread, by model.
+    pub figures: Vec<ModelFigures>,
     /// Slots that several models share.
     pub pools: Vec<PoolView>,
     /// Batch requests that gave their slot to a live one so far.
@@ -361,9 +363,13 @@ impl CredentialView {
 }
 
 impl Fleet {
+    fn models_by_name(&self) -> impl Iterator<Item = &Model> {
+        self.model_ids.values().filter_map(|id| self.models.get(*id))
+    }
+
     /// The fleet as people and metrics see it. O(everything); not for the way of a request.
     pub fn view(&self, now: Now) -> FleetView {
-        let models = self.model_ids.values().filter_map(|id| self.models.get(*id)).map(|model| ModelView {
+        let models = self.models_by_name().map(|model| ModelView {
             name: Name::clone(&model.name),
             strategy: model.spec.strategy.name(),
             sessions: model.sessions.len(),
@@ -398,6 +404,7 @@ impl Fleet {
         });
         FleetView {
             models: models.collect(),
+            figures: self.models_by_name().map(|model| self.figures_of(model, now)).collect(),
             pools: self.pool_views(),
             preempted: self.preempted,
             providers: providers.collect(),

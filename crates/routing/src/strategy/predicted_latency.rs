@@ -6,7 +6,8 @@
 //! the time to the first token is predicted from the prompt tokens that are not cached, those of the requests before it
 //! and what decodes there ([`crate::predict`], fitted online), plus what decoding there is slowed down over a few tokens:
 //! without that all decoding piles up where prompts happen to be short. Of those within `tie` of the best the one with
-//! the most cached is taken, and of several the one that the prompt's beginning hashes to, or any.
+//! the most cached is taken, and of several the one that the prompt's beginning hashes to, or any. Where all are hot, who
+//! comes waits for room in an engine, and the least crowded is taken.
 //!
 //! A request with an objective goes where it will be kept nine of ten times and costs the least, so that the fastest
 //! stay free for those that need them; if none can keep it, to the best. O(n), no allocation.
@@ -88,6 +89,14 @@ fn score(view: &View) -> f64 {
     (predicted.first_ms + predicted.interference_ms + view.failures * FAILURE_MS) * view.penalty
 }
 
+/// How crowded an engine is. Where all are hot, requests wait in engines for room rather than for their prompts to be
+/// computed, and who comes waits for as many as are there.
+fn crowd(view: &View) -> f64 {
+    let foreign = view.engine.foreign.unwrap_or(0);
+    let size = f64::from(view.slots.unwrap_or(view.weight).max(1));
+    (f64::from(view.inflight) + f64::from(foreign) + view.failures) * view.slow * view.penalty / size
+}
+
 /// Whether the objective is likely to be kept.
 fn keeps(view: &View, objective: &Objective) -> bool {
     let within =
@@ -117,12 +126,16 @@ impl Strategy for PredictedLatency {
         for (view, place) in eligible.iter().zip(&mut *cx.scores) {
             // What it costs all who are there, where the objective is kept anyway.
             let cost = (view.predicted.own_ms + view.predicted.interference_ms) * view.penalty;
-            *place = if kept { cost } else { score(view) };
+            *place = match (all_hot, kept) {
+                (true, _) => crowd(view),
+                (false, true) => cost,
+                (false, false) => score(view),
+            };
             if open(view) && (!kept || keeps(view, objective)) {
                 best = best.min(*place);
             }
         }
-        let alike = best * (1.0 + self.params.tie) + NOTICED_MS;
+        let alike = if all_hot { best } else { best * (1.0 + self.params.tie) + NOTICED_MS };
         let tied = |(position, view): &(usize, &View)| {
             open(view) && (!kept || keeps(view, objective)) && cx.scores[*position] <= alike
         };
@@ -183,7 +196,8 @@ mod tests {
         check("decoding counts", &["first_ms=200 interference_ms=300", "first_ms=300"], 1);
         check("a hot one is left out, however fast", &["first_ms=10 kv_used=0.9", "first_ms=900"], 1);
         check("so is one with a queue", &["first_ms=10 waiting=6", "first_ms=900 waiting=5"], 1);
-        check("all are hot: the soonest", &["first_ms=10 kv_used=0.9", "first_ms=900 waiting=9"], 0);
+        let all_hot = ["first_ms=10 kv_used=0.9 inflight=9", "first_ms=900 waiting=9 inflight=8"];
+        check("all are hot: the least crowded", &all_hot, 1);
         check("one that fails fast does not look fast", &["first_ms=10 failures=1", "first_ms=900"], 1);
         check("one that answers half of its requests", &["first_ms=100 uptime=0.5", "first_ms=150"], 1);
     }
