@@ -59,7 +59,8 @@ class Run:
         """Asks, and adds the answer; notes what the engine says it had cached."""
         began, first, text, timings = time.monotonic(), None, "", {}
         stream = self.client.chat.completions.create(
-            model="smollm2", messages=messages, max_tokens=TOKENS_OUT, temperature=0, stream=True)
+            model="smollm2", messages=messages, max_tokens=TOKENS_OUT, temperature=0, stream=True,
+            stream_options={"include_usage": True})
         for chunk in stream:
             delta = chunk.choices[0].delta.content if chunk.choices else None
             if delta:
