@@ -216,7 +216,7 @@ fn told(diagnosis: &Diagnosis, old: Option<&Baseline>, missed: u64) -> String {
     let _ = writeln!(text, "{} requests in {:.0} s", baseline.requests, baseline.span_s);
     if missed > 0 {
         text.push_str(
-            "more ended than the admin API keeps; a decision log (`decisions.file`, --log) has them all\n",
+            "more ended than the admin API keeps; a decision log (`decisions.log`, --log) has them all\n",
         );
     }
     let mut row = |name: &str, value: f64, unit: &str, old: Option<f64>| {
