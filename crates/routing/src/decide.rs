@@ -129,8 +129,7 @@ fn filter(
     // One draw for all that are on a ramp, and only if there is one.
     let (now, mut drawn) = (decision.at, None);
     let wanted = Wanted::new(facts, decision.arm.as_ref(), now);
-    scratch.eligible.clear();
-    scratch.probe = None;
+    scratch.clear();
     decision.candidates.clear();
     decision.candidates.reserve_exact(model.deployments.len());
     // Deployments of one provider share its credentials, and mostly stand together.
@@ -142,48 +141,61 @@ fn filter(
             last_provider = (deployment.provider, usable);
         }
         let (place, credential) = (decision.candidates.len(), last_provider.1);
+        decision.candidates.push(Candidate::of(*id, deployment, facts.lane, now));
         let plain = tried.is_empty() && credential.is_ok() && is_plain(deployment, &wanted, facts.lane, now);
-        let mut why_not = None;
         debug_assert!(
-            !plain || self::why_not(deployment, &wanted, false, Passage::Free, credential, now).is_none(),
+            !plain || against(deployment, &wanted, false, Passage::Free, credential, now).is_none(),
             "what is plain has nothing against it"
         );
-        if !plain {
-            let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
-            why_not = self::why_not(deployment, &wanted, tried.contains(id), passage, credential, now)
-                .or_else(|| fleet.no_room(deployment, facts.lane, tokens_of(facts), now));
-            match passage {
-                Passage::Ramp(share) if why_not.is_none() => {
-                    let left_out = *drawn.get_or_insert_with(|| rng.unit()) >= share;
-                    why_not = left_out.then_some(WhyNot::Ramping);
-                }
-                // Who failed elsewhere already has had its share of bad luck.
-                Passage::Probe if why_not.is_none() && !tried.is_empty() => why_not = Some(WhyNot::Probing),
-                Passage::Probe if why_not.is_none() => drop(scratch.probe.get_or_insert(place)),
-                Passage::Free
-                | Passage::Ramp(_)
-                | Passage::Probe
-                | Passage::FailedUntil(_)
-                | Passage::Probing => {}
+        if plain {
+            scratch.admit(deployment.view(*id, place, facts.lane, now), deployment.spec.tier);
+            continue;
+        }
+        let passage = deployment.health(facts.lane).passage(&model.spec.health, now);
+        let mut why_not = against(deployment, &wanted, tried.contains(id), passage, credential, now)
+            .or_else(|| fleet.no_room(deployment, facts.lane, tokens_of(facts), now));
+        match passage {
+            Passage::Ramp(share) if why_not.is_none() => {
+                let left_out = *drawn.get_or_insert_with(|| rng.unit()) >= share;
+                why_not = left_out.then_some(WhyNot::Ramping);
+            }
+            // Who failed elsewhere already has had its share of bad luck.
+            Passage::Probe if why_not.is_none() && !tried.is_empty() => why_not = Some(WhyNot::Probing),
+            Passage::Probe if why_not.is_none() => drop(scratch.probe.get_or_insert(place)),
+            Passage::Free
+            | Passage::Ramp(_)
+            | Passage::Probe
+            | Passage::FailedUntil(_)
+            | Passage::Probing => {}
+        }
+        match why_not {
+            None => scratch.admit(deployment.view(*id, place, facts.lane, now), deployment.spec.tier),
+            Some(why) => {
+                scratch.failed |= matches!(why, WhyNot::Failed { .. });
+                decision.candidates[place].why_not = why_not;
             }
         }
-        if why_not.is_none() {
-            scratch.eligible.push(deployment.view(*id, place, facts.lane, now));
-        }
-        decision.candidates.push(Candidate {
-            deployment: *id,
+    }
+}
+
+impl Candidate {
+    /// A deployment that nothing speaks against so far.
+    #[inline]
+    fn of(id: DeploymentId, deployment: &Deployment, lane: Lane, now: Now) -> Self {
+        Self {
+            deployment: id,
             tier: deployment.spec.tier,
             score: f64::NAN,
-            why_not,
-            slow: deployment.slow(facts.lane, now) as f32,
+            why_not: None,
+            slow: deployment.slow(lane, now) as f32,
             tokens_cached: 0,
             predicted_ms: f32::NAN,
             hot: false,
             inflight: deployment.inflight,
             limit: deployment.limiter.limit(),
-            engine_age: deployment.engine.report_age(now),
+            reported: deployment.engine.reported(),
             heard: deployment.heard,
-        });
+        }
     }
 }
 
@@ -238,7 +250,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Whether nothing at all speaks against a deployment, as is usual: the same conditions as in [`why_not`], without the
+/// Whether nothing at all speaks against a deployment, as is usual: the same conditions as in [`against`], without the
 /// reasons, so that the loop over deployments stays small.
 #[inline]
 fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) -> bool {
@@ -259,7 +271,7 @@ fn is_plain(deployment: &Deployment, wanted: &Wanted<'_>, lane: Lane, now: Now) 
 
 /// The first thing that speaks against a deployment: that it is not for this request, or takes none now.
 #[inline(never)]
-fn why_not(
+fn against(
     deployment: &Deployment,
     wanted: &Wanted<'_>,
     tried: bool,
@@ -417,8 +429,7 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
 /// Leaves eligible only those of the tier to use, and of the best region among them.
 fn narrow(fleet: &Fleet, facts: &Facts, decision: &mut Decision, scratch: &mut Scratch, rng: &mut Rng) {
     let candidates = &mut decision.candidates;
-    let tiers = candidates.iter().filter(|candidate| candidate.why_not.is_none()).map(|c| c.tier);
-    let (first, last) = tiers.fold((u32::MAX, 0), |(first, last), tier| (first.min(tier), last.max(tier)));
+    let (first, last) = scratch.tiers;
     let tier = if last > first { recover::tier(candidates, rng) } else { first };
     decision.tier = tier;
     if last > first {

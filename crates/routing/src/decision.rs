@@ -222,14 +222,14 @@ pub struct Candidate {
     /// When the first token was predicted, milliseconds; not a number if that was not asked. See
     /// [`Candidate::predicted_ms`].
     pub(crate) predicted_ms: f32,
-    /// Whether its engine was hot: much of its KV cache in use, or requests waiting in it.
+    /// Whether its engine was hot, if the strategy goes by that: much of its KV cache in use, or requests waiting in it.
     pub hot: bool,
     /// Requests in flight.
     pub inflight: u32,
     /// How many it may have in flight; `None`: any number.
     pub limit: Option<u32>,
-    /// How old the last report of its engine was; `None` where it never gave one.
-    pub engine_age: Option<Duration>,
+    /// When its engine reported last; `None` where it never did.
+    pub reported: Option<Now>,
     /// When something was last heard of it (a response or a probe).
     pub heard: Option<Now>,
 }

@@ -262,9 +262,10 @@ impl EngineState {
         self.heard.map(|heard| (heard.report, heard.at))
     }
 
-    /// How old the last report is.
-    pub fn report_age(&self, now: Now) -> Option<Duration> {
-        self.heard.map(|heard| now - heard.at)
+    /// When the last report was made.
+    #[inline]
+    pub fn reported(&self) -> Option<Now> {
+        self.heard.as_ref().map(|heard| heard.at)
     }
 
     /// How many requests it said it works on at most, however long ago.

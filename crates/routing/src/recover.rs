@@ -25,19 +25,18 @@ pub(crate) fn look(
     scratch: &Scratch,
     rng: &mut Rng,
 ) -> Option<(usize, Why)> {
-    if !tried.is_empty() {
+    if !tried.is_empty() || (scratch.probe.is_none() && !scratch.failed) {
         return None;
     }
     // No request is sent to a later tier only to look.
-    let eligible = scratch.eligible.iter().map(|view| decision.candidates[view.place as usize].tier);
-    let tier = eligible.min().unwrap_or(u32::MAX);
+    let tier = scratch.tiers.0;
     if let Some(place) = scratch.probe.filter(|place| decision.candidates[*place].tier <= tier) {
         return Some((place, Why::Probed));
     }
     let failed = |candidate: &Candidate| {
         matches!(candidate.why_not, Some(WhyNot::Failed { .. })) && candidate.tier <= tier
     };
-    if !decision.candidates.iter().any(failed) || rng.unit() >= EXPLORED {
+    if !scratch.failed || !decision.candidates.iter().any(failed) || rng.unit() >= EXPLORED {
         return None;
     }
     let usable = |candidate: &Candidate| {
@@ -87,7 +86,7 @@ fn readmit(
             && let Some(deployment) = fleet.deployments.get(candidate.deployment)
         {
             candidate.why_not = None;
-            scratch.eligible.push(deployment.view(candidate.deployment, place, facts.lane, now));
+            scratch.admit(deployment.view(candidate.deployment, place, facts.lane, now), candidate.tier);
         }
     }
 }

@@ -264,7 +264,7 @@ fn candidate_json(candidate: &Candidate, at: Now, names: &BTreeMap<DeploymentId,
         "hot": candidate.hot,
         "inflight": candidate.inflight,
         "limit": candidate.limit,
-        "engine_age_ms": candidate.engine_age.map(|age| age.as_millis() as u64),
+        "engine_age_ms": candidate.reported.map(|reported| (at - reported).as_millis() as u64),
         "age_ms": candidate.age(at).map(|age| age.as_millis() as u64),
     })
 }

@@ -18,9 +18,7 @@ pub(super) fn pick(
 ) -> (usize, Why) {
     let tier = decision.tier;
     let reads = fleet.reads(facts.model, tier);
-    if reads != Reads::NOTHING {
-        fleet.fill(facts, tier, reads, &mut scratch.eligible, decision.at);
-    }
+    fleet.fill(facts, tier, reads, &mut scratch.eligible, decision.at);
     let Scratch { eligible, scores, .. } = scratch;
     scores.clear();
     scores.resize(eligible.len(), f64::NAN);
@@ -37,8 +35,9 @@ pub(super) fn pick(
         }
         picked = (pick.position, if eligible.len() == 1 { Why::OnlyOne } else { pick.why });
     }
-    let candidates = decision.candidates.iter_mut().filter(|candidate| candidate.why_not.is_none());
-    for ((candidate, score), view) in candidates.zip(&*scores).zip(&*eligible) {
+    let told = |score: &f64| reads != Reads::NOTHING || !score.is_nan();
+    for (view, score) in eligible.iter().zip(&*scores).filter(|(_, score)| told(score)) {
+        let candidate = &mut decision.candidates[view.place as usize];
         candidate.score = *score;
         candidate.tokens_cached = view.tokens_cached;
         candidate.hot = view.is_hot();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::{BatchSpec, Capabilities, DeploymentSpec};
 use crate::decision::WhyNot;
-use crate::engine::EngineState;
+use crate::engine::{EngineLoad, EngineState};
 use crate::facts::Lane;
 use crate::failure::FailureClass;
 use crate::health::Health;
@@ -295,6 +295,7 @@ impl Deployment {
         self.paces.iter().find_map(|paces| paces.first.expected(size))
     }
 
+    /// As strategies see it; what only some of them read is filled in for those that do.
     pub(crate) fn view(&self, id: DeploymentId, place: usize, lane: Lane, now: Now) -> View {
         View {
             id,
@@ -305,15 +306,12 @@ impl Deployment {
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
             tokens_cached: 0,
-            tokens_prefilling: self.underway.tokens_prefilling,
-            decoding: self.underway.decoding,
-            tokens_decoding: self.underway.tokens_decoding,
-            tokens_expected: self.underway.tokens_expected,
+            tokens_expected: 0,
             predicted: Predicted::default(),
             free: self.spec.free,
             quota_left: 1.0,
-            engine: self.engine.load(now),
-            latency: self.first_content,
+            engine: EngineLoad::default(),
+            latency: PeakEwma::default(),
             failures: self.failures(now),
             penalty: self.health(lane).penalty(),
             slow: self.slow(lane, now),

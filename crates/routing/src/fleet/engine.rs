@@ -123,7 +123,7 @@ impl EngineSignals {
             since_ms: now.since(missing.since).as_millis() as u64,
         });
         let missing: Vec<MissingSignal> = missing.collect();
-        let age = deployment.engine.report_age(now);
+        let age = deployment.engine.reported().map(|at| now - at);
         let stale_ms = age.filter(|age| *age > REPORT_BELIEVED).map(|age| age.as_millis() as u64);
         let state = match age {
             None => "none",

@@ -94,8 +94,26 @@ pub struct Fleet {
 pub(crate) struct Scratch {
     pub(crate) eligible: Vec<View>,
     pub(crate) scores: Vec<f64>,
+    /// The first and the last tier of those that are eligible.
+    pub(crate) tiers: (u32, u32),
     /// The first whose probe is due, by its place among the candidates.
     pub(crate) probe: Option<usize>,
+    /// Whether any is kept out because it failed.
+    pub(crate) failed: bool,
+}
+
+impl Scratch {
+    pub(crate) fn clear(&mut self) {
+        self.eligible.clear();
+        (self.tiers, self.probe, self.failed) = ((u32::MAX, 0), None, false);
+    }
+
+    /// One more is eligible.
+    #[inline]
+    pub(crate) fn admit(&mut self, view: View, tier: u32) {
+        self.eligible.push(view);
+        self.tiers = (self.tiers.0.min(tier), self.tiers.1.max(tier));
+    }
 }
 
 /// What a waiter is told.

@@ -167,8 +167,19 @@ fn with_own(mut work: Work, facts: &Facts, cached: u32) -> Work {
 impl Fleet {
     /// Fills in what a strategy asks for beyond what is always known.
     pub(crate) fn fill(&mut self, facts: &Facts, tier: u32, reads: Reads, eligible: &mut [View], now: Now) {
+        if reads == Reads::NOTHING {
+            return;
+        }
         let Some(model) = self.models.get_mut(facts.model) else { return };
         let Some(tier) = model.tiers.get_mut(&tier) else { return };
+        for view in &mut *eligible {
+            let Some(deployment) = self.deployments.get(view.id) else { continue };
+            view.latency = deployment.first_content;
+            if reads.prefix || reads.prediction {
+                view.tokens_expected = deployment.underway.tokens_expected;
+                view.engine = deployment.engine.load(now);
+            }
+        }
         if reads.prefix && !facts.prefix.is_empty() {
             tier.prefixes.look_up(&facts.prefix, eligible, now);
             tier.homes.expect(facts, eligible);

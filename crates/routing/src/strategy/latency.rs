@@ -33,7 +33,7 @@ pub struct Latency;
 
 impl FromParams for Latency {
     type Params = Params;
-    const READS: Reads = Reads::NOTHING;
+    const READS: Reads = Reads { latency: true, ..Reads::NOTHING };
 
     fn from_params(_: Params, _: &mut Rng) -> Self {
         Self

@@ -30,7 +30,7 @@ pub struct LeastTokens;
 
 impl FromParams for LeastTokens {
     type Params = Params;
-    const READS: Reads = Reads { prefix: true, prediction: false };
+    const READS: Reads = Reads { prefix: true, ..Reads::NOTHING };
 
     fn from_params(_: Params, _: &mut Rng) -> Self {
         Self

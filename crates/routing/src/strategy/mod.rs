@@ -77,17 +77,19 @@ impl<'a> Cx<'a> {
 /// What a strategy reads beyond what is always known of a deployment. What it does not read is neither kept nor looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reads {
-    /// [`View::tokens_cached`].
+    /// [`View::tokens_cached`], [`View::tokens_expected`] and [`View::engine`].
     pub prefix: bool,
-    /// [`View::predicted`] and [`View::quota_left`].
+    /// [`View::predicted`], [`View::quota_left`] and [`View::engine`].
     pub prediction: bool,
+    /// [`View::latency`].
+    pub latency: bool,
 }
 
 impl Reads {
     /// Everything.
-    pub const ALL: Self = Self { prefix: true, prediction: true };
+    pub const ALL: Self = Self { prefix: true, prediction: true, latency: true };
     /// Nothing beyond.
-    pub const NOTHING: Self = Self { prefix: false, prediction: false };
+    pub const NOTHING: Self = Self { prefix: false, prediction: false, latency: false };
 }
 
 impl Cx<'_> {
@@ -141,15 +143,10 @@ pub struct View {
     pub tokens_inflight: u64,
     /// Tokens of this request's prompt that it is likely to have cached.
     pub tokens_cached: u32,
-    /// Prompt tokens, cached ones not counted, of requests sent from here that wait for their first content.
-    pub tokens_prefilling: u64,
-    /// Requests sent from here whose answer is under way.
-    pub decoding: u32,
-    /// Tokens of those so far, in and out.
-    pub tokens_decoding: u64,
-    /// Tokens to go of requests sent from here: prompts that are not cached, and answers as long as usual.
+    /// Tokens to go of requests sent from here: prompts that are not cached, and answers as long as usual. For those that
+    /// read it.
     pub tokens_expected: u64,
-    /// What the engine says of itself, as far as it is believed.
+    /// What the engine says of itself, as far as it is believed. For those that read it.
     pub engine: EngineLoad,
     /// What this request is to expect there.
     pub predicted: Predicted,
@@ -157,7 +154,7 @@ pub struct View {
     pub free: bool,
     /// What is left of the quotas of its provider, from 0 to 1.
     pub quota_left: f64,
-    /// Normalised time to first content lately, failures included. Read only by strategies that go by it.
+    /// Normalised time to first content lately, failures included. For those that read it.
     pub latency: PeakEwma,
     /// Recent failures, fading: 1 for one right now.
     pub failures: f64,

@@ -47,7 +47,7 @@ pub struct PrefixAffinity {
 
 impl FromParams for PrefixAffinity {
     type Params = Params;
-    const READS: Reads = Reads { prefix: true, prediction: false };
+    const READS: Reads = Reads { prefix: true, ..Reads::NOTHING };
 
     fn from_params(params: Params, _: &mut Rng) -> Self {
         Self { params }
