@@ -11,11 +11,12 @@ use pointsman_routing::facts::{Lane, PrefixBlock};
 use pointsman_routing::flow::{Flow, Input};
 use pointsman_routing::strategy::StrategySpec;
 use pointsman_routing::{Facts, Fleet, ModelId, Now, Rng, decide};
+use pointsman_simulator::baselines;
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
-const STRATEGIES: [&str; 10] = [
+const STRATEGIES: [&str; 11] = [
     "adaptive",
     "round_robin",
     "weighted_round_robin",
@@ -26,10 +27,20 @@ const STRATEGIES: [&str; 10] = [
     "prefix_affinity",
     "consistent_hash",
     "random",
+    "p2c",
 ];
 
 fn main() {
     divan::main();
+}
+
+/// A strategy by its name, or a baseline by its.
+fn strategy_of(name: &str) -> StrategySpec {
+    let baseline = baselines::ALL.iter().find(|def| def.name == name);
+    baseline.map_or_else(
+        || StrategySpec::from_value(name.into()).unwrap_or_default(),
+        |def| StrategySpec::of(def),
+    )
 }
 
 fn catalog(strategy: &str, deployments: usize) -> Catalog {
@@ -61,7 +72,7 @@ fn catalog(strategy: &str, deployments: usize) -> Catalog {
     catalog.providers.insert("p".into(), ProviderSpec::default());
     let second = Duration::from_secs(1);
     let model = ModelSpec {
-        strategy: StrategySpec::from_value(strategy.into()).unwrap_or_default(),
+        strategy: strategy_of(strategy),
         tier_strategies: Default::default(),
         split: None,
         sticky: None,
@@ -121,6 +132,25 @@ fn one_decision<const N: usize>(bencher: Bencher<'_, '_>, strategy: &str) {
     bencher.bench_local(|| {
         now = now + Duration::from_micros(10);
         // Dropped at once: kept until the sample ends, the records would make the kernel find new pages all the time.
+        drop(black_box(decide(&mut fleet, &facts, &[], now, &mut rng)));
+    });
+}
+
+/// The same where requests are paid for: two are drawn, and the better one of them taken.
+#[divan::bench(args = [8, 64])]
+fn one_decision_among_paid(bencher: Bencher<'_, '_>, deployments: usize) {
+    let mut catalog = catalog("adaptive", deployments);
+    for deployment in catalog.models.values_mut().flat_map(|model| &mut model.deployments) {
+        deployment.free = false;
+    }
+    let mut fleet = Fleet::new();
+    fleet.apply(&catalog, Now::ZERO);
+    let Some(model) = fleet.model("m") else { return };
+    let facts = facts(model);
+    let mut rng = Rng::seeded(1);
+    let mut now = Now::from_millis(1);
+    bencher.bench_local(|| {
+        now = now + Duration::from_micros(10);
         drop(black_box(decide(&mut fleet, &facts, &[], now, &mut rng)));
     });
 }

@@ -3,7 +3,7 @@
 use pointsman_routing::Facts;
 use pointsman_routing::decision::Why;
 use pointsman_routing::rng::Rng;
-use pointsman_routing::strategy::{Cx, Def, FromParams, Pick, Strategy, View};
+use pointsman_routing::strategy::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,6 +29,7 @@ pub(super) const ROUND_ROBIN: Def = Def::of::<RoundRobin>(
 
 impl FromParams for RoundRobin {
     type Params = NoOptions;
+    const READS: Reads = Reads::NOTHING;
 
     fn from_params(_: NoOptions, rng: &mut Rng) -> Self {
         Self { next: rng.below(1 << 20) }
@@ -48,12 +49,13 @@ impl Strategy for RoundRobin {
 
 /// A strategy without state of its own.
 macro_rules! stateless {
-    ($type:ident, $pick:ident) => {
+    ($type:ident, $pick:ident, $reads:expr) => {
         #[derive(Debug, Clone)]
         struct $type;
 
         impl FromParams for $type {
             type Params = NoOptions;
+            const READS: Reads = $reads;
 
             fn from_params(_: NoOptions, _: &mut Rng) -> Self {
                 Self
@@ -72,12 +74,12 @@ macro_rules! stateless {
     };
 }
 
-stateless!(Random, random);
-stateless!(LeastOutstanding, least_outstanding);
-stateless!(TwoChoices, two_choices);
-stateless!(PeakEwma, peak_ewma);
-stateless!(Hash, hash);
-stateless!(HashBounded, hash_bounded);
+stateless!(Random, random, Reads::NOTHING);
+stateless!(LeastOutstanding, least_outstanding, Reads::NOTHING);
+stateless!(TwoChoices, two_choices, Reads::NOTHING);
+stateless!(PeakEwma, peak_ewma, Reads { latency: true, ..Reads::NOTHING });
+stateless!(Hash, hash, Reads::NOTHING);
+stateless!(HashBounded, hash_bounded, Reads::NOTHING);
 
 /// Any, by chance.
 pub(super) const RANDOM: Def = Def::of::<Random>("plain_random", &[], "Any of them, each as likely.");
