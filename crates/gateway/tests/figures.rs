@@ -40,7 +40,11 @@ fn every_figure_is_in_the_metrics_and_in_the_admin_api() {
     for unknown_yet in ["prediction_error", "prediction_bias"] {
         assert_eq!(model["deployments"][0].get(unknown_yet), Some(&Value::Null), "{figures}");
     }
-    assert_eq!(figures["pools"], json!([{"name": "box", "utilisation": 0.0}]), "a pool of tokens has one too");
+    assert_eq!(
+        figures["pools"],
+        json!([{"name": "box", "utilisation": 0.0}]),
+        "a pool of tokens has one too"
+    );
     let (class, tenant) = (&figures["waits"]["classes"][0], &figures["waits"]["tenants"][0]);
     assert_eq!(
         (&class["model"], &class["lane"], &class["class"], &class["count"]),

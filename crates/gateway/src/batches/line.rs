@@ -354,8 +354,14 @@ mod tests {
     fn tokens_are_counted_whatever_they_are_called_and_by_both_names() {
         for (usage, expected) in [
             (r#"{"prompt_tokens": 3, "completion_tokens": 2}"#, (3, 0, 2)),
-            (r#"{"prompt_tokens": 3, "input_tokens": 3, "output_tokens": 2, "completion_tokens": 2}"#, (3, 0, 2)),
-            (r#"{"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 1}"#, (9, 4, 1)),
+            (
+                r#"{"prompt_tokens": 3, "input_tokens": 3, "output_tokens": 2, "completion_tokens": 2}"#,
+                (3, 0, 2),
+            ),
+            (
+                r#"{"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 1}"#,
+                (9, 4, 1),
+            ),
             (r#"{"prompt_tokens": 3.0, "completion_tokens": -1}"#, (3, 0, 0)),
             (r#"{"prompt_tokens": 1e300}"#, (TOKENS_MAX.cast_signed(), 0, 0)),
             ("null", (0, 0, 0)),

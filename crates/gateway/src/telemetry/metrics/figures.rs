@@ -173,7 +173,9 @@ impl Figures {
     }
 
     fn clear(&self) {
-        [&self.model_utilization, &self.jain, &self.imbalance, &self.remap].into_iter().for_each(Family::clear);
+        [&self.model_utilization, &self.jain, &self.imbalance, &self.remap]
+            .into_iter()
+            .for_each(Family::clear);
         self.idle_while_queued.clear();
         self.affinity_kept.clear();
         self.affinity_breaks.clear();

@@ -232,7 +232,10 @@ mod tests {
             tally.add(Duration::from_millis(ms));
         }
         let told = tally.told(json!({"tenant": "t"}));
-        assert_eq!((&told["count"], &told["mean_ms"], &told["max_ms"]), (&json!(100), &json!(50.5), &json!(100.0)));
+        assert_eq!(
+            (&told["count"], &told["mean_ms"], &told["max_ms"]),
+            (&json!(100), &json!(50.5), &json!(100.0))
+        );
         assert_eq!((&told["p50_ms_at_most"], &told["p99_ms_at_most"]), (&json!(80.0), &json!(100.0)));
         tally.add(Duration::from_secs(1_000));
         assert_eq!(tally.told(json!({}))["max_ms"], 1e6);
