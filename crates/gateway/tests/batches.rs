@@ -146,6 +146,17 @@ fn a_line_that_its_provider_refuses_stands_in_the_error_file() {
 }
 
 #[test]
+fn f3_a_page_that_is_no_json_is_no_answer() {
+    let kept = Kept::with(1, "", "", ", concurrency_max: 1", "");
+    kept.world.script(0, [Scripted { pieces: Some(vec!["<html>".to_owned()]), ..Default::default() }]);
+    let id = kept.client.create(&kept.client.upload(&lines(2)));
+    let done = kept.client.until(&id, "completed");
+    assert_eq!(done["request_counts"], json!({"total": 2, "completed": 1, "failed": 1}));
+    let errors = kept.client.results(&done["error_file_id"]);
+    assert_eq!(errors["a0"]["response"]["body"], "<html>", "{errors:?}");
+}
+
+#[test]
 fn an_input_with_mistakes_fails_whole_and_names_each_line() {
     let kept = Kept::new("", "");
     let change = |field: &str, value: Value| {

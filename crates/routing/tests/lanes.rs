@@ -75,7 +75,7 @@ fn what_a_batch_request_waits_is_not_taken_off_its_time() {
         let (mut running, _) = world.arrive();
         let (mut waiting, action) = world.arrive_with(facts);
         assert!(matches!(action, Action::Wait), "{lane:?}: {action:?}");
-        world.wait(wait.min(total) - std::time::Duration::from_millis(1));
+        world.wait(wait.min(total).saturating_sub(std::time::Duration::from_millis(1)));
         world.finish(&mut running);
         let granted = world.step(&mut waiting, Input::Granted);
         assert!(matches!(granted, Action::Forward(_)), "{lane:?}: {granted:?}");

@@ -277,8 +277,9 @@ fn unreadable(job: &Job, line: &Line) -> Outcome {
 
 /// The line of the output or error file for an answer.
 fn answered(job: &Job, line: &Line, status: u16, id: RequestId, body: &[u8]) -> Finished {
-    let good = (200..300).contains(&status);
     let raw = serde_json::from_slice::<&RawValue>(body).map(RawValue::get);
+    // A page of a proxy on the way is no answer, whatever its status.
+    let good = (200..300).contains(&status) && raw.is_ok();
     // A line end within JSON stands between its parts only, for those in strings are escaped.
     let body = raw.map_or_else(
         |_| serde_json::Value::from(String::from_utf8_lossy(body)).to_string(),

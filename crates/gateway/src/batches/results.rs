@@ -21,7 +21,9 @@ pub fn write(
 ) -> anyhow::Result<(Option<FileRow>, Option<FileRow>)> {
     let output = write_one(batches, batch, true, &ids[0], keep_s)?;
     let error = write_one(batches, batch, false, &ids[1], keep_s).inspect_err(|_| {
-        output.iter().for_each(|output| files::remove(&batches.path_of(&output.id)));
+        if let Some(output) = &output {
+            files::remove(&batches.path_of(&output.id));
+        }
     })?;
     Ok((output, error))
 }

@@ -50,33 +50,30 @@ struct PoolLabels {
 
 impl Figures {
     pub(super) fn register(&self, r: &mut Registry) {
-        let of = |r: &mut Registry, name: &str, help: &str, family: &Ratio<ModelLabels>| {
-            r.register(name, help, family.clone());
-        };
-        of(
-            r,
-            "pointsman_model_slot_utilization_ratio",
-            "Share of a model's slots in use, over a minute",
-            &self.model_utilization,
-        );
-        of(
-            r,
-            "pointsman_load_jain_index",
-            "How even a model's deployments are loaded, over a minute; 1 is even",
-            &self.jain,
-        );
-        of(
-            r,
-            "pointsman_load_imbalance_ratio",
-            "Busiest deployment's load to the mean, over a minute; 1 is even",
-            &self.imbalance,
-        );
-        of(
-            r,
-            "pointsman_remap_ratio",
-            "Share of keys that the latest change of deployments moved",
-            &self.remap,
-        );
+        for (name, help, ratio) in [
+            (
+                "pointsman_model_slot_utilization_ratio",
+                "Share of a model's slots in use, over a minute",
+                &self.model_utilization,
+            ),
+            (
+                "pointsman_load_jain_index",
+                "How even a model's deployments are loaded, over a minute; 1 is even",
+                &self.jain,
+            ),
+            (
+                "pointsman_load_imbalance_ratio",
+                "Busiest deployment's load to the mean, over a minute; 1 is even",
+                &self.imbalance,
+            ),
+            (
+                "pointsman_remap_ratio",
+                "Share of keys that the latest change of deployments moved",
+                &self.remap,
+            ),
+        ] {
+            r.register(name, help, ratio.clone());
+        }
         r.register(
             "pointsman_idle_while_queued_seconds",
             "Time in which somebody waited while a slot of the model was free",
@@ -98,35 +95,36 @@ impl Figures {
             self.pool_utilization.clone(),
         );
         r.register("pointsman_slot_busy_seconds", "Slots in use, times seconds", self.busy.clone());
-        let of = |r: &mut Registry, name: &str, help: &str, family: &Ratio<DeploymentLabels>| {
-            r.register(name, help, family.clone());
-        };
-        of(
-            r,
-            "pointsman_slot_utilization_mean_ratio",
-            "Share of a deployment's slots in use, over a minute",
-            &self.utilization,
-        );
-        of(
-            r,
-            "pointsman_traffic_share_ratio",
-            "A deployment's share of what its model sent, over a minute",
-            &self.share,
-        );
-        of(r, "pointsman_traffic_share_intended_ratio", "Its share by weight or slots", &self.share_intended);
-        of(r, "pointsman_flaps_per_hour", "Changes of health in the last hour", &self.flaps);
-        of(
-            r,
-            "pointsman_first_token_prediction_error_ratio",
-            "How far predicted first tokens were off lately",
-            &self.prediction_error,
-        );
-        of(
-            r,
-            "pointsman_first_token_prediction_bias_ratio",
-            "Actual first tokens to predicted ones lately",
-            &self.prediction_bias,
-        );
+        self.register_deployments(r);
+    }
+
+    fn register_deployments(&self, r: &mut Registry) {
+        for (name, help, ratio) in [
+            (
+                "pointsman_slot_utilization_mean_ratio",
+                "Share of a deployment's slots in use, over a minute",
+                &self.utilization,
+            ),
+            (
+                "pointsman_traffic_share_ratio",
+                "A deployment's share of what its model sent, over a minute",
+                &self.share,
+            ),
+            ("pointsman_traffic_share_intended_ratio", "Its share by weight or slots", &self.share_intended),
+            ("pointsman_flaps_per_hour", "Changes of health in the last hour", &self.flaps),
+            (
+                "pointsman_first_token_prediction_error_ratio",
+                "How far predicted first tokens were off lately",
+                &self.prediction_error,
+            ),
+            (
+                "pointsman_first_token_prediction_bias_ratio",
+                "Actual first tokens to predicted ones lately",
+                &self.prediction_bias,
+            ),
+        ] {
+            r.register(name, help, ratio.clone());
+        }
     }
 
     /// Sets all to what the view says.
