@@ -146,6 +146,17 @@ fn a_line_that_its_provider_refuses_stands_in_the_error_file() {
 }
 
 #[test]
+fn f3_a_page_that_is_no_json_is_no_answer() {
+    let kept = Kept::with(1, "", "", ", concurrency_max: 1", "");
+    kept.world.script(0, [Scripted { pieces: Some(vec!["<html>".to_owned()]), ..Default::default() }]);
+    let id = kept.client.create(&kept.client.upload(&lines(2)));
+    let done = kept.client.until(&id, "completed");
+    assert_eq!(done["request_counts"], json!({"total": 2, "completed": 1, "failed": 1}));
+    let errors = kept.client.results(&done["error_file_id"]);
+    assert_eq!(errors["a0"]["response"]["body"], "<html>", "{errors:?}");
+}
+
+#[test]
 fn an_input_with_mistakes_fails_whole_and_names_each_line() {
     let kept = Kept::new("", "");
     let change = |field: &str, value: Value| {
@@ -170,6 +181,9 @@ fn an_input_with_mistakes_fails_whole_and_names_each_line() {
         body("model", json!("nobody")),
         body("temperature", json!(9)),
         body("stream", json!(true)),
+        // What has the parts of a line in their order is none.
+        json!(["y", "POST", "/v1/chat/completions", line("y", "m")["body"]]).to_string(),
+        format!("\u{feff}{}", line("z", "m")),
     ];
     let id = kept.client.create(&kept.client.upload(&text.join("\n")));
     let failed = kept.client.until(&id, "failed");
@@ -195,6 +209,8 @@ fn an_input_with_mistakes_fails_whole_and_names_each_line() {
             (9, "model_not_found", "body.model"),
             (10, "invalid_request", "body.temperature"),
             (11, "invalid_value", "body.stream"),
+            (12, "invalid_json_line", "-"),
+            (13, "invalid_json_line", "-"),
         ]
     );
     assert!(failed["failed_at"].is_i64() && failed["output_file_id"].is_null(), "{failed}");
@@ -460,6 +476,57 @@ fn a_line_without_room_waits_and_is_sent_again() {
     let metrics = kept.metrics();
     assert!(metrics.contains("pointsman_batch_lines_total{result=\"retried\"}"), "{metrics}");
     assert!(!metrics.contains("pointsman_batch_lines_total{result=\"failed\"}"));
+}
+
+#[test]
+fn a_line_may_wait_for_its_slot_longer_than_it_may_take() {
+    let model = "    timeouts: { total_ms: 300 }\n";
+    let lanes = "lanes: { batch: { wait_ms_max: 9000 } }";
+    let kept = Kept::with(1, ", slots: 1", model, ", concurrency_max: 4", lanes);
+    kept.world.mocks[0].control().set(|settings| settings.first_token_ms = 200);
+    let id = kept.client.create(&kept.client.upload(&lines(4)));
+    let done = kept.client.until(&id, "completed");
+    assert_eq!(done["request_counts"], json!({"total": 4, "completed": 4, "failed": 0}), "{done}");
+    assert_eq!(kept.world.reached(), 4, "each was sent once");
+}
+
+#[test]
+fn a_line_waits_for_a_deployment_that_is_out_of_service() {
+    let kept = Kept::new("", "");
+    let drain = |draining: bool| {
+        let mut next = pointsman_settings::Config::clone(&kept.world.app().snapshot.load().config);
+        next.models.get_mut("m").expect("there").deployments[0].draining = draining;
+        kept.world.app().install(next);
+    };
+    drain(true);
+    let id = kept.client.create(&kept.client.upload(&lines(2)));
+    kept.world.until("the lines wait", || kept.metrics().contains("{result=\"retried\"}"));
+    drain(false);
+    let done = kept.client.until(&id, "completed");
+    assert_eq!(done["request_counts"], json!({"total": 2, "completed": 2, "failed": 0}), "{done}");
+}
+
+#[test]
+fn h2_results_that_cannot_be_kept_are_tried_again_and_leave_nothing_behind() {
+    let kept = Kept::new("", "");
+    let db = rusqlite::Connection::open(kept.folder.path().join("batches.db")).expect("opens");
+    db.execute_batch(
+        "CREATE TABLE tries (at INTEGER); CREATE TRIGGER full BEFORE INSERT ON files WHEN NEW.purpose = 'batch_output'
+         BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END",
+    )
+    .expect("broken");
+    let id = kept.client.create(&kept.client.upload(&lines(3)));
+    kept.client.until(&id, "finalizing");
+    let mut most = 0;
+    let began = Instant::now();
+    while began.elapsed().as_millis() < 2_500 {
+        most = most.max(kept.files_on_disk());
+    }
+    assert!(most <= 2, "the input and one try at most, not {most} files");
+    db.execute_batch("DROP TRIGGER full").expect("mended");
+    let done = kept.client.until(&id, "completed");
+    assert_eq!(kept.client.results(&done["output_file_id"]).len(), 3);
+    assert_eq!(kept.files_on_disk(), 2);
 }
 
 #[test]

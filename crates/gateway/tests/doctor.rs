@@ -90,10 +90,16 @@ fn what_cannot_be_read_is_named_with_its_line() {
 
 #[test]
 fn without_a_baseline_it_tells_what_is_wrong_now() {
-    let binary = Binary::start(ONE);
+    let binary = Binary::start(&ONE.replace("'MOCK' }", "'MOCK', keys: [the-only-key-1] }"));
     let admin = binary.admin.clone();
     let well = doctor(&["--admin", &admin]);
     assert!(said(&well).contains("all deployments are healthy"), "{}", said(&well));
+    binary.mock.control().set(|settings| settings.api_key = Some("another".to_owned()));
+    assert!(binary.ask().status >= 500);
+    let unwell = doctor(&["--admin", &admin]);
+    assert!(said(&unwell).contains("credential key-1 of up: dead"), "{}", said(&unwell));
+    let unwell: Value = serde_json::from_slice(&doctor(&["--admin", &admin, "--json"]).stdout).expect("JSON");
+    assert_eq!(unwell["credentials"][0]["provider"], "up", "{unwell}");
     drop(binary);
     let gone = doctor(&["--admin", &admin]);
     assert_eq!(gone.status.code(), Some(1));

@@ -271,7 +271,8 @@ impl Flow {
             self.policy = Policy::of(&model.spec, self.facts.lane, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
             model.hedges.note_request(tokens_of(&self.facts));
-            self.total = timer::total(&self.policy.timeouts, &self.facts, self.arrived);
+            let Policy { timeouts, queue_wait_max, .. } = &self.policy;
+            self.total = timer::total(timeouts, *queue_wait_max, &self.facts, self.arrived);
             self.facts.deadline = Some(self.total);
         }
         if now >= self.total {

@@ -5,6 +5,7 @@ mod support;
 use pointsman_routing::decide;
 use pointsman_routing::decision::{Outcome, WhyNot};
 use pointsman_routing::facts::Lane;
+use pointsman_routing::flow::{Action, Input};
 use support::{World, catalog};
 
 /// The credentials that requests of a lane are sent with, in their turn.
@@ -55,5 +56,30 @@ fn a_lane_without_a_credential_takes_the_next_tier() {
         facts.lane = lane;
         let decision = decide(&mut world.fleet, &facts, &[], world.now, &mut world.rng);
         assert_eq!(support::chosen(&decision), expected, "{lane:?}");
+    }
+}
+
+#[test]
+fn what_a_batch_request_waits_is_not_taken_off_its_time() {
+    let catalog = catalog("random", &["a slots=1"]);
+    let model = catalog.models.values().next().expect("a model");
+    let (total, wait) = (model.timeouts.total, model.queue.wait_max(Lane::Batch));
+    for (lane, in_time) in [(Lane::Live, false), (Lane::Batch, true)] {
+        let mut world = World::new(&catalog);
+        let facts = pointsman_routing::Facts { lane, ..world.facts() };
+        assert_eq!(
+            world.fleet.deadline(&facts, world.now) == Some(world.now + total),
+            lane == Lane::Live,
+            "{lane:?}"
+        );
+        let (mut running, _) = world.arrive();
+        let (mut waiting, action) = world.arrive_with(facts);
+        assert!(matches!(action, Action::Wait), "{lane:?}: {action:?}");
+        world.wait(wait.min(total).saturating_sub(std::time::Duration::from_millis(1)));
+        world.finish(&mut running);
+        let granted = world.step(&mut waiting, Input::Granted);
+        assert!(matches!(granted, Action::Forward(_)), "{lane:?}: {granted:?}");
+        // Half of its time is what any answer may take.
+        assert_eq!(waiting.wake_at() > world.now + std::time::Duration::from_secs(1), in_time, "{lane:?}");
     }
 }

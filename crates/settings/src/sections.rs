@@ -135,7 +135,8 @@ pub struct TimeoutsConfig {
     /// Between two pieces of content, milliseconds. Default: 60000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub idle_ms: Option<u64>,
-    /// From arrival to the end, waits and all attempts included, milliseconds. Default: 600000.
+    /// From arrival to the end, waits and all attempts included, milliseconds; for batch requests beside the time that they
+    /// may wait for a slot. Default: 600000.
     #[schemars(range(min = 1, max = TIME_MS_MAX))]
     pub total_ms: Option<u64>,
     /// How long the head of a good response is held back for its first content, milliseconds. Default: 15000.

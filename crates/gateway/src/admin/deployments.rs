@@ -65,7 +65,13 @@ pub(super) async fn all(State(app): State<Arc<App>>) -> Answer {
 
 pub(super) async fn figures(State(app): State<Arc<App>>) -> Answer {
     let view = app.live.lock().fleet.view(clock::now());
-    Ok(tagged(&app, StatusCode::OK, &json!({"models": view.figures})))
+    let pools = view.pools.iter().map(|pool| json!({"name": pool.name, "utilisation": pool.utilisation}));
+    let figures = json!({
+        "models": view.figures,
+        "pools": pools.collect::<Vec<_>>(),
+        "waits": app.metrics.waits(),
+    });
+    Ok(tagged(&app, StatusCode::OK, &figures))
 }
 
 pub(super) async fn one(State(app): State<Arc<App>>, Path((model, name)): Path<(String, String)>) -> Answer {

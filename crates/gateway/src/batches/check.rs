@@ -152,9 +152,16 @@ struct Look<'a> {
 impl Look<'_> {
     /// The id and the model of a line.
     fn at(&mut self, line: &[u8]) -> Result<(String, String), Wrong> {
-        let said: Said<'_> = serde_json::from_slice(line).map_err(|error| {
-            Wrong::new("invalid_json_line", format!("the line is not a JSON object: {error}"))
-        })?;
+        let no_object =
+            |why: &str| Wrong::new("invalid_json_line", format!("the line is not a JSON object{why}"));
+        // A list would do as well for what is read here, and not for what is sent later.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            let marked = line.starts_with("\u{feff}".as_bytes());
+            let hint = "; the file begins with a byte order mark: save it as UTF-8 without one";
+            return Err(no_object(if marked { hint } else { "" }));
+        }
+        let said: Said<'_> =
+            serde_json::from_slice(line).map_err(|error| no_object(&format!(": {error}")))?;
         let custom_id = text(said.custom_id, "custom_id")?;
         if custom_id.is_empty() || custom_id.len() > CUSTOM_ID_BYTES_MAX {
             let text = format!("`custom_id` must have 1 to {CUSTOM_ID_BYTES_MAX} bytes");

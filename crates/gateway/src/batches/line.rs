@@ -19,6 +19,7 @@ use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
+use pointsman_wire::openai::usage_of_body;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -38,6 +39,8 @@ use crate::telemetry::record::RequestId;
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// What a line waits that does not know how long.
 const RETRY_AFTER_USUAL: Duration = Duration::from_secs(1);
+/// Tokens that one answer is believed to have used.
+const TOKENS_MAX: u64 = 1_000_000_000;
 
 /// Every sending of a line passes here, and is written down before it happens.
 pub struct Gate {
@@ -243,8 +246,7 @@ fn outcome(worker: &Worker, job: &Job, line: &Line, gate: &Gate, came: (Answer, 
     if !good && worker.stage.get() == Shutdown::Now {
         return if gate.passed.get() { Outcome::Interrupted } else { Outcome::Unsent };
     }
-    // What may have been processed comes as another status (502, 504), and is no refusal.
-    if let (429 | 503, Some(after)) = (answer.status, answer.retry_after) {
+    if let Some(after) = no_room(answer.status, answer.retry_after, gate.passed.get()) {
         return Outcome::Refused(after);
     }
     Outcome::Finished(match answer.body {
@@ -255,37 +257,29 @@ fn outcome(worker: &Worker, job: &Job, line: &Line, gate: &Gate, came: (Answer, 
     })
 }
 
+/// How long a line waits for which there was no room; `None` if its answer is its result.
+///
+/// What was sent and may have been processed comes as 502 or 504. But where nothing was sent at all, there was no slot in
+/// time, or no deployment in service, and nobody waits who could lose patience.
+fn no_room(status: u16, retry_after: Option<Duration>, sent: bool) -> Option<Duration> {
+    match (status, sent) {
+        (429 | 503, true) => retry_after,
+        (429 | 503 | 504, false) => Some(retry_after.unwrap_or(RETRY_AFTER_USUAL)),
+        _ => None,
+    }
+}
+
 fn unreadable(job: &Job, line: &Line) -> Outcome {
     let text = "the line could not be read from the input file any more";
     let id = lines::result_id(&job.id, line.number);
     Outcome::Finished(lines::unanswered(&id, &line.custom_id, "input_unreadable", text))
 }
 
-/// What an answer says it used.
-#[derive(Deserialize, Default)]
-struct Used {
-    #[serde(alias = "input_tokens")]
-    prompt_tokens: Option<i64>,
-    #[serde(alias = "output_tokens")]
-    completion_tokens: Option<i64>,
-    #[serde(alias = "input_tokens_details")]
-    prompt_tokens_details: Option<Details>,
-}
-
-#[derive(Deserialize, Default)]
-struct Details {
-    cached_tokens: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct Told {
-    usage: Option<Used>,
-}
-
 /// The line of the output or error file for an answer.
 fn answered(job: &Job, line: &Line, status: u16, id: RequestId, body: &[u8]) -> Finished {
-    let good = (200..300).contains(&status);
     let raw = serde_json::from_slice::<&RawValue>(body).map(RawValue::get);
+    // A page of a proxy on the way is no answer, whatever its status.
+    let good = (200..300).contains(&status) && raw.is_ok();
     // A line end within JSON stands between its parts only, for those in strings are escaped.
     let body = raw.map_or_else(
         |_| serde_json::Value::from(String::from_utf8_lossy(body)).to_string(),
@@ -296,13 +290,19 @@ fn answered(job: &Job, line: &Line, status: u16, id: RequestId, body: &[u8]) -> 
     let text = format!(
         r#"{{"id":"{result_id}","custom_id":{custom_id},"response":{{"status_code":{status},"request_id":"{id}","body":{body}}},"error":null}}"#
     );
-    let used = serde_json::from_str::<Told>(&body).ok().and_then(|told| told.usage).filter(|_| good);
-    let tokens = used.map_or_else(Tokens::default, |used| Tokens {
-        input: used.prompt_tokens.unwrap_or(0).max(0),
-        cached: used.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0).max(0),
-        output: used.completion_tokens.unwrap_or(0).max(0),
-    });
+    let tokens = if good { tokens(&body) } else { Tokens::default() };
     Finished { good, text, tokens }
+}
+
+/// What an answer says it used. Sums of a whole batch must fit too.
+fn tokens(body: &str) -> Tokens {
+    let used = usage_of_body(body.as_bytes()).unwrap_or_default();
+    let count = |tokens: u64| tokens.min(TOKENS_MAX).cast_signed();
+    Tokens {
+        input: count(used.tokens_in),
+        cached: count(used.tokens_in_cached),
+        output: count(used.tokens_out),
+    }
 }
 
 /// A line that panicked: a defect of the gateway, told like any other failure.
@@ -325,6 +325,50 @@ pub async fn drive(worker: &Rc<Worker>, job: &Job, line: &Line) -> Outcome {
                 "a line panicked; please report it with the lines before this one"
             );
             panicked(job, line)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_sent_waits_and_what_was_is_its_result() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
+        for (status, retry_after, sent, expected) in [
+            (429, Some(minute), true, Some(minute)),
+            (503, None, true, None),
+            (503, None, false, Some(second)),
+            (503, Some(minute), false, Some(minute)),
+            (504, Some(minute), true, None),
+            (504, None, false, Some(second)),
+            (400, Some(minute), false, None),
+            (502, None, false, None),
+            (200, Some(minute), true, None),
+        ] {
+            assert_eq!(no_room(status, retry_after, sent), expected, "{status} {retry_after:?} {sent}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_whatever_they_are_called_and_by_both_names() {
+        for (usage, expected) in [
+            (r#"{"prompt_tokens": 3, "completion_tokens": 2}"#, (3, 0, 2)),
+            (
+                r#"{"prompt_tokens": 3, "input_tokens": 3, "output_tokens": 2, "completion_tokens": 2}"#,
+                (3, 0, 2),
+            ),
+            (
+                r#"{"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 1}"#,
+                (9, 4, 1),
+            ),
+            (r#"{"prompt_tokens": 3.0, "completion_tokens": -1}"#, (3, 0, 0)),
+            (r#"{"prompt_tokens": 1e300}"#, (TOKENS_MAX.cast_signed(), 0, 0)),
+            ("null", (0, 0, 0)),
+        ] {
+            let Tokens { input, cached, output } = tokens(&format!(r#"{{"id": "x", "usage": {usage}}}"#));
+            assert_eq!((input, cached, output), expected, "{usage}");
         }
     }
 }

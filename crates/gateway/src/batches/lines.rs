@@ -186,8 +186,8 @@ fn adopt(db: &Connection, batch: &BatchRow) -> rusqlite::Result<usize> {
     Ok(lost)
 }
 
-/// Renews what this process holds, takes what nobody holds any more, and gives all that it holds, the oldest first;
-/// with how many lines were lost with the processes before.
+/// Renews what this process holds, takes what nobody holds any more, and gives what it is to carry out, by turns of the
+/// tenants; with how many lines were lost with the processes before.
 pub fn hold(
     db: &Connection,
     owner: &str,
@@ -195,9 +195,11 @@ pub fn hold(
     lease_ms: i64,
     batches_max: usize,
 ) -> rusqlite::Result<(Vec<BatchRow>, usize)> {
+    // One of each tenant before a second of any: nobody waits for room until another's day is over.
     let sql = format!(
-        "SELECT *, owner IS ?1 AS own FROM batches WHERE status IN {} AND
-         (owner IS NULL OR owner = ?1 OR lease_until_ms < ?2) ORDER BY own DESC, seq LIMIT ?3",
+        "SELECT *, owner IS ?1 AS own, row_number() OVER (PARTITION BY tenant ORDER BY owner IS ?1 DESC, seq) AS turn
+         FROM batches WHERE status IN {} AND (owner IS NULL OR owner = ?1 OR lease_until_ms < ?2)
+         ORDER BY turn, own DESC, seq LIMIT ?3",
         Status::UNFINISHED
     );
     let mut asked = db.prepare(&sql)?;
@@ -205,6 +207,8 @@ pub fn hold(
         Ok((BatchRow::read(row)?, row.get::<_, bool>("own")?))
     })?;
     let found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    // What had to make room stays this process's, which may have lines of it under way.
+    renew(db, owner, now_ms, lease_ms)?;
     let mut lost = 0;
     let mut held = Vec::with_capacity(found.len());
     for (batch, own) in found {
@@ -363,4 +367,35 @@ fn give_room_back(db: &Connection) -> rusqlite::Result<()> {
     let mut pages = vacuum.query([])?;
     while pages.next()?.is_some() {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batches::store::Store;
+
+    #[tokio::test]
+    async fn a_tenant_with_many_batches_leaves_room_for_the_first_of_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("it opens");
+        let add = |tenant: &'static str, id: &'static str| {
+            store.call(move |db| {
+                let sql = "INSERT INTO batches (id, tenant, endpoint, input_file_id, status, created_at, expires_at)
+                           VALUES (?1, ?2, '/v1/embeddings', 'f', 'in_progress', 0, 9)";
+                db.execute(sql, [id, tenant])
+            })
+        };
+        let held = async |owner: &'static str, now_ms: i64| {
+            let (held, _) = store.call(move |db| hold(db, owner, now_ms, 1_000, 3)).await.expect("held");
+            held.into_iter().map(|batch| batch.id).collect::<Vec<_>>()
+        };
+        for id in ["a1", "a2", "a3", "a4"] {
+            add("many", id).await.expect("added");
+        }
+        assert_eq!(held("me", 0).await, ["a1", "a2", "a3"]);
+        add("small", "b1").await.expect("added");
+        assert_eq!(held("me", 500).await, ["a1", "b1", "a2"], "there is room for three");
+        assert_eq!(held("me", 600).await, ["a1", "b1", "a2"], "and they stay");
+        assert_eq!(held("another", 1_400).await, ["a4"], "what made room is not another's");
+    }
 }

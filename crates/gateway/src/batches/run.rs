@@ -343,22 +343,20 @@ impl Runner {
         let keep_s = self.config().keep_hours.cast_signed() * 3600;
         let ids = [self.worker.next_id(), self.worker.next_id()].map(|id| format!("file-{id}"));
         let (batches, row) = (Arc::clone(&self.batches), row.clone());
-        let written = spawn_blocking(move || {
-            let output = results::write(&batches, &row, true, &ids[0], keep_s)?;
-            let error = results::write(&batches, &row, false, &ids[1], keep_s)?;
-            anyhow::Ok((output, error))
-        });
+        let written = spawn_blocking(move || results::write(&batches, &row, &ids, keep_s));
         let (output, error) = written.await??;
         let paths: Vec<_> = output.iter().chain(&error).map(|file| self.batches.path_of(&file.id)).collect();
         let now_s = self.batches.now_s();
         let ended = self
             .batches
             .store
-            .call(move |db| lines::end(db, &claim, ending, (output.as_ref(), error.as_ref()), now_s));
-        if !ended.await? {
-            // Another process holds the batch by now, and has files of its own.
+            .call(move |db| lines::end(db, &claim, ending, (output.as_ref(), error.as_ref()), now_s))
+            .await;
+        // Another process holds the batch by now and has files of its own, or nothing was kept and the next try has.
+        if matches!(ended, Ok(false) | Err(StoreError::Failed(_))) {
             spawn_blocking(move || paths.iter().for_each(|path| files::remove(path))).await?;
         }
+        ended?;
         self.batches.store.forget_soon();
         Ok(())
     }

@@ -180,19 +180,54 @@ fn newest(admin: &Admin<'_>) -> anyhow::Result<Vec<Line>> {
         .context("the admin API gives records in a form that this version does not know")
 }
 
+/// A credential that cannot be used now.
+struct Spent {
+    provider: String,
+    credential: String,
+    state: String,
+}
+
+impl Spent {
+    fn to_json(&self) -> Value {
+        json!({"provider": self.provider, "credential": self.credential, "state": self.state})
+    }
+}
+
+/// The credentials that cannot be used now.
+fn spent(admin: &Admin<'_>) -> anyhow::Result<Vec<Spent>> {
+    #[derive(Deserialize)]
+    struct Provider {
+        name: String,
+        credentials: Vec<Credential>,
+    }
+    #[derive(Deserialize)]
+    struct Credential {
+        name: String,
+        state: String,
+    }
+    let mut answer = admin.ask("GET", "/admin/v1/credentials")?;
+    let providers: Vec<Provider> = serde_json::from_value(answer["providers"].take())
+        .context("the admin API tells of credentials in a form that this version does not know")?;
+    let of_provider = |provider: Provider| {
+        let unusable = provider.credentials.into_iter().filter(|one| one.state != "live");
+        unusable
+            .map(|one| Spent { provider: provider.name.clone(), credential: one.name, state: one.state })
+            .collect::<Vec<_>>()
+    };
+    Ok(providers.into_iter().flat_map(of_provider).collect())
+}
+
 /// What is wrong now, by the running process's own word.
 fn now(admin: &Admin<'_>, json: bool) -> anyhow::Result<()> {
     let unwell: Vec<Told> = deployments(admin)?.into_iter().filter(|one| one.state != "healthy").collect();
-    let credentials = admin.ask("GET", "/admin/v1/credentials")?;
-    let credentials = credentials["credentials"].as_array().cloned().unwrap_or_default();
-    let spent: Vec<Value> = credentials.into_iter().filter(|one| one["state"] != "live").collect();
+    let spent = spent(admin)?;
     if json {
         let unwell = unwell.iter().map(|one| {
             json!({"model": one.model, "deployment": one.name, "state": one.state, "reasons": one.reasons})
         });
         return out(&format!(
             "{:#}\n",
-            json!({"deployments": unwell.collect::<Vec<_>>(), "credentials": spent})
+            json!({"deployments": unwell.collect::<Vec<_>>(), "credentials": spent.iter().map(Spent::to_json).collect::<Vec<_>>()})
         ));
     }
     let mut text = String::new();
@@ -202,7 +237,7 @@ fn now(admin: &Admin<'_>, json: bool) -> anyhow::Result<()> {
             writeln!(text, "deployment {} of {}: {} {}", one.name, one.model, one.state, reasons.join(", "));
     }
     for one in &spent {
-        let _ = writeln!(text, "credential {} of {}: {}", one["name"], one["provider"], one["state"]);
+        let _ = writeln!(text, "credential {} of {}: {}", one.credential, one.provider, one.state);
     }
     if text.is_empty() {
         text.push_str("all deployments are healthy and all credentials can be used\n");

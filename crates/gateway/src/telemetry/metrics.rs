@@ -321,11 +321,6 @@ impl Metrics {
             fleet.retry_budget.clone(),
         );
         r.register(
-            "pointsman_load_imbalance_ratio",
-            "Busiest deployment's load to the mean, 1 when even",
-            fleet.imbalance.clone(),
-        );
-        r.register(
             "pointsman_credential_state",
             "1 for the state a credential is in",
             fleet.credential.clone(),

@@ -48,8 +48,12 @@ pub struct ModelFigures {
     /// Seconds so far in which somebody waited while a deployment had a slot free for live requests: slots kept for them, and
     /// slots that those who waited could not use, included.
     pub idle_while_queued_s: f64,
-    /// Sessions so far that moved though they were to stay.
-    pub affinity_broken: u64,
+    /// How often so far a session stayed where it was though the strategy would have moved it.
+    pub affinity_kept: u64,
+    /// How often one moved because another deployment led.
+    pub affinity_broken_by_lead: u64,
+    /// How often one moved because its own could not be picked.
+    pub affinity_broken_by_health: u64,
     /// Share of keys that the latest change of its deployments moved between those that were there before and after, by
     /// weighted rendezvous; `null` while there was none.
     pub remap_share: Option<f64>,
@@ -157,7 +161,9 @@ impl Fleet {
             peak_to_mean: peak_to_mean(loads()),
             jain: jain(loads()),
             idle_while_queued_s: model.idle_while_queued.total(now),
-            affinity_broken: model.sessions.broken_by_lead + model.sessions.broken_by_health,
+            affinity_kept: model.sessions.kept,
+            affinity_broken_by_lead: model.sessions.broken_by_lead,
+            affinity_broken_by_health: model.sessions.broken_by_health,
             remap_share: model.remap_share,
             deployments: deployments.iter().map(figures).collect(),
         }

@@ -19,6 +19,8 @@ pub struct PoolView {
     pub inflight: u32,
     /// Tokens of those, in and out, estimated.
     pub tokens_inflight: u64,
+    /// Share of its slots or of its tokens in use, whichever is more; `null` where it has neither.
+    pub utilisation: Option<f64>,
     /// Whether a request that is next needs more tokens than are free, so that others wait for it.
     pub held_for_tokens: bool,
     /// The models that use it or are named by it.
@@ -52,6 +54,14 @@ pub struct PoolModelView {
     pub borrowed: u32,
 }
 
+impl Pool {
+    fn utilisation(&self) -> Option<f64> {
+        let slots = self.spec.slots.map(|slots| f64::from(self.used.requests) / f64::from(slots.max(1)));
+        let tokens = self.spec.tokens.map(|tokens| self.used.tokens as f64 / tokens.max(1) as f64);
+        [slots, tokens].into_iter().flatten().reduce(f64::max)
+    }
+}
+
 impl Fleet {
     pub(super) fn pool_views(&self) -> Vec<PoolView> {
         self.pools.iter().filter(|pool| pool.configured).map(|pool| self.pool_view(pool)).collect()
@@ -81,6 +91,7 @@ impl Fleet {
             tokens: pool.spec.tokens,
             inflight: pool.used.requests,
             tokens_inflight: pool.used.tokens,
+            utilisation: pool.utilisation(),
             held_for_tokens: pool.is_held(),
             models: models.collect(),
         }

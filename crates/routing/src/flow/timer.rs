@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::hedge::Hedge;
 use super::{Flow, State, failure};
 use crate::catalog::TimeoutSpec;
-use crate::facts::Facts;
+use crate::facts::{Facts, Lane};
 use crate::failure::{FailureClass, Processed};
 use crate::fleet::Fleet;
 use crate::flow::Action;
@@ -13,15 +13,23 @@ use crate::rng::Rng;
 use crate::time::Now;
 
 /// The end of all patience for a request that arrived at `arrived`: its deadline, or the end of its model's total time.
-pub(super) fn total(timeouts: &TimeoutSpec, facts: &Facts, arrived: Now) -> Now {
-    (arrived + timeouts.total).min(facts.deadline.unwrap_or(Now::NEVER))
+/// Batch requests are there to wait, so that what they may wait, `wait_max`, comes on top.
+pub(super) fn total(timeouts: &TimeoutSpec, wait_max: Duration, facts: &Facts, arrived: Now) -> Now {
+    let wait = match facts.lane {
+        Lane::Live => Duration::ZERO,
+        Lane::Batch => wait_max,
+    };
+    (arrived + wait + timeouts.total).min(facts.deadline.unwrap_or(Now::NEVER))
 }
 
 impl Fleet {
     /// The deadline that a request has once it has arrived, whether it named one or not.
     pub fn deadline(&self, facts: &Facts, arrived: Now) -> Option<Now> {
         let model = self.models.get(facts.model);
-        model.map_or(facts.deadline, |model| Some(total(&model.spec.timeouts, facts, arrived)))
+        model.map_or(facts.deadline, |model| {
+            let wait_max = model.spec.queue.wait_max(facts.lane);
+            Some(total(&model.spec.timeouts, wait_max, facts, arrived))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::table::{Quantity, Record, Table, value};
-use super::{Ask, Family, Misread, Reading, Signal, count, large};
+use super::{Ask, Family, Misread, Reading, Signal, capacity, count, large, slots};
 
 pub(super) static FAMILY: Family = Family {
     name: "llama_cpp",
@@ -17,14 +17,8 @@ pub(super) static FAMILY: Family = Family {
             expected: &[Signal::Running, Signal::Slots],
             read: read_slots,
         },
-        Ask {
-            path: "/metrics",
-            metrics: true,
-            rarely: false,
-            expected: &[Signal::Running, Signal::Waiting],
-            read: |page, model| TABLE.read(page, model),
-        },
-        Ask { path: "/props", metrics: false, rarely: true, expected: &[], read: read_props },
+        Ask::page("/metrics", &[Signal::Running, Signal::Waiting], |page, model| TABLE.read(page, model)),
+        Ask::once("/props", read_props),
     ],
 };
 
@@ -61,16 +55,16 @@ impl Slot {
 }
 
 fn read_slots(answer: &[u8], _: &str) -> Result<Reading, Misread> {
-    let slots: Vec<Slot> = serde_json::from_slice(answer).map_err(Misread::json)?;
-    let busy: Option<Vec<bool>> = slots.iter().map(Slot::is_busy).collect();
-    let room: Option<f64> = slots.iter().map(|slot| slot.n_ctx).sum();
-    let used = slots.iter().filter(|slot| slot.is_busy() == Some(true));
+    let told: Vec<Slot> = serde_json::from_slice(answer).map_err(Misread::json)?;
+    let busy: Option<Vec<bool>> = told.iter().map(Slot::is_busy).collect();
+    let room: Option<f64> = told.iter().map(|slot| slot.n_ctx).sum();
+    let used = told.iter().filter(|slot| slot.is_busy() == Some(true));
     let used: f64 = used.filter_map(|slot| slot.n_prompt_tokens.or(slot.n_past)).sum();
     Ok(Reading {
         running: busy.and_then(|busy| count(busy.iter().filter(|busy| **busy).count() as f64)),
-        slots: count(slots.len() as f64).filter(|slots| *slots > 0),
+        slots: slots(told.len() as f64),
         kv_used_tokens: large(used),
-        kv_capacity_tokens: room.and_then(large).filter(|tokens| *tokens > 0),
+        kv_capacity_tokens: room.and_then(capacity),
         ..Reading::default()
     })
 }
@@ -82,5 +76,5 @@ struct Props {
 
 fn read_props(answer: &[u8], _: &str) -> Result<Reading, Misread> {
     let props: Props = serde_json::from_slice(answer).map_err(Misread::json)?;
-    Ok(Reading { slots: props.total_slots.and_then(count).filter(|slots| *slots > 0), ..Reading::default() })
+    Ok(Reading { slots: props.total_slots.and_then(slots), ..Reading::default() })
 }

@@ -49,10 +49,22 @@ pub struct Ask {
     pub rarely: bool,
     /// What an answer has to say; what is not in it was renamed or taken away.
     pub expected: &'static [Signal],
-    read: fn(&[u8], &str) -> Result<Reading, Misread>,
+    read: Read,
 }
 
+type Read = fn(&[u8], &str) -> Result<Reading, Misread>;
+
 impl Ask {
+    /// The page of metrics.
+    const fn page(path: &'static str, expected: &'static [Signal], read: Read) -> Self {
+        Self { path, metrics: true, rarely: false, expected, read }
+    }
+
+    /// What the engine was started with.
+    const fn once(path: &'static str, read: Read) -> Self {
+        Self { path, metrics: false, rarely: true, expected: &[], read }
+    }
+
     /// What the answer says of the model with this name upstream.
     pub fn read(&self, answer: &[u8], model: &str) -> Result<Reading, Misread> {
         (self.read)(answer, model)
@@ -153,6 +165,16 @@ fn count(value: f64) -> Option<u32> {
 /// The same for tokens and other large numbers.
 fn large(value: f64) -> Option<u64> {
     value.is_finite().then(|| value.clamp(0.0, TOKENS_MAX).round() as u64)
+}
+
+/// How many requests an engine works on at most; with none it would not be there.
+fn slots(value: f64) -> Option<u32> {
+    count(value).filter(|slots| *slots > 0)
+}
+
+/// Tokens that a KV cache holds; with none it would not be there.
+fn capacity(value: f64) -> Option<u64> {
+    large(value).filter(|tokens| *tokens > 0)
 }
 
 /// A share that may be anything.

@@ -2,22 +2,18 @@
 
 use serde::Deserialize;
 
-use super::table::{Quantity, Record, Table, label, value};
-use super::{Ask, Family, Misread, Reading, Signal, count, large};
+use super::table::{Quantity, Record, STARTED, Table, label, value};
+use super::{Ask, Family, Misread, Reading, Signal, capacity, slots};
 
 pub(super) static FAMILY: Family = Family {
     name: "sglang",
     tells_slots: true,
     publishes: true,
     asks: &[
-        Ask {
-            path: "/metrics",
-            metrics: true,
-            rarely: false,
-            expected: &[Signal::Running, Signal::Waiting, Signal::KvUsed],
-            read: |page, model| TABLE.read(page, model),
-        },
-        Ask { path: "/get_server_info", metrics: false, rarely: true, expected: &[], read: read_info },
+        Ask::page("/metrics", &[Signal::Running, Signal::Waiting, Signal::KvUsed], |page, model| {
+            TABLE.read(page, model)
+        }),
+        Ask::once("/get_server_info", read_info),
     ],
 };
 
@@ -45,7 +41,7 @@ static TABLE: Table = Table {
         },
         Record { quantity: Quantity::PrefixTokens, spellings: &[value("sglang_prompt_tokens")] },
         Record { quantity: Quantity::PrefixTokensHit, spellings: &[value("sglang_cached_tokens")] },
-        Record { quantity: Quantity::StartedS, spellings: &[value("process_start_time_seconds")] },
+        STARTED,
     ],
 };
 
@@ -66,10 +62,9 @@ fn read_info(answer: &[u8], _: &str) -> Result<Reading, Misread> {
     let info: Info = serde_json::from_slice(answer).map_err(Misread::json)?;
     let by_rank: Option<f64> =
         info.internal_states.iter().map(|rank| rank.effective_max_running_requests_per_dp).sum();
-    let slots = by_rank.filter(|slots| *slots > 0.0).or(info.max_running_requests);
     Ok(Reading {
-        slots: slots.and_then(count).filter(|slots| *slots > 0),
-        kv_capacity_tokens: info.max_total_num_tokens.and_then(large).filter(|tokens| *tokens > 0),
+        slots: by_rank.filter(|slots| *slots > 0.0).or(info.max_running_requests).and_then(slots),
+        kv_capacity_tokens: info.max_total_num_tokens.and_then(capacity),
         ..Reading::default()
     })
 }

@@ -1,7 +1,7 @@
 //! Engines whose metrics are a page of Prometheus, as tables: which quantity has which names.
 
 use super::prometheus::{self, Page, Sample};
-use super::{Misread, Reading, count, large, share};
+use super::{Misread, Reading, capacity, count, large, share, slots};
 
 /// How an engine's page is read.
 pub(super) struct Table {
@@ -17,6 +17,10 @@ pub(super) struct Record {
     pub(super) quantity: Quantity,
     pub(super) spellings: &'static [Spelling],
 }
+
+/// When the process was started, as exporters in most languages tell it.
+pub(super) const STARTED: Record =
+    Record { quantity: Quantity::StartedS, spellings: &[value("process_start_time_seconds")] };
 
 /// Where a quantity stands.
 pub(super) struct Spelling {
@@ -106,11 +110,8 @@ impl Table {
             waiting: of(Quantity::Waiting).and_then(count),
             kv_used: of(Quantity::KvUsed).and_then(share),
             kv_used_tokens: of(Quantity::KvUsedTokens).and_then(large),
-            kv_capacity_tokens: of(Quantity::KvTokens)
-                .or_else(blocks)
-                .and_then(large)
-                .filter(|tokens| *tokens > 0),
-            slots: of(Quantity::Slots).and_then(count).filter(|slots| *slots > 0),
+            kv_capacity_tokens: of(Quantity::KvTokens).or_else(blocks).and_then(capacity),
+            slots: of(Quantity::Slots).and_then(slots),
             awake: of(Quantity::Awake).map(|awake| awake > 0.0),
             preemptions: of(Quantity::Preemptions).and_then(large),
             prefix_tokens: of(Quantity::PrefixTokens).or_else(asked).and_then(large),

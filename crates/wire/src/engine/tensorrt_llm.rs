@@ -1,19 +1,17 @@
 //! `trtllm-serve`: `/prometheus/metrics`. Its `/metrics` is another thing, which everybody who asks takes from the others.
 
-use super::table::{Quantity, Record, Table, value};
+use super::table::{Quantity, Record, STARTED, Table, value};
 use super::{Ask, Family, Signal};
 
 pub(super) static FAMILY: Family = Family {
     name: "tensorrt_llm",
     tells_slots: false,
     publishes: false,
-    asks: &[Ask {
-        path: "/prometheus/metrics",
-        metrics: true,
-        rarely: false,
-        expected: &[Signal::Running, Signal::Waiting, Signal::KvUsed],
-        read: |page, model| TABLE.read(page, model),
-    }],
+    asks: &[Ask::page(
+        "/prometheus/metrics",
+        &[Signal::Running, Signal::Waiting, Signal::KvUsed],
+        |page, model| TABLE.read(page, model),
+    )],
 };
 
 static TABLE: Table = Table {
@@ -34,6 +32,6 @@ static TABLE: Table = Table {
         },
         Record { quantity: Quantity::KvBlocks, spellings: &[value("trtllm_kv_cache_max_blocks")] },
         Record { quantity: Quantity::KvBlockTokens, spellings: &[value("trtllm_kv_cache_tokens_per_block")] },
-        Record { quantity: Quantity::StartedS, spellings: &[value("process_start_time_seconds")] },
+        STARTED,
     ],
 };

@@ -2,22 +2,16 @@
 
 use serde::Deserialize;
 
-use super::table::{Quantity, Record, Table, value};
-use super::{Ask, Family, Misread, Reading, Signal, count, large};
+use super::table::{Quantity, Record, STARTED, Table, value};
+use super::{Ask, Family, Misread, Reading, Signal, capacity, slots};
 
 pub(super) static FAMILY: Family = Family {
     name: "tgi",
     tells_slots: true,
     publishes: false,
     asks: &[
-        Ask {
-            path: "/metrics",
-            metrics: true,
-            rarely: false,
-            expected: &[Signal::Running, Signal::Waiting],
-            read: |page, model| TABLE.read(page, model),
-        },
-        Ask { path: "/info", metrics: false, rarely: true, expected: &[], read: read_info },
+        Ask::page("/metrics", &[Signal::Running, Signal::Waiting], |page, model| TABLE.read(page, model)),
+        Ask::once("/info", read_info),
     ],
 };
 
@@ -29,7 +23,7 @@ static TABLE: Table = Table {
         Record { quantity: Quantity::Waiting, spellings: &[value("tgi_queue_size")] },
         // What the requests of the batch may come to, which is what the router of TGI itself reserves for them.
         Record { quantity: Quantity::KvUsedTokens, spellings: &[value("tgi_batch_current_max_tokens")] },
-        Record { quantity: Quantity::StartedS, spellings: &[value("process_start_time_seconds")] },
+        STARTED,
     ],
 };
 
@@ -42,8 +36,8 @@ struct Info {
 fn read_info(answer: &[u8], _: &str) -> Result<Reading, Misread> {
     let info: Info = serde_json::from_slice(answer).map_err(Misread::json)?;
     Ok(Reading {
-        slots: info.max_batch_size.and_then(count).filter(|slots| *slots > 0),
-        kv_capacity_tokens: info.max_batch_total_tokens.and_then(large).filter(|tokens| *tokens > 0),
+        slots: info.max_batch_size.and_then(slots),
+        kv_capacity_tokens: info.max_batch_total_tokens.and_then(capacity),
         ..Reading::default()
     })
 }

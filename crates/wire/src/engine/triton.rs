@@ -7,14 +7,8 @@ pub(super) static FAMILY: Family = Family {
     name: "triton",
     tells_slots: true,
     publishes: false,
-    asks: &[Ask {
-        path: "/metrics",
-        metrics: true,
-        rarely: false,
-        // Other backends than TensorRT-LLM tell no more than their queue.
-        expected: &[Signal::Waiting],
-        read: |page, model| TABLE.read(page, model),
-    }],
+    // Other backends than TensorRT-LLM tell no more than their queue.
+    asks: &[Ask::page("/metrics", &[Signal::Waiting], |page, model| TABLE.read(page, model))],
 };
 
 const REQUESTS: &str = "nv_trt_llm_request_metrics";

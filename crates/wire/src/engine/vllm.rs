@@ -1,19 +1,15 @@
 //! vLLM, v0 and v1: `/metrics`.
 
-use super::table::{Quantity, Record, Table, label, value, value_where};
+use super::table::{Quantity, Record, STARTED, Table, label, value, value_where};
 use super::{Ask, Family, Signal};
 
 pub(super) static FAMILY: Family = Family {
     name: "vllm",
     tells_slots: false,
     publishes: true,
-    asks: &[Ask {
-        path: "/metrics",
-        metrics: true,
-        rarely: false,
-        expected: &[Signal::Running, Signal::Waiting, Signal::KvUsed],
-        read: |page, model| TABLE.read(page, model),
-    }],
+    asks: &[Ask::page("/metrics", &[Signal::Running, Signal::Waiting, Signal::KvUsed], |page, model| {
+        TABLE.read(page, model)
+    })],
 };
 
 static TABLE: Table = Table {
@@ -52,6 +48,6 @@ static TABLE: Table = Table {
             quantity: Quantity::PrefixTokensHit,
             spellings: &[value("vllm_prefix_cache_hits"), value("vllm_gpu_prefix_cache_hits")],
         },
-        Record { quantity: Quantity::StartedS, spellings: &[value("process_start_time_seconds")] },
+        STARTED,
     ],
 };

@@ -26,7 +26,6 @@ pub(super) struct FleetGauges {
     pub(super) engine: EngineGauges,
     pub(super) queue_depth: Family<ModelLabels, Gauge>,
     pub(super) retry_budget: Family<ModelLabels, Gauge>,
-    pub(super) imbalance: Family<ModelLabels, Gauge<f64, AtomicU64>>,
     pub(super) credential: Family<CredentialLabels, Gauge>,
 }
 
@@ -56,7 +55,6 @@ impl FleetGauges {
             self.queue_depth.get_or_create(&labels).set(model.queue_depth as i64);
             self.queue_overloaded.get_or_create(&labels).set(i64::from(model.queue_overloaded));
             self.retry_budget.get_or_create(&labels).set(model.retry_budget_remaining as i64);
-            self.imbalance.get_or_create(&labels).set(imbalance(&model.deployments));
             for deployment in &model.deployments {
                 self.set_deployment(&name, deployment, values);
             }
@@ -115,19 +113,6 @@ impl FleetGauges {
         self.transitions.clear();
         self.queue_depth.clear();
         self.retry_budget.clear();
-        self.imbalance.clear();
         self.credential.clear();
     }
-}
-
-/// The busiest deployment's load to the mean, per slot or weight; 1 when even or idle.
-fn imbalance(deployments: &[DeploymentView]) -> f64 {
-    let load = |d: &DeploymentView| f64::from(d.inflight) / f64::from(d.slots.unwrap_or(d.weight).max(1));
-    let loads: Vec<f64> =
-        deployments.iter().filter(|d| matches!(d.state, "healthy" | "degraded")).map(load).collect();
-    let sum: f64 = loads.iter().sum();
-    if sum == 0.0 {
-        return 1.0;
-    }
-    loads.iter().copied().fold(0.0, f64::max) * loads.len() as f64 / sum
 }

@@ -8,14 +8,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::labels::{Kind, Labels, Series};
 use super::{DURATION_BUCKETS, Metrics};
 
 /// Labels: a class of a lane of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct ClassLabels {
     model: String,
     lane: &'static str,
@@ -37,8 +40,58 @@ struct ShareLabels {
     tenant: String,
 }
 
+/// What some waits came to, for people who ask the admin API rather than a store of metrics.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    sum: Duration,
+    max: Duration,
+    /// Waits by the bucket they belong to, those beyond the last one included.
+    buckets: [u64; DURATION_BUCKETS.len() + 1],
+}
+
+impl Tally {
+    fn add(&mut self, wait: Duration) {
+        let bucket = DURATION_BUCKETS.partition_point(|most_s| wait.as_secs_f64() > *most_s);
+        self.buckets[bucket] += 1;
+        self.sum += wait;
+        self.max = self.max.max(wait);
+    }
+
+    /// What so many of a hundred waits did not exceed: the end of a bucket, or the longest if that is less.
+    fn at_most(&self, percent: u64) -> Duration {
+        let count: u64 = self.buckets.iter().sum();
+        let mut below = 0;
+        let bucket = self.buckets.iter().position(|waits| {
+            below += waits;
+            below * 100 >= count * percent
+        });
+        let end = bucket.and_then(|bucket| DURATION_BUCKETS.get(bucket));
+        end.map_or(self.max, |end_s| Duration::from_secs_f64(*end_s).min(self.max))
+    }
+
+    /// Adds itself to what they were the waits of.
+    fn told(&self, mut of: Value) -> Value {
+        let count: u64 = self.buckets.iter().sum();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        of["count"] = json!(count);
+        of["mean_ms"] = json!(ms(self.sum) / count.max(1) as f64);
+        of["p50_ms_at_most"] = json!(ms(self.at_most(50)));
+        of["p99_ms_at_most"] = json!(ms(self.at_most(99)));
+        of["max_ms"] = json!(ms(self.max));
+        of
+    }
+}
+
+/// Waits so far, with the bounds of the labels.
+#[derive(Debug, Default)]
+struct Tallies {
+    classes: BTreeMap<ClassLabels, Tally>,
+    tenants: BTreeMap<String, Tally>,
+}
+
 /// The series.
 pub(super) struct Waits {
+    tallies: Mutex<Tallies>,
     by_class: Series<ClassLabels, Histogram>,
     by_tenant: Series<TenantLabels, Histogram>,
     depth: Family<ClassLabels, Gauge>,
@@ -50,6 +103,7 @@ pub(super) struct Waits {
 impl Default for Waits {
     fn default() -> Self {
         Self {
+            tallies: Mutex::default(),
             by_class: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             by_tenant: Series::made_by(|| Histogram::new(DURATION_BUCKETS)),
             depth: Family::default(),
@@ -98,6 +152,9 @@ impl Waits {
     pub(super) fn retain(&self, labels: &Labels) {
         self.by_class.retain(|series| labels.keeps(Kind::Model, &series.model));
         self.by_tenant.retain(|series| labels.keeps(Kind::Tenant, &series.tenant));
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.classes.retain(|series, _| labels.keeps(Kind::Model, &series.model));
+        tallies.tenants.retain(|tenant, _| labels.keeps(Kind::Tenant, tenant));
     }
 
     /// Sets what is known of those that wait now.
@@ -142,6 +199,46 @@ impl Metrics {
         };
         self.waits.by_class.get(&labels).observe(wait.as_secs_f64());
         let tenant = self.labels.value(Kind::Tenant, &facts.tenant);
-        self.waits.by_tenant.get(&TenantLabels { tenant }).observe(wait.as_secs_f64());
+        let of_tenant = TenantLabels { tenant: tenant.clone() };
+        self.waits.by_tenant.get(&of_tenant).observe(wait.as_secs_f64());
+        let mut tallies = self.waits.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.classes.entry(labels).or_default().add(wait);
+        tallies.tenants.entry(tenant).or_default().add(wait);
+    }
+
+    /// How long requests waited so far that had to, by class and by tenant.
+    pub fn waits(&self) -> Value {
+        let tallies = self.waits.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_class = |(of, tally): (&ClassLabels, &Tally)| {
+            tally.told(json!({"model": of.model, "lane": of.lane, "class": of.class}))
+        };
+        let of_tenant = |(tenant, tally): (&String, &Tally)| tally.told(json!({"tenant": tenant}));
+        json!({
+            "classes": tallies.classes.iter().map(of_class).collect::<Vec<_>>(),
+            "tenants": tallies.tenants.iter().map(of_tenant).collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_gives_bounds_that_hold() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.told(json!({}))["p99_ms_at_most"], 0.0);
+        for ms in 1..=100 {
+            tally.add(Duration::from_millis(ms));
+        }
+        let told = tally.told(json!({"tenant": "t"}));
+        assert_eq!(
+            (&told["count"], &told["mean_ms"], &told["max_ms"]),
+            (&json!(100), &json!(50.5), &json!(100.0))
+        );
+        assert_eq!((&told["p50_ms_at_most"], &told["p99_ms_at_most"]), (&json!(80.0), &json!(100.0)));
+        tally.add(Duration::from_secs(1_000));
+        assert_eq!(tally.told(json!({}))["max_ms"], 1e6);
+        assert_eq!(tally.at_most(100), Duration::from_secs(1_000));
     }
 }
