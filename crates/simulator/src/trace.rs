@@ -156,7 +156,9 @@ impl<R: BufRead> Reader<R> {
 
     fn parse(&self) -> Result<Option<Record>, TraceError> {
         match &self.parser {
-            Parser::Csv(columns) if self.format == Format::Azure => columns.azure(self.lines.line()).map(Some),
+            Parser::Csv(columns) if self.format == Format::Azure => {
+                columns.azure(self.lines.line()).map(Some)
+            }
             Parser::Csv(columns) => columns.burst(self.lines.line()),
             Parser::Mooncake => mooncake::parse(self.lines.line()).map(Some),
             Parser::Log => log::parse(self.lines.line()),

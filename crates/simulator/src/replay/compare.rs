@@ -6,9 +6,7 @@ use super::effect;
 use super::fit::Fitted;
 use super::log::{Log, Went};
 use super::pass::Pass;
-use super::report::{
-    Agreement, Chance, Difference, Moved, NotCompared, Replay, Rules, Side, Source, Told,
-};
+use super::report::{Agreement, Chance, Difference, Moved, NotCompared, Replay, Rules, Side, Source, Told};
 use super::world::World;
 use crate::lab::{self, Results, Run};
 
@@ -145,9 +143,13 @@ fn played_by(went: &[Went]) -> Vec<bool> {
 
 /// What runs have in common when only their seeds differ, a mean over all pairs.
 fn itself(passes: &[Pass]) -> Option<f64> {
-    let pairs = passes.iter().enumerate().flat_map(|(at, one)| passes[at + 1..].iter().map(move |other| (one, other)));
-    let shares: Vec<f64> =
-        pairs.map(|(one, other)| agreement(&one.went, &other.went, &played_by(&one.went)).agree_share).collect();
+    let pairs = passes
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| passes[at + 1..].iter().map(move |other| (one, other)));
+    let shares: Vec<f64> = pairs
+        .map(|(one, other)| agreement(&one.went, &other.went, &played_by(&one.went)).agree_share)
+        .collect();
     (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
 }
 

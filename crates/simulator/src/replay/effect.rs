@@ -12,7 +12,8 @@ use crate::lab::{Balance, Goodput, Objective, Run, Spread};
 pub(super) fn recorded(log: &Log, world: &World, objective: Objective) -> Effect {
     let played: Vec<&Recorded> = world.asks.iter().map(|place| &log.records[*place as usize]).collect();
     let from_ms = played.iter().map(|one| one.at_unix_ms).min().unwrap_or(0);
-    let until_ms = played.iter().map(|one| one.at_unix_ms as f64 + f64::from(one.total_ms)).fold(0.0, f64::max);
+    let until_ms =
+        played.iter().map(|one| one.at_unix_ms as f64 + f64::from(one.total_ms)).fold(0.0, f64::max);
     let span_s = ((until_ms - from_ms as f64) / 1e3).max(1e-3);
     let completed = || played.iter().filter(|one| one.completed);
     let spread = |of: &dyn Fn(&Recorded) -> f32| {
@@ -76,7 +77,7 @@ fn is_good(one: &Recorded, objective: Objective) -> bool {
 }
 
 fn failed(outcomes: &BTreeMap<String, f64>) -> f64 {
-    outcomes.iter().filter(|(name, _)| *name != "completed").map(|(_, count)| count).sum()
+    outcomes.iter().filter(|(name, _)| *name != "completed").fold(0.0, |all, (_, count)| all + count)
 }
 
 /// What came of runs with several seeds: means.
@@ -113,10 +114,7 @@ pub(super) fn simulated(name: &str, log: &Log, passes: &[Pass]) -> Effect {
         per_token_ms: spread(|run| &run.per_token_ms),
         end_to_end_ms: spread(|run| &run.end_to_end_ms),
         queue_ms: spread(|run| &run.queue_ms),
-        goodput: Goodput {
-            share: mean(&|run| run.goodput.share),
-            per_s: mean(&|run| run.goodput.per_s),
-        },
+        goodput: Goodput { share: mean(&|run| run.goodput.share), per_s: mean(&|run| run.goodput.per_s) },
         tokens_per_s: mean(&|run| run.tokens_per_s),
         tokens_cached_share: mean(&|run| run.tokens_cached_share),
         failed: failed(&outcomes),

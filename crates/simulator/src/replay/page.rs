@@ -18,10 +18,12 @@ impl Replay {
         sections.push(self.differences_section());
         let notes = self.notes.iter().cloned().map(Block::Text).collect();
         sections.push(Section { heading: "What to know when reading this".to_owned(), blocks: notes });
-        sections.extend(self.results.sections().into_iter().map(|section| Section {
-            heading: format!("{} (simulated)", section.heading),
-            ..section
-        }));
+        sections.extend(
+            self.results
+                .sections()
+                .into_iter()
+                .map(|section| Section { heading: format!("{} (simulated)", section.heading), ..section }),
+        );
         let title = format!("What would have happened under {}", self.told.new);
         Page { title, lead: self.lead(), sections }.to_html()
     }
@@ -60,10 +62,8 @@ impl Replay {
     fn decisions_section(&self) -> Section {
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len().max(1) as f64;
-        let mut rows: Vec<Vec<Cell>> = vec![vec![
-            "the log and the new config".into(),
-            percent(mean(&self.chance.log_and_new)).into(),
-        ]];
+        let mut rows: Vec<Vec<Cell>> =
+            vec![vec!["the log and the new config".into(), percent(mean(&self.chance.log_and_new)).into()]];
         let mut row = |name: &str, share: Option<f64>| {
             rows.extend(share.map(|share| vec![name.into(), percent(share).into()]));
         };
@@ -78,9 +78,11 @@ impl Replay {
             rows,
         })];
         if self.not_compared.count > 0 {
-            let why = self.not_compared.why.iter().map(|(why, count)| {
-                vec![why.as_str().into(), count.to_string().into()]
-            });
+            let why = self
+                .not_compared
+                .why
+                .iter()
+                .map(|(why, count)| vec![why.as_str().into(), count.to_string().into()]);
             blocks.push(Block::Table(Table {
                 caption: "Requests that were not compared.".to_owned(),
                 columns: vec!["why".to_owned(), "requests".to_owned()],
@@ -140,7 +142,11 @@ impl Replay {
                 caption: caption.to_owned(),
                 y: Axis { label: "ms".to_owned(), logarithmic: false },
                 groups: groups.iter().map(|(name, _)| (*name).to_owned()).collect(),
-                series: self.effect.iter().map(|one| (one.label(), groups.iter().map(|(_, of)| of(one)).collect())).collect(),
+                series: self
+                    .effect
+                    .iter()
+                    .map(|one| (one.label(), groups.iter().map(|(_, of)| of(one)).collect()))
+                    .collect(),
             })
         };
         let first = bars(
@@ -163,7 +169,10 @@ impl Replay {
         let row = |figure: &Figure| {
             let value = |one: &Effect| (figure.of)(one).filter(|value| value.is_finite());
             let text = |value: Option<f64>| {
-                value.map_or_else(|| "–".to_owned(), |value| format!("{value:.*}{}", figure.digits, figure.unit))
+                value.map_or_else(
+                    || "–".to_owned(),
+                    |value| format!("{value:.*}{}", figure.digits, figure.unit),
+                )
             };
             let values: Vec<Option<f64>> = self.effect.iter().map(value).collect();
             let change = match (values.get(before).copied().flatten(), values.last().copied().flatten()) {
@@ -181,52 +190,57 @@ impl Replay {
         }
     }
 
-    fn deployments_section(&self) -> Option<Section> {
+    /// Those that served, in the log or now.
+    fn served(&self) -> Vec<(&str, &str)> {
         let mut names: Vec<(&str, &str)> =
             self.effect.iter().flat_map(|one| &one.deployments).map(Share::key).collect();
         names.sort_unstable();
         names.dedup();
-        if names.is_empty() {
-            return None;
-        }
-        let one_model = names.iter().all(|(model, _)| *model == names[0].0);
-        let label = |(model, name): &(&str, &str)| {
-            if one_model { (*name).to_owned() } else { format!("{name} of {model}") }
-        };
-        let find = |effect: &'_ Effect, key: &(&str, &str)| {
-            effect.deployments.iter().find(|share| share.key() == *key).cloned().unwrap_or_default()
-        };
+        names
+    }
+
+    /// What each deployment served, a row for each; nothing if none did.
+    pub fn deployments_table(&self) -> Option<Table> {
+        let names = self.served();
+        names.first()?;
         let mut columns = vec!["deployment".to_owned()];
         for one in &self.effect {
-            columns.extend(["requests", "tokens", "cost USD"].map(|what| format!("{what}, {}", one.label())));
+            columns.extend(["requests", "tokens", "USD"].map(|what| format!("{what} {}", one.name)));
         }
         let row = |key: &(&str, &str)| {
-            let mut cells = vec![Cell::from(label(key))];
+            let mut cells = vec![Cell::from(label(&names, key))];
             for effect in &self.effect {
-                let share = find(effect, key);
+                let share = share_of(effect, key);
                 cells.push(format!("{:.1} %", share.requests_share * 100.0).into());
                 cells.push(format!("{:.1} %", share.tokens_share * 100.0).into());
                 cells.push(share.cost_usd.map_or_else(|| "–".to_owned(), |cost| format!("{cost:.4}")).into());
             }
             cells
         };
-        let table = Table {
-            caption: "What each deployment served, as shares of all, and what that cost.".to_owned(),
-            columns,
-            rows: names.iter().take(SHOWN_MAX).map(row).collect(),
-        };
+        let caption = "What each deployment served, as shares of all, and what that cost: recorded, and simulated under each config."
+            .to_owned();
+        Some(Table { caption, columns, rows: names.iter().map(row).collect() })
+    }
+
+    fn deployments_section(&self) -> Option<Section> {
+        let names = self.served();
+        let mut table = self.deployments_table()?;
+        table.rows.truncate(SHOWN_MAX);
         let shown: Vec<&(&str, &str)> = names.iter().take(SHOWN_MAX).collect();
         let bars = Bars {
             caption: "Share of tokens that each deployment served.".to_owned(),
             y: Axis { label: "share".to_owned(), logarithmic: false },
-            groups: shown.iter().map(|key| label(key)).collect(),
+            groups: shown.iter().map(|key| label(&names, key)).collect(),
             series: self
                 .effect
                 .iter()
-                .map(|one| (one.label(), shown.iter().map(|key| find(one, key).tokens_share).collect()))
+                .map(|one| (one.label(), shown.iter().map(|key| share_of(one, key).tokens_share).collect()))
                 .collect(),
         };
-        Some(Section { heading: "Deployments".to_owned(), blocks: vec![Block::Table(table), Block::Bars(bars)] })
+        Some(Section {
+            heading: "Deployments".to_owned(),
+            blocks: vec![Block::Table(table), Block::Bars(bars)],
+        })
     }
 
     fn differences_section(&self) -> Section {
@@ -264,6 +278,16 @@ impl Replay {
     }
 }
 
+/// A deployment's name, with its model where there are several.
+fn label(all: &[(&str, &str)], (model, name): &(&str, &str)) -> String {
+    let one_model = all.iter().all(|(other, _)| other == model);
+    if one_model { (*name).to_owned() } else { format!("{name} of {model}") }
+}
+
+fn share_of(effect: &Effect, key: &(&str, &str)) -> Share {
+    effect.deployments.iter().find(|share| share.key() == *key).cloned().unwrap_or_default()
+}
+
 impl Side {
     /// Where it went, or that it was refused.
     pub fn name(&self) -> &str {
@@ -296,7 +320,12 @@ struct Figure {
     of: fn(&Effect) -> Option<f64>,
 }
 
-const fn figure(name: &'static str, digits: usize, unit: &'static str, of: fn(&Effect) -> Option<f64>) -> Figure {
+const fn figure(
+    name: &'static str,
+    digits: usize,
+    unit: &'static str,
+    of: fn(&Effect) -> Option<f64>,
+) -> Figure {
     Figure { name, digits, unit, of }
 }
 

@@ -105,9 +105,9 @@ impl Watcher<'_> {
         };
         let completed = matches!(over.flow.outcome(), Some(FlowOutcome::Completed { .. }));
         let begun = over.flow.attempts().iter().rev().find_map(|attempt| attempt.first_content);
-        let first_ms = begun.filter(|_| completed).map_or(f32::NAN, |begun| {
-            (begun.since(over.arrived).as_secs_f64() * 1e3) as f32
-        });
+        let first_ms = begun
+            .filter(|_| completed)
+            .map_or(f32::NAN, |begun| (begun.since(over.arrived).as_secs_f64() * 1e3) as f32);
         let server = over.flow.attempts().iter().rev().find(|one| one.failure.is_none() && !one.outrun);
         if let (true, Some(Some(server))) = (completed, server.map(|attempt| at(&attempt.name))) {
             self.note_use(server, over.flow);
@@ -137,7 +137,8 @@ impl Watcher<'_> {
             return;
         }
         let number = over.flow.attempts().first().map(|attempt| attempt.decision);
-        let decision = number.map_or_else(|| over.flow.decisions().last(), |at| over.flow.decisions().get(at));
+        let decision =
+            number.map_or_else(|| over.flow.decisions().last(), |at| over.flow.decisions().get(at));
         let Some(decision) = decision else { return };
         // As in `words::rule`, without making a record of it.
         let rule = rule(decision);

@@ -94,6 +94,9 @@ mod tests {
         assert_eq!(standing(&decision, "c").as_deref(), Some("pool_full (limit cap)"));
         assert_eq!(standing(&decision, "d"), None);
         let refused = json!({"strategy": "random", "outcome": {"kind": "rejected", "why": "queue_full"}});
-        assert_eq!((words(&refused).as_str(), rule(&refused).as_str()), ("random: queue_full", "random: queue_full"));
+        assert_eq!(
+            (words(&refused).as_str(), rule(&refused).as_str()),
+            ("random: queue_full", "random: queue_full")
+        );
     }
 }

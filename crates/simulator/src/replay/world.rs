@@ -71,11 +71,8 @@ impl World {
         let mut plan = plan.clone();
         let silent = config.providers.iter().filter(|(_, provider)| provider.engine_plan().is_none());
         plan.world.engines.get_or_insert_default().silent.extend(silent.map(|(name, _)| name.clone()));
-        let beside = Beside {
-            catalog: Some(config.catalog()),
-            trace: Some(Arc::new(workload)),
-            seeds: Vec::new(),
-        };
+        let beside =
+            Beside { catalog: Some(config.catalog()), trace: Some(Arc::new(workload)), seeds: Vec::new() };
         let ready = plan.ready(&beside)?.into_iter().next().ok_or("there is nothing to play")?;
         Ok(Self { name: name.to_owned(), ready, asks, unknown, known })
     }

@@ -128,7 +128,8 @@ impl BadLines {
 
     /// What is to be told of a file, a sentence for each line.
     pub fn told(&self, file: &str) -> Vec<String> {
-        let each = self.first.iter().map(|one| format!("line {} of {file} {}; it is left out", one.line, one.what));
+        let each =
+            self.first.iter().map(|one| format!("line {} of {file} {}; it is left out", one.line, one.what));
         let more = self.count - self.first.len() as u64;
         each.chain((more > 0).then(|| format!("{more} more lines of {file} are left out"))).collect()
     }

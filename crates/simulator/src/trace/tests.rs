@@ -88,7 +88,9 @@ fn decision_log() {
 #[test]
 fn a_line_of_a_log_that_is_too_long_or_cut_off_is_left_out_and_told() {
     let line = |id: u64| {
-        format!("{{\"request_id\":\"{id}\",\"at_unix_ms\":{id},\"model\":\"m\",\"tenant\":\"t\",\"facts\":{{\"tokens_in_estimate\":70}}}}\n")
+        format!(
+            "{{\"request_id\":\"{id}\",\"at_unix_ms\":{id},\"model\":\"m\",\"tenant\":\"t\",\"facts\":{{\"tokens_in_estimate\":70}}}}\n"
+        )
     };
     let long = format!("{{\"request_id\":\"{}\"}}\n", "x".repeat(LINE_BYTES_MAX));
     for first in [String::new(), long.clone()] {
