@@ -25,18 +25,21 @@ fn said(output: &Output) -> String {
 /// A config for some mocks, the decision log included.
 fn config(folder: &tempfile::TempDir, mocks: &[MockServer], strategy: &str, names: &[&str]) -> String {
     let log = folder.path().join("decisions.jsonl").display().to_string();
-    let mut text = format!(
-        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\ndecisions: {{ log: '{log}' }}\nproviders:\n"
-    );
-    for (name, mock) in names.iter().zip(mocks) {
-        text +=
-            &format!("  p-{name}: {{ kind: mock, base_url: 'http://{}', health: off }}\n", mock.address());
-    }
-    text += &format!("models:\n  m:\n    strategy: {strategy}\n    deployments:\n");
-    for name in names {
-        text += &format!("      - {{ name: {name}, provider: p-{name} }}\n");
-    }
-    text
+    let providers: Vec<String> = names
+        .iter()
+        .zip(mocks)
+        .map(|(name, mock)| {
+            format!("  p-{name}: {{ kind: mock, base_url: 'http://{}', health: off }}\n", mock.address())
+        })
+        .collect();
+    let deployments: Vec<String> =
+        names.iter().map(|name| format!("      - {{ name: {name}, provider: p-{name} }}\n")).collect();
+    format!(
+        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\ndecisions: {{ log: '{log}' }}\nproviders:\n{}models:\n  m:\n    \
+         strategy: {strategy}\n    deployments:\n{}",
+        providers.concat(),
+        deployments.concat()
+    )
 }
 
 /// A folder with the log of a gateway that was asked by so many sessions twice, and the config it had.

@@ -20,7 +20,7 @@ mod world;
 pub use compare::{Play, replay};
 pub use fit::{Fitted, fit};
 pub use log::{Log, read};
-pub use pass::{Look, Pass, Tell, play};
+pub use pass::{Against, Look, Pass, Tell, play};
 pub use report::{
     Agreement, Chance, Difference, Effect, Moved, NotCompared, Replay, Rules, Share, Side, Source, Told,
 };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pointsman_simulator::engine::Kind;
 use pointsman_simulator::lab::{OneEngine, Plan, Setup};
-use pointsman_simulator::replay::{self, Fitted, Log, Look, Pass, Play, Replay, World};
+use pointsman_simulator::replay::{self, Against, Fitted, Log, Look, Pass, Play, Replay, World};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lab::play::{Progress, in_parallel};
@@ -116,17 +116,17 @@ fn play(
     let progress = Progress::new(format!("{runs} runs"), runs * log.requests() as u64);
     let step = |done: u64, _| progress.came(done);
     let clock = || progress.elapsed_ns();
-    let run = |world: &World, seed: u64, differences| {
+    let run = |world: &World, seed: u64, against| {
         let setup = Setup { progress: Some(&step), clock: Some(&clock), ..world.setup() };
-        let pass = replay::play(world, log, seed, &Look { tell: &decision_json, differences }, &setup);
+        let pass = replay::play(world, log, seed, &Look { tell: &decision_json, against }, &setup);
         progress.over(setup.workload.asks().len() as u64);
         pass
     };
-    let done = in_parallel(&jobs, |(world, seed)| run(world, *seed, None));
+    let done = in_parallel(&jobs, |(world, seed)| run(world, *seed, Against::Nothing));
     let mut done = done.into_iter().collect::<Result<Vec<Pass>, String>>().map_err(BadUsage)?;
     let others = done.split_off(if was.is_some() { seeds as usize } else { 0 });
-    let against = done.first().map(|first| first.first_ms.as_slice());
-    let first = run(new, 1, Some(against)).map_err(BadUsage)?;
+    let against = done.first().map_or(Against::Log, |first| Against::Before(&first.first_ms));
+    let first = run(new, 1, against).map_err(BadUsage)?;
     let new = Play { world: new, passes: std::iter::once(first).chain(others).collect() };
     let was = was.map(|world| Play { world, passes: done });
     Ok(replay::replay(log, new, was, fitted, &command()))

@@ -151,6 +151,7 @@ struct AttemptOf {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the log")]
 struct UsageOf {
     tokens_in: u64,
     #[serde(default)]

@@ -117,7 +117,8 @@ impl Replay {
         let mut from: Vec<&str> = of_model.iter().map(|one| one.recorded.as_str()).collect();
         from.dedup();
         let cut = to.len().max(from.len()) > SHOWN_MAX;
-        (to.truncate(SHOWN_MAX), from.truncate(SHOWN_MAX));
+        to.truncate(SHOWN_MAX);
+        from.truncate(SHOWN_MAX);
         let count = |from: &str, to: Option<&str>| -> u64 {
             let pair = of_model.iter().filter(|one| one.recorded == from && one.new.as_deref() == to);
             pair.map(|one| one.count).sum()
@@ -137,7 +138,7 @@ impl Replay {
 
     fn effect_section(&self) -> Section {
         let table = self.effect_table();
-        let bars = |caption: &str, groups: [(&str, fn(&Effect) -> f64); 3]| {
+        let bars = |caption: &str, groups: [Named; 3]| {
             Block::Bars(Bars {
                 caption: caption.to_owned(),
                 y: Axis { label: "ms".to_owned(), logarithmic: false },
@@ -311,6 +312,9 @@ impl Effect {
         if self.simulated { format!("{} (simulated)", self.name) } else { self.name.clone() }
     }
 }
+
+/// A figure and what it is called.
+type Named = (&'static str, fn(&Effect) -> f64);
 
 /// A row of the table of effects.
 struct Figure {

@@ -52,9 +52,19 @@ pub(super) struct Use {
 pub struct Look<'a> {
     /// How decisions are told.
     pub tell: &'a Tell,
-    /// Whether requests that differ from the log are told, and then times to first token that they are compared with;
-    /// `None`: those of the log.
-    pub differences: Option<Option<&'a [f32]>>,
+    /// What times to first token are compared with.
+    pub against: Against<'a>,
+}
+
+/// What the times of requests that go elsewhere are compared with.
+#[derive(Debug, Clone, Copy)]
+pub enum Against<'a> {
+    /// They are not told.
+    Nothing,
+    /// With those of the log.
+    Log,
+    /// With those of the configuration before, by place in the log.
+    Before(&'a [f32]),
 }
 
 struct Watcher<'a> {
@@ -113,8 +123,9 @@ impl Watcher<'_> {
             self.note_use(server, over.flow);
         }
         (self.pass.went[place], self.pass.first_ms[place]) = (went, first_ms);
-        if self.look.differences.is_some() {
-            self.note_decision(place, went, first_ms, over);
+        match self.look.against {
+            Against::Nothing => {}
+            Against::Log | Against::Before(_) => self.note_decision(place, went, first_ms, over),
         }
     }
 
@@ -146,15 +157,17 @@ impl Watcher<'_> {
         if went == recorded.went {
             return;
         }
-        let against = self.look.differences.flatten();
-        let usual = against.map_or(recorded.first_ms, |all| all[place]);
+        let (usual, is_simulated) = match self.look.against {
+            Against::Before(all) => (all[place], true),
+            Against::Log | Against::Nothing => (recorded.first_ms, false),
+        };
         let change = f64::from(first_ms - usual);
         let size = match (first_ms.is_nan(), usual.is_nan()) {
             (false, false) => change.abs(),
             // It would have been answered no more, or is now: nothing is a larger change.
             (true, false) => f64::INFINITY,
-            (false, true) if against.is_some() => f64::MAX,
-            (false, true) | (true, true) => -1.0,
+            (false, true) if is_simulated => f64::MAX,
+            (false | true, true) => -1.0,
         };
         if size < self.least {
             return;

@@ -99,10 +99,10 @@ fn plan() -> Plan {
     Plan::parse("about: ''").expect("a good plan")
 }
 
-fn played<'w>(world: &'w World, log: &Log, seeds: u64, against: Option<Option<&[f32]>>) -> Play<'w> {
+fn played<'w>(world: &'w World, log: &Log, seeds: u64, told: Against<'_>) -> Play<'w> {
     let pass = |seed: u64| {
-        let differences = against.filter(|_| seed == 1);
-        play(world, log, seed, &Look { tell: &tell, differences }, &world.setup()).expect("it is played")
+        let against = if seed == 1 { told } else { Against::Nothing };
+        play(world, log, seed, &Look { tell: &tell, against }, &world.setup()).expect("it is played")
     };
     Play { world, passes: (1..=seeds).map(pass).collect() }
 }
@@ -111,9 +111,9 @@ fn replayed(text: &str, new: &Config, was: Option<&Config>, seeds: u64) -> Repla
     let mut log = read_text(text).expect("a good log");
     let new = World::new("new.yaml", new, &mut log, &plan()).expect("a world");
     let was = was.map(|was| World::new("old.yaml", was, &mut log, &plan()).expect("a world"));
-    let before = was.as_ref().map(|was| played(was, &log, seeds, None));
+    let before = was.as_ref().map(|was| played(was, &log, seeds, Against::Nothing));
     let against = before.as_ref().map(|before| before.passes[0].first_ms.clone());
-    let new = played(&new, &log, seeds, Some(against.as_deref()));
+    let new = played(&new, &log, seeds, against.as_deref().map_or(Against::Log, Against::Before));
     replay(&log, new, before, None, "pointsman replay a.jsonl")
 }
 
@@ -279,7 +279,7 @@ fn engines_are_as_fast_as_the_log_says_they_were() {
     let alone = kind.alone_ms(400) + 9.0 * (kind.a0 + kind.d1 + kind.d2 * 400.0);
     // Three times as long, and a quarter of them longer because of others.
     let line = |id: u64| {
-        let first_ms = (alone * if id % 4 == 0 { 9.0 } else { 3.0 } / 2.0).round() as u64;
+        let first_ms = (alone * if id.is_multiple_of(4) { 9.0 } else { 3.0 } / 2.0).round() as u64;
         Line { at_ms: id * 10_000, session: id + 1, went: json!("a"), first_ms, ..LINE }.text(id) + "\n"
     };
     let text: String = (0..40).map(line).collect();
