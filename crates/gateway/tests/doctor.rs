@@ -79,7 +79,24 @@ fn what_cannot_be_read_is_named_with_its_line() {
         std::fs::write(&log, format!("{good}{more}")).expect("written");
         doctor(&["--baseline", "--log", &log])
     };
-    assert!(with("{\"request_id\": \"a").status.success(), "a process was killed while it wrote");
+    let cut = with("{\"request_id\": \"a");
+    assert!(cut.status.success(), "a process was killed while it wrote");
+    assert!(
+        said(&cut).contains("warning: line 2 of ") && said(&cut).contains("was cut off"),
+        "{}",
+        said(&cut)
+    );
+    let long = with(&format!("{}\n{good}", "x".repeat((16 << 20) + 1)));
+    assert!(
+        long.status.success() && said(&long).contains("2 requests in"),
+        "what is behind it is read: {}",
+        said(&long)
+    );
+    assert!(
+        said(&long).contains("warning: line 2 of ") && said(&long).contains("is longer than"),
+        "{}",
+        said(&long)
+    );
     let odd = with("{\"request_id\": 7}\n");
     assert!(!odd.status.success() && said(&odd).contains("line 2 of "), "{}", said(&odd));
     std::fs::write(&log, "").expect("written");

@@ -30,6 +30,7 @@ pub use results::{
 pub use setup::{Engines, Objective, Setup, known_strategies, strategy};
 pub use streams::{Bursts, ClassName, LaneName, Stream, Work};
 pub use world::run;
+pub(crate) use world::{Over, watched};
 
 #[cfg(test)]
 mod tests;

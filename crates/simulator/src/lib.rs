@@ -14,6 +14,7 @@ pub mod lab;
 pub mod page;
 mod random;
 pub mod reference;
+pub mod replay;
 mod report;
 mod scenario;
 pub mod trace;
@@ -24,7 +25,7 @@ pub use batch::Batch;
 pub use fault::{Fault, Flapping, Says, What};
 pub use report::{Day, DeploymentReport, Report};
 pub use scenario::{Figure, Rate, Scenario, Verdict};
-pub use workload::{Ask, Record, Workload};
+pub use workload::{Ask, Details, Record, Workload};
 pub use world::{Capacity, Clients, Reload, Spec, run};
 
 #[cfg(test)]

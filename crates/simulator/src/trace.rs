@@ -7,16 +7,17 @@
 
 mod burst;
 mod csv;
-mod log;
+mod lines;
+pub(crate) mod log;
 mod mooncake;
 
 use std::fmt;
 use std::io::BufRead;
 
+pub use lines::{BadLine, BadLines, Ended, LINE_BYTES_MAX, Lines};
+
 use crate::workload::{Record, Workload};
 
-/// Bytes of one line, at most.
-const LINE_BYTES_MAX: usize = 4 << 20;
 /// Requests of one file, at most.
 const RECORDS_MAX: usize = 20_000_000;
 
@@ -83,11 +84,13 @@ enum Parser {
 
 /// The records of a file, in its order. Holds one line at a time.
 pub struct Reader<R> {
-    input: R,
+    lines: Lines<R>,
     format: Format,
     parser: Parser,
-    line: Vec<u8>,
-    number: u64,
+    /// The line is the last, and may be a part of one.
+    cut: bool,
+    /// Lines of a decision log that could not be read.
+    left_out: BadLines,
     /// The line is a record already, not a header.
     pending: bool,
     over: bool,
@@ -101,19 +104,20 @@ impl<R: BufRead> Reader<R> {
     /// When its first line is of no format that is known.
     pub fn new(input: R) -> Result<Self, TraceError> {
         let mut reader = Self {
-            input,
-            format: Format::Azure,
+            lines: Lines::new(input),
+            // Until more is known: a line that is too long for a decision log is left out, and is an error elsewhere.
+            format: Format::DecisionLog,
             parser: Parser::Log,
-            line: Vec::new(),
-            number: 0,
+            cut: false,
+            left_out: BadLines::default(),
             pending: false,
             over: false,
         };
-        while reader.read_line()? && reader.line.is_empty() {}
-        if reader.line.starts_with(b"\xEF\xBB\xBF") {
-            reader.line.drain(..3);
+        while reader.read_line()? && reader.lines.line().is_empty() {}
+        (reader.format, reader.parser) = recognise(reader.lines.line()).map_err(|error| reader.at(error))?;
+        if let (Some(long), true) = (reader.left_out.first.first(), reader.format != Format::DecisionLog) {
+            return Err(TraceError { line: long.line, column: None, message: long.what.clone() });
         }
-        (reader.format, reader.parser) = recognise(&reader.line).map_err(|error| reader.at(error))?;
         reader.pending = matches!(reader.parser, Parser::Mooncake | Parser::Log);
         Ok(reader)
     }
@@ -124,32 +128,40 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn at(&self, error: TraceError) -> TraceError {
-        TraceError { line: self.number, ..error }
+        TraceError { line: self.lines.number(), ..error }
     }
 
-    /// Reads the next line, without its end; false at the end of the file.
+    /// Reads the next line; false at the end of the file.
     fn read_line(&mut self) -> Result<bool, TraceError> {
-        self.line.clear();
-        self.number += 1;
-        let mut limited = std::io::Read::take(&mut self.input, LINE_BYTES_MAX as u64 + 1);
-        let read = limited.read_until(b'\n', &mut self.line);
-        let read =
-            read.map_err(|error| self.at(TraceError::new(None, format!("cannot be read: {error}"))))?;
-        if read > LINE_BYTES_MAX {
-            return Err(self.at(TraceError::new(None, format!("is longer than {LINE_BYTES_MAX} bytes"))));
+        loop {
+            let ended = self.lines.advance();
+            let ended =
+                ended.map_err(|error| self.at(TraceError::new(None, format!("cannot be read: {error}"))))?;
+            match ended {
+                Some(Ended::TooLong) if self.format == Format::DecisionLog => {
+                    self.left_out.note_too_long(self.lines.number());
+                }
+                Some(Ended::TooLong) => {
+                    let what = format!("is longer than {LINE_BYTES_MAX} bytes");
+                    return Err(self.at(TraceError::new(None, what)));
+                }
+                Some(Ended::Whole | Ended::Cut) => {
+                    self.cut = ended == Some(Ended::Cut);
+                    return Ok(true);
+                }
+                None => return Ok(false),
+            }
         }
-        while self.line.last().is_some_and(u8::is_ascii_whitespace) {
-            self.line.pop();
-        }
-        Ok(read > 0)
     }
 
     fn parse(&self) -> Result<Option<Record>, TraceError> {
         match &self.parser {
-            Parser::Csv(columns) if self.format == Format::Azure => columns.azure(&self.line).map(Some),
-            Parser::Csv(columns) => columns.burst(&self.line),
-            Parser::Mooncake => mooncake::parse(&self.line).map(Some),
-            Parser::Log => log::parse(&self.line),
+            Parser::Csv(columns) if self.format == Format::Azure => {
+                columns.azure(self.lines.line()).map(Some)
+            }
+            Parser::Csv(columns) => columns.burst(self.lines.line()),
+            Parser::Mooncake => mooncake::parse(self.lines.line()).map(Some),
+            Parser::Log => log::parse(self.lines.line()),
         }
     }
 }
@@ -169,12 +181,16 @@ impl<R: BufRead> Iterator for Reader<R> {
                     }
                 }
             }
-            if self.line.is_empty() {
+            if self.lines.line().is_empty() {
                 continue;
             }
             match self.parse() {
                 Ok(None) => {}
                 Ok(Some(record)) => return Some(Ok(record)),
+                // Its writer was killed.
+                Err(_) if self.cut && self.format == Format::DecisionLog => {
+                    self.left_out.note(self.lines.number(), "was cut off");
+                }
                 Err(error) => {
                     self.over = true;
                     return Some(Err(self.at(error)));
@@ -210,10 +226,10 @@ fn recognise(line: &[u8]) -> Result<(Format, Parser), TraceError> {
 ///
 /// What is wrong with it, and where.
 pub fn read(input: impl BufRead) -> Result<Workload, TraceError> {
-    let reader = Reader::new(input)?;
+    let mut reader = Reader::new(input)?;
     let format = reader.format();
     let mut workload = Workload::new(format.name());
-    for record in reader {
+    for record in reader.by_ref() {
         if workload.asks().len() == RECORDS_MAX {
             return Err(TraceError::new(
                 None,
@@ -225,6 +241,7 @@ pub fn read(input: impl BufRead) -> Result<Workload, TraceError> {
     if workload.asks().is_empty() {
         return Err(TraceError::new(None, "has no requests"));
     }
+    workload.left_out = reader.left_out;
     workload.sort();
     match format {
         // Written down about every three seconds, whenever they came.

@@ -1,7 +1,11 @@
 //! What is asked of the world: requests in the order they come, kept small, for there may be millions.
 
-use pointsman_routing::catalog::Name;
-use pointsman_routing::facts::{Class, Lane};
+use std::time::Duration;
+
+use pointsman_routing::catalog::{Capabilities, Name};
+use pointsman_routing::facts::{Class, Lane, Objective};
+
+use crate::trace::BadLines;
 
 /// One request to come.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +29,39 @@ pub struct Ask {
     /// Where its blocks begin.
     blocks_at: u32,
     blocks: u32,
+    /// Its place among those of which more is known, from 1; 0: it is not one of them.
+    details: u32,
+}
+
+/// What a router knew of a request, beyond what every trace tells. Hashes are the router's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Details {
+    /// What it needs of a deployment.
+    pub needs: Capabilities,
+    /// Whether its answer is streamed.
+    pub stream: bool,
+    /// Prompt tokens as they were estimated.
+    pub tokens_in_estimate: u32,
+    /// Prompt tokens there are at the very least.
+    pub tokens_in_min: u32,
+    /// The most output it asked for.
+    pub tokens_out_max: Option<u32>,
+    /// The version it asked for.
+    pub version: Option<Name>,
+    /// The region it would like.
+    pub region: Option<Name>,
+    /// Tags a deployment must carry.
+    pub tags: Vec<Name>,
+    /// How fast it would like its answer.
+    pub objective: Objective,
+    /// How long after its arrival the whole answer must be there.
+    pub deadline: Option<Duration>,
+    /// Hash of its tenant's name.
+    pub tenant_hash: u64,
+    /// Hash of its session, salted with the tenant.
+    pub session_hash: Option<u64>,
+    /// Hash of its `user` field, salted with the tenant.
+    pub user_hash: Option<u64>,
 }
 
 /// One request as it is read or made, before it is packed.
@@ -48,6 +85,8 @@ pub struct Record {
     pub class: Class,
     /// The prompt's beginnings: how long each is, and its hash. Ascending; equal hashes are equal beginnings.
     pub blocks: Vec<(u32, u64)>,
+    /// What else a router knew of it. With this, hashes of blocks are taken as they are.
+    pub details: Option<Box<Details>>,
 }
 
 /// Requests in the order they come.
@@ -59,6 +98,9 @@ pub struct Workload {
     pub tenants: Vec<Name>,
     /// What for. The first stands for the model that is asked for where nothing else is said, and is empty.
     pub models: Vec<Name>,
+    /// Lines of its file that could not be read.
+    pub left_out: BadLines,
+    details: Vec<Details>,
     asks: Vec<Ask>,
     ends: Vec<u32>,
     hashes: Vec<u64>,
@@ -74,6 +116,8 @@ impl Workload {
             source: source.into(),
             tenants: Vec::new(),
             models: vec!["".into()],
+            left_out: BadLines::default(),
+            details: Vec::new(),
             asks: Vec::new(),
             ends: Vec::new(),
             hashes: Vec::new(),
@@ -88,8 +132,9 @@ impl Workload {
         let blocks_at = self.hashes.len() as u32;
         for (end, hash) in &record.blocks {
             self.ends.push(*end);
-            self.hashes.push(mix(hash ^ salt));
+            self.hashes.push(if record.details.is_some() { *hash } else { mix(hash ^ salt) });
         }
+        self.details.extend(record.details.as_deref().cloned());
         self.asks.push(Ask {
             at_ns: record.at_ns,
             tokens_in: record.tokens_in.max(1),
@@ -101,6 +146,7 @@ impl Workload {
             class: record.class,
             blocks_at,
             blocks: record.blocks.len() as u32,
+            details: if record.details.is_some() { self.details.len() as u32 } else { 0 },
         });
     }
 
@@ -147,6 +193,11 @@ impl Workload {
     pub fn blocks(&self, ask: &Ask) -> impl ExactSizeIterator<Item = (u32, u64)> + '_ {
         let range = ask.blocks_at as usize..(ask.blocks_at + ask.blocks) as usize;
         self.ends[range.clone()].iter().copied().zip(self.hashes[range].iter().copied())
+    }
+
+    /// What else was known of a request.
+    pub fn details(&self, ask: &Ask) -> Option<&Details> {
+        self.details.get((ask.details as usize).checked_sub(1)?)
     }
 
     /// Time from the first request to the last, seconds.

@@ -59,7 +59,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let mut watched =
             Watched { known: known_of_config(args.admin.config.as_deref())?, ..Watched::default() };
         for path in &args.log {
-            watched.served.extend(records::read(path)?);
+            let (served, left_out) = records::read(path)?;
+            super::warn(&left_out.told(&path.display().to_string()));
+            watched.served.extend(served);
         }
         watched
     };

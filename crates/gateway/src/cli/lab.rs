@@ -1,7 +1,8 @@
 //! `pointsman simulate --trace` and `--lab`: recorded or made traffic through the live rules, strategies side by side.
 
-mod play;
+pub(super) mod play;
 mod table;
+mod world;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -9,10 +10,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pointsman_simulator::engine::Kind;
-use pointsman_simulator::lab::{self, Beside, Objective, OneEngine, Plan};
+use pointsman_simulator::lab::{self, Beside, Plan};
 use pointsman_simulator::{Workload, trace};
 
+pub(super) use self::world::WorldArgs;
 use super::{BadUsage, out};
 use crate::reload::load;
 
@@ -32,27 +33,8 @@ pub(super) struct Args {
     /// Strategies and baselines, side by side; the first is what the others are compared with. Default: as configured
     #[arg(long, value_name = "A,B,C")]
     compare: Option<String>,
-    /// What the engines are: a name of the table in docs/simulator.md. Default: h100-llama-3-8b
-    #[arg(long, value_name = "NAME")]
-    engine: Option<String>,
-    /// Tokens that the host tier of every engine's prefix cache holds. Default: 0
-    #[arg(long, value_name = "N")]
-    host_tokens: Option<u64>,
-    /// A deployment or provider that takes so many times as long, such as gpu-3=2; may be given again
-    #[arg(long, value_name = "NAME=N")]
-    slow: Vec<String>,
-    /// Routers before the same engines, each with a fleet of its own. Default: 1
-    #[arg(long, value_name = "N")]
-    routers: Option<usize>,
-    /// How old an engine's report is when it comes, milliseconds. Default: 0
-    #[arg(long, value_name = "MS")]
-    staleness_ms: Option<u64>,
-    /// Time between two reports of an engine, milliseconds. Default: 200
-    #[arg(long, value_name = "MS")]
-    report_every_ms: Option<u64>,
-    /// What is good enough: time to first token and time per token, milliseconds. Default: 2000,100
-    #[arg(long, value_name = "FIRST,TOKEN")]
-    objective: Option<String>,
+    #[command(flatten)]
+    world: WorldArgs,
     /// Search the largest --rate at which such shares of the requests are good enough, such as 0.85,0.9,0.93
     #[arg(long, value_name = "SHARES")]
     capacity: Option<String>,
@@ -86,17 +68,10 @@ impl Args {
     pub(super) fn stray(&self) -> Option<&'static str> {
         let given = [
             ("--compare", self.compare.is_some()),
-            ("--engine", self.engine.is_some()),
-            ("--host-tokens", self.host_tokens.is_some()),
-            ("--slow", !self.slow.is_empty()),
-            ("--routers", self.routers.is_some()),
-            ("--staleness-ms", self.staleness_ms.is_some()),
-            ("--report-every-ms", self.report_every_ms.is_some()),
-            ("--objective", self.objective.is_some()),
             ("--capacity", self.capacity.is_some()),
             ("--out", self.out.is_some()),
         ];
-        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag).or(self.world.given())
     }
 
     /// The experiment: that of the file, with what the flags say instead.
@@ -115,33 +90,9 @@ impl Args {
         if let Some(text) = &self.compare {
             plan.compare = names(text);
         }
-        if let Some(text) = &self.objective {
-            plan.objective = objective(text)?;
-        }
-        let world = &mut plan.world;
-        world.rate = common.rate.or(world.rate);
-        world.routers = self.routers.or(world.routers);
-        world.staleness_ms = self.staleness_ms.or(world.staleness_ms);
-        world.report_every_ms = self.report_every_ms.or(world.report_every_ms);
-        let engines = world.engines.get_or_insert_default();
-        if let Some(name) = &self.engine {
-            Kind::named(name).map_err(BadUsage)?;
-            (engines.kind, engines.own) = (Some(name.clone()), None);
-        }
-        engines.host_tokens = self.host_tokens.unwrap_or(engines.host_tokens);
-        for text in &self.slow {
-            let slow = text.split_once('=').and_then(|(name, slow)| Some((name, slow.parse().ok()?)));
-            let (name, slow) = slow.ok_or_else(|| BadUsage(format!("--slow {text}: write NAME=2")))?;
-            engines.by_name.insert(name.to_owned(), OneEngine { slow: Some(slow), ..OneEngine::default() });
-        }
+        plan.world.rate = common.rate.or(plan.world.rate);
+        self.world.apply(&mut plan)?;
         Ok(plan)
-    }
-}
-
-fn objective(text: &str) -> anyhow::Result<Objective> {
-    match numbers("--objective", text)?[..] {
-        [first_token_ms, per_token_ms] => Ok(Objective { first_token_ms, per_token_ms }),
-        _ => Err(BadUsage("--objective: write two numbers, such as 2000,100".to_owned()).into()),
     }
 }
 
@@ -188,9 +139,6 @@ pub(super) fn run(args: &Args, common: &Common<'_>) -> anyhow::Result<()> {
         let figures = must.figures(&results).map_err(BadUsage)?;
         results.figures.extend(figures);
     }
-    let write = |file: &Path, text: String| {
-        std::fs::write(file, text).map_err(|error| BadUsage(format!("{}: {error}", file.display())))
-    };
     if let Some(file) = &args.out {
         write(file, serde_json::to_string(&results)?)?;
     }
@@ -215,8 +163,13 @@ fn catalog(common: &Common<'_>) -> anyhow::Result<pointsman_routing::Catalog> {
     Ok(load(&path)?.catalog())
 }
 
+/// Writes a report.
+pub(super) fn write(file: &Path, text: String) -> anyhow::Result<()> {
+    Ok(std::fs::write(file, text).map_err(|error| BadUsage(format!("{}: {error}", file.display())))?)
+}
+
 /// The command line as it was given.
-fn command() -> String {
+pub(super) fn command() -> String {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let quoted = words.map(|word| if word.contains([' ', '{', '"']) { format!("'{word}'") } else { word });
     std::iter::once("pointsman".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
@@ -229,6 +182,7 @@ fn read(path: &Path, first: Option<usize>) -> anyhow::Result<Workload> {
     if let Some(first) = first {
         workload.truncate(first.max(1));
     }
+    super::warn(&workload.left_out.told(&path.display().to_string()));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     workload.source = format!("{} ({name})", workload.source);
     Ok(workload)

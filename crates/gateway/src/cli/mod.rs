@@ -7,6 +7,7 @@ mod explain;
 mod keys;
 mod lab;
 mod records;
+mod replay;
 mod scenarios;
 mod serve;
 mod simulate;
@@ -42,6 +43,8 @@ enum Command {
     Explain(explain::Args),
     /// Drive the config's rules through simulated traffic, in virtual time
     Simulate(Box<simulate::Args>),
+    /// Say what would have happened to recorded traffic under another config: which decisions differ, and the effect
+    Replay(Box<replay::Args>),
     /// Say what is wrong with the running process; with --baseline, what its traffic is like and what is at risk
     Doctor(doctor::Args),
     /// Run a fake inference server to try things on
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Mock(args) => mock(args),
         Command::Upgrade(args) => upgrade::run(&args),
@@ -91,6 +95,7 @@ impl Command {
             Self::Doctor(args) => args.json,
             Self::Explain(args) => args.json,
             Self::Simulate(args) => args.json,
+            Self::Replay(args) => args.json,
             Self::Keys(args) => args.json,
             Self::Serve(_) | Self::Mock(_) | Self::Upgrade(_) | Self::Schema | Self::Completions { .. } => {
                 false
@@ -133,6 +138,13 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pointsman", &mut script);
     out(&String::from_utf8_lossy(&script))
+}
+
+/// Says what was not quite right on standard error.
+fn warn(lines: &[String]) {
+    for line in lines {
+        let _ = writeln!(io::stderr(), "warning: {line}");
+    }
 }
 
 /// Prints to standard output. A reader that has gone is no error.

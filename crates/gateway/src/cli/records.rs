@@ -1,16 +1,14 @@
 //! Decision records as they are read back: from a decision log, or from the admin API.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::Context;
 use pointsman_routing::decision::Rejection;
 use pointsman_simulator::diagnosis::{End, Sent, Served};
+use pointsman_simulator::trace::{BadLines, Ended, Lines};
 use serde::Deserialize;
-
-/// Bytes of a line, at most: one record with its decisions.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Refusals for want of a slot, or of one in time.
 const NO_SLOT: [&str; 5] = [
@@ -83,33 +81,30 @@ impl Line {
     }
 }
 
-/// The requests of a decision log. A last line that was cut off when its process was killed is left out.
+/// The requests of a decision log, and the lines that were left out: those that are too long, and a last one that was cut
+/// off when its process was killed.
 ///
 /// # Errors
 /// When the file cannot be read, or a line is no decision record; names the line.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Served>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<(Vec<Served>, BadLines)> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut reader = BufReader::new(file);
-    let (mut served, mut line, mut number) = (Vec::new(), String::new(), 0);
+    let (mut lines, mut served, mut left_out) =
+        (Lines::new(BufReader::new(file)), Vec::new(), BadLines::default());
     loop {
-        line.clear();
-        number += 1;
-        let limited = &mut std::io::Read::take(&mut reader, LINE_BYTES_MAX);
-        let read =
-            limited.read_line(&mut line).with_context(|| format!("line {number} of {}", path.display()))?;
-        if read == 0 {
-            return Ok(served);
-        }
-        if line.trim().is_empty() {
-            continue;
-        }
-        match serde_json::from_str::<Line>(&line) {
-            Ok(one) => served.extend(one.served()),
-            Err(_) if !line.ends_with('\n') => return Ok(served),
-            Err(error) => {
-                let path = path.display();
-                return Err(anyhow::anyhow!("line {number} of {path} is no decision record: {error}"));
-            }
+        let ended = lines.advance();
+        let number = lines.number();
+        match ended.with_context(|| format!("line {number} of {}", path.display()))? {
+            None => return Ok((served, left_out)),
+            Some(Ended::TooLong) => left_out.note_too_long(number),
+            Some(Ended::Whole | Ended::Cut) if lines.line().is_empty() => {}
+            Some(ended @ (Ended::Whole | Ended::Cut)) => match serde_json::from_slice::<Line>(lines.line()) {
+                Ok(one) => served.extend(one.served()),
+                Err(_) if ended == Ended::Cut => left_out.note(number, "was cut off"),
+                Err(error) => {
+                    let path = path.display();
+                    return Err(anyhow::anyhow!("line {number} of {path} is no decision record: {error}"));
+                }
+            },
         }
     }
 }

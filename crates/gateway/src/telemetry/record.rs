@@ -171,11 +171,12 @@ impl Record {
     }
 }
 
-/// Beginnings of a prompt in one record, at most.
-const PREFIX_CHAIN_MAX: usize = 64;
+/// Beginnings of a prompt in one record, at most: all of a prompt of two million tokens. Were it fewer, two turns of a
+/// conversation would have kept different ones, and a replay would not know that they begin alike.
+const PREFIX_CHAIN_MAX: usize = 128;
 
-/// The facts, without any prompt: of its beginnings and of its session there are hashes, salted with the tenant, so that
-/// the traffic can be played again.
+/// The facts, without any prompt: of its beginnings, of its session and of its user there are hashes, salted with the
+/// tenant, so that the traffic can be played again.
 pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
     json!({
         "version": facts.version,
@@ -190,6 +191,7 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
         "prefix_chain": prefix_chain(&facts.prefix),
         "session": facts.session_hash.is_some(),
         "user": facts.user_hash.is_some(),
+        "user_hash": facts.user_hash.map(hex),
         "prefix": facts.prefix_hash.is_some(),
         "prefix_blocks": facts.prefix.len(),
         "objective": {

@@ -12,6 +12,8 @@ use crate::engine::Engine;
 pub(super) struct Place {
     pub(super) engine: Engine,
     pub(super) name: Name,
+    /// It says nothing of itself.
+    pub(super) silent: bool,
     /// Those that serve the same models, directly or through others, are of one group.
     pub(super) group: u32,
     /// The moment that is in the heap for it; `u64::MAX`: none.
@@ -62,6 +64,7 @@ impl Places {
                     places.all.push(Place {
                         engine: Engine::new(kind.clone()),
                         name: deployment.name.clone(),
+                        silent: engines.silent.contains(&*deployment.provider),
                         group,
                         scheduled_ns: u64::MAX,
                         tokens: 0,

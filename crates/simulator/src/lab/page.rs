@@ -14,6 +14,12 @@ const SPREADS_APART: f64 = 2.0;
 impl Results {
     /// The results as one HTML page that needs nothing else.
     pub fn to_html(&self) -> String {
+        let title = if self.about.is_empty() { "Strategies side by side" } else { &self.about };
+        Page { title: title.to_owned(), lead: self.lead(), sections: self.sections() }.to_html()
+    }
+
+    /// What the page shows.
+    pub(crate) fn sections(&self) -> Vec<Section> {
         let sections = [
             Some(self.figures()),
             self.capacity(),
@@ -24,13 +30,7 @@ impl Results {
             Some(self.steadiness()),
             Some(self.method()),
         ];
-        let title = if self.about.is_empty() { "Strategies side by side" } else { &self.about };
-        Page {
-            title: title.to_owned(),
-            lead: self.lead(),
-            sections: sections.into_iter().flatten().collect(),
-        }
-        .to_html()
+        sections.into_iter().flatten().collect()
     }
 
     /// Who is best at what, and whether that is more than chance.

@@ -1,6 +1,6 @@
 //! An experiment as a file: what exists, who asks, what is compared, and what must come out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ pub struct EnginesSpec {
     pub sequences_max: Option<usize>,
     /// Deployments or providers that differ, by name.
     pub by_name: BTreeMap<String, OneEngine>,
+    /// Providers whose engines say nothing of themselves, such as paid APIs.
+    pub silent: BTreeSet<String>,
 }
 
 /// How an engine differs from the usual one.
@@ -202,6 +204,7 @@ impl EnginesSpec {
         usual.sequences_max = self.sequences_max.unwrap_or(usual.sequences_max);
         usual.check()?;
         let mut engines = Engines::all(usual.clone());
+        engines.silent.clone_from(&self.silent);
         for (name, one) in &self.by_name {
             let mut kind = one.kind.as_deref().map_or(Ok(usual.clone()), Kind::named)?;
             kind.slow = one.slow.unwrap_or(kind.slow);

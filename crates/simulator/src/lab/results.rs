@@ -136,7 +136,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of some values, which are put in order.
-    pub(super) fn of(values: &mut [f32]) -> Self {
+    pub(crate) fn of(values: &mut [f32]) -> Self {
         if values.is_empty() {
             return Self::default();
         }

@@ -1,6 +1,6 @@
 //! What a run depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,12 +66,14 @@ pub struct Engines {
     pub usual: Arc<Kind>,
     /// Those that differ, by the deployment's or its provider's name.
     pub by_name: BTreeMap<String, Arc<Kind>>,
+    /// Providers whose engines say nothing of themselves, such as paid APIs.
+    pub silent: BTreeSet<String>,
 }
 
 impl Engines {
     /// The same kind everywhere.
     pub fn all(kind: Kind) -> Self {
-        Self { usual: Arc::new(kind), by_name: BTreeMap::new() }
+        Self { usual: Arc::new(kind), by_name: BTreeMap::new(), silent: BTreeSet::new() }
     }
 
     /// What serves a deployment.

@@ -227,6 +227,7 @@ impl Stream {
                     ClassName::Batch => Class::Batch,
                 },
                 blocks: (0..tokens_in / BLOCK_TOKENS).map(block).collect(),
+                ..Record::default()
             });
         }
     }

@@ -72,8 +72,24 @@ struct Router {
     places: BTreeMap<DeploymentId, u32>,
 }
 
+/// A request that is over, for those who look at every one.
+pub(crate) struct Over<'a> {
+    /// Which, by its place in the workload.
+    pub(crate) ask: usize,
+    /// How it went.
+    pub(crate) flow: &'a Flow,
+    /// The fleet that decided on it.
+    pub(crate) fleet: &'a Fleet,
+    /// When it came.
+    pub(crate) arrived: Now,
+}
+
+/// Told of every request that is over.
+pub(crate) type Watch<'a> = dyn FnMut(&Over<'_>) + 'a;
+
 struct World<'a> {
     setup: &'a Setup<'a>,
+    watch: &'a mut Watch<'a>,
     reloads: Vec<Catalog>,
     models: Models,
     routers: Vec<Router>,
@@ -102,6 +118,16 @@ struct World<'a> {
 ///
 /// When the model that is asked for does not exist.
 pub fn run(setup: &Setup<'_>, strategy: Option<&StrategySpec>, seed: u64) -> Result<Run, String> {
+    watched(setup, strategy, seed, &mut |_| ())
+}
+
+/// The same, telling of every request that is over.
+pub(crate) fn watched<'a>(
+    setup: &'a Setup<'a>,
+    strategy: Option<&StrategySpec>,
+    seed: u64,
+    watch: &'a mut Watch<'a>,
+) -> Result<Run, String> {
     let catalog = with_strategy(setup.catalog, strategy);
     let reloads: Vec<Catalog> =
         setup.reloads.iter().map(|(_, catalog)| with_strategy(catalog, strategy)).collect();
@@ -119,6 +145,7 @@ pub fn run(setup: &Setup<'_>, strategy: Option<&StrategySpec>, seed: u64) -> Res
     let models = Models::new(setup, &routers[0].fleet).ok_or_else(missing)?;
     let mut world = World {
         measure: Measure::new(setup, &places),
+        watch,
         setup,
         reloads,
         models,
@@ -216,7 +243,7 @@ impl World<'_> {
         self.next += 1;
         self.schedule_arrival();
         let router = self.chance.below(self.routers.len()) as u32;
-        let flow = Flow::new(self.models.facts(workload, &ask), self.now());
+        let flow = Flow::new(self.models.facts(workload, &ask, self.now()), self.now());
         self.lives += 1;
         let live = Live {
             flow,
@@ -357,7 +384,7 @@ impl World<'_> {
             id: id(slot, live.life),
             tokens_in: ask.tokens_in,
             tokens_out: ask.tokens_out,
-            prefix: live.flow.facts().prefix.clone(),
+            prefix: self.models.engine_prefix(self.setup.workload, &ask, live.flow.facts()),
         };
         target.tokens += u64::from(ask.tokens_in) + u64::from(ask.tokens_out);
         target.requests += 1;
@@ -456,6 +483,8 @@ impl World<'_> {
     fn end(&mut self, slot: u32) {
         let Some(live) = self.live[slot as usize].take() else { return };
         self.free.push(slot);
+        let fleet = &self.routers[live.router as usize].fleet;
+        (self.watch)(&Over { ask: live.ask as usize, flow: &live.flow, fleet, arrived: live.arrived });
         let ask = &self.setup.workload.asks()[live.ask as usize];
         self.measure.note_end(ask, (&live.flow, live.arrived), live.tokens_cached, self.now_ns);
     }

@@ -86,11 +86,32 @@ fn decision_log() {
 }
 
 #[test]
+fn a_line_of_a_log_that_is_too_long_or_cut_off_is_left_out_and_told() {
+    let line = |id: u64| {
+        format!(
+            "{{\"request_id\":\"{id}\",\"at_unix_ms\":{id},\"model\":\"m\",\"tenant\":\"t\",\"facts\":{{\"tokens_in_estimate\":70}}}}\n"
+        )
+    };
+    let long = format!("{{\"request_id\":\"{}\"}}\n", "x".repeat(LINE_BYTES_MAX));
+    for first in [String::new(), long.clone()] {
+        let text = format!("{first}{}{long}{}{{\"request_id\":\"9\",\"at_un", line(1), line(2));
+        let workload = read(text.as_bytes()).expect("a log");
+        assert_eq!(workload.asks().len(), 2, "those before and behind it");
+        let count = 2 + u64::from(!first.is_empty());
+        assert_eq!(workload.left_out.count, count, "{:?}", workload.left_out);
+        let last = workload.left_out.first.last().expect("named");
+        assert_eq!((last.line, last.what.as_str()), (count + 2, "was cut off"));
+    }
+    let azure = format!("{}\nTIMESTAMP,ContextTokens,GeneratedTokens\n", "1".repeat(LINE_BYTES_MAX + 1));
+    assert_eq!(error(&azure), "line 1: is longer than 16777216 bytes", "of other files all is needed");
+}
+
+#[test]
 fn what_is_no_trace_is_told_what_would_be() {
     for bad in ["", "a,b,c\n1,2,3\n", "{\"a\": 1}\n", "\u{0}\u{1}"] {
         assert!(error(bad).contains("is of no known format: a trace is a CSV with"), "{bad:?}");
     }
     assert_eq!(error("TIMESTAMP,ContextTokens,GeneratedTokens\n"), "has no requests");
     let long = format!("TIMESTAMP,ContextTokens,GeneratedTokens\n{}", "1".repeat(LINE_BYTES_MAX + 1));
-    assert_eq!(error(&long), "line 2: is longer than 4194304 bytes");
+    assert_eq!(error(&long), "line 2: is longer than 16777216 bytes");
 }

@@ -9,7 +9,8 @@ impl World<'_> {
     pub(super) fn scrape(&mut self) {
         let now = self.now();
         for Router { fleet, places, .. } in &mut self.routers {
-            for deployment in places.keys() {
+            let tell = |place: &u32| !self.places.all[*place as usize].silent;
+            for (deployment, _) in places.iter().filter(|(_, place)| tell(place)) {
                 fleet.observe(now, Event::EngineAsked(*deployment));
             }
         }
@@ -31,7 +32,8 @@ impl World<'_> {
         let now = self.now();
         for router in &mut self.routers {
             let Router { fleet, places, .. } = router;
-            for (deployment, place) in places {
+            let tell = |place: &u32| !self.places.all[*place as usize].silent;
+            for (deployment, place) in places.iter().filter(|(_, place)| tell(place)) {
                 let report = reports[*place as usize];
                 fleet.observe(now, Event::Engine { deployment: *deployment, report });
             }
