@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::discipline::{Pace, Standing};
 use super::line::{Line, Waiter};
 use super::order::{Charge, Due, FLOOR_ONE_IN, Rank, Shares, Turns};
-use crate::catalog::{Name, TenantSpec};
+use crate::catalog::{Capabilities, Name, TenantSpec};
 use crate::decision::{Decision, Place, WhyNot};
 use crate::facts::{Class, Facts, Lane};
 use crate::ids::{AccountId, DeploymentId, Ticket};
@@ -80,6 +80,8 @@ pub(super) struct Key {
     /// Where credentials have a limit of tokens: how many the request counts as, as a power of two. Of one class, the
     /// smaller does not overtake.
     pub(super) size_class: u32,
+    /// Where one of these said lately that it lacks what is asked for: what that is. Others can use it.
+    pub(super) missing: Capabilities,
 }
 
 impl Queue {
@@ -232,6 +234,15 @@ impl Queue {
     pub(super) fn note_served(&mut self, rank: Rank) {
         let waiting = self.waiting;
         self.turns.note_served(rank, |rank| waiting[rank.index()] > 0);
+    }
+
+    /// A live request that came just now was served although batch waits for what it took.
+    pub(super) fn note_batch_passed_over(&mut self) {
+        for rank in Rank::all().filter(|rank| rank.lane == Lane::Batch) {
+            if self.waiting(rank) > 0 {
+                self.turns.note_passed_over(rank);
+            }
+        }
     }
 
     /// Whether it is the turn of a rank whatever stands before it.
