@@ -136,6 +136,11 @@ impl Account {
         self.counter.saturating_sub(self.output_open)
     }
 
+    /// Its charges that are not settled.
+    pub(crate) const fn open(&self) -> u32 {
+        self.open
+    }
+
     /// Its counter in tokens.
     pub(crate) const fn counter_tokens(&self) -> u64 {
         self.counter / SCALE

@@ -217,6 +217,11 @@ impl Fleet {
         }
     }
 
+    /// How much is held for somebody. For the self-audit.
+    pub(crate) fn holds(&self) -> usize {
+        self.holds.len()
+    }
+
     /// One who waited does so no more; gives what was held for it.
     pub(super) fn let_go_of(&mut self, ticket: Ticket) -> SmallVec<[DeploymentId; 4]> {
         let mut held = SmallVec::new();

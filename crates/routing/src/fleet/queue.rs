@@ -82,6 +82,8 @@ pub(super) struct Key {
     pub(super) size_class: u32,
     /// Where one of these said lately that it lacks what is asked for: what that is. Others can use it.
     pub(super) missing: Capabilities,
+    /// Those of these that usually take longer than there is time. Who has more time can use them.
+    pub(super) late: SmallVec<[DeploymentId; 2]>,
 }
 
 impl Queue {
@@ -112,6 +114,11 @@ impl Queue {
             let of_tenants: u32 = self.shares[rank.index()].values().map(|account| account.waiting).sum();
             waiting == self.waiting(rank) && waiting == of_tenants as usize
         })
+    }
+
+    /// Charges that are not settled.
+    pub(crate) fn charges_open(&self) -> u64 {
+        self.shares.iter().flat_map(Shares::values).map(|account| u64::from(account.open())).sum()
     }
 
     /// Whether live requests of some class are served newest first.

@@ -328,8 +328,9 @@ impl Fleet {
                 if let Some(model) = self.models.get_mut(model) {
                     model.queue.note_served(rank);
                 }
-                self.let_go_of(ticket);
                 self.wake(ticket, Told::Granted(Box::new(Grant { decision, permit })));
+                // What was held for it elsewhere is for those who waited behind it there.
+                self.serve_held(ticket, model, now, rng);
                 None
             }
             // It waits on, in its place; somebody behind it may be able to use what is free.
@@ -350,7 +351,12 @@ impl Fleet {
 
     /// What a request could use, from a decision that looked at all deployments.
     fn key(&self, facts: &Facts, decision: &Decision) -> Key {
-        let usable = |candidate: &&Candidate| candidate.why_not.is_none_or(|why| !why.is_about_the_request());
+        // One that is too slow now may have become faster by the time it has room.
+        let is_late = |candidate: &&Candidate| candidate.why_not == Some(WhyNot::TooLate);
+        let usable = |candidate: &&Candidate| {
+            is_late(candidate) || candidate.why_not.is_none_or(|why| !why.is_about_the_request())
+        };
+        let late = decision.candidates.iter().filter(is_late).map(|candidate| candidate.deployment).collect();
         let candidates = decision.candidates.iter().filter(usable);
         let usable: SmallVec<[DeploymentId; 8]> = candidates.map(|candidate| candidate.deployment).collect();
         let counted = usable.iter().filter_map(|id| self.deployments.get(*id)).any(|deployment| {
@@ -361,7 +367,7 @@ impl Fleet {
         let missing = |candidate: &Candidate| matches!(candidate.why_not, Some(WhyNot::Missing { .. }));
         let missing = decision.candidates.iter().any(missing);
         let missing = if missing { facts.needs.operation() } else { Capabilities::NONE };
-        Key { usable, lane: facts.lane, size_class, missing }
+        Key { usable, lane: facts.lane, size_class, missing, late }
     }
 
     /// Whether any deployment of the model has a free slot.
