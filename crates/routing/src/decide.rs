@@ -48,7 +48,7 @@ pub(crate) fn decide_with_permit(
         }
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = fleet.join_queue(facts, tried, &decision, account, now, rng);
+            decision.outcome = fleet.join_queue(facts, (tried, &decision), account, now, rng);
             (decision, None)
         }
     }

@@ -449,11 +449,9 @@ impl Flow {
             return Action::Promote;
         }
         self.drop_hedge(fleet, now, rng);
-        match self.after_failure(fleet, now, rng, failure) {
-            // What was given up may still be under way, and has no permit any more.
-            Action::Wait => Action::Yield,
-            action => action,
-        }
+        let action = self.after_failure(fleet, now, rng, failure);
+        // What was given up may still be under way, and has no permit any more.
+        if matches!(action, Action::Wait) { Action::Yield } else { action }
     }
 
     /// What becomes of a request whose attempt failed before its client got anything.

@@ -331,7 +331,9 @@ impl Pool {
         }
         let member = &self.members[at];
         self.has_slot(at)?;
-        if member.held.is_some_and(|held| held.binds(lane)) || !member.used.has_tokens(member.share.cap_tokens, tokens) {
+        if member.held.is_some_and(|held| held.binds(lane))
+            || !member.used.has_tokens(member.share.cap_tokens, tokens)
+        {
             return Err(PoolLimit::CapTokens);
         }
         let waits_for_tokens = self.held.is_some_and(|(holder, held)| {

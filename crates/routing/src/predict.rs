@@ -145,7 +145,7 @@ pub enum Mistake {
 
 impl Mistake {
     fn make<const N: usize>(share: f64, nth: usize, line: &mut Line<N>) {
-        line.mistake(|term| if (term + nth) % 2 == 0 { 1.0 + share } else { 1.0 - share });
+        line.mistake(|term| if (term + nth).is_multiple_of(2) { 1.0 + share } else { 1.0 - share });
     }
 }
 

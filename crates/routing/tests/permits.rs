@@ -66,13 +66,14 @@ impl Draw {
                 continue;
             }
             let lines: Vec<String> =
-                (0..1 + self.below(3)).map(|at| format!("{name}{at} {}", self.deployment())).collect();
+                (0..=self.below(3)).map(|at| format!("{name}{at} {}", self.deployment())).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             let mut one = catalog(self.among(&STRATEGIES), &lines);
             all.providers.append(&mut one.providers);
             let mut model = one.models.remove("m").expect("the model m");
             let queue = &mut model.queue;
-            (queue.requests_max, queue.batch.requests_max) = (self.among(&[0, 2, 20]), self.among(&[0, 2, 20]));
+            (queue.requests_max, queue.batch.requests_max) =
+                (self.among(&[0, 2, 20]), self.among(&[0, 2, 20]));
             (queue.batch.reserve, queue.batch.inflight_share) = (self.chance(0.5), self.among(&[0.4, 1.0]));
             model.hedge = self.chance(0.9).then_some(HedgeSpec { after: 1.2 });
             model.preempt = self.chance(0.3).then_some(PreemptSpec { times_max: 2 });
@@ -88,7 +89,7 @@ impl Draw {
             pool.preempt = self.chance(0.3).then_some(PreemptSpec { times_max: 1 });
             for model in MODELS {
                 let cap = self.chance(0.2).then_some(1 + self.below(3) as u32);
-                let guarantee = if self.chance(0.4) && pool.slots.is_some() && cap.is_none() { 1 } else { 0 };
+                let guarantee = u32::from(self.chance(0.4) && pool.slots.is_some() && cap.is_none());
                 let share = ShareSpec {
                     guarantee: guarantee.min(pool.slots.map_or(0, |slots| slots / 3)),
                     weight: 1 + self.below(3) as u32,
@@ -272,7 +273,12 @@ impl Driver {
             Action::Wait => "wait",
         };
         let under_way = u64::from(one.attempt) + u64::from(one.hedge);
-        assert_eq!(one.flow.permits(), under_way, "what is under way has a permit: {action:?} {:?}", one.flow);
+        assert_eq!(
+            one.flow.permits(),
+            under_way,
+            "what is under way has a permit: {action:?} {:?}",
+            one.flow
+        );
         assert_eq!(invariants::of_request(&one.flow), Ok(()));
         for byte in format!("{:?} {action:?}", self.world.now).bytes() {
             self.log = self.log.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte);

@@ -19,8 +19,7 @@ use support::{World, catalog, failed, sent};
 fn patient(lines: &[&str]) -> Catalog {
     let mut catalog = catalog("least_busy", lines);
     let queue = &mut catalog.models.get_mut("m").expect("the model m").queue;
-    (queue.requests_max, queue.target, queue.wait_max) =
-        (1_000, Duration::ZERO, Duration::from_secs(3_600));
+    (queue.requests_max, queue.target, queue.wait_max) = (1_000, Duration::ZERO, Duration::from_secs(3_600));
     queue.batch.wait_max = Duration::from_secs(3_600);
     catalog
 }

@@ -93,7 +93,8 @@ impl Fleet {
 
     #[inline(never)]
     fn no_metered_room(&self, deployment: &Deployment, lane: Lane, tokens: u64, now: Now) -> Option<WhyNot> {
-        if let Some(full) = deployment.no_tokens(lane, tokens).or_else(|| deployment.foreign_full(lane, now)) {
+        if let Some(full) = deployment.no_tokens(lane, tokens).or_else(|| deployment.foreign_full(lane, now))
+        {
             return Some(full);
         }
         let seat = deployment.seat?;

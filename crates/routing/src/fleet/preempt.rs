@@ -49,7 +49,8 @@ impl Fleet {
             return;
         }
         // Those elsewhere are passed over at the price of a comparison, so that they hide nobody.
-        let near = |holder: &Holder| decision.candidates.iter().any(|one| self.is_near(one.deployment, holder));
+        let near =
+            |holder: &Holder| decision.candidates.iter().any(|one| self.is_near(one.deployment, holder));
         let newest = self.holders.iter().rev().filter(|(_, holder)| near(holder)).take(LOOK_MAX);
         let victim = newest
             .filter(|(_, holder)| self.gives_way(holder, facts, decision))

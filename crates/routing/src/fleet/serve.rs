@@ -86,13 +86,12 @@ impl Fleet {
     pub(crate) fn join_queue(
         &mut self,
         facts: &Facts,
-        tried: &[DeploymentId],
-        decision: &Decision,
+        (tried, decision): (&[DeploymentId], &Decision),
         account: Option<AccountId>,
         now: Now,
         rng: &mut Rng,
     ) -> Outcome {
-        let joined = account.map(|account| self.enqueue(facts, tried, decision, account, now, rng));
+        let joined = account.map(|account| self.enqueue(facts, (tried, decision), account, now, rng));
         match joined {
             Some(Ok((ticket, place))) => {
                 self.preempt(facts, decision);
@@ -107,8 +106,7 @@ impl Fleet {
     fn enqueue(
         &mut self,
         facts: &Facts,
-        tried: &[DeploymentId],
-        decision: &Decision,
+        (tried, decision): (&[DeploymentId], &Decision),
         account: AccountId,
         now: Now,
         rng: &mut Rng,

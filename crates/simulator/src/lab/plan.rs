@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_routing::predict::Mistake;
 use pointsman_routing::Catalog;
+use pointsman_routing::predict::Mistake;
 use pointsman_routing::strategy::StrategySpec;
 use pointsman_settings::Sources;
 use serde::{Deserialize, Serialize};
@@ -291,9 +291,10 @@ impl Plan {
         };
         let reloads = own.reloads.as_ref().or(usual.reloads.as_ref());
         let reloads = reloads.into_iter().flatten().map(|reload| self::reload(reload, &catalog));
-        let mistaken = own.mistaken.or(usual.mistaken).map(|one| {
-            (one.at_s, one.share.map_or(Mistake::Forgotten, Mistake::Wrong))
-        });
+        let mistaken = own
+            .mistaken
+            .or(usual.mistaken)
+            .map(|one| (one.at_s, one.share.map_or(Mistake::Forgotten, Mistake::Wrong)));
         if mistaken.is_some_and(|(at_s, _)| !at_s.is_finite() || at_s < 0.0) {
             return Err("`mistaken.at_s` must be a time in seconds, from 0 on".to_owned());
         }
