@@ -449,12 +449,9 @@ impl Flow {
             return Action::Promote;
         }
         self.drop_hedge(fleet, now, rng);
-        let action = self.after_failure(fleet, now, rng, failure);
-        // What was given up may still be under way, and has no permit any more.
-        if matches!(action, Action::Wait) { Action::Yield } else { action }
+        self.after_failure(fleet, now, rng, failure).dropping_all()
     }
 
-    /// What becomes of a request whose attempt failed before its client got anything.
     fn after_failure(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, failure: Failure) -> Action {
         let here = self.may_be_sent_again(fleet, &failure, now);
         let again = here || (self.has_fallback(now) && self.is_safe_again(fleet, &failure, now));

@@ -117,6 +117,13 @@ pub enum Action {
     Finish,
 }
 
+impl Action {
+    /// The same where what was given up may still be under way: it has no permit any more.
+    pub(super) fn dropping_all(self) -> Self {
+        if matches!(self, Self::Wait) { Self::Yield } else { self }
+    }
+}
+
 /// Why a request is answered with an error.
 #[derive(Debug, Clone)]
 pub enum Refusal {
