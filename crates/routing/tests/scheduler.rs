@@ -35,7 +35,7 @@ fn tagged(world: &World, tag: &str) -> Facts {
 fn place(flow: &Flow) -> Place {
     match flow.decisions().last().map(|decision| &decision.outcome) {
         Some(Outcome::Queued { place, .. }) => *place,
-        other => panic!("it does not wait: {other:?}"),
+        other => unreachable!("it does not wait: {other:?}"),
     }
 }
 
@@ -320,9 +320,9 @@ fn batch_elsewhere_hides_nobody_who_could_give_way() {
 #[test]
 fn a_credential_that_is_good_again_serves_who_waits_at_once() {
     let mut world = World::new(&patient(&["a slots=1 keys=1", "b slots=1"]));
-    let _running = [world.arrive(), world.arrive()];
+    let running = [world.arrive(), world.arrive()];
     let (mut on_a, [on_b, ..]) = {
-        let [one, other] = _running;
+        let [one, other] = running;
         if sent(&one.1) == Some("a") { (one.0, [other.0]) } else { (other.0, [one.0]) }
     };
     let _ = world.step(&mut on_a, failed(FailureClass::CredentialDead, Processed::No, None));
