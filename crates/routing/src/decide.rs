@@ -42,10 +42,13 @@ pub(crate) fn decide_with_permit(
 ) -> (Decision, Option<Permit>) {
     let account = fleet.arrive(facts, now, rng);
     match choose(fleet, facts, tried, now, rng) {
-        Evaluation::Chosen(decision, permit) => (decision, Some(permit)),
+        Evaluation::Chosen(decision, permit) => {
+            fleet.note_walked_past(facts.lane, permit.deployment());
+            (decision, Some(permit))
+        }
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = fleet.join_queue(facts, tried, &decision, account, now);
+            decision.outcome = fleet.join_queue(facts, (tried, &decision), account, now, rng);
             (decision, None)
         }
     }

@@ -450,6 +450,10 @@ impl Flow {
             return Action::Promote;
         }
         self.drop_hedge(fleet, now, rng);
+        self.after_failure(fleet, now, rng, failure).dropping_all()
+    }
+
+    fn after_failure(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, failure: Failure) -> Action {
         let here = self.may_be_sent_again(fleet, &failure, now);
         let again = here || (self.has_fallback(now) && self.is_safe_again(fleet, &failure, now));
         if !again || !self.can_pay(fleet, now) {

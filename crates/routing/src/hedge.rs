@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::catalog::HedgeSpec;
 use crate::facts::Facts;
 use crate::fleet::{Fleet, tokens_of};
@@ -76,14 +78,24 @@ impl Fleet {
     }
 
     /// Share of what the model's deployments can have in flight that is, from 0 to 1, of those that work and of which it is
-    /// known; 0 if it is of none.
+    /// known; 0 if it is of none. Deployments of a pool have what the pool has, whoever uses it.
     fn utilisation(&self, facts: &Facts) -> f64 {
         let Some(model) = self.models.get(facts.model) else { return 0.0 };
         let known = model.deployments.iter().filter_map(|id| self.deployments.get(*id));
+        let mut pools: SmallVec<[usize; 4]> = SmallVec::new();
         let (taken, slots) = known
             .filter(|deployment| !deployment.is_drained() && !deployment.unhealthy)
             .filter(|deployment| deployment.health(facts.lane).until().is_none())
-            .filter_map(|deployment| Some((deployment.inflight, deployment.limiter.limit()?)))
+            .filter_map(|deployment| {
+                let pool = deployment.seat.map(|seat| (seat.pool, &self.pools[seat.pool]));
+                let Some((at, pool, slots)) = pool.and_then(|(at, pool)| Some((at, pool, pool.spec.slots?)))
+                else {
+                    return Some((deployment.inflight, deployment.limiter.limit()?));
+                };
+                let counted = pools.contains(&at);
+                pools.push(at);
+                (!counted).then_some((pool.used.requests, slots))
+            })
             .fold((0, 0), |(taken, all), (inflight, slots)| {
                 (taken + u64::from(inflight), all + u64::from(slots))
             });

@@ -118,6 +118,10 @@ pub struct Leftovers {
     pub recallable: usize,
     /// Permits of pools.
     pub pooled: u64,
+    /// Charges of tenants that were never settled.
+    pub charges: u64,
+    /// Tokens that are kept free for somebody.
+    pub holds: usize,
 }
 
 /// What the fleet still holds for requests.
@@ -129,5 +133,7 @@ pub fn leftovers(fleet: &Fleet) -> Leftovers {
         grants: fleet.told.len(),
         recallable: fleet.holders.len(),
         pooled: fleet.pools.iter().map(|pool| u64::from(pool.used.requests)).sum(),
+        charges: fleet.models.values().map(|model| model.queue.charges_open()).sum(),
+        holds: fleet.holds(),
     }
 }

@@ -17,6 +17,8 @@ pub const DECAY: Duration = Duration::from_secs(10);
 pub const CONNECT_DECAY: Duration = Duration::from_mins(10);
 /// Output tokens that a request is thought to use when it does not say.
 pub const TOKENS_OUT_ASSUMED: u64 = 256;
+/// Tokens in or out that the usage of one answer is believed to have at most.
+pub const USAGE_TOKENS_MAX: u64 = 1 << 24;
 /// The least that a client is told to wait when all is full.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Time after which one who waits for a slot looks again, whatever it was told to wait for.

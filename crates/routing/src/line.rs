@@ -49,6 +49,15 @@ impl<const N: usize> Line<N> {
         self.squares.iter_mut().flatten().for_each(|square| *square /= times * times);
     }
 
+    /// Everything it went through was as if each factor were that many times as great: what is known is wrong by that, and
+    /// as sure as before.
+    pub(crate) fn mistake(&mut self, times: impl Fn(usize) -> f64) {
+        self.factors.iter_mut().enumerate().for_each(|(term, factor)| *factor *= times(term));
+        for row in 0..N {
+            self.products[row] = (0..N).map(|at| self.squares[row][at] * self.factors[at]).sum();
+        }
+    }
+
     /// Moves each factor to where the others want it, and none below nothing. The factors are nearly right from the
     /// time before, so that twice is enough.
     pub(crate) fn fit(&mut self) {

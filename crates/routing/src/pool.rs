@@ -23,10 +23,11 @@ use std::collections::BTreeMap;
 
 use crate::catalog::Name;
 use crate::decision::PoolLimit;
+use crate::facts::Lane;
 use crate::ids::{ModelId, Ticket};
 
 /// What a turn by weight costs at weight 1.
-const STRIDE: u64 = 1 << 32;
+const STRIDE: u128 = 1 << 32;
 
 /// A pool, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -127,9 +128,9 @@ pub(crate) struct Member {
     /// What it had beyond its cap when that was made smaller, as far as it still has it.
     over: Used,
     /// Its first waiter needs more tokens than are free, and none of its own may overtake it.
-    held: Option<Ticket>,
-    /// Its turn, by weight: the smaller, the sooner.
-    turn: u64,
+    pub(crate) held: Option<Held>,
+    /// Its turn, by weight: the smaller, the sooner. Wide enough for as many turns as there can be.
+    turn: u128,
 }
 
 /// A fraction that is compared without being divided.
@@ -213,6 +214,21 @@ impl Member {
     }
 }
 
+/// One whose need for tokens keeps others waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) ticket: Ticket,
+    /// Live requests wait for it too; those do not wait for batch, but where it is its turn whatever else waits.
+    pub(crate) firm: bool,
+}
+
+impl Held {
+    /// Whether a request of a lane waits for it.
+    pub(crate) fn binds(self, lane: Lane) -> bool {
+        self.firm || lane == Lane::Batch
+    }
+}
+
 /// Who may take of a pool now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -238,9 +254,9 @@ pub(crate) struct Pool {
     over: Used,
     pub(crate) turn: Turn,
     /// Whose next request needs more tokens than are free, so that those with a smaller claim wait for it.
-    held: Option<(usize, Ticket)>,
+    held: Option<(usize, Held)>,
     /// Where the turns are.
-    turns: u64,
+    turns: u128,
     /// Permits taken so far.
     pub(crate) taken: u64,
 }
@@ -307,7 +323,7 @@ impl Pool {
     }
 
     /// Whether a request of so many tokens may be taken for a member, or what there is none of.
-    pub(crate) fn room(&self, at: usize, tokens: u64) -> Result<(), PoolLimit> {
+    pub(crate) fn room(&self, at: usize, lane: Lane, tokens: u64) -> Result<(), PoolLimit> {
         match self.turn {
             Turn::Open => {}
             Turn::Of(turn) if turn == at => {}
@@ -315,11 +331,14 @@ impl Pool {
         }
         let member = &self.members[at];
         self.has_slot(at)?;
-        if member.held.is_some() || !member.used.has_tokens(member.share.cap_tokens, tokens) {
+        if member.held.is_some_and(|held| held.binds(lane))
+            || !member.used.has_tokens(member.share.cap_tokens, tokens)
+        {
             return Err(PoolLimit::CapTokens);
         }
-        let waits_for_tokens = self.held.is_some_and(|(held, _)| {
-            held == at || !member.is_below_guarantee() || self.members[held].is_below_guarantee()
+        let waits_for_tokens = self.held.is_some_and(|(holder, held)| {
+            let owed = self.members[holder].is_below_guarantee();
+            (owed || held.binds(lane)) && (holder == at || owed || !member.is_below_guarantee())
         });
         if waits_for_tokens || !self.used.has_tokens(self.spec.tokens, tokens) {
             return Err(PoolLimit::Tokens);
@@ -403,7 +422,7 @@ impl Pool {
         member.used.take(tokens);
         // Who comes back from idle does not bring the turns along that it had no use for.
         self.turns = self.turns.max(member.turn);
-        member.turn = self.turns + STRIDE / u64::from(member.share.weight.max(1));
+        member.turn = self.turns + STRIDE / u128::from(member.share.weight.max(1));
         if let Turn::Of(_) = self.turn {
             self.turn = Turn::Closed;
         }
@@ -419,13 +438,13 @@ impl Pool {
     }
 
     /// A waiter of this member is next and needs more tokens than are free: of the pool, or below the member's cap.
-    pub(crate) fn hold(&mut self, at: usize, ticket: Ticket, limit: PoolLimit) {
+    pub(crate) fn hold(&mut self, at: usize, held: Held, limit: PoolLimit) {
         match limit {
             PoolLimit::Tokens => {
-                self.held.get_or_insert((at, ticket));
+                self.held.get_or_insert((at, held));
             }
             PoolLimit::CapTokens => {
-                self.members[at].held.get_or_insert(ticket);
+                self.members[at].held.get_or_insert(held);
             }
             PoolLimit::Slots | PoolLimit::Cap | PoolLimit::Guarantees => {}
         }
@@ -433,9 +452,9 @@ impl Pool {
 
     /// One who held it does so no more.
     pub(crate) fn let_go_of(&mut self, ticket: Ticket) {
-        self.held = self.held.filter(|(_, held)| *held != ticket);
+        self.held = self.held.filter(|(_, held)| held.ticket != ticket);
         for member in &mut self.members {
-            member.held = member.held.filter(|held| *held != ticket);
+            member.held = member.held.filter(|held| held.ticket != ticket);
         }
     }
 
@@ -443,6 +462,11 @@ impl Pool {
     pub(crate) fn let_go(&mut self) {
         self.held = None;
         self.members.iter_mut().for_each(|member| member.held = None);
+    }
+
+    /// Whose need for tokens keeps others waiting, and of which model.
+    pub(crate) fn holder(&self) -> Option<(Held, Option<ModelId>)> {
+        self.held.map(|(at, held)| (held, self.members[at].model))
     }
 
     /// Whether somebody's need for tokens keeps those with smaller claims waiting.
@@ -454,5 +478,28 @@ impl Pool {
     pub(crate) fn keeps_to_its_size(&self) -> bool {
         let beyond = self.used.beyond(self.spec.slots, self.spec.tokens);
         beyond.min(self.over) == beyond
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_go_round_however_many_there_were() {
+        let mut pool = Pool::new("box".into());
+        pool.apply(Some(&PoolSpec { slots: Some(1), ..PoolSpec::default() }));
+        pool.turn = Turn::Open;
+        let members = [pool.member(&"a".into()), pool.member(&"b".into())];
+        // Four thousand million requests, each of which is a whole turn at weight 1.
+        for at in members {
+            pool.members[at].turn = u64::MAX.into();
+        }
+        for nth in 0..8 {
+            let next = pool.next(|_| Waits::Live, &[]).expect("there is room");
+            assert_eq!(next, members[nth % 2]);
+            pool.take(next, 1);
+            pool.give_back(next, 1);
+        }
     }
 }

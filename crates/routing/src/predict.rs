@@ -133,7 +133,34 @@ impl Default for Shared {
     }
 }
 
+/// What is known of engines' times is wrong from now on: for experiments that ask what that costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mistake {
+    /// Nothing is known any more.
+    Forgotten,
+    /// Every other coefficient is greater by this share than it should be, and the others are less by it; at the next
+    /// deployment the other way round.
+    Wrong(f64),
+}
+
+impl Mistake {
+    fn make<const N: usize>(share: f64, nth: usize, line: &mut Line<N>) {
+        line.mistake(|term| if (term + nth).is_multiple_of(2) { 1.0 + share } else { 1.0 - share });
+    }
+}
+
 impl Shared {
+    /// What is known is wrong from now on.
+    pub(crate) fn mistake(&mut self, mistake: Mistake) {
+        match mistake {
+            Mistake::Forgotten => *self = Self::default(),
+            Mistake::Wrong(share) => {
+                Mistake::make(share, 0, &mut self.first);
+                Mistake::make(share, 0, &mut self.token);
+            }
+        }
+    }
+
     /// Whether enough is known for predictions to be more than a guess.
     pub(crate) fn is_known(&self) -> bool {
         self.seen >= KNOWN
@@ -191,6 +218,17 @@ pub struct Error {
 }
 
 impl Predictor {
+    /// What is known is wrong from now on, at the deployment of that number.
+    pub(crate) fn mistake(&mut self, mistake: Mistake, nth: usize) {
+        match mistake {
+            Mistake::Forgotten => *self = Self::default(),
+            Mistake::Wrong(share) => {
+                Mistake::make(share, nth, &mut self.first);
+                Mistake::make(share, nth, &mut self.token);
+            }
+        }
+    }
+
     /// What a request is to expect.
     pub(crate) fn predict(&self, shared: &Shared, work: &Work, now: Now) -> Predicted {
         let first = at(&self.first, &shared.first, self.seen, self.speed, &work.first());

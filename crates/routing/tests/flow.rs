@@ -354,7 +354,7 @@ fn the_only_place_is_tried_again_after_a_moment_if_it_answered_with_an_error() {
     let (mut flow, _) = world.arrive();
     let error = || failed(FailureClass::Transient, Processed::RefusedWithError, None);
     for wait_ms in [50..=150, 100..=300] {
-        assert!(matches!(world.step(&mut flow, error()), Action::Wait));
+        assert!(matches!(world.step(&mut flow, error()), Action::Yield));
         assert_eq!((flow.phase(), world.fleet.permits_in_use()), (Phase::BackingOff, 0));
         let wait = flow.wake_at() - world.now;
         assert!(wait_ms.contains(&wait.as_millis()), "{wait:?}");
@@ -393,7 +393,7 @@ fn who_waited_for_the_only_place_and_finds_it_left_alone_is_told_so() {
     let mut world = World::new(&catalog("least_busy", &["a paid"]));
     let error = || failed(FailureClass::Transient, Processed::RefusedWithError, None);
     let (mut waiting, _) = world.arrive();
-    assert!(matches!(world.step(&mut waiting, error()), Action::Wait));
+    assert!(matches!(world.step(&mut waiting, error()), Action::Yield));
     for _ in 0..2 {
         let (mut other, _) = world.arrive();
         let _ = world.step(&mut other, failed(FailureClass::Connect, Processed::No, None));

@@ -21,7 +21,8 @@ pub(crate) use ask::facts_of;
 pub use compare::{capacity, mean, results, traffic};
 pub use figure::{Figure, Must};
 pub use plan::{
-    Beside, EnginesSpec, Named, OneEngine, Plan, ROUTERS_MAX, Ready, ReloadSpec, Variant, WorldSpec,
+    Beside, EnginesSpec, MistakenSpec, Named, OneEngine, Plan, ROUTERS_MAX, Ready, ReloadSpec, Variant,
+    WorldSpec,
 };
 pub use results::{
     Balance, Decisions, EngineRun, Goodput, Jitter, Ratios, Results, Run, Series, Spread, Strategy, Tenant,

@@ -74,6 +74,7 @@ struct Running {
     request: u64,
     asked: Asked,
     place: String,
+    /// In parts of a token over the weight.
     charged: u64,
     /// Of that the output, in parts of a token over the weight.
     output: u64,
@@ -194,7 +195,8 @@ impl Reference {
         let account = &mut self.accounts[at];
         let output = 2 * asked.tokens_out_max.min(account.output_usual as u64);
         let charged = asked.tokens_in + output;
-        account.counter += charged * SCALE / weight;
+        let charged = charged * SCALE / weight;
+        account.counter += charged;
         self.served_last.insert(rank(&asked), at);
         let output = output * SCALE / weight;
         self.running.push(Running { request, asked, place: place.to_owned(), charged, output });
@@ -214,8 +216,7 @@ impl Reference {
                 tokens_in + 2 * tokens_out
             }
         };
-        account.counter =
-            (account.counter + cost * SCALE / weight).saturating_sub(one.charged * SCALE / weight);
+        account.counter = (account.counter + cost * SCALE / weight).saturating_sub(one.charged);
     }
 
     /// What an account lifts others to: its counter without the output that is under way.

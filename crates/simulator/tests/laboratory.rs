@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use pointsman_simulator::lab::{Beside, Plan, run};
+use pointsman_simulator::lab::{Beside, Plan, Ready, run};
 use pointsman_simulator::trace;
 
-const EXPERIMENTS: [(&str, &str); 7] = [
+const EXPERIMENTS: [(&str, &str); 8] = [
     ("batch-flood", include_str!("../../../scenarios/lab/batch-flood.yaml")),
     ("churn", include_str!("../../../scenarios/lab/churn.yaml")),
     ("hog", include_str!("../../../scenarios/lab/hog.yaml")),
     ("hot-model", include_str!("../../../scenarios/lab/hot-model.yaml")),
     ("many-routers", include_str!("../../../scenarios/lab/many-routers.yaml")),
+    ("mistaken", include_str!("../../../scenarios/lab/mistaken.yaml")),
     ("mooncake", include_str!("../../../scenarios/lab/mooncake.yaml")),
     ("uneven", include_str!("../../../scenarios/lab/uneven.yaml")),
 ];
@@ -38,6 +39,33 @@ fn every_experiment_can_be_run() {
         }
         let made = Beside { seeds: vec![1], ..Beside::default() };
         assert_eq!(plan.ready(&made).is_ok(), plan.workload.is_some(), "{name}: its streams are good");
+    }
+}
+
+/// The line of the table that speaks of wrong coefficients and a cold start, with few seeds; `pointsman simulate --lab` runs
+/// it with more.
+#[test]
+fn what_was_learnt_wrongly_or_lost_is_learnt_again_within_500_requests() {
+    let plan = Plan::parse(include_str!("../../../scenarios/lab/mistaken.yaml")).expect("a good plan");
+    let ready = plan.ready(&Beside { seeds: vec![1, 2, 3], ..Beside::default() }).expect("ready");
+    let name = "predicted_latency";
+    let mean = |world: &Ready| {
+        let spec = world.strategies.iter().find(|(known, _)| known.starts_with(name)).expect("compared");
+        let of_seed = |place: usize| {
+            let run = run(&world.setup(place), spec.1.as_ref(), place as u64 + 1).expect("run");
+            assert_eq!(run.broken, Vec::<String>::new());
+            let then = run.tenants.iter().find(|tenant| tenant.name == "then").expect("it asks");
+            assert!(then.completed > 2_000, "{then:?}");
+            then.first_token_ms.mean
+        };
+        (spec.0.clone(), (0..3).map(of_seed).sum::<f64>() / 3.0)
+    };
+    let means: Vec<(String, f64)> = ready.iter().map(mean).collect();
+    assert_eq!(means.len(), 4);
+    for (name, mean) in &means[1..] {
+        let over = mean / means[0].1;
+        println!("{name}: {over:.3} times {:.1} ms", means[0].1);
+        assert!(over <= 1.05, "{name}: {over}");
     }
 }
 

@@ -170,6 +170,7 @@ impl Exchange {
             match self.step(input, now) {
                 Action::Forward(_) | Action::Hedge(_) if !self.may_be_sent().await => return self.give_up(),
                 Action::Forward(choice) => {
+                    self.hedge = None;
                     self.begin(&choice, now);
                     now = clock::now();
                 }

@@ -8,12 +8,12 @@ use crate::engine::{EngineLoad, EngineState};
 use crate::facts::Lane;
 use crate::failure::FailureClass;
 use crate::health::Health;
-use crate::ids::{DeploymentId, ModelId, Ticket};
+use crate::ids::{DeploymentId, ModelId};
 use crate::latency::{PeakEwma, decay, normalised};
 use crate::limiter::Limiter;
 use crate::limits::{MISSING_BELIEVED, SLOW_BELIEVED};
 use crate::pace::{Pace, Size};
-use crate::pool::Used;
+use crate::pool::{Held, Used};
 use crate::predict::{Predicted, Predictor};
 use crate::strategy::View;
 use crate::time::Now;
@@ -38,7 +38,7 @@ pub(crate) struct Deployment {
     /// Where its model is in its pool, if it has one.
     pub(crate) seat: Option<super::pool::Seat>,
     /// One who waits and is next needs more tokens than are free.
-    pub(crate) held: Option<Ticket>,
+    pub(crate) held: Option<Held>,
     /// What can make it full.
     pub(crate) metered: Metered,
     /// What it has in flight against what its engine says.
@@ -164,10 +164,11 @@ impl Deployment {
     }
 
     /// Whether those in flight leave too few tokens for a request. One that is alone has all there are.
-    pub(super) fn no_tokens(&self, tokens: u64) -> Option<WhyNot> {
+    pub(super) fn no_tokens(&self, lane: Lane, tokens: u64) -> Option<WhyNot> {
         let tokens_inflight_max = self.spec.tokens_inflight_max?;
         let used = Used { requests: self.inflight, tokens: self.tokens_inflight };
-        let free = self.held.is_none() && used.has_tokens(Some(tokens_inflight_max), tokens);
+        let held = self.held.is_some_and(|held| held.binds(lane));
+        let free = !held && used.has_tokens(Some(tokens_inflight_max), tokens);
         (!free).then_some(WhyNot::TokensFull { tokens_inflight_max })
     }
 

@@ -78,6 +78,7 @@ impl Fleet {
                     credential.restore();
                     self.credential_changes += 1;
                 }
+                self.serve_models(now, &mut Rng::seeded(self.next_ticket));
                 None
             }
             Event::ResetBreaker(id) => self.deployments.get_mut(id).map(|deployment| {

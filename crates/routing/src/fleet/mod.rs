@@ -187,6 +187,14 @@ impl Fleet {
         debug_assert_eq!(crate::invariants::of_fleet(self), Ok(()));
     }
 
+    /// Serves those who wait for what all models share. O(models), and rare.
+    fn serve_models(&mut self, now: Now, rng: &mut Rng) {
+        let models: Vec<ModelId> = self.model_ids.values().copied().collect();
+        for model in models {
+            self.serve_queue(model, now, rng);
+        }
+    }
+
     /// The model of that name.
     pub fn model(&self, name: &str) -> Option<ModelId> {
         self.model_ids.get(name).copied()
@@ -325,6 +333,10 @@ impl Fleet {
                     self.deployments.insert(new)
                 }
             };
+            if self.deployments.get(deployment_id).is_some_and(|known| known.spec.tier != deployment.tier) {
+                // What it has cached is remembered by tier.
+                self.forget_cached(deployment_id, true);
+            }
             if let Some(known) = self.deployments.get_mut(deployment_id) {
                 known.apply(deployment);
                 known.apply_batch(&spec.queue.batch);

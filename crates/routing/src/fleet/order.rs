@@ -90,6 +90,12 @@ impl Turns {
         self.passed_over[rank.index()] >= FLOOR_ONE_IN - 1
     }
 
+    /// One that did not wait was served past this rank.
+    pub(crate) fn note_passed_over(&mut self, rank: Rank) {
+        let passed_over = &mut self.passed_over[rank.index()];
+        *passed_over = (*passed_over + 1).min(PASSED_OVER_MAX);
+    }
+
     /// One of this rank was granted a slot.
     pub(crate) fn note_served(&mut self, served: Rank, waits: impl Fn(Rank) -> bool) {
         for rank in Rank::all() {
@@ -130,6 +136,11 @@ impl Account {
         self.counter.saturating_sub(self.output_open)
     }
 
+    /// Its charges that are not settled.
+    pub(crate) const fn open(&self) -> u32 {
+        self.open
+    }
+
     /// Its counter in tokens.
     pub(crate) const fn counter_tokens(&self) -> u64 {
         self.counter / SCALE
@@ -142,7 +153,9 @@ pub(crate) struct Charge {
     pub(crate) rank: Rank,
     pub(crate) account: Option<AccountId>,
     cost: u64,
-    /// Of that the output, as it went into the counter.
+    /// The same as it went into the counter.
+    counted: u64,
+    /// Of that the output.
     output: u64,
 }
 
@@ -273,19 +286,20 @@ impl Shares {
     ) -> Charge {
         let id = self.account(facts, least, tenants);
         let Some(account) = self.accounts.get_mut(id) else {
-            return Charge { rank: Rank::of(facts), account: None, cost: 0, output: 0 };
+            return Charge { rank: Rank::of(facts), account: None, cost: 0, counted: 0, output: 0 };
         };
         let usual = account.output_usual as u64;
         let output = facts.tokens_out_max.map_or(usual, |max| usual.min(u64::from(max)));
         let cost = cost(u64::from(facts.tokens_in_estimate), output);
-        account.counter = account.counter.saturating_add(scaled(cost, account.weight));
+        let counted = scaled(cost, account.weight);
+        account.counter = account.counter.saturating_add(counted);
         let output = scaled(self::cost(0, output), account.weight);
         account.open += 1;
         account.output_open = account.output_open.saturating_add(output);
         account.requests += 1;
         account.served = account.served.saturating_add(cost);
         self.served_last = (Some(id), account.lift());
-        Charge { rank: Rank::of(facts), account: Some(id), cost, output }
+        Charge { rank: Rank::of(facts), account: Some(id), cost, counted, output }
     }
 
     /// Corrects a charge to what has to be paid. Gives the account's counter if it changed.
@@ -294,19 +308,20 @@ impl Shares {
         let account = self.accounts.get_mut(id)?;
         account.open = account.open.saturating_sub(1);
         account.output_open = account.output_open.saturating_sub(charge.output);
-        let paid = match due {
-            Due::AsCharged => charge.cost,
+        // What was charged is taken back as it went in, whatever the weight is by now.
+        let (paid, counted) = match due {
+            Due::AsCharged => (charge.cost, charge.counted),
             Due::Nothing => {
                 account.requests = account.requests.saturating_sub(1);
-                0
+                (0, 0)
             }
             Due::Used(usage) => {
                 account.output_usual += (usage.tokens_out as f64 - account.output_usual) * OUTPUT_LEARNT;
-                cost(usage.tokens_in.saturating_sub(usage.tokens_in_cached), usage.tokens_out)
+                let paid = cost(usage.tokens_in.saturating_sub(usage.tokens_in_cached), usage.tokens_out);
+                (paid, scaled(paid, account.weight))
             }
         };
-        let (charged, paid_scaled) = (scaled(charge.cost, account.weight), scaled(paid, account.weight));
-        account.counter = account.counter.saturating_add(paid_scaled).saturating_sub(charged);
+        account.counter = account.counter.saturating_add(counted).saturating_sub(charge.counted);
         account.served = account.served.saturating_add(paid).saturating_sub(charge.cost);
         if self.served_last.0 == Some(id) {
             self.served_last.1 = account.lift();

@@ -12,7 +12,7 @@ use crate::flow::Usage;
 use crate::ids::{CredentialId, DeploymentId, Ticket};
 use crate::latency::normalised;
 use crate::limiter::Sample;
-use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX};
+use crate::limits::{FAILURE_LATENCY, RETRY_AFTER_MAX, USAGE_TOKENS_MAX};
 use crate::pace::Size;
 use crate::rng::Rng;
 use crate::time::Now;
@@ -51,6 +51,11 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Where it is for.
+    pub(crate) const fn deployment(&self) -> DeploymentId {
+        self.deployment
+    }
+
     /// A copy that belongs to a copy of the fleet.
     pub(super) fn for_copied_fleet(&self) -> Self {
         Self { ..*self }
@@ -93,6 +98,19 @@ static LATE: Failure = Failure {
 };
 
 impl Ended<'_> {
+    /// The same without usage that cannot be: one answer may not settle for ever what a tenant, a quota or a usual length
+    /// comes to.
+    fn believable(self) -> Self {
+        let Ended::Well(usage) = self else { return self };
+        let tokens_in = usage.tokens_in.min(USAGE_TOKENS_MAX);
+        Ended::Well(Usage {
+            tokens_in,
+            tokens_in_cached: usage.tokens_in_cached.min(tokens_in),
+            tokens_out: usage.tokens_out.min(USAGE_TOKENS_MAX),
+            ..usage
+        })
+    }
+
     /// Whether somebody lost patience, so that the time it took may speak against the deployment.
     fn may_be_late(self) -> bool {
         match self {
@@ -216,6 +234,7 @@ impl Fleet {
     /// Gives a permit back and learns from how its attempt ended. The next in the queue gets the slot.
     pub(crate) fn release(&mut self, mut permit: Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
         self.keep(&mut permit);
+        let ended = ended.believable();
         self.learn_credential(&permit, ended);
         let model = self.deployments.get(permit.deployment).map(|deployment| deployment.model);
         if let Some(model) = model {

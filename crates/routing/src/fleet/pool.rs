@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Name};
 use crate::decision::{Decision, WhyNot};
 use crate::facts::Lane;
 use crate::ids::{DeploymentId, ModelId, Ticket};
-use crate::pool::{Member, Pool, Turn, Waits};
+use crate::pool::{Held, Member, Pool, Turn, Waits};
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -68,6 +68,7 @@ impl Fleet {
     /// Serves those who wait for any pool, after a reload.
     pub(super) fn serve_pools(&mut self, now: Now, rng: &mut Rng) {
         for pool in 0..self.pools.len() {
+            self.pools[pool].turn = Turn::Open;
             self.serve_pool(pool, now, rng);
         }
     }
@@ -92,11 +93,12 @@ impl Fleet {
 
     #[inline(never)]
     fn no_metered_room(&self, deployment: &Deployment, lane: Lane, tokens: u64, now: Now) -> Option<WhyNot> {
-        if let Some(full) = deployment.no_tokens(tokens).or_else(|| deployment.foreign_full(lane, now)) {
+        if let Some(full) = deployment.no_tokens(lane, tokens).or_else(|| deployment.foreign_full(lane, now))
+        {
             return Some(full);
         }
         let seat = deployment.seat?;
-        let room = self.pools[seat.pool].room(seat.member, tokens);
+        let room = self.pools[seat.pool].room(seat.member, lane, tokens);
         room.err().map(|limit| WhyNot::PoolFull { limit })
     }
 
@@ -131,6 +133,10 @@ impl Fleet {
 
     /// Grants what is free of a pool, one by one, each to the largest claim.
     fn serve_pool(&mut self, pool: usize, now: Now, rng: &mut Rng) {
+        if self.pools[pool].turn != Turn::Open {
+            // It is being served: whoever is next is looked at in any case.
+            return;
+        }
         self.let_go(pool);
         let mut passed: SmallVec<[usize; 8]> = SmallVec::new();
         while let Some(member) = self.pools[pool].next(|member| self.waits(member), &passed) {
@@ -172,25 +178,49 @@ impl Fleet {
     }
 
     /// One whose turn it is found no room. If it is tokens that it needs, what it waits for is held for it.
-    pub(super) fn note_passed(&mut self, ticket: Ticket, decision: &Decision) {
+    pub(super) fn note_passed(&mut self, held: Held, decision: &Decision) {
+        let ticket = held.ticket;
         for candidate in &decision.candidates {
             let id = candidate.deployment;
             let Some(deployment) = self.deployments.get_mut(id) else { continue };
             match (candidate.why_not, deployment.seat) {
                 (Some(WhyNot::TokensFull { .. }), _) if deployment.held.is_none() => {
-                    deployment.held = Some(ticket);
+                    deployment.held = Some(held);
                 }
                 (Some(WhyNot::PoolFull { limit }), Some(seat)) if limit.is_tokens() => {
                     // Out of turn there are others whose claim was not looked at.
                     if self.pools[seat.pool].turn != Turn::Of(seat.member) {
                         continue;
                     }
-                    self.pools[seat.pool].hold(seat.member, ticket, limit);
+                    self.pools[seat.pool].hold(seat.member, held, limit);
                 }
                 _ => continue,
             }
             self.holds.push(Hold { ticket, deployment: id });
         }
+    }
+
+    /// A live request that came just now was sent to a deployment. If batch waits there for tokens it was passed over, and is
+    /// owed its turn some time.
+    pub(crate) fn note_walked_past(&mut self, lane: Lane, id: DeploymentId) {
+        if self.holds.is_empty() || lane == Lane::Batch {
+            return;
+        }
+        let Some(deployment) = self.deployments.get(id) else { return };
+        let seat = deployment.seat.map(|seat| (&self.pools[seat.pool], seat.member));
+        let own = deployment.held.or_else(|| seat.and_then(|(pool, at)| pool.members[at].held));
+        let pooled = seat.and_then(|(pool, _)| pool.holder());
+        let passed = own.map(|held| (held, Some(deployment.model)));
+        for (_, model) in passed.into_iter().chain(pooled).filter(|(held, _)| !held.firm) {
+            if let Some(model) = model.and_then(|model| self.models.get_mut(model)) {
+                model.queue.note_batch_passed_over();
+            }
+        }
+    }
+
+    /// How much is held for somebody. For the self-audit.
+    pub(crate) fn holds(&self) -> usize {
+        self.holds.len()
     }
 
     /// One who waited does so no more; gives what was held for it.
@@ -203,7 +233,7 @@ impl Fleet {
         self.holds.retain(|hold| hold.ticket != ticket);
         for id in &held {
             if let Some(deployment) = self.deployments.get_mut(*id) {
-                deployment.held = deployment.held.filter(|held| *held != ticket);
+                deployment.held = deployment.held.filter(|held| held.ticket != ticket);
                 if let Some(seat) = deployment.seat {
                     self.pools[seat.pool].let_go_of(ticket);
                 }

@@ -48,7 +48,10 @@ impl Fleet {
         if self.holders.is_empty() || facts.lane == Lane::Batch {
             return;
         }
-        let newest = self.holders.iter().rev().take(LOOK_MAX);
+        // Those elsewhere are passed over at the price of a comparison, so that they hide nobody.
+        let near =
+            |holder: &Holder| decision.candidates.iter().any(|one| self.is_near(one.deployment, holder));
+        let newest = self.holders.iter().rev().filter(|(_, holder)| near(holder)).take(LOOK_MAX);
         let victim = newest
             .filter(|(_, holder)| self.gives_way(holder, facts, decision))
             .map(|(ticket, _)| *ticket)
@@ -58,6 +61,12 @@ impl Fleet {
             self.preempted += 1;
             self.wake(ticket, Told::TakenBack);
         }
+    }
+
+    /// Whether a batch request is at a deployment, or in the pool of it.
+    fn is_near(&self, id: DeploymentId, holder: &Holder) -> bool {
+        let pool = |id: DeploymentId| Some(self.deployments.get(id)?.seat?.pool);
+        id == holder.deployment || pool(id).is_some_and(|own| pool(holder.deployment) == Some(own))
     }
 
     /// Whether the slot of a batch request would do for a live one, and is not owed to its own model.

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::discipline::{Pace, Standing};
 use super::line::{Line, Waiter};
 use super::order::{Charge, Due, FLOOR_ONE_IN, Rank, Shares, Turns};
-use crate::catalog::{Name, TenantSpec};
+use crate::catalog::{Capabilities, Name, TenantSpec};
 use crate::decision::{Decision, Place, WhyNot};
 use crate::facts::{Class, Facts, Lane};
 use crate::ids::{AccountId, DeploymentId, Ticket};
@@ -80,6 +80,10 @@ pub(super) struct Key {
     /// Where credentials have a limit of tokens: how many the request counts as, as a power of two. Of one class, the
     /// smaller does not overtake.
     pub(super) size_class: u32,
+    /// Where one of these said lately that it lacks what is asked for: what that is. Others can use it.
+    pub(super) missing: Capabilities,
+    /// Those of these that usually take longer than there is time. Who has more time can use them.
+    pub(super) late: SmallVec<[DeploymentId; 2]>,
 }
 
 impl Queue {
@@ -110,6 +114,11 @@ impl Queue {
             let of_tenants: u32 = self.shares[rank.index()].values().map(|account| account.waiting).sum();
             waiting == self.waiting(rank) && waiting == of_tenants as usize
         })
+    }
+
+    /// Charges that are not settled.
+    pub(crate) fn charges_open(&self) -> u64 {
+        self.shares.iter().flat_map(Shares::values).map(|account| u64::from(account.open())).sum()
     }
 
     /// Whether live requests of some class are served newest first.
@@ -232,6 +241,15 @@ impl Queue {
     pub(super) fn note_served(&mut self, rank: Rank) {
         let waiting = self.waiting;
         self.turns.note_served(rank, |rank| waiting[rank.index()] > 0);
+    }
+
+    /// A live request that came just now was served although batch waits for what it took.
+    pub(super) fn note_batch_passed_over(&mut self) {
+        for rank in Rank::all().filter(|rank| rank.lane == Lane::Batch) {
+            if self.waiting(rank) > 0 {
+                self.turns.note_passed_over(rank);
+            }
+        }
     }
 
     /// Whether it is the turn of a rank whatever stands before it.

@@ -10,12 +10,14 @@ use super::line::Waiter;
 use super::order::{Charge, Due, Rank};
 use super::queue::Key;
 use super::{Collected, Ended, Fleet, Permit, Told, tokens_of};
+use crate::catalog::Capabilities;
 use crate::decide::{Evaluation, choose};
-use crate::decision::{Candidate, Decision, Outcome, Place, Rejection, Why};
+use crate::decision::{Candidate, Decision, Outcome, Place, Rejection, Why, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::failure::Processed;
 use crate::ids::{AccountId, DeploymentId, ModelId, Ticket};
-use crate::limits::{RETRY_AFTER_MIN, WAITERS_MOVED_MAX};
+use crate::limits::{RETRY_AFTER_MIN, SPEED_BELIEVED, WAITERS_MOVED_MAX};
+use crate::pool::Held;
 use crate::rng::Rng;
 use crate::shed::queue_has_room;
 use crate::time::Now;
@@ -72,8 +74,10 @@ impl Fleet {
         let due = match ended {
             Ended::Well(usage) => Due::Used(usage),
             Ended::Failed(failure) if failure.processed == Processed::No => Due::Nothing,
-            Ended::Unused | Ended::Abandoned if !sent => Due::Nothing,
-            Ended::Failed(_) | Ended::Unused | Ended::Abandoned => Due::AsCharged,
+            // One that gave its slot back pays for the attempt that it gets instead.
+            Ended::Unused => Due::Nothing,
+            Ended::Abandoned if !sent => Due::Nothing,
+            Ended::Failed(_) | Ended::Abandoned => Due::AsCharged,
         };
         model.queue.settle(&charge, due);
     }
@@ -82,12 +86,12 @@ impl Fleet {
     pub(crate) fn join_queue(
         &mut self,
         facts: &Facts,
-        tried: &[DeploymentId],
-        decision: &Decision,
+        (tried, decision): (&[DeploymentId], &Decision),
         account: Option<AccountId>,
         now: Now,
+        rng: &mut Rng,
     ) -> Outcome {
-        let joined = account.map(|account| self.enqueue(facts, tried, decision, account, now));
+        let joined = account.map(|account| self.enqueue(facts, (tried, decision), account, now, rng));
         match joined {
             Some(Ok((ticket, place))) => {
                 self.preempt(facts, decision);
@@ -102,17 +106,22 @@ impl Fleet {
     fn enqueue(
         &mut self,
         facts: &Facts,
-        tried: &[DeploymentId],
-        decision: &Decision,
+        (tried, decision): (&[DeploymentId], &Decision),
         account: AccountId,
         now: Now,
+        rng: &mut Rng,
     ) -> Result<(Ticket, Place), (Rejection, Duration)> {
         let ticket = self.next_ticket();
         let key = self.key(facts, decision);
         if facts.lane == Lane::Live {
             self.note_missed(&key.usable, now);
         }
-        let gap = self.gap(&key.usable, facts.model);
+        // What is released elsewhere, where it fails or is drained, say, serves nobody who waits.
+        let full = |candidate: &&Candidate| candidate.why_not.is_some_and(WhyNot::is_full);
+        let full = decision.candidates.iter().filter(full).map(|candidate| candidate.deployment);
+        let full: SmallVec<[DeploymentId; 8]> = full.collect();
+        let gap = self.gap(&full, facts.model);
+        let first_content = self.first_content_least(&full, now);
         let all_full = decision
             .candidates
             .iter()
@@ -125,7 +134,7 @@ impl Fleet {
         let after = retry_after(place.ahead as usize, gap);
         // Half of the likely wait: even if slots become free twice as fast as lately, it would be too late.
         if let (Some(gap), Some(deadline), true) = (gap, facts.deadline, all_full)
-            && now + wait(gap) / 2 > deadline
+            && now + wait(gap) / 2 + first_content > deadline
         {
             return Err((Rejection::TooLate, after));
         }
@@ -143,6 +152,7 @@ impl Fleet {
         };
         for (ticket, why) in pushed_out {
             self.wake(ticket, Told::PushedOut(why));
+            self.serve_held(ticket, facts.model, now, rng);
         }
         result
     }
@@ -195,6 +205,16 @@ impl Fleet {
         let inflight = known.fold(0_u32, |sum, deployment| sum.saturating_add(deployment.inflight));
         let inflight = self.pooled_inflight(deployments).unwrap_or(inflight);
         self.models.get(model)?.turnover.gap(inflight)
+    }
+
+    /// The least that it usually takes to the first content at any of these, as far as that is known and believed.
+    fn first_content_least(&self, deployments: &[DeploymentId], now: Now) -> Duration {
+        let known = deployments.iter().filter_map(|id| self.deployments.get(*id));
+        let least = known.map(|deployment| {
+            let believed = now - deployment.first_content_at < SPEED_BELIEVED;
+            if believed { deployment.first_content_ns } else { 0 }
+        });
+        Duration::from_nanos(least.min().unwrap_or(0))
     }
 
     /// Sees whether a queue in which somebody sits and waits is standing.
@@ -306,13 +326,14 @@ impl Fleet {
                 if let Some(model) = self.models.get_mut(model) {
                     model.queue.note_served(rank);
                 }
-                self.let_go_of(ticket);
                 self.wake(ticket, Told::Granted(Box::new(Grant { decision, permit })));
+                // What was held for it elsewhere is for those who waited behind it there.
+                self.serve_held(ticket, model, now, rng);
                 None
             }
             // It waits on, in its place; somebody behind it may be able to use what is free.
             Evaluation::Full(decision) => {
-                self.note_passed(ticket, &decision);
+                self.note_passed(Held { ticket, firm: owed || rank.lane == Lane::Live }, &decision);
                 let key = self.key(&waiter.facts, &decision);
                 let queue = &mut self.models.get_mut(model)?.queue;
                 Some(queue.put(key, ticket, waiter, &decision))
@@ -320,6 +341,7 @@ impl Fleet {
             // It will ask again, and be told why.
             Evaluation::Rejected(_) => {
                 self.wake(ticket, Told::AskAgain);
+                self.serve_held(ticket, model, now, rng);
                 None
             }
         }
@@ -327,7 +349,12 @@ impl Fleet {
 
     /// What a request could use, from a decision that looked at all deployments.
     fn key(&self, facts: &Facts, decision: &Decision) -> Key {
-        let usable = |candidate: &&Candidate| candidate.why_not.is_none_or(|why| !why.is_about_the_request());
+        // One that is too slow now may have become faster by the time it has room.
+        let is_late = |candidate: &&Candidate| candidate.why_not == Some(WhyNot::TooLate);
+        let usable = |candidate: &&Candidate| {
+            is_late(candidate) || candidate.why_not.is_none_or(|why| !why.is_about_the_request())
+        };
+        let late = decision.candidates.iter().filter(is_late).map(|candidate| candidate.deployment).collect();
         let candidates = decision.candidates.iter().filter(usable);
         let usable: SmallVec<[DeploymentId; 8]> = candidates.map(|candidate| candidate.deployment).collect();
         let counted = usable.iter().filter_map(|id| self.deployments.get(*id)).any(|deployment| {
@@ -335,7 +362,10 @@ impl Fleet {
             credentials.filter_map(|id| self.credentials.get(*id)).any(|known| known.spec.tpm.is_some())
         });
         let size_class = if counted { tokens_of(facts).max(1).ilog2() } else { 0 };
-        Key { usable, lane: facts.lane, size_class }
+        let missing = |candidate: &Candidate| matches!(candidate.why_not, Some(WhyNot::Missing { .. }));
+        let missing = decision.candidates.iter().any(missing);
+        let missing = if missing { facts.needs.operation() } else { Capabilities::NONE };
+        Key { usable, lane: facts.lane, size_class, missing, late }
     }
 
     /// Whether any deployment of the model has a free slot.

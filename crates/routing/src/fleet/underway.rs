@@ -4,7 +4,7 @@ use super::{Deployment, Fleet, Permit};
 use crate::engine::EngineLoad;
 use crate::facts::Facts;
 use crate::flow::Usage;
-use crate::predict::{Work, attention};
+use crate::predict::{Mistake, Work, attention};
 use crate::prefix::Match;
 use crate::strategy::{Reads, View};
 use crate::time::Now;
@@ -165,6 +165,16 @@ fn with_own(mut work: Work, facts: &Facts, cached: u32) -> Work {
 }
 
 impl Fleet {
+    /// What is known of engines' times is wrong from now on: for experiments that ask what that costs.
+    pub fn mistake_times(&mut self, mistake: Mistake) {
+        for model in self.models.values_mut() {
+            model.tiers.values_mut().for_each(|tier| tier.shared.mistake(mistake));
+        }
+        for (nth, deployment) in self.deployments.values_mut().enumerate() {
+            deployment.predictor.mistake(mistake, nth);
+        }
+    }
+
     /// Fills in what a strategy asks for beyond what is always known.
     pub(crate) fn fill(&mut self, facts: &Facts, tier: u32, reads: Reads, eligible: &mut [View], now: Now) {
         if reads == Reads::NOTHING {

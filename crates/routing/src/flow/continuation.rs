@@ -46,6 +46,8 @@ impl Flow {
     fn go_on_elsewhere(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Option<Action> {
         self.tried.push(self.attempt()?.deployment);
         self.facts.needs = self.facts.needs.with(Capabilities::CONTINUATION);
+        // Those who wait come first: time alone may have made room for them.
+        fleet.serve_queue(self.facts.model, now, rng);
         let (decision, permit) = match choose(fleet, &self.facts, &self.tried, now, rng) {
             Evaluation::Chosen(decision, permit) => (decision, permit),
             Evaluation::Rejected(decision) => {

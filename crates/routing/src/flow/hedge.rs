@@ -73,6 +73,8 @@ impl Flow {
         {
             return Action::Wait;
         }
+        // Those who wait come first: time alone may have made room for them.
+        fleet.serve_queue(self.facts.model, now, rng);
         let mut tried = self.tried.clone();
         tried.push(first);
         let Evaluation::Chosen(decision, permit) = choose(fleet, &self.facts, &tried, now, rng) else {

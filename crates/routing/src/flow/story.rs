@@ -91,8 +91,8 @@ pub struct Usage {
 /// What is to be done next. It leaves the shell no choice.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Send the request there; if an answer is being relayed, for its rest. An attempt that is under way is to be dropped first. Why stands in the last of
-    /// [`Flow::decisions`].
+    /// Send the request there; if an answer is being relayed, for its rest. All that is under way is to be dropped first.
+    /// Why stands in the last of [`Flow::decisions`].
     Forward(Choice),
     /// Send the request there as well, as a hedge; the attempt under way goes on.
     Hedge(Choice),
@@ -115,6 +115,13 @@ pub enum Action {
     Truncate(Failure),
     /// Nothing is left to do; drop whatever is under way. The flow is over.
     Finish,
+}
+
+impl Action {
+    /// The same where what was given up may still be under way: it has no permit any more.
+    pub(super) fn dropping_all(self) -> Self {
+        if matches!(self, Self::Wait) { Self::Yield } else { self }
+    }
 }
 
 /// Why a request is answered with an error.

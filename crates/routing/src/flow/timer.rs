@@ -74,10 +74,10 @@ impl Flow {
             State::Queued { ticket, until, .. } => self.on_queue_timer(fleet, now, rng, ticket, until),
             State::BackingOff { .. } => {
                 let last = self.last_failure.take();
-                match last {
-                    Some(last) if now >= self.total => self.fail(last),
-                    last => self.decide(fleet, now, rng, last),
+                if now < self.total {
+                    return self.decide(fleet, now, rng, last);
                 }
+                self.fail(last.unwrap_or_else(|| failure(FailureClass::TotalTimeout, Processed::No)))
             }
             State::Connecting { .. } => {
                 self.on_failed(fleet, now, rng, failure(FailureClass::ConnectTimeout, Processed::No))

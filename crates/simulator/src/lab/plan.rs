@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_routing::Catalog;
+use pointsman_routing::predict::Mistake;
 use pointsman_routing::strategy::StrategySpec;
 use pointsman_settings::Sources;
 use serde::{Deserialize, Serialize};
@@ -64,8 +65,20 @@ pub struct WorldSpec {
     pub staleness_ms: Option<u64>,
     /// Time between two reports of an engine, milliseconds. Usually 200.
     pub report_every_ms: Option<u64>,
+    /// What routers know of engines' times is wrong from some moment on.
+    pub mistaken: Option<MistakenSpec>,
     /// Configurations that take effect during the run.
     pub reloads: Option<Vec<ReloadSpec>>,
+}
+
+/// What routers know of engines' times is wrong from some moment on, so that it is seen how soon they know better.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MistakenSpec {
+    /// When, seconds.
+    pub at_s: f64,
+    /// By which share coefficients are too great or too small, by turns. Not given: nothing is known any more.
+    pub share: Option<f64>,
 }
 
 /// The engines of a plan.
@@ -148,6 +161,7 @@ pub struct Ready {
     /// By seed; a trace is the same for all.
     workloads: Vec<Arc<Workload>>,
     reloads: Vec<(f64, Catalog)>,
+    mistaken: Option<(f64, Mistake)>,
     rate: f64,
     routers: usize,
     staleness: Duration,
@@ -166,6 +180,7 @@ impl Ready {
             engines: &self.engines,
             workload: &self.workloads[seed % self.workloads.len()],
             reloads: &self.reloads,
+            mistaken: self.mistaken,
             rate: self.rate,
             routers: self.routers,
             staleness: self.staleness,
@@ -279,7 +294,15 @@ impl Plan {
         };
         let reloads = own.reloads.as_ref().or(usual.reloads.as_ref());
         let reloads = reloads.into_iter().flatten().map(|reload| self::reload(reload, &catalog));
+        let mistaken = own
+            .mistaken
+            .or(usual.mistaken)
+            .map(|one| (one.at_s, one.share.map_or(Mistake::Forgotten, Mistake::Wrong)));
+        if mistaken.is_some_and(|(at_s, _)| !at_s.is_finite() || at_s < 0.0) {
+            return Err("`mistaken.at_s` must be a time in seconds, from 0 on".to_owned());
+        }
         Ok(Ready {
+            mistaken,
             reloads: reloads.collect::<Result<_, String>>()?,
             model,
             engines: engines.engines()?,

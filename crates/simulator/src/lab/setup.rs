@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_routing::Catalog;
+use pointsman_routing::predict::Mistake;
 use pointsman_routing::strategy::{ALL, StrategySpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,6 +26,8 @@ pub struct Setup<'a> {
     pub workload: &'a Workload,
     /// Configurations that take effect during the run, and when, seconds; in order.
     pub reloads: &'a [(f64, Catalog)],
+    /// When what routers know of engines' times becomes wrong, seconds, and how.
+    pub mistaken: Option<(f64, Mistake)>,
     /// How many times as fast requests come as they are written down.
     pub rate: f64,
     /// Routers before the same engines, each with a fleet of its own; each request comes to one of them by chance.

@@ -35,6 +35,8 @@ enum Due {
     Delivery,
     /// Engines report.
     Scrape,
+    /// What routers know becomes wrong.
+    Mistake,
     /// A configuration takes effect.
     Reload(u32),
     Timer {
@@ -172,6 +174,9 @@ impl World<'_> {
         self.schedule_arrival();
         self.schedule(0, Due::Scrape);
         self.schedule(SAMPLE_EVERY, Due::Sample);
+        if let Some((at_s, _)) = self.setup.mistaken {
+            self.schedule((at_s * 1e9) as u64, Due::Mistake);
+        }
         for (place, (at_s, _)) in self.setup.reloads.iter().enumerate() {
             self.schedule((at_s * 1e9) as u64, Due::Reload(place as u32));
         }
@@ -228,6 +233,7 @@ impl World<'_> {
             Due::Timer { slot, life } => self.timer(slot, life),
             Due::Scrape => self.scrape(),
             Due::Delivery => self.deliver(),
+            Due::Mistake => self.mistake(),
             Due::Reload(place) => self.reload(place),
             Due::Sample => {
                 self.measure.sample(self.now_ns, &self.places);

@@ -43,6 +43,12 @@ impl World<'_> {
         }
     }
 
+    pub(super) fn mistake(&mut self) {
+        if let Some((_, mistake)) = self.setup.mistaken {
+            self.routers.iter_mut().for_each(|router| router.fleet.mistake_times(mistake));
+        }
+    }
+
     pub(super) fn reload(&mut self, place: u32) {
         let now = self.now();
         let catalog = &self.reloads[place as usize];
