@@ -89,7 +89,8 @@ mod tests {
     fn who_finds_no_room_in_the_cache_waits_for_as_much_as_is_needed() {
         let of = |used: f32, wanted, tokens| {
             let (kv_used, tokens_wanted) = (Some(used), Some(wanted));
-            let engine = EngineLoad { kv_used, tokens_wanted, kv_capacity_tokens: Some(10_000), ..load(10, 0) };
+            let engine =
+                EngineLoad { kv_used, tokens_wanted, kv_capacity_tokens: Some(10_000), ..load(10, 0) };
             Room::of(&engine, tokens, 100.0, 10.0).wait_ms
         };
         assert_eq!(of(0.85, 8_500, 1_000.0), 0.0, "much is in use, but it fits");

@@ -89,7 +89,8 @@ impl PredictedLatency {
         let engine = &view.engine;
         // What is known need not be guessed.
         if engine.kv_capacity_tokens.is_some() || engine.slots.is_some() {
-            return engine.kv_capacity_tokens.is_none() && engine.kv_used.is_some_and(|used| used > self.params.kv_hot);
+            return engine.kv_capacity_tokens.is_none()
+                && engine.kv_used.is_some_and(|used| used > self.params.kv_hot);
         }
         engine.kv_used.is_some_and(|used| used > self.params.kv_hot)
             || engine.waiting.is_some_and(|waiting| waiting > self.params.waiting_hot)
@@ -239,7 +240,11 @@ mod tests {
         let told = ["first_ms=200 kv_used=0.9 kv_capacity=10000 waiting=9", "first_ms=900"];
         check("room that is known needs no gate", &told, 0);
         check("nor do places", &["first_ms=200 waiting=9 engine_slots=8", "first_ms=900"], 0);
-        check("a cache of unknown size does", &["first_ms=200 kv_used=0.9 engine_slots=8", "first_ms=900"], 1);
+        check(
+            "a cache of unknown size does",
+            &["first_ms=200 kv_used=0.9 engine_slots=8", "first_ms=900"],
+            1,
+        );
         check("one that fails fast does not look fast", &["first_ms=10 failures=1", "first_ms=900"], 1);
         check("one that answers half of its requests", &["first_ms=100 uptime=0.5", "first_ms=150"], 1);
     }
@@ -250,9 +255,13 @@ mod tests {
         check("answers under way stand still for a long prompt", &answers, 1);
         let small = ["first_ms=300 own_ms=10 decoding=40", "first_ms=350 own_ms=10 decoding=2"];
         check("and hardly for a short one", &small, 0);
-        let others = ["first_ms=300 own_ms=250 foreign=40", "first_ms=350 own_ms=250 foreign=2"];
+        let others = [
+            "first_ms=300 own_ms=250 token_ms=10 foreign=40",
+            "first_ms=350 own_ms=250 token_ms=10 foreign=2",
+        ];
         check("also those that others sent", &others, 1);
-        let queued = ["first_ms=700 own_ms=600 inflight=9 token_ms=1", "first_ms=750 own_ms=100 inflight=9 token_ms=1"];
+        let queued =
+            ["first_ms=700 own_ms=200 inflight=9 token_ms=1", "first_ms=800 own_ms=50 inflight=9 token_ms=1"];
         check("who comes meanwhile waits as well: where more of it is cached", &queued, 1);
         check("the last places are kept free", &["first_ms=300 full_ms=200", "first_ms=400"], 1);
     }
