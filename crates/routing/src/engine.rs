@@ -203,12 +203,16 @@ pub struct EngineLoad {
     pub waiting: Option<u32>,
     /// Requests it works on.
     pub running: Option<u32>,
+    /// Requests that it works on at the same time, at most.
+    pub slots: Option<u32>,
     /// Of all these, those that were not sent from here.
     pub foreign: Option<u32>,
     /// Share of its KV cache in use, from 0 to 1, what was sent since its last report included.
     pub kv_used: Option<f32>,
     /// Tokens that its KV cache holds.
     pub kv_capacity_tokens: Option<u64>,
+    /// Tokens that all requests there want of it, those that wait included.
+    pub tokens_wanted: Option<u64>,
     /// Whether the model is in memory and awake.
     pub awake: Option<bool>,
 }
@@ -314,11 +318,22 @@ impl EngineState {
         EngineLoad {
             waiting,
             running,
+            slots: report.slots,
             foreign: running.map(|_| foreign),
             kv_used: report.kv_used.map(|used| self.kv_used(&heard, used)),
             kv_capacity_tokens: report.kv_capacity_tokens,
+            tokens_wanted: self.tokens_wanted(&heard),
             awake: report.awake,
         }
+    }
+
+    /// What was in use, what came and went since, and as much as is usual for each of those that waited.
+    fn tokens_wanted(&self, heard: &Heard) -> Option<u64> {
+        let (used, capacity) = heard.report.kv_used.zip(heard.report.kv_capacity_tokens)?;
+        let usual = self.ours.tokens as f64 / f64::from(self.ours.requests.max(1));
+        let waited = f64::from(heard.report.waiting.unwrap_or(0)) * usual;
+        let more = self.ours.tokens as f64 - heard.ours.tokens as f64;
+        Some((f64::from(used) * capacity as f64 + waited + more).max(0.0) as u64)
     }
 
     fn kv_used(&self, heard: &Heard, used: f32) -> f32 {

@@ -35,6 +35,7 @@ pub mod predict;
 mod prefix;
 mod recover;
 pub mod rng;
+mod room;
 pub mod shed;
 mod slab;
 mod split;

@@ -17,6 +17,7 @@
 use std::time::Duration;
 
 use crate::line::Line;
+use crate::room::Room;
 use crate::time::Now;
 
 /// Terms of the line to the first token.
@@ -29,8 +30,9 @@ const STEP_TOKENS: f64 = 2_048.0;
 const FOLLOW: f64 = 1.0 / 128.0;
 /// The same of the shared line.
 const FOLLOW_SHARED: f64 = 1.0 / 512.0;
-/// Times that the shared line counts as beside the own.
-const SHARED: f64 = 8.0;
+/// Times that the shared line counts as beside the own: as many as the own remembers. Engines of one tier differ in speed,
+/// which is learnt as one factor, more than in kind; and where lines of equal engines differ by chance, load follows.
+const SHARED: f64 = 128.0;
 /// Times that what is thought before the first counts as.
 const PRIOR: f64 = 2.0;
 /// Times of all deployments of a tier from which on predictions are more than a guess.
@@ -44,7 +46,7 @@ const SPEED_MAX: f64 = 3.0;
 /// How fast errors and speed follow.
 const LATELY: f64 = 1.0 / 32.0;
 /// Tokens whose slowing down counts beside the first: those of others that decode there, and its own.
-const DECODE_TOKENS: f64 = 32.0;
+pub(crate) const DECODE_TOKENS: f64 = 32.0;
 /// Standard deviations that a promise is kept by: nine of ten times.
 const MARGIN: f64 = 1.28;
 /// Without a time of its own for so long a deployment may be looked at for no other reason.
@@ -198,12 +200,26 @@ pub struct Predicted {
     pub token_ms: f64,
     /// What decoding there is slowed down by what decodes there, over a few tokens, milliseconds.
     pub interference_ms: f64,
+    /// What it costs those who come later that it takes room there, milliseconds.
+    pub full_ms: f64,
     /// What of it is the request's own prompt, milliseconds.
     pub own_ms: f64,
     /// Whether that is more than a guess.
     pub known: bool,
     /// Whether nothing was learnt of the deployment for a while.
     pub stale: bool,
+}
+
+impl Predicted {
+    /// It has to wait for room: of the prompts before it, what is computed meanwhile is no matter.
+    pub(crate) fn wait_for(&mut self, room: Room) {
+        self.full_ms = room.full_ms;
+        let first_ms = self.first_ms.max(room.wait_ms + self.own_ms);
+        if room.wait_ms > 0.0 && first_ms > self.first_ms {
+            self.first_high_ms *= first_ms / self.first_ms.max(1e-3);
+            self.first_ms = first_ms;
+        }
+    }
 }
 
 /// How well predictions have been kept lately.
@@ -241,11 +257,17 @@ impl Predictor {
             first_ms: first * 1e3,
             first_high_ms: first * margin * 1e3,
             token_ms: token_s * 1e3,
+            full_ms: 0.0,
             interference_ms: interference_s.max(0.0) * DECODE_TOKENS * 1e3,
             own_ms: self.prefill_s(shared, work.own_tokens, work.own_attention) * 1e3,
             known: shared.is_known(),
             stale: self.seen > 0 && now - self.learnt_at > STALE,
         }
+    }
+
+    /// How long a token of an answer takes, milliseconds.
+    pub(crate) fn token_ms(&self, shared: &Shared, work: &Work) -> f64 {
+        at(&self.token, &shared.token, self.seen_tokens, self.speed_tokens, &work.token()) * 1e3
     }
 
     /// How long it takes to compute so much of prompts, seconds.

@@ -25,8 +25,8 @@ pub use plan::{
     WorldSpec,
 };
 pub use results::{
-    Balance, Decisions, EngineRun, Goodput, Jitter, Ratios, Results, Run, Series, Spread, Strategy, Tenant,
-    Traffic,
+    Balance, Decisions, EngineRun, Goodput, Jitter, Ratios, Remap, Results, Run, Series, Spread, Strategy,
+    Tenant, Traffic,
 };
 pub use setup::{Engines, Objective, Setup, known_strategies, strategy};
 pub use streams::{Bursts, ClassName, LaneName, Stream, Work};

@@ -6,6 +6,7 @@ use crate::facts::Facts;
 use crate::flow::Usage;
 use crate::predict::{Mistake, Work, attention};
 use crate::prefix::Match;
+use crate::room::Room;
 use crate::strategy::{Reads, View};
 use crate::time::Now;
 
@@ -30,6 +31,8 @@ pub(crate) struct Share {
     context: u32,
     /// It went to its home, which was not known to have anything of it.
     at_home: bool,
+    /// It has to wait for room: its time to the first token does not say how fast prompts are computed.
+    waits: bool,
     /// What the deployment had to do, this included, when it was sent there, and since it decodes.
     work: [f32; 4],
 }
@@ -181,6 +184,7 @@ impl Fleet {
             return;
         }
         let Some(model) = self.models.get_mut(facts.model) else { return };
+        let out = model.outputs.of(facts) as f64;
         let Some(tier) = model.tiers.get_mut(&tier) else { return };
         for view in &mut *eligible {
             let Some(deployment) = self.deployments.get(view.id) else { continue };
@@ -203,6 +207,8 @@ impl Fleet {
             view.tokens_cached = view.tokens_cached.min(facts.tokens_in_estimate.saturating_sub(1));
             let work = with_own(deployment.work(&tier.shared, now), facts, view.tokens_cached);
             view.predicted = deployment.predictor.predict(&tier.shared, &work, now);
+            let uncached = f64::from(facts.tokens_in_estimate.saturating_sub(view.tokens_cached));
+            view.predicted.wait_for(Room::of(&view.engine, uncached, out, view.predicted.token_ms));
             if !view.free {
                 if last.0 != deployment.provider {
                     let left = self.providers[deployment.provider].quota_left(&self.credentials, now);
@@ -232,7 +238,12 @@ impl Fleet {
             share.at_home =
                 tier.homes.is_home(permit.deployment) && cached < facts.tokens_in_estimate / KNOWN_ONE_IN;
             if reads.prediction {
-                share.work = with_own(deployment.work(&tier.shared, now), facts, cached).compact();
+                let work = with_own(deployment.work(&tier.shared, now), facts, cached);
+                share.work = work.compact();
+                let token_ms = deployment.predictor.token_ms(&tier.shared, &work);
+                let uncached = work.own_tokens;
+                let room = Room::of(&deployment.engine.load(now), uncached, out as f64, token_ms);
+                share.waits = room.wait_ms > 0.0;
             }
         }
         share.uncached = facts.tokens_in_estimate - share.cached.tokens.min(facts.tokens_in_estimate);
@@ -255,7 +266,7 @@ impl Fleet {
             let own = predictor.prefill_s(&tier.shared, tokens, attention);
             underway.worked_s = (underway.worked_s + (now - underway.worked_at).as_secs_f64() - own).max(0.0);
             underway.worked_at = now;
-            if let Some(took) = took {
+            if let Some(took) = took.filter(|_| !permit.share.waits) {
                 predictor.observe_first(&mut tier.shared, &Work::of(permit.share.work), took, now);
             }
             permit.share.work = deployment.work(&tier.shared, now).compact();

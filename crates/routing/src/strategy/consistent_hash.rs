@@ -3,8 +3,9 @@
 //! Weighted rendezvous hashing gives every key an order of preference over the deployments; shares follow the weights,
 //! and a deployment that leaves moves its own keys only. A deployment is passed over while its tokens in flight would
 //! exceed `bound` times its share of all tokens in flight (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with
-//! Bounded Loads", 2018; tokens rather than requests, because requests hide how much work they are). An idle deployment
-//! is never passed over. Tokens at one that is proven to be slow count as so many times as many. O(n), no allocation.
+//! Bounded Loads", 2018; tokens rather than requests, because requests hide how much work they are). A fifth of what the
+//! bound allows is kept back, for what others finish until the next request comes. An idle deployment is never passed
+//! over. Tokens at one that is proven to be slow count as so many times as many. O(n), no allocation.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,6 +56,10 @@ pub(super) fn bound<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
     fits.then_some(bound).ok_or_else(|| serde::de::Error::custom("`bound` must be from 1.0 to 100"))
 }
 
+/// Share of what the bound allows that is given away. Loads are compared when a request comes; what others finish until the
+/// next one lowers their share, and who was at the bound would be beyond it half of the time.
+const ALLOWED: f64 = 0.8;
+
 /// The definition.
 pub const DEF: Def = Def::of::<ConsistentHash>(
     "consistent_hash",
@@ -96,7 +101,8 @@ impl Strategy for ConsistentHash {
         let own = tokens_of(facts);
         let all: u64 = own + eligible.iter().map(|view| view.tokens_inflight).sum::<u64>();
         let weights: f64 = eligible.iter().map(|view| f64::from(view.weight)).sum();
-        let share_of_one = self.params.bound * all as f64 / weights;
+        let bound = 1.0 + (self.params.bound - 1.0) * ALLOWED;
+        let share_of_one = bound * all as f64 / weights;
         let (mut best, mut best_score) = (None, f64::INFINITY);
         for (position, (view, place)) in eligible.iter().zip(&mut *cx.scores).enumerate() {
             let weight = f64::from(view.weight);

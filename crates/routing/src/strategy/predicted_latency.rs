@@ -2,12 +2,17 @@
 //!
 //! First a gate: while there is a deployment that is not hot (by its engine's own word: much of its KV cache in use, or
 //! requests waiting inside) the hot ones are left out, whatever is predicted for them; blends of load and latency are
-//! worse than that order (Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024). Then
-//! the time to the first token is predicted from the prompt tokens that are not cached, those of the requests before it
-//! and what decodes there ([`crate::predict`], fitted online), plus what decoding there is slowed down over a few tokens:
-//! without that all decoding piles up where prompts happen to be short. Of those within `tie` of the best the one with
-//! the most cached is taken, and of several the one that the prompt's beginning hashes to, or any. Where all are hot, who
-//! comes waits for room in an engine, and the least crowded is taken.
+//! worse than that order (Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024). The
+//! gate stands for what cannot be predicted. An engine that says how many tokens or requests it holds needs none: how
+//! long a request waits for room there follows (`room.rs`), and keeping it from where its beginning is cached, for room
+//! that it does not need, makes more work than it saves.
+//!
+//! Then the time to the first token is predicted from the prompt tokens that are not cached, those of the requests before
+//! it, what decodes there ([`crate::predict`], fitted online) and the wait for room. To that comes what the request costs
+//! others: its prompt holds up the answers under way, those who come while others are waiting, and its place is not
+//! free while an answer takes. Without that all decoding piles up where prompts happen to be short. Of those within `tie`
+//! of the best the one with the most cached is taken, and of several the one that the prompt's beginning hashes to, or
+//! any. Where all are hot, who comes waits for room in an engine, and the least crowded is taken.
 //!
 //! A request with an objective goes where it will be kept nine of ten times and costs the least, so that the fastest
 //! stay free for those that need them; if none can keep it, to the best. O(n), no allocation.
@@ -18,16 +23,19 @@ use serde::Deserialize;
 use super::{Cx, Def, FromParams, KV_HOT, Pick, Strategy, View, WAITING_HOT};
 use crate::decision::Why;
 use crate::facts::{Facts, Objective};
+use crate::predict::DECODE_TOKENS;
 use crate::rng::{Rng, rendezvous};
 
 /// Options of `predicted_latency`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
-    /// Share of its KV cache in use above which a deployment is hot. Default: 0.8.
+    /// Share of its KV cache in use above which a deployment is hot, if its engine does not say how many tokens it holds.
+    /// Default: 0.8.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub kv_hot: f32,
-    /// Requests waiting in its engine above which a deployment is hot. Default: 5.
+    /// Requests waiting in its engine above which a deployment is hot, if its engine says neither how many tokens nor how
+    /// many requests it holds. Default: 5.
     pub waiting_hot: u32,
     /// Predictions that differ by no more than this share are alike, and the one with the most cached is taken, or any: 0 to
     /// 1. Default: 0.05.
@@ -79,22 +87,52 @@ const NOTICED_MS: f64 = 1.0;
 impl PredictedLatency {
     fn is_hot(&self, view: &View) -> bool {
         let engine = &view.engine;
+        // What is known need not be guessed.
+        if engine.kv_capacity_tokens.is_some() || engine.slots.is_some() {
+            return engine.kv_capacity_tokens.is_none()
+                && engine.kv_used.is_some_and(|used| used > self.params.kv_hot);
+        }
         engine.kv_used.is_some_and(|used| used > self.params.kv_hot)
             || engine.waiting.is_some_and(|waiting| waiting > self.params.waiting_hot)
     }
 }
 
-fn score(view: &View) -> f64 {
+fn score(view: &View, come_per_ms: f64) -> f64 {
     let predicted = &view.predicted;
-    (predicted.first_ms + predicted.interference_ms + view.failures * FAILURE_MS) * view.penalty
+    let own = predicted.first_ms + predicted.interference_ms + view.failures * FAILURE_MS;
+    (own + harm(view, come_per_ms)) * view.penalty
+}
+
+/// What a request costs others, milliseconds of their time: each answer under way stands still while its prompt is
+/// computed, and counts as one of the few tokens that count beside a first one; whoever comes while others wait before
+/// it waits for it as well; and its place is taken.
+fn harm(view: &View, come_per_ms: f64) -> f64 {
+    let predicted = &view.predicted;
+    let before_ms = (predicted.first_ms - predicted.own_ms).max(0.0);
+    let answers = (f64::from(view.decoding) + foreign(view)) / DECODE_TOKENS;
+    predicted.own_ms * (answers + before_ms * come_per_ms) + predicted.full_ms
+}
+
+/// Requests there that were not sent from here.
+fn foreign(view: &View) -> f64 {
+    f64::from(view.engine.foreign.unwrap_or(0))
+}
+
+/// Requests that come to each of them in a millisecond: as many as are there, over the time that each stays (Little's law).
+fn come_per_ms(eligible: &[View], tokens_out: f64) -> f64 {
+    let (mut there, mut stay_ms) = (0.0, 0.0);
+    for view in eligible {
+        there += f64::from(view.inflight) + foreign(view);
+        stay_ms += view.predicted.first_ms + tokens_out * view.predicted.token_ms;
+    }
+    if stay_ms > 0.0 { there / stay_ms } else { 0.0 }
 }
 
 /// How crowded an engine is. Where all are hot, requests wait in engines for room rather than for their prompts to be
 /// computed, and who comes waits for as many as are there.
 fn crowd(view: &View) -> f64 {
-    let foreign = view.engine.foreign.unwrap_or(0);
     let size = f64::from(view.slots.unwrap_or(view.weight).max(1));
-    (f64::from(view.inflight) + f64::from(foreign) + view.failures) * view.slow * view.penalty / size
+    (f64::from(view.inflight) + foreign(view) + view.failures) * view.slow * view.penalty / size
 }
 
 /// Whether the objective is likely to be kept.
@@ -122,6 +160,7 @@ impl Strategy for PredictedLatency {
         if let Some(position) = explored(cx, eligible) {
             return Pick { position, why: Why::Explored };
         }
+        let come_per_ms = come_per_ms(eligible, cx.tokens_out);
         let mut best = f64::INFINITY;
         for (view, place) in eligible.iter().zip(&mut *cx.scores) {
             // What it costs all who are there, where the objective is kept anyway.
@@ -129,7 +168,7 @@ impl Strategy for PredictedLatency {
             *place = match (all_hot, kept) {
                 (true, _) => crowd(view),
                 (false, true) => cost,
-                (false, false) => score(view),
+                (false, false) => score(view, come_per_ms),
             };
             if open(view) && (!kept || keeps(view, objective)) {
                 best = best.min(*place);
@@ -198,8 +237,33 @@ mod tests {
         check("so is one with a queue", &["first_ms=10 waiting=6", "first_ms=900 waiting=5"], 1);
         let all_hot = ["first_ms=10 kv_used=0.9 inflight=9", "first_ms=900 waiting=9 inflight=8"];
         check("all are hot: the least crowded", &all_hot, 1);
+        let told = ["first_ms=200 kv_used=0.9 kv_capacity=10000 waiting=9", "first_ms=900"];
+        check("room that is known needs no gate", &told, 0);
+        check("nor do places", &["first_ms=200 waiting=9 engine_slots=8", "first_ms=900"], 0);
+        check(
+            "a cache of unknown size does",
+            &["first_ms=200 kv_used=0.9 engine_slots=8", "first_ms=900"],
+            1,
+        );
         check("one that fails fast does not look fast", &["first_ms=10 failures=1", "first_ms=900"], 1);
         check("one that answers half of its requests", &["first_ms=100 uptime=0.5", "first_ms=150"], 1);
+    }
+
+    #[test]
+    fn what_it_costs_others_counts() {
+        let answers = ["first_ms=300 own_ms=250 decoding=40", "first_ms=350 own_ms=250 decoding=2"];
+        check("answers under way stand still for a long prompt", &answers, 1);
+        let small = ["first_ms=300 own_ms=10 decoding=40", "first_ms=350 own_ms=10 decoding=2"];
+        check("and hardly for a short one", &small, 0);
+        let others = [
+            "first_ms=300 own_ms=250 token_ms=10 foreign=40",
+            "first_ms=350 own_ms=250 token_ms=10 foreign=2",
+        ];
+        check("also those that others sent", &others, 1);
+        let queued =
+            ["first_ms=700 own_ms=200 inflight=9 token_ms=1", "first_ms=800 own_ms=50 inflight=9 token_ms=1"];
+        check("who comes meanwhile waits as well: where more of it is cached", &queued, 1);
+        check("the last places are kept free", &["first_ms=300 full_ms=200", "first_ms=400"], 1);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) fn views(lines: &[&str]) -> Vec<View> {
                 first_high_ms: number("first_ms").unwrap_or(0.0) * 1.1,
                 token_ms: number("token_ms").unwrap_or(0.0),
                 interference_ms: number("interference_ms").unwrap_or(0.0),
+                full_ms: number("full_ms").unwrap_or(0.0),
                 own_ms: number("own_ms").unwrap_or(0.0),
                 known: number("known").is_some(),
                 stale: number("stale").is_some(),
@@ -37,6 +38,8 @@ pub(crate) fn views(lines: &[&str]) -> Vec<View> {
                 running: number("running").map(|running| running as u32),
                 kv_used: number("kv_used").map(|used| used as f32),
                 kv_capacity_tokens: number("kv_capacity").map(|tokens| tokens as u64),
+                foreign: number("foreign").map(|foreign| foreign as u32),
+                slots: number("engine_slots").map(|slots| slots as u32),
                 ..EngineLoad::default()
             },
             latency: number("latency_ms").map_or_else(PeakEwma::default, |ms| {

@@ -7,7 +7,7 @@ use pointsman_routing::fleet::FleetView;
 use pointsman_routing::flow::{Flow, FlowOutcome};
 
 use super::engines::Places;
-use super::results::{Balance, Decisions, EngineRun, Goodput, Jitter, Run, Spread, Tenant};
+use super::results::{self, Balance, Decisions, EngineRun, Goodput, Jitter, Run, Spread, Tenant};
 use super::setup::{Objective, Setup};
 use crate::engine::Kind;
 use crate::workload::{Ask, Workload};
@@ -83,14 +83,31 @@ pub(super) struct Measure {
 /// What became of sessions after a reload.
 #[derive(Debug, Default)]
 struct Remap {
-    /// Engines that were there before and after.
+    /// Engines that were there before and after, and how many were there.
     stayed: BTreeSet<u32>,
+    engines: (usize, usize),
     /// Sessions that came again.
     came: u64,
     /// Of those, that went elsewhere.
     moved: u64,
     /// Of those, that went from one that stayed to another that was there before.
     needless: u64,
+}
+
+impl Remap {
+    fn told(&self, nth: usize) -> results::Remap {
+        let share = |part: u64| part as f64 / self.came.max(1) as f64;
+        let (before, after) = self.engines;
+        let least = |there: usize| (there - self.stayed.len()) as f64 / there.max(1) as f64;
+        results::Remap {
+            name: nth.to_string(),
+            engines: self.engines,
+            share_least: least(before).max(least(after)),
+            sessions: self.came,
+            share: share(self.moved),
+            share_needless: share(self.needless),
+        }
+    }
 }
 
 impl Measure {
@@ -127,7 +144,9 @@ impl Measure {
     /// Another configuration took effect.
     pub(super) fn note_reload(&mut self, before: &BTreeSet<u32>, after: &BTreeSet<u32>) {
         self.before.clone_from(&self.sessions);
-        self.remaps.push(Remap { stayed: before.intersection(after).copied().collect(), ..Remap::default() });
+        let (stayed, engines) = (before.intersection(after).copied().collect(), (before.len(), after.len()));
+        self.remaps.push(Remap { stayed, engines, ..Remap::default() });
+        self.sampler.note_present(after);
     }
 
     pub(super) fn note_decision(&mut self, took_ns: Option<u64>) {
@@ -292,6 +311,7 @@ impl Measure {
                     .map(|one| share(one.needless, one.came))
                     .fold(0.0, f64::max),
             },
+            remaps: self.remaps.iter().zip(1..).map(|(one, nth)| one.told(nth)).collect(),
             idle_while_queued_s: self.waiting.idle_while_queued_s(now_ns),
             preempted: places.all.iter().map(|place| place.engine.preempted).sum(),
             decisions: Decisions {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::compare::mean;
-use super::results::{Results, Run, Series as OverTime, Strategy};
+use super::results::{Remap, Results, Run, Series as OverTime, Strategy};
 use crate::page::{Axis, Bars, Block, Cell, Lines, Page, Section, Series, Table};
 
 /// Tenants and engines that a chart shows at most.
@@ -277,8 +277,26 @@ impl Results {
             Column::plain("sessions moved, of 1,000 turns", true, |run| run.jitter.affinity_breaks_per_1000),
             Column::share("prefixes moved", |run| run.jitter.remap_share).lower(),
         ];
-        let table = self.table("What moved that had better stayed.", &columns);
-        Section { heading: "Steadiness".to_owned(), blocks: vec![table] }
+        let mut blocks = vec![self.table("What moved that had better stayed.", &columns)];
+        let changes = self.strategies.first().and_then(|one| one.runs.first());
+        if let Some(changes) = changes.map(|run| &run.remaps).filter(|changes| !changes.is_empty()) {
+            let of = |remap: &Remap| {
+                let (before, after) = remap.engines;
+                format!("{before} to {after}: {:.1} % have to", remap.share_least * 1e2)
+            };
+            blocks.push(Block::Text(format!(
+                "Deployments left or came {} times ({}). Keys that moved, of those that came again, and of these such that \
+                 need not have: the change at which it was most.",
+                changes.len(),
+                changes.iter().map(of).collect::<Vec<_>>().join("; ")
+            )));
+            let columns = [
+                Column::share("keys moved", |run| run.jitter.remap_on_reload).lower(),
+                Column::share("needlessly", |run| run.jitter.remap_needless).lower(),
+            ];
+            blocks.push(self.table("Keys that moved when deployments left or came.", &columns));
+        }
+        Section { heading: "Steadiness".to_owned(), blocks }
     }
 
     fn method(&self) -> Section {

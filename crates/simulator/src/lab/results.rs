@@ -105,6 +105,9 @@ pub struct Run {
     pub balance: Balance,
     /// What moved that had better stayed.
     pub jitter: Jitter,
+    /// What moved when deployments left or came, change by change.
+    #[serde(default)]
+    pub remaps: Vec<Remap>,
     /// Time in which some request waited while an engine that could have served it had nothing to do, seconds.
     pub idle_while_queued_s: f64,
     /// Requests that engines put back because their KV cache was full.
@@ -205,6 +208,23 @@ pub struct Jitter {
     pub remap_on_reload: f64,
     /// The same, of those that moved between engines that were there before and after.
     pub remap_needless: f64,
+}
+
+/// What became of keys when deployments left or came: the sessions that came again since.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Remap {
+    /// Which change: `1` is the first.
+    pub name: String,
+    /// Engines before and after.
+    pub engines: (usize, usize),
+    /// The share of keys that has to move: that of what left, or of what came.
+    pub share_least: f64,
+    /// Sessions that came again before the next change.
+    pub sessions: u64,
+    /// Share of them that went elsewhere than before.
+    pub share: f64,
+    /// Share of them that moved between engines that were there before and after. None has to.
+    pub share_needless: f64,
 }
 
 /// What deciding came to.

@@ -142,6 +142,12 @@ fn a_deployment_that_leaves_moves_its_own_keys_and_gets_them_back() {
     let run = results(&plan(5, world), &[1]).strategies.remove(0).runs.remove(0);
     assert!((0.1..=0.3).contains(&run.jitter.remap_on_reload), "a fifth: {:?}", run.jitter);
     assert!(run.jitter.remap_needless.abs() < 1e-12, "and no other: {:?}", run.jitter);
+    let engines: Vec<_> = run.remaps.iter().map(|remap| remap.engines).collect();
+    assert_eq!(engines, [(5, 4), (4, 5)], "each change is told");
+    for remap in &run.remaps {
+        assert!((remap.share_least - 0.2).abs() < 1e-12 && remap.sessions > 300, "{remap:?}");
+        assert!((remap.share - 0.2).abs() < 0.1 && remap.share_needless == 0.0, "{remap:?}");
+    }
     assert_eq!(run.broken, Vec::<String>::new());
     assert_eq!(run.outcomes.keys().collect::<Vec<_>>(), ["completed"]);
 }

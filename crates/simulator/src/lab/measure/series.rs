@@ -1,6 +1,8 @@
 //! What is looked at once a second: in few points over the whole run, and each second for how load swings.
 
-use crate::lab::engines::Places;
+use std::collections::BTreeSet;
+
+use crate::lab::engines::{Place, Places};
 use crate::lab::results::Series;
 
 /// Points over a run, at most. Once they are full, two become one.
@@ -46,7 +48,7 @@ impl Point {
 #[derive(Debug)]
 pub(super) struct Sampler {
     points: Vec<Point>,
-    present: Point,
+    point: Point,
     /// Samples in each point.
     width: f64,
     all: Point,
@@ -54,44 +56,56 @@ pub(super) struct Sampler {
     at_ns: u64,
     /// Each engine's share of the load over an even one, less 1, by seconds.
     shares: Vec<Vec<f32>>,
+    /// Engines that are there; `None`: all are.
+    present: Option<BTreeSet<u32>>,
 }
 
 impl Sampler {
     pub(super) fn new(engines: usize) -> Self {
         Self {
             points: Vec::new(),
-            present: Point::default(),
+            point: Point::default(),
             width: 1.0,
             all: Point::default(),
             busy_ns: 0,
             at_ns: 0,
             shares: vec![Vec::new(); engines.min(ENGINES_MAX)],
+            present: None,
         }
     }
 
+    /// These engines are there from now on.
+    pub(super) fn note_present(&mut self, present: &BTreeSet<u32>) {
+        self.present = Some(present.clone());
+    }
+
     pub(super) fn note_first(&mut self, first_ms: f32) {
-        self.present.firsts += 1.0;
-        self.present.first_ms += f64::from(first_ms);
+        self.point.firsts += 1.0;
+        self.point.first_ms += f64::from(first_ms);
     }
 
     pub(super) fn sample(&mut self, now_ns: u64, places: &Places, queued: i64) {
-        let count = places.all.len().max(1) as f64;
+        // What has left, and has nothing more to do, is no part of the mean.
+        let is_there = |(at, place): &(usize, &Place)| {
+            place.tokens > 0 || self.present.as_ref().is_none_or(|there| there.contains(&(*at as u32)))
+        };
+        let count = places.all.iter().enumerate().filter(is_there).count().max(1) as f64;
         let busy_ns: u64 = places.all.iter().map(|place| place.engine.busy_ns(now_ns)).sum();
         let span_ns = (now_ns - self.at_ns).max(1) as f64;
         let (mut sum, mut squares, mut most) = (0.0, 0.0, 0.0_f64);
         for place in &places.all {
             let tokens = place.tokens as f64;
             (sum, squares, most) = (sum + tokens, squares + tokens * tokens, most.max(tokens));
-            self.present.engine_queued += place.engine.waiting() as f64;
-            self.present.inflight += place.engine.requests() as f64;
+            self.point.engine_queued += place.engine.waiting() as f64;
+            self.point.inflight += place.engine.requests() as f64;
         }
-        self.present.samples += 1.0;
-        self.present.utilisation += busy_ns.saturating_sub(self.busy_ns) as f64 / span_ns / count;
-        self.present.queued += queued as f64;
+        self.point.samples += 1.0;
+        self.point.utilisation += busy_ns.saturating_sub(self.busy_ns) as f64 / span_ns / count;
+        self.point.queued += queued as f64;
         if sum > 0.0 {
-            self.present.loaded += 1.0;
-            self.present.jain += sum * sum / (count * squares);
-            self.present.max_to_mean += most * count / sum;
+            self.point.loaded += 1.0;
+            self.point.jain += sum * sum / (count * squares);
+            self.point.max_to_mean += most * count / sum;
         }
         (self.busy_ns, self.at_ns) = (busy_ns, now_ns);
         for (shares, place) in self.shares.iter_mut().zip(&places.all) {
@@ -100,13 +114,13 @@ impl Sampler {
                 shares.push(share as f32);
             }
         }
-        if self.present.samples >= self.width {
+        if self.point.samples >= self.width {
             self.close();
         }
     }
 
     fn close(&mut self) {
-        let point = std::mem::take(&mut self.present);
+        let point = std::mem::take(&mut self.point);
         self.all.add(&point);
         self.points.push(point);
         if self.points.len() == POINTS_MAX {
@@ -123,7 +137,7 @@ impl Sampler {
     /// Jain's index and the most over the mean, both on average while there was any load.
     pub(super) fn evenness(&self) -> (f64, f64) {
         let mut all = self.all;
-        all.add(&self.present);
+        all.add(&self.point);
         let loaded = all.loaded.max(1.0);
         (all.jain / loaded, all.max_to_mean / loaded)
     }
@@ -135,7 +149,7 @@ impl Sampler {
     }
 
     pub(super) fn series(mut self) -> Series {
-        if self.present.samples > 0.0 {
+        if self.point.samples > 0.0 {
             self.close();
         }
         let each = |value: fn(&Point) -> (f64, f64)| {
