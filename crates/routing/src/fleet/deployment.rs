@@ -307,6 +307,7 @@ impl Deployment {
             inflight: self.inflight,
             tokens_inflight: self.tokens_inflight,
             tokens_cached: 0,
+            decoding: 0,
             tokens_expected: 0,
             predicted: Predicted::default(),
             free: self.spec.free,

@@ -190,6 +190,7 @@ impl Fleet {
             let Some(deployment) = self.deployments.get(view.id) else { continue };
             view.latency = deployment.first_content;
             if reads.prefix || reads.prediction {
+                view.decoding = deployment.underway.decoding;
                 view.tokens_expected = deployment.underway.tokens_expected;
                 view.engine = deployment.engine.load(now);
             }

@@ -143,6 +143,8 @@ pub struct View {
     pub tokens_inflight: u64,
     /// Tokens of this request's prompt that it is likely to have cached.
     pub tokens_cached: u32,
+    /// Requests sent from here whose answer is under way. For those that read it.
+    pub decoding: u32,
     /// Tokens to go of requests sent from here: prompts that are not cached, and answers as long as usual. For those that
     /// read it.
     pub tokens_expected: u64,

@@ -20,6 +20,7 @@ pub(crate) fn views(lines: &[&str]) -> Vec<View> {
             inflight: number("inflight").unwrap_or(0.0) as u32,
             tokens_inflight: number("tokens").unwrap_or(0.0) as u64,
             tokens_cached: number("cached").unwrap_or(0.0) as u32,
+            decoding: number("decoding").unwrap_or(0.0) as u32,
             tokens_expected: number("expected").unwrap_or(0.0) as u64,
             predicted: Predicted {
                 first_ms: number("first_ms").unwrap_or(0.0),
