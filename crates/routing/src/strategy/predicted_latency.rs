@@ -5,7 +5,8 @@
 //! worse than that order (Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024). The
 //! gate stands for what cannot be predicted. An engine that says how many tokens or requests it holds needs none: how
 //! long a request waits for room there follows (`room.rs`), and keeping it from where its beginning is cached, for room
-//! that it does not need, makes more work than it saves.
+//! that it does not need, makes more work than it saves. But predictions err, and where there is too much to do they err
+//! on one side for long: whose queue is a tenth and ten requests longer than the shortest is left out in any case.
 //!
 //! Then the time to the first token is predicted from the prompt tokens that are not cached, those of the requests before
 //! it, what decodes there ([`crate::predict`], fitted online) and the wait for room. To that comes what the request costs
@@ -84,9 +85,22 @@ const EXPLORED: f64 = 0.01;
 /// What is below anybody's notice, milliseconds.
 const NOTICED_MS: f64 = 1.0;
 
+/// A queue is too long that is so many times the shortest and so many requests longer.
+const LONGER_TIMES: f64 = 1.1;
+const LONGER_BY: f64 = 10.0;
+
+/// Requests that wait in its engine, as far as it says.
+fn queue(view: &View) -> f64 {
+    f64::from(view.engine.waiting.unwrap_or(0))
+}
+
 impl PredictedLatency {
-    fn is_hot(&self, view: &View) -> bool {
+    /// By its engine's own word, where the shortest queue of all is so long.
+    fn is_hot(&self, view: &View, shortest: f64) -> bool {
         let engine = &view.engine;
+        if queue(view) > shortest * LONGER_TIMES + LONGER_BY {
+            return true;
+        }
         // What is known need not be guessed.
         if engine.kv_capacity_tokens.is_some() || engine.slots.is_some() {
             return engine.kv_capacity_tokens.is_none()
@@ -152,10 +166,11 @@ fn explored(cx: &mut Cx<'_>, eligible: &[View]) -> Option<usize> {
 
 impl Strategy for PredictedLatency {
     fn pick(&mut self, cx: &mut Cx<'_>, eligible: &[View], facts: &Facts) -> Pick {
-        let all_hot = eligible.iter().all(|view| self.is_hot(view));
+        let shortest = eligible.iter().map(queue).fold(f64::INFINITY, f64::min);
+        let all_hot = eligible.iter().all(|view| self.is_hot(view, shortest));
         let objective = &facts.objective;
         let wanted = *objective != Objective::default();
-        let open = |view: &View| all_hot || !self.is_hot(view);
+        let open = |view: &View| all_hot || !self.is_hot(view, shortest);
         let kept = wanted && eligible.iter().any(|view| open(view) && keeps(view, objective));
         if let Some(position) = explored(cx, eligible) {
             return Pick { position, why: Why::Explored };
@@ -239,6 +254,10 @@ mod tests {
         check("all are hot: the least crowded", &all_hot, 1);
         let told = ["first_ms=200 kv_used=0.9 kv_capacity=10000 waiting=9", "first_ms=900"];
         check("room that is known needs no gate", &told, 0);
+        let queues = ["first_ms=200 waiting=30 engine_slots=8", "first_ms=900 waiting=18 engine_slots=8"];
+        check("a queue that is much longer than others is left out, whatever is predicted", &queues, 1);
+        let queues = ["first_ms=200 waiting=29 engine_slots=8", "first_ms=900 waiting=18 engine_slots=8"];
+        check("one that is not is not", &queues, 0);
         check("nor do places", &["first_ms=200 waiting=9 engine_slots=8", "first_ms=900"], 0);
         check(
             "a cache of unknown size does",
