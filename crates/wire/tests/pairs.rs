@@ -248,7 +248,9 @@ fn assembled(events: &[Event]) -> Answer {
                     | Part::Thinking { text, .. }
                     | Part::Refusal(text)
                     | Part::ToolCall { arguments: text, .. } => text.push_str(more),
-                    other => panic!("nothing is added to {other:?}"),
+                    Part::Media(_) | Part::ToolResult { .. } | Part::HiddenThinking { .. } => {
+                        panic!("nothing is added to this")
+                    }
                 }
             }
             Event::Signed { choice: at, part, signature: signed } => {
@@ -256,7 +258,11 @@ fn assembled(events: &[Event]) -> Answer {
                     Part::Thinking { signature, .. } | Part::ToolCall { signature, .. } => {
                         signature.get_or_insert_default().push_str(signed);
                     }
-                    other => panic!("{other:?} is not signed"),
+                    Part::Text { .. }
+                    | Part::Media(_)
+                    | Part::ToolResult { .. }
+                    | Part::HiddenThinking { .. }
+                    | Part::Refusal(_) => panic!("this is not signed"),
                 }
             }
             Event::Cited { choice: at, part, citation } => {
@@ -310,7 +316,9 @@ fn a_stream_written_and_read_again_says_the_same() {
             let first = events(provider, &[bytes.as_bytes()]);
             let write = |events: &[Event]| {
                 let (mut writer, mut text) = (written.dialect.stream(told()), String::new());
-                events.iter().for_each(|event| writer.write(event, &mut text));
+                for event in events {
+                    writer.write(event, &mut text);
+                }
                 text
             };
             let once = write(&first);
