@@ -6,7 +6,9 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::format_push_string,
+    clippy::format_collect,
     reason = "a test stops at the first surprise, and is in no hurry"
 )]
 #![expect(clippy::disallowed_methods, reason = "golden files lie on disk")]
