@@ -8,9 +8,11 @@
 //! Nearly all bytes of a large body lie inside strings, so [`Scanner::string`] leaves them to searches that run on
 //! vector instructions. Depth is counted, not recursed, and its limit is an argument.
 
-use std::borrow::Cow;
+use std::fmt::Write as _;
 
 mod text;
+pub mod tree;
+pub mod write;
 
 pub use text::{Piece, Text};
 use text::{find_control, find_quote_or_escape, find_short_end, hex4};
@@ -456,30 +458,32 @@ pub fn check(text: &str, depth_max: usize) -> Result<(), JsonError> {
     scanner.finish()
 }
 
-/// A string as a JSON literal, quotes included.
+/// A text as a JSON string, quotes included.
 pub fn quote(value: &str) -> String {
     let mut literal = String::with_capacity(value.len() + 2);
-    literal.push('"');
-    if find_quote_or_escape(value.as_bytes(), 0) == value.len() && find_control(value.as_bytes()).is_none() {
-        literal.push_str(value);
-        literal.push('"');
-        return literal;
-    }
-    for character in value.chars() {
-        let short: Cow<'static, str> = match character {
-            '"' => "\\\"".into(),
-            '\\' => "\\\\".into(),
-            '\n' => "\\n".into(),
-            '\r' => "\\r".into(),
-            '\t' => "\\t".into(),
-            control if control < ' ' => format!("\\u{:04x}", u32::from(control)).into(),
-            plain => {
-                literal.push(plain);
-                continue;
-            }
-        };
-        literal.push_str(&short);
-    }
-    literal.push('"');
+    quote_into(value, &mut literal);
     literal
+}
+
+/// Puts a text behind `out` as a JSON string, quotes included.
+pub fn quote_into(value: &str, out: &mut String) {
+    out.push('"');
+    let mut rest = value;
+    // Nearly all of a text stands for itself.
+    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        out.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => {
+                let _ = write!(out, "\\u{control:04x}");
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+    out.push('"');
 }

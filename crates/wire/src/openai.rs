@@ -1,5 +1,6 @@
 //! The OpenAI dialect: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`.
 
+pub mod chat;
 pub mod continuation;
 pub mod error;
 pub mod request;

@@ -213,7 +213,7 @@ impl ErrorBody {
     }
 
     /// The members of the error object, without its braces.
-    pub(super) fn members(&self) -> String {
+    pub(crate) fn members(&self) -> String {
         format!(r#"{},"type":{},"who":{}"#, self.flat_members(), quote(self.kind), quote(&self.who.name()))
     }
 
@@ -241,12 +241,12 @@ pub struct Invalid {
 
 impl Invalid {
     /// A 400 that is about no single field.
-    pub(super) fn body(message: impl Into<String>) -> Self {
+    pub(crate) fn body(message: impl Into<String>) -> Self {
         Self { status: 400, code: None, param: None, message: message.into() }
     }
 
     /// A 400 about one field.
-    pub(super) fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { status: 400, code: None, param: Some(param.into()), message: message.into() }
     }
 

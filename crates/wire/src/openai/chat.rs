@@ -1,0 +1,7 @@
+//! Chat completions, turned into other dialects and back.
+
+mod chunks;
+pub mod client;
+mod delta;
+pub mod provider;
+mod words;

@@ -1,0 +1,157 @@
+//! What both directions have in common: media, tools, reasons to stop, usage.
+
+use crate::chat::{Effort, Logprob, Media, MediaKind, Source, Stop, Usage};
+use crate::json::tree::Tree;
+use crate::json::write::{Object, object};
+
+/// An image's place: a URL, or the data itself.
+pub(super) fn source_of_url(url: String) -> (Source, Option<String>) {
+    let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(','));
+    match data.and_then(|(head, data)| Some((head.strip_suffix(";base64")?, data))) {
+        Some((media_type, data)) => {
+            let media_type = Some(media_type.to_owned()).filter(|media_type| !media_type.is_empty());
+            (Source::Base64(data.to_owned()), media_type)
+        }
+        None => (Source::Url(url), None),
+    }
+}
+
+/// The same the other way; `None` for what a URL cannot say.
+pub(super) fn url_of(media: &Media) -> Option<String> {
+    match &media.source {
+        Source::Url(url) => Some(url.clone()),
+        Source::Base64(data) => {
+            let usual = match media.kind {
+                MediaKind::Image => "image/png",
+                MediaKind::Document => "application/pdf",
+                MediaKind::Audio => "audio/wav",
+                MediaKind::Video => "video/mp4",
+            };
+            let media_type = media.media_type.as_deref().unwrap_or(usual);
+            Some(format!("data:{media_type};base64,{data}"))
+        }
+        Source::Text(_) | Source::File(_) => None,
+    }
+}
+
+/// Why an answer ended, by its word.
+pub(super) fn stop_of(word: &str) -> Stop {
+    match word {
+        "stop" | "eos" => Stop::End,
+        "length" | "max_tokens" => Stop::Length,
+        "tool_calls" | "function_call" => Stop::ToolCalls,
+        "content_filter" => Stop::Filtered,
+        _ => Stop::Other,
+    }
+}
+
+/// The word for why an answer ended.
+pub(super) fn finish_reason(stop: Stop) -> &'static str {
+    match stop {
+        Stop::End | Stop::Sequence | Stop::Paused | Stop::Other => "stop",
+        Stop::Length => "length",
+        Stop::ToolCalls => "tool_calls",
+        Stop::Filtered | Stop::Refused => "content_filter",
+    }
+}
+
+/// How hard to think, by its word.
+pub(super) fn effort_of(word: &str) -> Option<Effort> {
+    Some(match word {
+        "none" => Effort::None,
+        "minimal" => Effort::Minimal,
+        "low" => Effort::Low,
+        "medium" => Effort::Medium,
+        "high" => Effort::High,
+        "xhigh" | "max" => Effort::Max,
+        _ => return None,
+    })
+}
+
+/// The word for how hard to think.
+pub(super) fn effort_word(effort: Effort) -> &'static str {
+    match effort {
+        Effort::None => "none",
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High => "high",
+        Effort::Max => "xhigh",
+    }
+}
+
+pub(super) fn usage_of(tree: &Tree<'_>) -> Usage {
+    let count = |tree: &Tree<'_>, name: &str| tree.get(name).and_then(Tree::count).unwrap_or(0);
+    let within = |group: &str, name: &str| tree.get(group).map_or(0, |group| count(group, name));
+    Usage {
+        tokens_in: count(tree, "prompt_tokens"),
+        tokens_in_cached: within("prompt_tokens_details", "cached_tokens"),
+        tokens_in_cache_written: within("prompt_tokens_details", "cache_write_tokens"),
+        tokens_in_audio: within("prompt_tokens_details", "audio_tokens"),
+        tokens_out: count(tree, "completion_tokens"),
+        tokens_out_reasoning: within("completion_tokens_details", "reasoning_tokens"),
+        tokens_out_audio: within("completion_tokens_details", "audio_tokens"),
+    }
+}
+
+pub(super) fn usage_json(usage: &Usage) -> String {
+    object(|it| {
+        it.count("prompt_tokens", usage.tokens_in).count("completion_tokens", usage.tokens_out);
+        it.count("total_tokens", usage.tokens_in.saturating_add(usage.tokens_out));
+        it.object("prompt_tokens_details", |it| {
+            it.count("cached_tokens", usage.tokens_in_cached).count("audio_tokens", usage.tokens_in_audio);
+            if usage.tokens_in_cache_written > 0 {
+                it.count("cache_write_tokens", usage.tokens_in_cache_written);
+            }
+        });
+        it.object("completion_tokens_details", |it| {
+            it.count("reasoning_tokens", usage.tokens_out_reasoning);
+            it.count("audio_tokens", usage.tokens_out_audio);
+        });
+    })
+}
+
+fn fill_logprob(it: &mut Object, one: &Logprob) {
+    it.text("token", &one.token).number_if("logprob", Some(one.logprob));
+    match &one.bytes {
+        Some(bytes) => it.array("bytes", bytes.iter().map(u8::to_string)),
+        None => it.raw("bytes", "null"),
+    };
+}
+
+/// The log probabilities of a choice, `null` if there are none.
+pub(super) fn logprobs_json(logprobs: &[Logprob]) -> String {
+    if logprobs.is_empty() {
+        return "null".to_owned();
+    }
+    let content = logprobs.iter().map(|one| {
+        object(|it| {
+            fill_logprob(it, one);
+            it.array("top_logprobs", one.top.iter().map(|top| object(|it| fill_logprob(it, top))));
+        })
+    });
+    object(|it| _ = it.array("content", content).raw("refusal", "null"))
+}
+
+/// The same, read.
+pub(super) fn logprobs_of(tree: Option<&Tree<'_>>) -> Vec<Logprob> {
+    fn one(tree: &Tree<'_>) -> Option<Logprob> {
+        let bytes = tree
+            .get("bytes")
+            .map(|bytes| bytes.items().iter().filter_map(|byte| u8::try_from(byte.count()?).ok()).collect());
+        Some(Logprob {
+            token: tree.get("token")?.text()?.to_owned(),
+            logprob: tree.get("logprob")?.number()?,
+            bytes,
+            top: tree
+                .get("top_logprobs")
+                .map(Tree::items)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(one)
+                .collect(),
+        })
+    }
+    let content = tree.and_then(|tree| tree.get("content")).map(Tree::items).unwrap_or_default();
+    content.iter().filter_map(one).collect()
+}
