@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass, Now};
+use pointsman_wire::chat::Losses;
 use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::continuation::Transcript;
-use pointsman_wire::openai::error::{FaultKind, classify, retry_after_ms};
+use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::{StreamError, StreamObserver};
 use pointsman_wire::openai::usage;
@@ -25,10 +26,11 @@ use crate::clock;
 use crate::http::server::Worker;
 use crate::snapshot::Target;
 use crate::upstream::connection::{Call, CallError};
-use crate::upstream::head::Head;
+use crate::upstream::head::{Framing, Head};
 use crate::upstream::stream::{Connecting, Stream};
 
 use super::continuation::Keeping;
+use super::convert::Reading;
 use super::words::{ProviderError, failure, fault_of, known, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
@@ -71,6 +73,12 @@ pub(super) struct Attempt {
     told: Option<Failure>,
     /// How the provider broke its protocol, in words.
     detail: Option<String>,
+    /// Reads the answer, where it is not relayed by its bytes alone.
+    reading: Option<Box<Reading>>,
+    /// What could not be carried over into the provider's dialect.
+    losses: Losses,
+    /// Why the request was not sent: it could not be written in the provider's dialect.
+    refusal: Option<ErrorBody>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +131,31 @@ impl Attempt {
         Self::with_state(State::Failed(failure), Operation::Chat, wants, 0, None)
     }
 
+    /// An attempt at what cannot be written in the provider's dialect.
+    pub(super) fn refused(refusal: ErrorBody) -> Self {
+        let client = Failure { status: Some(refusal.status), ..failure(FailureClass::Client, Processed::No) };
+        Self { refusal: Some(refusal), ..Self::failed(client) }
+    }
+
+    /// Lets the answer be read by something else than its bytes, and notes what the request lost.
+    pub(super) fn read_by(&mut self, reading: Option<Box<Reading>>, losses: Losses) {
+        (self.reading, self.losses) = (reading, losses);
+    }
+
+    /// Why the request was not sent, once.
+    pub(super) fn take_refusal(&mut self) -> Option<ErrorBody> {
+        self.refusal.take()
+    }
+
+    /// What could not be carried over, there and back, once.
+    pub(super) fn take_losses(&mut self) -> Losses {
+        let mut losses = std::mem::take(&mut self.losses);
+        if let Some(reading) = &mut self.reading {
+            losses.extend(reading.take_losses());
+        }
+        losses
+    }
+
     fn with_state(
         state: State,
         operation: Operation,
@@ -151,6 +184,9 @@ impl Attempt {
             error: None,
             told: None,
             detail: None,
+            reading: None,
+            losses: Losses::default(),
+            refusal: None,
         }
     }
 
@@ -228,6 +264,7 @@ impl Attempt {
     /// Whether what the client was given ends inside an event.
     pub(super) fn is_inside_event(&self) -> bool {
         self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
+            || self.reading.as_ref().is_some_and(|reading| reading.is_inside_event())
     }
 
     /// Whether the client was told of a failure by the provider itself.
@@ -247,7 +284,7 @@ impl Attempt {
 
     /// Whether the answer is an event stream.
     pub(super) fn is_event_stream(&self) -> bool {
-        self.observer.is_some()
+        self.observer.is_some() || self.reading.as_ref().is_some_and(|reading| reading.is_stream())
     }
 
     /// Whether all of the answer has been read; what is left lies in `ready`.
@@ -302,7 +339,15 @@ impl Attempt {
         let good = head.status.is_success();
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
-        if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
+        if let Some(reading) = self.reading.as_mut().filter(|_| good) {
+            if !readable && reading.converts() {
+                let detail = "its answer is compressed, though it was asked not to".to_owned();
+                return Some(Input::Failed(self.broke_protocol(detail)));
+            }
+            if self.wants.stream && kind.starts_with(reading.stream_type().as_bytes()) {
+                reading.begin_stream();
+            }
+        } else if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
             let hide_usage = self.wants.injected && !self.wants.usage;
             let mut observer = Box::new(StreamObserver::new(self.operation, hide_usage));
             match std::mem::replace(&mut self.keeping, Keeping::Nothing) {
@@ -319,11 +364,21 @@ impl Attempt {
         }
         self.head = Some(head);
         if good {
+            self.retitle();
             self.state = State::Body(call);
             return Some(Input::Headers);
         }
         self.state = State::Refused(call, BytesMut::new(), Box::pin(sleep(ERROR_BODY_MAX)));
         None
+    }
+
+    /// Makes the head say what the client gets, where that is something else than came.
+    fn retitle(&mut self) {
+        let kind = self.reading.as_ref().and_then(|reading| reading.client_type());
+        if let (Some(kind), Some(head)) = (kind, &mut self.head) {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            head.framing = Framing::Chunked;
+        }
     }
 
     fn on_refused(&mut self) -> Input {
@@ -335,7 +390,10 @@ impl Attempt {
         };
         let status = head.status.as_u16();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let mut fault = classify(status, retry_after, &body);
+        let mut fault = match &self.target {
+            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, retry_after, &body),
+            None => classify(status, retry_after, &body),
+        };
         // An HTTP date has to be held against the clock, which the classification does not read.
         fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
         let failure = refused(status, &fault);
@@ -343,7 +401,8 @@ impl Attempt {
             let redirect = if head.status.is_redirection() { ", and redirects are not followed" } else { "" };
             self.detail = Some(format!("its status is {status}{redirect}"));
         } else {
-            self.error = Some(ProviderError { body: body.freeze(), fault });
+            let dialect = self.target.as_ref().map_or("openai", |target| target.endpoint.vendor.dialect.name);
+            self.error = Some(ProviderError { body: body.freeze(), fault, dialect });
         }
         self.keep(call);
         Input::Failed(failure)
@@ -361,6 +420,9 @@ impl Attempt {
     }
 
     fn on_bytes(&mut self, data: Bytes) -> Option<Input> {
+        if self.reading.is_some() {
+            return self.on_read(data);
+        }
         let bytes = data.len();
         let content = match &mut self.observer {
             None => {
@@ -400,6 +462,45 @@ impl Attempt {
         Some(Input::FirstContent)
     }
 
+    /// The same for an answer that is read as what it says.
+    fn on_read(&mut self, data: Bytes) -> Option<Input> {
+        let reading = self.reading.as_mut()?;
+        self.held_bytes += data.len();
+        let brought = match reading.push(data, &mut self.ready) {
+            Ok(brought) => brought,
+            Err(detail) => {
+                tracing::warn!(deployment = self.name(), %detail, "the provider's answer cannot be read");
+                self.state = State::Over;
+                return Some(Input::Failed(self.broke_protocol(detail)));
+            }
+        };
+        self.tokens_out_seen += brought.content_events;
+        self.usage = brought.usage.or(self.usage);
+        if let Some(error) = brought.error.as_ref().filter(|_| !self.content && !brought.content) {
+            self.ready.clear();
+            return Some(self.on_stream_error(error));
+        }
+        self.told = self.told.take().or(brought.error.as_ref().map(|error| fault_of(error).1));
+        let streams = self.is_event_stream();
+        if self.content || !(brought.content || (streams && self.held_bytes > HELD_BYTES_MAX)) {
+            return None;
+        }
+        self.content = true;
+        Some(Input::FirstContent)
+    }
+
+    /// The end of an answer that is read as what it says: whether it was cut off.
+    fn end_reading(&mut self) -> Result<bool, String> {
+        let Some(reading) = &mut self.reading else { return Ok(false) };
+        if reading.is_stream() {
+            return Ok(!reading.has_ended());
+        }
+        let (usage, body) = reading.finish_whole()?;
+        self.usage = usage.or(self.usage);
+        self.ready.extend(body);
+        Ok(false)
+    }
+
     /// A good status, and then an error before any content: as good as an error status.
     fn on_stream_error(&mut self, error: &StreamError) -> Input {
         self.state = State::Over;
@@ -413,7 +514,16 @@ impl Attempt {
             return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
         };
         let mut truncated = false;
-        if let Some(mut observer) = self.observer.take() {
+        if self.reading.is_some() {
+            match self.end_reading() {
+                Ok(cut) => truncated = cut,
+                Err(detail) => return Input::Failed(self.broke_protocol(detail)),
+            }
+            if truncated && (!self.content || call.ended_with_connection()) {
+                let detail = "the stream ended before its last event".to_owned();
+                return Input::Failed(self.broke_protocol(detail));
+            }
+        } else if let Some(mut observer) = self.observer.take() {
             let end = observer.finish(&mut self.ready);
             // Some providers leave `[DONE]` out.
             truncated = !(end.proper || end.finished);

@@ -18,6 +18,7 @@ use super::words::{effort_word, logprobs_of, stop_of, url_of, usage_of};
 pub static DEF: ProviderDef = ProviderDef {
     name: "openai",
     summary: "OpenAI chat completions, and whoever speaks them.",
+    stream_type: "text/event-stream",
     dialect: &ChatProvider,
 };
 
