@@ -143,11 +143,8 @@ impl Asked {
         let streams: &[u8] = if asked.stream == Some(true) { b"stream" } else { b"" };
         let path =
             [asked.operation.name().as_bytes(), asked.model.as_deref().unwrap_or("").as_bytes(), streams];
-        let parts = path
-            .into_iter()
-            .chain([&*self.body])
-            .into_iter()
-            .chain(named.iter().map(|(name, _)| name.as_bytes()));
+        let named = named.iter().map(|(name, _)| name.as_bytes());
+        let parts = path.into_iter().chain([&*self.body]).chain(named);
         Fingerprint(digest(&parts.collect::<Vec<_>>()))
     }
 }

@@ -60,9 +60,8 @@ pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, Ba
 
 /// The route of a path. The usual ones are compared before anything else is asked.
 fn find(path: &str) -> Result<Route, BadHead> {
-    match path {
-        "/v1/models" => return Ok(Route::Models),
-        _ => {}
+    if path == "/v1/models" {
+        return Ok(Route::Models);
     }
     if let Some(operation) = Operation::of_path(path) {
         return Ok(Route::Infer(CLIENTS[0], Asked::of(operation)));
