@@ -14,10 +14,11 @@ use crate::openai::sse::StreamFault;
 pub const CONVERTED_DEPTH_MAX: usize = 256;
 
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[&crate::openai::chat::client::DEF];
+pub static CLIENTS: &[&ClientDef] = &[&crate::anthropic::client::DEF, &crate::openai::chat::client::DEF];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] = &[&crate::openai::chat::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] =
+    &[&crate::anthropic::provider::DEF, &crate::openai::chat::provider::DEF];
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl ClientDialect for ChatClient {
 }
 
 /// Whether a value asks for nothing: `false`, an empty object or array.
-fn says_nothing(value: &Tree<'_>) -> bool {
+pub(crate) fn says_nothing(value: &Tree<'_>) -> bool {
     match value.kind() {
         Kind::Null => true,
         Kind::Bool => value.boolean() == Some(false),
