@@ -119,13 +119,13 @@ def test_errors_are_told_in_the_dialect_of_the_caller(place):
         place.anthropic("key-of-nobody").messages.create(
             model="plain", max_tokens=5, messages=[{"role": "user", "content": "hi"}])
     with pytest.raises(anthropic.BadRequestError) as refused:
-        place.anthropic().messages.create(model="strict", max_tokens=5, top_k=3, messages=[{"role": "user", "content": "hi"}])
+        place.anthropic().messages.create(model="strict", max_tokens=5, extra_body={"top_k": 3}, messages=[{"role": "user", "content": "hi"}])
     assert "top_k" in refused.value.body["error"]["message"]
 
 
 def test_what_is_lost_is_named(place):
     raw = place.anthropic().messages.with_raw_response.create(
-        model="plain", max_tokens=5, top_k=3, messages=[{"role": "user", "content": "hi"}])
+        model="plain", max_tokens=5, extra_body={"top_k": 3}, messages=[{"role": "user", "content": "hi"}])
     record = place.decision(raw.headers["x-pointsman-request-id"])
     assert [loss["field"] for loss in record["conversion"]["losses"]] == ["top_k"]
 

@@ -45,9 +45,10 @@ impl Config {
     /// What requests for a model must keep to, whichever deployment serves them: the widest of its deployments.
     pub fn rules(&self, model: &str) -> ModelRules {
         let Some(config) = self.models.get(model) else { return ModelRules::default() };
-        let able = config.deployments.iter().map(|deployment| {
-            capabilities(deployment, config, self.providers.get(&deployment.provider))
-        });
+        let able = config
+            .deployments
+            .iter()
+            .map(|deployment| capabilities(deployment, config, self.providers.get(&deployment.provider)));
         let able = able.reduce(Capabilities::with).unwrap_or_else(|| of_list(config.capabilities.as_deref()));
         let has = |capability| able.contains(capability);
         let ranges = config.params.iter().map(|(param, range)| {

@@ -13,12 +13,15 @@ use crate::openai::sse::StreamFault;
 /// Nesting that is accepted in the bodies of clients that are turned into another dialect, and in answers.
 pub const CONVERTED_DEPTH_MAX: usize = 256;
 
+/// The dialect that clients speak where nothing says otherwise.
+pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
+
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[&crate::anthropic::client::DEF, &crate::openai::chat::client::DEF];
+pub static CLIENTS: &[&ClientDef] = &[OPENAI, &crate::anthropic::client::DEF];
 
 /// Every chat dialect that providers may speak.
 pub static PROVIDERS: &[&ProviderDef] =
-    &[&crate::anthropic::provider::DEF, &crate::openai::chat::provider::DEF];
+    &[&crate::openai::chat::provider::DEF, &crate::anthropic::provider::DEF];
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use http::header::RETRY_AFTER;
 use http_body::Body;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
-use pointsman_wire::dialect::{Asked, CLIENTS};
+use pointsman_wire::dialect::{Asked, OPENAI};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::usage_of_body;
@@ -187,7 +187,7 @@ fn exchange(
     })?;
     let client = Arc::new(client.in_lane(Lane::Batch));
     let asked = Asked::of(job.operation);
-    let prepared = prepare(&snapshot, &client, (CLIENTS[0], &asked), &HeaderMap::new(), &body, at);
+    let prepared = prepare(&snapshot, &client, (OPENAI, &asked), &HeaderMap::new(), &body, at);
     let mut prepared = prepared.map_err(|refused| refused.error)?;
     // Whatever the model's rule says.
     prepared.facts.lane = Lane::Batch;
@@ -195,7 +195,7 @@ fn exchange(
         id,
         at,
         at_unix_ms: clock::unix_ms(),
-        dialect: CLIENTS[0],
+        dialect: OPENAI,
         asked,
         client,
         keyed: false,

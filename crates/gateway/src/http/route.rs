@@ -4,7 +4,7 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, Uri, Version, request};
-use pointsman_wire::dialect::{self, Asked, CLIENTS, ClientDef};
+use pointsman_wire::dialect::{self, Asked, ClientDef, OPENAI};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
@@ -64,7 +64,7 @@ fn find(path: &str) -> Result<Route, BadHead> {
         return Ok(Route::Models);
     }
     if let Some(operation) = Operation::of_path(path) {
-        return Ok(Route::Infer(CLIENTS[0], Asked::of(operation)));
+        return Ok(Route::Infer(OPENAI, Asked::of(operation)));
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));

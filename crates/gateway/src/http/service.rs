@@ -13,7 +13,7 @@ use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
-use pointsman_wire::dialect::{CLIENTS, ClientDef};
+use pointsman_wire::dialect::{ClientDef, OPENAI};
 use pointsman_wire::openai::error::ErrorBody;
 
 use super::auth::ClientKey;
@@ -221,15 +221,7 @@ struct Early {
 
 impl Early {
     fn new(id: RequestId, arrived: Now) -> Self {
-        Self {
-            id,
-            arrived,
-            began: arrived,
-            operation: "unknown",
-            dialect: CLIENTS[0],
-            client: None,
-            model: None,
-        }
+        Self { id, arrived, began: arrived, operation: "unknown", dialect: OPENAI, client: None, model: None }
     }
 
     /// Answers with what the router itself knows.

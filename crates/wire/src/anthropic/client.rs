@@ -1,10 +1,11 @@
 //! What clients of the Messages API send, and are sent.
 
 use crate::chat::{Answer, Conversation, Losses, Part, Usage};
-use crate::dialect::{ClientDef, ClientDialect, Told, WriteStream};
+use crate::dialect::{Asked, ClientDef, ClientDialect, Told, WriteStream};
 use crate::json::tree::Tree;
 use crate::json::write::object;
 use crate::openai::error::{ErrorBody, Invalid};
+use crate::openai::request::{self, Operation, Shape};
 
 use super::blocks::answer_block;
 use super::words::{stop_word, usage_json};
@@ -15,6 +16,11 @@ use super::{conversation, error};
 pub static DEF: ClientDef = ClientDef {
     name: "anthropic",
     summary: "Anthropic messages (`/v1/messages`).",
+    route: |path| (path == "/v1/messages").then(|| Asked::of(Operation::Chat)),
+    read: |asked, body, limits, salt| {
+        request::parse_as(Shape::AnthropicMessages, asked.operation, body, limits, salt)
+    },
+    stream_type: "text/event-stream",
     dialect: &MessagesClient,
 };
 

@@ -15,6 +15,7 @@ use super::{error, request};
 pub static DEF: ProviderDef = ProviderDef {
     name: "anthropic",
     summary: "Anthropic messages, and whoever speaks them.",
+    stream_type: "text/event-stream",
     dialect: &MessagesProvider,
 };
 
