@@ -211,7 +211,7 @@ fn d1_d14_relayed_streams_are_observed_and_unchanged() {
 fn d5_only_message_stop_is_a_proper_end() {
     let whole = stream("text");
     let cut = whole.find("event: message_stop").unwrap();
-    let (_, _, end) = relay(whole[..cut].as_bytes(), 50);
+    let (_, _, end) = relay(&whole.as_bytes()[..cut], 50);
     assert!(!end.proper && end.finished);
     let cut = whole.find("event: message_delta").unwrap();
     let foreign = format!("{}data: [DONE]\n\n", &whole[..cut]);

@@ -75,15 +75,17 @@ pub(crate) fn answer(input: &[u8]) {
 pub(crate) fn stream(bytes: &[u8]) {
     let whole = relay(bytes, bytes.len().max(1));
     let events = read(bytes, bytes.len().max(1));
-    for piece_bytes in [1, 2, 7, 64] {
-        assert_eq!(relay(bytes, piece_bytes), whole);
-        assert_eq!(read(bytes, piece_bytes), events);
-    }
+    // Byte by byte costs too much for every beginning of a long one.
+    let piece_bytes = if bytes.len() <= 256 { 1 } else { 7 };
+    assert_eq!(relay(bytes, piece_bytes), whole);
+    assert_eq!(read(bytes, piece_bytes), events);
     let ends = events.iter().filter(|event| matches!(event, Event::Ended | Event::Failed(_))).count();
     assert!(ends <= 1 && (ends == 0 || matches!(events.last(), Some(Event::Ended | Event::Failed(_)))));
     for to in CLIENTS {
         let (mut writer, mut text) = (to.dialect.stream(told()), String::new());
-        events.iter().for_each(|event| writer.write(event, &mut text));
+        for event in &events {
+            writer.write(event, &mut text);
+        }
         for line in text.lines() {
             let data = line.strip_prefix("data: ").filter(|data| *data != "[DONE]");
             data.into_iter().for_each(is_json);
