@@ -381,8 +381,14 @@ fn messages_of_one_role_are_one_and_blank_blocks_are_none() {
         said(Role::Assistant, "c"),
     ];
     let (body, losses) = written(&all, "m");
-    let expected = r#""messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":[{"type":"text","text":"c"}]}]"#;
+    let expected = r#""messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":"c"}]"#;
     assert!(body.contains(expected) && losses.is_empty(), "{body}");
+    // A turn that was nothing but blank does not part those around it.
+    all.messages = vec![said(Role::User, "a"), said(Role::Assistant, " "), said(Role::User, "b")];
+    let (body, _) = written(&all, "m");
+    let expected =
+        r#""messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#;
+    assert!(body.contains(expected), "{body}");
     // Nothing but a system prompt is still something to answer.
     let alone = Conversation { system: vec![Part::text("Say hi.")], choices: 1, ..Conversation::default() };
     let (body, losses) = written(&alone, "m");
