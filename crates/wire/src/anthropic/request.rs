@@ -4,7 +4,7 @@ use crate::chat::{Conversation, Effort, Format, Losses, Message, Part, Reasoning
 use crate::json::quote;
 use crate::json::write::{Object, array, object};
 
-use super::blocks::{block, write_cache};
+use super::blocks::{block, is_own, write_cache};
 use super::words::{Version, effort_word};
 
 /// The fewest tokens that a model is given to think with.
@@ -68,7 +68,11 @@ impl Turn<'_> {
         Some(object(|it| {
             it.text("role", self.role);
             match parts.as_slice() {
-                [Part::Text { text, cache: None, citations: None }] => _ = it.text("content", text),
+                [Part::Text { text, cache: None, citations }]
+                    if citations.as_deref().is_none_or(|citations| !is_own(citations)) =>
+                {
+                    it.text("content", text);
+                }
                 _ => _ = it.array("content", blocks),
             }
         }))
