@@ -144,7 +144,7 @@ def test_openai_on_an_anthropic_provider(place):
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == answer.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == 8
     tools = [{"type": "function", "function": {"name": "weather", "parameters": WEATHER}}]
-    called = client.chat.completions.create(model="claude", messages=hello, tools=tools, tool_choice="required")
+    called = client.chat.completions.create(model="claude", messages=hello, tools=tools, tool_choice="required", max_tokens=8)
     assert called.choices[0].message.tool_calls[0].function.name == "weather"
     assert called.choices[0].finish_reason == "tool_calls"
 

@@ -4,7 +4,7 @@ use crate::chat::{Conversation, Effort, Format, Losses, Message, Part, Reasoning
 use crate::json::quote;
 use crate::json::write::{Object, array, object};
 
-use super::blocks::{block, write_cache};
+use super::blocks::{block, is_own, write_cache};
 use super::words::{Version, effort_word};
 
 /// The fewest tokens that a model is given to think with.
@@ -59,15 +59,20 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Its message; `None` if nothing is left of it.
     fn json(&self, losses: &mut Losses) -> Option<String> {
-        let all: Vec<&(String, &Part)> = self.results.iter().chain(&self.said).collect();
-        let blocks: Vec<String> = all.iter().filter_map(|(path, part)| block(part, path, losses)).collect();
+        let all = self.results.iter().chain(&self.said);
+        let (parts, blocks): (Vec<&Part>, Vec<String>) =
+            all.filter_map(|(path, part)| Some((*part, block(part, path, losses)?))).unzip();
         if blocks.is_empty() {
             return None;
         }
         Some(object(|it| {
             it.text("role", self.role);
-            match all.as_slice() {
-                [(_, Part::Text { text, cache: None, citations: None })] => _ = it.text("content", text),
+            match parts.as_slice() {
+                [Part::Text { text, cache: None, citations }]
+                    if citations.as_deref().is_none_or(|citations| !is_own(citations)) =>
+                {
+                    it.text("content", text);
+                }
                 _ => _ = it.array("content", blocks),
             }
         }))
@@ -90,7 +95,12 @@ fn turns<'a>(
     for (at, message) in all.messages.iter().enumerate() {
         let path = format!("messages[{at}]");
         losses.note_if(message.name.is_some(), &format!("{path}.name"), "Anthropic knows roles, no names");
-        let parts = placed(&format!("{path}.content"), &message.parts);
+        let mut parts = placed(&format!("{path}.content"), &message.parts);
+        // A turn of which nothing is left must not part those around it.
+        parts.retain(|(path, part)| !is_blank(part) || block(part, path, losses).is_some());
+        if parts.is_empty() {
+            continue;
+        }
         let role = match message.role {
             Role::Assistant => "assistant",
             Role::User | Role::Tool => "user",
@@ -118,6 +128,17 @@ fn turns<'a>(
     (system, turns)
 }
 
+/// Whether there is nothing in a part that could be sent.
+fn is_blank(part: &Part) -> bool {
+    match part {
+        Part::Text { text, .. } | Part::Refusal(text) => text.trim().is_empty(),
+        Part::Thinking { signature, .. } => signature.is_none(),
+        Part::Media(_) | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::HiddenThinking { .. } => {
+            false
+        }
+    }
+}
+
 /// Whether a system message can stay where it is: behind the user's turn and before the assistant's, or at the end.
 fn may_stand(all: &Conversation, at: usize, turns: &[Turn<'_>], version: Version) -> bool {
     let after_user = turns.last().is_some_and(|turn| turn.role != "assistant");
@@ -128,10 +149,15 @@ fn may_stand(all: &Conversation, at: usize, turns: &[Turn<'_>], version: Version
 }
 
 fn write_system(it: &mut Object, system: &[Placed<'_>], losses: &mut Losses) {
-    let mut blocks = Vec::new();
+    let (mut parts, mut blocks) = (Vec::new(), Vec::new());
     for (path, part) in system {
         match part {
-            Part::Text { .. } | Part::Refusal(_) => blocks.extend(block(part, path, losses)),
+            Part::Text { .. } | Part::Refusal(_) => {
+                if let Some(block) = block(part, path, losses) {
+                    parts.push(*part);
+                    blocks.push(block);
+                }
+            }
             Part::Media(_)
             | Part::ToolCall { .. }
             | Part::ToolResult { .. }
@@ -139,10 +165,8 @@ fn write_system(it: &mut Object, system: &[Placed<'_>], losses: &mut Losses) {
             | Part::HiddenThinking { .. } => losses.note(path, "the system says texts only"),
         }
     }
-    match system {
-        [(_, Part::Text { text, cache: None, citations: None })] if !blocks.is_empty() => {
-            it.text("system", text);
-        }
+    match parts.as_slice() {
+        [Part::Text { text, cache: None, citations: None }] => _ = it.text("system", text),
         _ if blocks.is_empty() => {}
         _ => _ = it.array("system", blocks),
     }

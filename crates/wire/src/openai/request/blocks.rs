@@ -20,7 +20,7 @@ impl<'a> Reader<'a, '_> {
             "source" if kind == Kind::Object => self.read_source(param)?,
             // What a tool gave.
             "content" if matches!(kind, Kind::String | Kind::Array) => {
-                self.read_inner(&|| format!("{}.content", param()))?
+                self.read_inner(&|| format!("{}.content", param()))?;
             }
             // What a tool was called with.
             "input" if kind == Kind::Object => drop(self.prompt_raw()?),

@@ -110,7 +110,7 @@ enum Content {
     Given,
 }
 
-impl<'a> Reader<'a, '_> {
+impl Reader<'_, '_> {
     pub(super) fn read_messages(&mut self) -> Result<(), Invalid> {
         const PARAM: &str = "messages";
         let got = self.scanner.peek()?;

@@ -14,6 +14,8 @@ use super::event::{Fields, Meaning, is_filled};
 
 /// How nearly all events of a stream begin.
 const DELTA: &[u8] = br#"{"type":"content_block_delta","#;
+/// How one ends that brings nothing.
+const EMPTY: &[u8] = br#":""}}"#;
 static SIGNATURE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"signature_delta\""));
 static CITATIONS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"citations_delta\""));
 
@@ -26,7 +28,7 @@ pub(super) fn meaning(fields: &Fields<'_>, content_seen: bool) -> Option<Meaning
         && SIGNATURE.find(data).is_none()
         && CITATIONS.find(data).is_none()
     {
-        return Some(Meaning { content: true, ..Meaning::default() });
+        return Some(Meaning { content: !data.ends_with(EMPTY), ..Meaning::default() });
     }
     read(std::str::from_utf8(data).ok()?).ok()
 }
