@@ -134,8 +134,8 @@ impl Attempt {
 
     /// An attempt at what cannot be written in the provider's dialect.
     pub(super) fn refused(refusal: ErrorBody) -> Self {
-        let client = Failure { status: Some(refusal.status), ..failure(FailureClass::Client, Processed::No) };
-        Self { refusal: Some(refusal), ..Self::failed(client) }
+        // Without a status: the deployment did not answer, and nothing is learnt of it.
+        Self { refusal: Some(refusal), ..Self::failed(failure(FailureClass::Client, Processed::No)) }
     }
 
     fn with_state(
@@ -315,7 +315,7 @@ impl Attempt {
                 let detail = "its answer is compressed, though it was asked not to".to_owned();
                 return Some(Input::Failed(self.broke_protocol(detail)));
             }
-            if self.wants.stream && kind.starts_with(reading.stream_type().as_bytes()) {
+            if self.wants.stream && readable && kind.starts_with(reading.stream_type().as_bytes()) {
                 reading.begin_stream();
             }
         } else if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {

@@ -76,6 +76,8 @@ struct Streaming {
     writer: Option<Box<dyn WriteStream>>,
     events: Vec<Event>,
     ended: bool,
+    /// What is relayed as it is was found to be unreadable: it goes on, and nothing more is learnt of it.
+    blind: bool,
     /// Whether what was passed on last was the end of a line.
     at_line_end: bool,
 }
@@ -126,6 +128,7 @@ impl Reading {
             writer: self.converts.then(|| self.client.dialect.stream(self.told.clone())),
             events: Vec::new(),
             ended: false,
+            blind: false,
             at_line_end: true,
         });
     }
@@ -147,7 +150,7 @@ impl Reading {
 
     /// Whether the stream came to its proper end.
     pub(super) fn has_ended(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.ended)
+        self.stream.as_ref().is_some_and(|stream| stream.ended || stream.blind)
     }
 
     /// What could not be carried over, of the answer.
@@ -159,8 +162,10 @@ impl Reading {
     pub(super) fn push(&mut self, data: Bytes, out: &mut SmallVec<[Bytes; 4]>) -> Result<Brought, String> {
         let mut brought = Brought::default();
         let Some(stream) = &mut self.stream else {
-            self.whole.extend_from_slice(&data);
-            if self.whole.len() > WHOLE_BYTES_MAX {
+            let fits = self.whole.len() + data.len() <= WHOLE_BYTES_MAX;
+            if fits {
+                self.whole.extend_from_slice(&data);
+            } else if self.converts {
                 return Err(format!("its answer is longer than {WHOLE_BYTES_MAX} bytes"));
             }
             if !self.converts {
@@ -169,7 +174,14 @@ impl Reading {
             }
             return Ok(brought);
         };
-        let pushed = stream.reader.push(&data, &mut stream.events);
+        let mut pushed = Ok(());
+        if !stream.blind {
+            pushed = stream.reader.push(&data, &mut stream.events);
+        }
+        if stream.writer.is_none() && pushed.is_err() {
+            // What is passed on as it is, is for the client to judge.
+            (stream.blind, brought.content, pushed) = (true, true, Ok(()));
+        }
         let mut text = String::new();
         for event in stream.events.drain(..) {
             if event.is_content() {
@@ -210,8 +222,11 @@ impl Reading {
     /// else.
     pub(super) fn finish_whole(&mut self) -> Result<(Option<Usage>, Option<Bytes>), String> {
         let whole = std::mem::take(&mut self.whole);
-        let text = std::str::from_utf8(&whole).map_err(|_| "its answer is not UTF-8".to_owned())?;
-        let answer = match self.provider.dialect.answer(text) {
+        let read = match std::str::from_utf8(&whole) {
+            Ok(text) => self.provider.dialect.answer(text).map_err(|error| error.to_string()),
+            Err(_) => Err("it is not UTF-8".to_owned()),
+        };
+        let answer = match read {
             Ok(answer) => answer,
             // What is passed on as it is, is for the client to judge.
             Err(_) if !self.converts => return Ok((None, None)),
@@ -261,5 +276,59 @@ fn used(usage: &Used) -> Usage {
         tokens_out: usage.tokens_out,
         estimated: false,
         truncated: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_wire::dialect::{client, provider};
+
+    use super::*;
+
+    /// An answer of an Anthropic provider for a client of that dialect.
+    fn reading(dialect: &str) -> Reading {
+        Reading {
+            provider: provider("anthropic").expect("it is there"),
+            client: client(dialect).expect("it is there"),
+            told: Told::default(),
+            converts: dialect != "anthropic",
+            stream: None,
+            whole: Vec::new(),
+            losses: Losses::default(),
+        }
+    }
+
+    #[test]
+    fn d16_what_is_relayed_as_it_is_passes_however_long_or_odd_it_is() {
+        let mut whole = reading("anthropic");
+        let (piece, mut out) = (Bytes::from(vec![0xFF; 1 << 20]), SmallVec::new());
+        for _ in 0..40 {
+            assert!(whole.push(piece.clone(), &mut out).is_ok_and(|brought| brought.content));
+        }
+        assert!(out.len() == 40 && whole.whole.len() <= WHOLE_BYTES_MAX);
+        assert!(matches!(whole.finish_whole(), Ok((None, None))));
+        let mut stream = reading("anthropic");
+        stream.begin_stream();
+        out.clear();
+        let line = Bytes::from(vec![b'x'; 1 << 20]);
+        for _ in 0..4 {
+            assert!(stream.push(line.clone(), &mut out).is_ok(), "an event without an end passes");
+        }
+        assert!(out.len() == 4 && stream.has_ended());
+    }
+
+    #[test]
+    fn d16_what_has_to_be_turned_is_bounded() {
+        let mut whole = reading("openai");
+        let piece = Bytes::from(vec![b' '; 1 << 20]);
+        let taken = (0..40).take_while(|_| whole.push(piece.clone(), &mut SmallVec::new()).is_ok()).count();
+        assert_eq!(taken, WHOLE_BYTES_MAX >> 20);
+        let mut stream = reading("openai");
+        stream.begin_stream();
+        let line = Bytes::from(vec![b'x'; 1 << 20]);
+        assert!((0..4).any(|_| stream.push(line.clone(), &mut SmallVec::new()).is_err()));
+        let mut odd = reading("openai");
+        let _ = odd.push(Bytes::from_static(b"\xFF"), &mut SmallVec::new());
+        assert!(odd.finish_whole().is_err_and(|why| why.contains("UTF-8")));
     }
 }
