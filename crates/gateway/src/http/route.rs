@@ -242,7 +242,7 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses, /v1/models, /v1/files and /v1/batches",
+         /v1/responses, /v1/messages, /v1/models, /v1/files and /v1/batches",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }
