@@ -8,6 +8,7 @@
 //! - [`openai::rewrite`]: the same bytes with the upstream's model name.
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
+//! - [`gemini`]: the Gemini dialect, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes.
 //! - [`engine`]: what engines say of their load, in all spellings.
@@ -16,6 +17,7 @@ pub mod chat;
 pub mod dialect;
 pub mod engine;
 pub mod events;
+pub mod gemini;
 pub mod json;
 pub mod openai;
 pub mod vendor;

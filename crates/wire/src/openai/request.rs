@@ -15,8 +15,9 @@ mod beginnings;
 mod body;
 mod fallbacks;
 mod fields;
+pub(crate) mod foreign;
 mod prompt;
-mod values;
+pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;

@@ -15,7 +15,7 @@ use super::request::Operation;
 use super::usage::Usage;
 
 mod event;
-mod lines;
+pub(crate) mod lines;
 
 use event::{Fields, Meaning};
 use lines::Lines;
