@@ -16,8 +16,7 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 pub static CLIENTS: &[&ClientDef] = &[&crate::openai::chat::client::DEF, &crate::gemini::client::DEF];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] =
-    &[&crate::openai::chat::provider::DEF, &crate::gemini::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] = &[&crate::openai::chat::provider::DEF, &crate::gemini::provider::DEF];
 
 /// The definition of a dialect that clients speak.
 pub struct ClientDef {

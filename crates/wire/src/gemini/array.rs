@@ -95,6 +95,9 @@ mod tests {
         }
         assert_eq!(found, [r#"{"a":"]}\"[\\"}"#, r#"{"b":[{}]}"#, "[1]", "end"]);
         assert!(elements.is_closed() && elements.is_between());
-        assert_eq!((is_array(b" \n["), is_array(b"data: {"), is_array(b" ")), (Some(true), Some(false), None));
+        assert_eq!(
+            (is_array(b" \n["), is_array(b"data: {"), is_array(b" ")),
+            (Some(true), Some(false), None)
+        );
     }
 }

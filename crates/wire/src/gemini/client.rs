@@ -11,8 +11,8 @@ use super::contents::{NO_WORD, read_contents, read_system};
 use super::deltas::Deltas;
 use super::observe::Form;
 use super::words::{
-    args_of, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take, take_items, take_members,
-    take_text, usage_json,
+    args_of, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take, take_items,
+    take_members, take_text, usage_json,
 };
 
 /// The definition.
@@ -59,7 +59,11 @@ impl ClientDialect for GeminiClient {
             it.raw("candidates", &candidates);
             if let Some(usage) = &answer.usage {
                 it.raw("usageMetadata", &usage_json(usage));
-                losses.note_if(usage.tokens_in_cache_written > 0, "usage", "Gemini does not count what a cache is written");
+                losses.note_if(
+                    usage.tokens_in_cache_written > 0,
+                    "usage",
+                    "Gemini does not count what a cache is written",
+                );
             }
             it.text("modelVersion", &told.model);
             it.text("responseId", if answer.id.is_empty() { &told.id } else { &answer.id });
@@ -90,8 +94,7 @@ fn candidate(index: usize, choice: &Choice, losses: &mut Losses) -> String {
         {
             broken = true;
         }
-        let before = at.checked_sub(1).and_then(|before| choice.parts.get(before));
-        parts.extend(part_json(part, before, choice.parts.get(at + 1), losses));
+        parts.extend(part_json(part, &choice.parts, at, losses));
     }
     object(|it| {
         it.object("content", |it| _ = it.array("parts", parts).text("role", "model"));
@@ -116,8 +119,8 @@ pub(super) const fn reason(stop: Stop, broken: bool) -> &'static str {
     }
 }
 
-/// Whether a part is the signature of the text before it.
-pub(super) const fn signature_alone(part: &Part) -> Option<&String> {
+/// A signature without words, which belongs to a text beside it.
+const fn alone(part: &Part) -> Option<&String> {
     match part {
         Part::Thinking { text, signature: Some(signature) } if text.is_empty() => Some(signature),
         Part::Thinking { .. }
@@ -130,14 +133,33 @@ pub(super) const fn signature_alone(part: &Part) -> Option<&String> {
     }
 }
 
-fn part_json(part: &Part, before: Option<&Part>, next: Option<&Part>, losses: &mut Losses) -> Option<String> {
+/// The signature of the text at `at`: the one behind it, or the one before it if that is no other text's (dialects that
+/// put all thoughts first move it there).
+pub(super) fn signature_of_text(parts: &[Part], at: usize) -> Option<&str> {
+    let is_text = |at: Option<usize>| matches!(at.and_then(|at| parts.get(at)), Some(Part::Text { .. }));
+    let behind = parts.get(at + 1).and_then(alone);
+    let before = at.checked_sub(1).and_then(|at| parts.get(at)).and_then(alone);
+    let before = before.filter(|_| !is_text(at.checked_sub(2)));
+    behind.or(before).map(String::as_str)
+}
+
+/// Whether the part at `at` is written with the text beside it.
+pub(super) fn is_text_signature(parts: &[Part], at: usize) -> bool {
+    let Some(signature) = parts.get(at).and_then(alone) else { return false };
+    let has = |at: usize| {
+        matches!(parts.get(at), Some(Part::Text { .. })) && signature_of_text(parts, at) == Some(signature)
+    };
+    at.checked_sub(1).is_some_and(has) || has(at + 1)
+}
+
+fn part_json(part: &Part, all: &[Part], at: usize, losses: &mut Losses) -> Option<String> {
     match part {
         Part::Text { text, citations, .. } => {
             losses.note_if(citations.is_some(), "citations", "Gemini cites in no such form");
-            let signature = next.and_then(signature_alone);
-            Some(object(|it| _ = it.text("text", text).text_if("thoughtSignature", signature.map(String::as_str))))
+            let signature = signature_of_text(all, at);
+            Some(object(|it| _ = it.text("text", text).text_if("thoughtSignature", signature)))
         }
-        Part::Thinking { .. } if signature_alone(part).is_some() && matches!(before, Some(Part::Text { .. })) => None,
+        Part::Thinking { .. } if is_text_signature(all, at) => None,
         Part::Thinking { text, signature } => Some(object(|it| {
             it.text("text", text);
             if !text.is_empty() {

@@ -36,7 +36,8 @@ pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Resu
 
 fn read_function(mut function: Members<'_>, path: &str, losses: &mut Losses) -> Tool {
     let own = take(&mut function, "parameters").map(|schema| json_schema(&schema));
-    let parameters = take(&mut function, "parametersJsonSchema").map(|schema| schema.raw().to_owned()).or(own);
+    let parameters =
+        take(&mut function, "parametersJsonSchema").map(|schema| schema.raw().to_owned()).or(own);
     let tool = Tool {
         name: take_text(&mut function, "name").unwrap_or_default(),
         description: take_text(&mut function, "description"),
@@ -52,10 +53,8 @@ fn read_function(mut function: Members<'_>, path: &str, losses: &mut Losses) -> 
 
 fn read_calling(mut calling: Members<'_>, all: &mut Conversation) {
     const PATH: &str = "toolConfig.functionCallingConfig";
-    let allowed: Vec<String> = take_items(&mut calling, "allowedFunctionNames")
-        .into_iter()
-        .filter_map(Tree::into_text)
-        .collect();
+    let allowed: Vec<String> =
+        take_items(&mut calling, "allowedFunctionNames").into_iter().filter_map(Tree::into_text).collect();
     let mode = take_text(&mut calling, "mode").unwrap_or_default();
     let narrowed = !allowed.is_empty() && !all.tools.iter().all(|tool| allowed.contains(&tool.name));
     let named = |all: &mut Conversation| {
@@ -109,11 +108,9 @@ pub(super) fn read_config(mut config: Members<'_>, all: &mut Conversation) {
     sampling.presence_penalty = number("presencePenalty");
     sampling.frequency_penalty = number("frequencyPenalty");
     sampling.top_k = take_count(&mut config, "topK");
-    sampling.seed = take(&mut config, "seed")
-        .and_then(|seed| seed.text().unwrap_or(seed.raw()).parse().ok());
+    sampling.seed = take(&mut config, "seed").and_then(|seed| seed.text().unwrap_or(seed.raw()).parse().ok());
     all.tokens_out_max = take_count(&mut config, "maxOutputTokens").filter(|tokens| *tokens > 0);
-    all.stop =
-        take_items(&mut config, "stopSequences").into_iter().filter_map(Tree::into_text).collect();
+    all.stop = take_items(&mut config, "stopSequences").into_iter().filter_map(Tree::into_text).collect();
     all.choices = take_count(&mut config, "candidateCount").unwrap_or(1).max(1);
     let alternatives = take_count(&mut config, "logprobs");
     let logprobs = take(&mut config, "responseLogprobs").and_then(|asked| asked.boolean()).unwrap_or(false);

@@ -4,13 +4,14 @@ use crate::chat::{Conversation, Losses, Media, Message, Part, Role, Source};
 use crate::json::tree::{Members, Tree};
 use crate::openai::error::Invalid;
 
-use super::words::{kind_of, made_up, says_nothing, take, take_items, take_text, usual_base64};
+use super::words::{compact, kind_of, made_up, says_nothing, take, take_items, take_text, usual_base64};
 
 /// Why a field of this dialect is lost.
 pub(super) const NO_WORD: &str = "the provider's dialect has no such field";
 
 /// Files that Google keeps: of its API, and of its cloud.
-pub(super) const KEPT_BY_GOOGLE: [&str; 3] = ["https://generativelanguage.googleapis.com/", "gs://", "files/"];
+pub(super) const KEPT_BY_GOOGLE: [&str; 3] =
+    ["https://generativelanguage.googleapis.com/", "gs://", "files/"];
 
 /// Calls that have no result yet, so that results without an id find theirs.
 #[derive(Default)]
@@ -61,7 +62,13 @@ pub(super) fn read_contents(contents: Vec<Tree<'_>>, all: &mut Conversation) -> 
         };
         let mut parts = Vec::new();
         for (at, part) in take_items(&mut content, "parts").into_iter().enumerate() {
-            read_part(part.into_members(), &format!("{path}.parts[{at}]"), &mut calls, &mut parts, &mut all.losses)?;
+            read_part(
+                part.into_members(),
+                &format!("{path}.parts[{at}]"),
+                &mut calls,
+                &mut parts,
+                &mut all.losses,
+            )?;
         }
         note_rest(content, &path, &mut all.losses);
         add(role, parts, all);
@@ -155,7 +162,8 @@ fn read_media(part: &mut Members<'_>, path: &str) -> Result<Option<Media>, Inval
     let uri = take_text(&mut file, "fileUri").unwrap_or_default();
     if KEPT_BY_GOOGLE.iter().any(|place| uri.starts_with(place)) {
         let field = format!("{path}.fileData.fileUri");
-        let text = format!("`{field}`: a file that Google keeps cannot be read by another provider; send it inline");
+        let text =
+            format!("`{field}`: a file that Google keeps cannot be read by another provider; send it inline");
         return Err(Invalid::field(field, text));
     }
     let media_type = take_text(&mut file, "mimeType").filter(|kind| !kind.is_empty());
@@ -194,13 +202,13 @@ fn read_response(
     let id = calls.answered(id, &name);
     let (mut parts, mut is_error) = (Vec::new(), false);
     if let Some(given) = take(&mut response, "response") {
-        let raw = given.raw().to_owned();
+        let raw = compact(given.raw());
         let mut members = given.into_members().rest();
         let only = members.next().filter(|_| members.next().is_none());
         let text = match only {
             Some((name, value)) if name == "output" || name == "error" => {
                 is_error = name == "error";
-                value.text().map_or_else(|| value.raw().to_owned(), str::to_owned)
+                value.text().map_or_else(|| compact(value.raw()), str::to_owned)
             }
             Some(_) | None => raw,
         };
@@ -221,6 +229,6 @@ pub(super) fn take_call(call: Tree<'_>) -> (Option<String>, String, String) {
     let mut call = call.into_members();
     let id = take_text(&mut call, "id").filter(|id| !id.is_empty());
     let name = take_text(&mut call, "name").unwrap_or_default();
-    let arguments = take(&mut call, "args").map_or_else(|| "{}".to_owned(), |args| args.raw().to_owned());
+    let arguments = take(&mut call, "args").map_or_else(|| "{}".to_owned(), |args| compact(args.raw()));
     (id, name, arguments)
 }

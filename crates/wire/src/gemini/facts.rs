@@ -164,7 +164,9 @@ impl<'a> Reader<'a, '_> {
             CONTENTS => self.read_contents(at),
             CONTENT if method == Method::EmbedContent || inner && batch => self.read_prompt(at),
             REQUESTS if batch && !inner => self.read_requests(at, method),
-            INNER if method == Method::CountTokens && !inner => self.read_body(&format!("{at}."), method, true),
+            INNER if method == Method::CountTokens && !inner => {
+                self.read_body(&format!("{at}."), method, true)
+            }
             SYSTEM => self.read_head(at, &[Kind::Object, Kind::String]).map(drop),
             TOOLS => {
                 self.tools |= self.read_head(at, &[Kind::Array])?;

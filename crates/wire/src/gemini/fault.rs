@@ -124,16 +124,24 @@ fn kind_of(name: &str, reason: Option<&str>, message: &str) -> Option<FaultKind>
     let of_another = || tells(&["cachedcontent", "cached content", "the file ", "files/"]);
     Some(match name {
         // A key that is wrong is a wrong argument to Google.
-        "INVALID_ARGUMENT" if reason == Some("API_KEY_INVALID") || tells(&["api key not valid", "api key expired"]) => {
+        "INVALID_ARGUMENT"
+            if reason == Some("API_KEY_INVALID") || tells(&["api key not valid", "api key expired"]) =>
+        {
             FaultKind::CredentialDead
         }
         "INVALID_ARGUMENT" | "OUT_OF_RANGE"
-            if tells(&["exceeds the maximum number of tokens", "input token count", "maximum context length"]) =>
+            if tells(&[
+                "exceeds the maximum number of tokens",
+                "input token count",
+                "maximum context length",
+            ]) =>
         {
             FaultKind::ContextLength
         }
         // Where the account may not be served at all, the request is not at fault.
-        "FAILED_PRECONDITION" if tells(&["location is not supported", "billing"]) => FaultKind::CredentialDead,
+        "FAILED_PRECONDITION" if tells(&["location is not supported", "billing"]) => {
+            FaultKind::CredentialDead
+        }
         "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" | "ALREADY_EXISTS" => FaultKind::Client,
         // What the request names of another account, or what is gone.
         "PERMISSION_DENIED" | "NOT_FOUND" if of_another() => FaultKind::Client,
@@ -141,7 +149,9 @@ fn kind_of(name: &str, reason: Option<&str>, message: &str) -> Option<FaultKind>
         "NOT_FOUND" | "UNIMPLEMENTED" => FaultKind::ModelMissing,
         "RESOURCE_EXHAUSTED" => FaultKind::CredentialQuota,
         "UNAVAILABLE" => FaultKind::Overloaded,
-        "DEADLINE_EXCEEDED" | "INTERNAL" | "UNKNOWN" | "ABORTED" | "CANCELLED" | "DATA_LOSS" => FaultKind::Transient,
+        "DEADLINE_EXCEEDED" | "INTERNAL" | "UNKNOWN" | "ABORTED" | "CANCELLED" | "DATA_LOSS" => {
+            FaultKind::Transient
+        }
         _ => return None,
     })
 }
@@ -174,10 +184,25 @@ mod tests {
             "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
             FaultKind::ContextLength,
         );
-        check(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", FaultKind::CredentialDead);
-        check(400, "FAILED_PRECONDITION", "User location is not supported for the API use.", FaultKind::CredentialDead);
+        check(
+            400,
+            "INVALID_ARGUMENT",
+            "API key not valid. Please pass a valid API key.",
+            FaultKind::CredentialDead,
+        );
+        check(
+            400,
+            "FAILED_PRECONDITION",
+            "User location is not supported for the API use.",
+            FaultKind::CredentialDead,
+        );
         check(401, "UNAUTHENTICATED", "Request had invalid credentials.", FaultKind::CredentialDead);
-        check(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers", FaultKind::CredentialDead);
+        check(
+            403,
+            "PERMISSION_DENIED",
+            "Method doesn't allow unregistered callers",
+            FaultKind::CredentialDead,
+        );
         check(403, "PERMISSION_DENIED", "CachedContent not found (or permission denied)", FaultKind::Client);
         check(404, "NOT_FOUND", "models/x is not found for API version v1beta", FaultKind::ModelMissing);
         check(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", FaultKind::CredentialQuota);
@@ -196,7 +221,9 @@ mod tests {
         assert_eq!((fault.kind, fault.retry_after_ms), (FaultKind::CredentialQuota, Some(36_001)));
         assert_eq!(fault.message.as_deref(), Some("slow"));
         assert_eq!(classify(429, Some("7"), body.as_bytes()).retry_after_ms, Some(7_000));
-        for (text, expected) in [("0s", Some(0)), ("1e99s", Some(RETRY_MS_MAX)), ("-1s", None), ("NaNs", None), ("3", None)] {
+        for (text, expected) in
+            [("0s", Some(0)), ("1e99s", Some(RETRY_MS_MAX)), ("-1s", None), ("NaNs", None), ("3", None)]
+        {
             assert_eq!(delay_ms(text), expected, "{text}");
         }
     }

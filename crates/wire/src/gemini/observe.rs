@@ -152,7 +152,8 @@ impl Observer {
     pub fn finish(&mut self, out: &mut Out) -> End {
         let rest = std::mem::take(&mut self.pending).freeze();
         let mut bytes_cut = rest.len();
-        let whole = self.form == Form::Events && meaning::data_of(&rest).is_some_and(|data| meaning::is_whole(&data));
+        let whole =
+            self.form == Form::Events && meaning::data_of(&rest).is_some_and(|data| meaning::is_whole(&data));
         if whole {
             self.observe(&rest, &mut Seen::default());
             out.push(rest);

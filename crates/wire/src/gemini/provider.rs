@@ -84,7 +84,11 @@ fn write_tools(it: &mut Object, all: &Conversation, losses: &mut Losses) {
     if !all.tools.is_empty() {
         let mut declared = Vec::new();
         for (at, tool) in all.tools.iter().enumerate() {
-            losses.note_if(tool.cache.is_some(), &format!("tools[{at}].cache_control"), super::write::NO_MARKS);
+            losses.note_if(
+                tool.cache.is_some(),
+                &format!("tools[{at}].cache_control"),
+                super::write::NO_MARKS,
+            );
             declared.push(object(|it| {
                 it.text("name", &tool.name).text_if("description", tool.description.as_deref());
                 if let Some(schema) = &tool.parameters {
@@ -105,7 +109,10 @@ fn write_tools(it: &mut Object, all: &Conversation, losses: &mut Losses) {
     };
     if !matches!(mode, "ANY" | "VALIDATED" | "NONE") {
         for (at, _) in all.tools.iter().enumerate().filter(|(_, tool)| tool.strict == Some(true)) {
-            losses.note(format!("tools[{at}].strict"), "Gemini holds the arguments of all tools to their schemas, or of none");
+            losses.note(
+                format!("tools[{at}].strict"),
+                "Gemini holds the arguments of all tools to their schemas, or of none",
+            );
         }
     }
     if !mode.is_empty() {
@@ -145,14 +152,19 @@ fn config(all: &Conversation, model: &str, losses: &mut Losses) -> Object {
         }
     }
     if let Some(alternatives) = all.logprobs {
-        it.boolean("responseLogprobs", true).count_if("logprobs", Some(alternatives).filter(|some| *some > 0));
+        it.boolean("responseLogprobs", true)
+            .count_if("logprobs", Some(alternatives).filter(|some| *some > 0));
     }
     match &all.format {
         Format::Text => {}
         Format::Json => _ = it.text("responseMimeType", "application/json"),
         Format::Schema { name: _, description, schema, strict: _ } => {
             // A name is a handle, which this dialect does without.
-            losses.note_if(description.is_some(), "format.description", "Gemini has no description of a schema beside it");
+            losses.note_if(
+                description.is_some(),
+                "format.description",
+                "Gemini has no description of a schema beside it",
+            );
             it.text("responseMimeType", "application/json").raw("responseJsonSchema", schema);
         }
     }
@@ -215,7 +227,9 @@ mod tests {
             let messages = vec![Message { role: Role::Assistant, name: None, parts }];
             Conversation { messages, ..Conversation::default() }
         };
-        let marks = |all: &Conversation, model: &str| sent(all, model).matches("skip_thought_signature_validator").count();
+        let marks = |all: &Conversation, model: &str| {
+            sent(all, model).matches("skip_thought_signature_validator").count()
+        };
         let foreign = said(vec![call(None), call(None)]);
         assert_eq!((marks(&foreign, "gemini-3-pro"), marks(&foreign, "gemini-2.5-pro")), (1, 0));
         assert_eq!(marks(&said(vec![call(Some("c2ln")), call(None)]), "gemini-3-pro"), 0);

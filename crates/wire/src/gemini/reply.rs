@@ -5,7 +5,8 @@ use crate::json::tree::{Members, Tree};
 
 use super::contents::{inline, push_text, take_call};
 use super::words::{
-    logprobs_of, made_up, says_nothing, stop_of, take, take_count, take_items, take_members, take_text, usage_of,
+    logprobs_of, made_up, says_nothing, stop_of, take, take_count, take_items, take_members, take_text,
+    usage_of,
 };
 
 /// Why a member of an answer is lost.
@@ -52,8 +53,9 @@ pub(super) fn read(tree: Tree<'_>, answer: &str, calls: &mut dyn FnMut(u32) -> u
         candidates.push((index, read));
     }
     let mut feedback = take_members(&mut body, "promptFeedback");
-    let blocked = take_text(&mut feedback, "blockReason")
-        .is_some_and(|reason| !matches!(reason.as_str(), "" | "BLOCK_REASON_UNSPECIFIED" | "BLOCKED_REASON_UNSPECIFIED"));
+    let blocked = take_text(&mut feedback, "blockReason").is_some_and(|reason| {
+        !matches!(reason.as_str(), "" | "BLOCK_REASON_UNSPECIFIED" | "BLOCKED_REASON_UNSPECIFIED")
+    });
     for (name, _) in feedback.rest().filter(|(_, value)| !says_nothing(value)) {
         losses.note(format!("promptFeedback.{name}"), NO_WORD);
     }
@@ -129,7 +131,12 @@ pub(super) fn read_answer(tree: Tree<'_>) -> Answer {
     candidates.sort_by_key(|(index, _)| *index);
     for (_, candidate) in candidates {
         let stop = stop_of(&candidate.reason, candidate.calls());
-        choices.push(Choice { parts: candidate.parts, stop, stop_sequence: None, logprobs: candidate.logprobs });
+        choices.push(Choice {
+            parts: candidate.parts,
+            stop,
+            stop_sequence: None,
+            logprobs: candidate.logprobs,
+        });
     }
     if reply.blocked {
         choices.push(Choice { stop: Some(Stop::Filtered), ..Choice::default() });

@@ -52,7 +52,9 @@ impl Method {
     pub const fn streams(self) -> bool {
         match self {
             Self::StreamGenerateContent => true,
-            Self::GenerateContent | Self::CountTokens | Self::EmbedContent | Self::BatchEmbedContents => false,
+            Self::GenerateContent | Self::CountTokens | Self::EmbedContent | Self::BatchEmbedContents => {
+                false
+            }
         }
     }
 }
@@ -84,7 +86,8 @@ impl Route {
 
 /// The path below a provider's prefix.
 pub(super) fn path_of(model: &str, method: &str) -> String {
-    let prefix = if model.starts_with("models/") || model.starts_with("tunedModels/") { "/" } else { "/models/" };
+    let prefix =
+        if model.starts_with("models/") || model.starts_with("tunedModels/") { "/" } else { "/models/" };
     let mut path = prefix.to_owned();
     for byte in model.bytes() {
         match byte {
@@ -131,11 +134,17 @@ mod tests {
             let got = Route::of_path(path).map(|route| (route.model, route.method));
             assert_eq!(got, expected.map(|(model, method)| (model.to_owned(), method)), "{path}");
         };
-        check("/v1beta/models/gemini-2.5-flash:generateContent", Some(("gemini-2.5-flash", Method::GenerateContent)));
+        check(
+            "/v1beta/models/gemini-2.5-flash:generateContent",
+            Some(("gemini-2.5-flash", Method::GenerateContent)),
+        );
         check("/v1/models/a@2:streamGenerateContent", Some(("a@2", Method::StreamGenerateContent)));
         check("/v1beta/models/org/name:countTokens", Some(("org/name", Method::CountTokens)));
         check("/v1beta/models/org%2Fname:1b:embedContent", Some(("org/name:1b", Method::EmbedContent)));
-        check("/v1beta/tunedModels/t:batchEmbedContents", Some(("tunedModels/t", Method::BatchEmbedContents)));
+        check(
+            "/v1beta/tunedModels/t:batchEmbedContents",
+            Some(("tunedModels/t", Method::BatchEmbedContents)),
+        );
         for path in [
             "/v1beta/models/a",
             "/v1beta/models/a:fly",

@@ -181,8 +181,15 @@ pub(super) fn stop_of(word: &str, calls: bool) -> Option<Stop> {
         "STOP" if calls => Stop::ToolCalls,
         "STOP" => Stop::End,
         "MAX_TOKENS" => Stop::Length,
-        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY"
-        | "IMAGE_PROHIBITED_CONTENT" | "IMAGE_RECITATION" | "MODEL_ARMOR" => Stop::Filtered,
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION"
+        | "MODEL_ARMOR" => Stop::Filtered,
         // LANGUAGE, MALFORMED_FUNCTION_CALL, UNEXPECTED_TOOL_CALL, OTHER and what comes to be.
         _ => Stop::Other,
     })
@@ -277,11 +284,28 @@ pub(super) fn logprobs_json(logprobs: &[Logprob]) -> String {
     object(|it| {
         it.array("chosenCandidates", logprobs.iter().map(one));
         if logprobs.iter().any(|chosen| !chosen.top.is_empty()) {
-            let tops =
-                logprobs.iter().map(|chosen| object(|it| _ = it.array("candidates", chosen.top.iter().map(one))));
+            let tops = logprobs
+                .iter()
+                .map(|chosen| object(|it| _ = it.array("candidates", chosen.top.iter().map(one))));
             it.array("topCandidates", tops);
         }
     })
+}
+
+/// A JSON text without the spaces between its tokens: Google's whole answers are indented.
+pub(super) fn compact(raw: &str) -> String {
+    let (mut out, mut in_string, mut escaped) = (String::with_capacity(raw.len()), false, false);
+    for character in raw.chars() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            ' ' | '\n' | '\r' | '\t' if !in_string => continue,
+            _ => {}
+        }
+        out.push(character);
+    }
+    out
 }
 
 /// The arguments of a call as this dialect has them; `None` if they are no JSON object.
@@ -322,6 +346,11 @@ mod tests {
     }
 
     #[test]
+    fn only_spaces_between_tokens_are_left_out() {
+        assert_eq!(compact("{ \"a b\" :\n [1, \"c\\\" d\\\\\", {}] }"), r#"{"a b":[1,"c\" d\\",{}]}"#);
+    }
+
+    #[test]
     fn made_up_ids_are_known_again() {
         let id = made_up("r1", "weather", "{}", 0);
         assert_eq!(id, made_up("r1", "weather", "{}", 0));
@@ -356,7 +385,9 @@ mod tests {
         assert_eq!((usage.tokens_in, usage.tokens_in_cached, usage.tokens_in_audio), (12, 4, 6));
         assert_eq!((usage.tokens_out, usage.tokens_out_reasoning), (8, 5));
         assert_eq!(read(&usage_json(&usage)), usage);
-        let wild = read(r#"{"promptTokenCount":1e400,"candidatesTokenCount":18446744073709551615,"thoughtsTokenCount":9}"#);
+        let wild = read(
+            r#"{"promptTokenCount":1e400,"candidatesTokenCount":18446744073709551615,"thoughtsTokenCount":9}"#,
+        );
         assert_eq!((wild.tokens_in, wild.tokens_out), (0, u64::MAX));
     }
 }

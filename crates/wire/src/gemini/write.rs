@@ -5,7 +5,7 @@ use crate::json::Kind;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 
-use super::client::signature_alone;
+use super::client::{is_text_signature, signature_of_text};
 use super::contents::KEPT_BY_GOOGLE;
 use super::words::{NO_SIGNATURE, args_of, fill_call, is_made_up, is_third, media_type_of};
 
@@ -32,7 +32,11 @@ fn content(role: &str, parts: Vec<String>) -> Option<String> {
 
 impl<'a> Writer<'a> {
     fn message(&mut self, message: &'a Message, path: &str) -> Vec<String> {
-        self.losses.note_if(message.name.is_some(), &format!("{path}.name"), "Gemini has no names beside roles");
+        self.losses.note_if(
+            message.name.is_some(),
+            &format!("{path}.name"),
+            "Gemini has no names beside roles",
+        );
         match message.role {
             Role::Assistant => content("model", self.said(&message.parts, path)).into_iter().collect(),
             Role::User => content("user", self.parts(&message.parts, path)).into_iter().collect(),
@@ -60,30 +64,27 @@ impl<'a> Writer<'a> {
                 let args = args.unwrap_or_else(|| "{}".to_owned());
                 out.push(object(|it| fill_call(it, id, name, &args, signature)));
             } else {
-                out.extend(self.part(part, at.checked_sub(1).map(|at| &parts[at]), parts.get(at + 1), path));
+                out.extend(self.part(part, parts, at, path));
             }
         }
         out
     }
 
     fn parts(&mut self, parts: &[Part], path: &str) -> Vec<String> {
-        let around = |at: usize| (at.checked_sub(1).and_then(|at| parts.get(at)), parts.get(at + 1));
-        let all = parts.iter().enumerate();
-        all.filter_map(|(at, part)| self.part(part, around(at).0, around(at).1, path)).collect()
+        parts.iter().enumerate().filter_map(|(at, part)| self.part(part, parts, at, path)).collect()
     }
 
-    fn part(&mut self, part: &Part, before: Option<&Part>, next: Option<&Part>, path: &str) -> Option<String> {
+    fn part(&mut self, part: &Part, all: &[Part], at: usize, path: &str) -> Option<String> {
         match part {
             Part::Text { text, cache, citations } => {
                 self.losses.note_if(cache.is_some(), &format!("{path}.cache_control"), NO_MARKS);
                 let why = "Gemini takes no citations back";
                 self.losses.note_if(citations.is_some(), &format!("{path}.citations"), why);
-                let signature = next.and_then(signature_alone).map(String::as_str);
+                let signature = signature_of_text(all, at);
                 Some(object(|it| _ = it.text("text", text).text_if("thoughtSignature", signature)))
             }
             Part::Thinking { text, signature } => {
-                let alone = signature_alone(part).is_some();
-                if text.is_empty() && signature.is_none() || alone && matches!(before, Some(Part::Text { .. })) {
+                if text.is_empty() && signature.is_none() || is_text_signature(all, at) {
                     return None;
                 }
                 Some(object(|it| {
@@ -122,7 +123,7 @@ impl<'a> Writer<'a> {
                 | Part::ToolCall { .. }
                 | Part::Thinking { .. }
                 | Part::HiddenThinking { .. }
-                | Part::Refusal(_) => beside.extend(self.part(part, None, None, path)),
+                | Part::Refusal(_) => beside.extend(self.part(part, &[], 0, path)),
             }
         }
         content("user", results).into_iter().chain(content("user", beside)).collect()

@@ -13,7 +13,9 @@ const CONTENTS: &str = r#""contents":[{"role":"user","parts":[{"text":"Hello you
 
 #[test]
 fn facts_in_both_spellings() {
-    for (config, output) in [("generationConfig", "maxOutputTokens"), ("generation_config", "max_output_tokens")] {
+    for (config, output) in
+        [("generationConfig", "maxOutputTokens"), ("generation_config", "max_output_tokens")]
+    {
         let body = format!(
             r#"{{{CONTENTS},"{config}":{{"temperature":0.5,"{output}":100,"candidateCount":2,"seed":-7}}}}"#
         );
@@ -61,8 +63,14 @@ fn errors_name_the_field() {
     check(r#"{"contents":[{"parts":[{"text":1}]}]}"#, "contents[0].parts[0].text");
     check(&format!(r#"{{{CONTENTS},"tools":{{}}}}"#), "tools");
     check(&format!(r#"{{{CONTENTS},"generationConfig":[]}}"#), "generationConfig");
-    check(&format!(r#"{{{CONTENTS},"generationConfig":{{"temperature":3}}}}"#), "generationConfig.temperature");
-    check(&format!(r#"{{{CONTENTS},"generationConfig":{{"max_output_tokens":-1}}}}"#), "generationConfig.maxOutputTokens");
+    check(
+        &format!(r#"{{{CONTENTS},"generationConfig":{{"temperature":3}}}}"#),
+        "generationConfig.temperature",
+    );
+    check(
+        &format!(r#"{{{CONTENTS},"generationConfig":{{"max_output_tokens":-1}}}}"#),
+        "generationConfig.maxOutputTokens",
+    );
     check(&format!(r#"{{{CONTENTS},"generationConfig":{{"seed":"x"}}}}"#), "generationConfig.seed");
     refused(Method::EmbedContent, "{}", Some("content"));
     refused(Method::BatchEmbedContents, r#"{"requests":[{}]}"#, Some("requests[0].content"));
@@ -121,7 +129,10 @@ fn the_model_is_put_in_wherever_the_body_names_it() {
     assert_eq!(asked.request.operation, Operation::Embedding);
     let sent = rewrite(&asked, &body, "text-embedding-004").concat();
     let sent = std::str::from_utf8(&sent).unwrap();
-    assert_eq!(sent, std::str::from_utf8(&body).unwrap().replace("models/m\"", "models/text-embedding-004\""));
+    assert_eq!(
+        sent,
+        std::str::from_utf8(&body).unwrap().replace("models/m\"", "models/text-embedding-004\"")
+    );
 }
 
 #[test]

@@ -148,8 +148,16 @@ fn read_part(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
         let kind = scanner.peek()?;
         match key.raw() {
             "text" if kind == Kind::String => content |= !scanner.string()?.is_empty(),
-            "functionCall" | "function_call" | "inlineData" | "inline_data" | "fileData" | "file_data"
-            | "executableCode" | "executable_code" | "codeExecutionResult" | "code_execution_result" => {
+            "functionCall"
+            | "function_call"
+            | "inlineData"
+            | "inline_data"
+            | "fileData"
+            | "file_data"
+            | "executableCode"
+            | "executable_code"
+            | "codeExecutionResult"
+            | "code_execution_result" => {
                 content |= kind == Kind::Object;
                 scanner.skip_value()?;
             }
@@ -163,10 +171,14 @@ fn read_usage(scanner: &mut Scanner<'_>) -> Result<Usage, JsonError> {
     let (mut members, mut usage) = (scanner.object()?, Usage::default());
     while let Some(key) = scanner.next_key(&mut members)? {
         let sum = match key.raw() {
-            "promptTokenCount" | "prompt_token_count" | "toolUsePromptTokenCount"
+            "promptTokenCount"
+            | "prompt_token_count"
+            | "toolUsePromptTokenCount"
             | "tool_use_prompt_token_count" => &mut usage.tokens_in,
             "cachedContentTokenCount" | "cached_content_token_count" => &mut usage.tokens_in_cached,
-            "candidatesTokenCount" | "candidates_token_count" | "thoughtsTokenCount"
+            "candidatesTokenCount"
+            | "candidates_token_count"
+            | "thoughtsTokenCount"
             | "thoughts_token_count" => &mut usage.tokens_out,
             _ => {
                 scanner.skip_value()?;

@@ -7,7 +7,9 @@ const ERROR: &str = r#"{"error":{"code":503,"message":"The model is overloaded."
 
 fn stream(form: Form, events: &[&str]) -> String {
     match form {
-        Form::Events => events.iter().map(|event| format!("data: {event}\r\n\r\n")).collect::<Vec<_>>().concat(),
+        Form::Events => {
+            events.iter().map(|event| format!("data: {event}\r\n\r\n")).collect::<Vec<_>>().concat()
+        }
         Form::Array => format!("[{}\n]\n", events.join("\n,\r\n")),
     }
 }
@@ -71,12 +73,15 @@ fn d3_an_error_ends_the_stream_in_its_own_form() {
         out.push(observer.error(&error, "req_1"));
         let told = String::from_utf8(out.concat()).unwrap();
         match form {
-            Form::Events => assert!(told.ends_with("]}}\n\n") && told.contains("data: {\"error\":{\"code\":502,")),
+            Form::Events => {
+                assert!(told.ends_with("]}}\n\n") && told.contains("data: {\"error\":{\"code\":502,"))
+            }
             Form::Array => crate::json::check(&told, 16).unwrap(),
         }
         assert!(!told.contains("STOP"));
     }
-    crate::json::check(std::str::from_utf8(&error_piece(Form::Array, false, &error, "")).unwrap(), 16).unwrap();
+    crate::json::check(std::str::from_utf8(&error_piece(Form::Array, false, &error, "")).unwrap(), 16)
+        .unwrap();
 }
 
 #[test]
@@ -102,7 +107,10 @@ fn d4_what_cannot_be_read_passes_all_the_same() {
 
 #[test]
 fn d16_a_long_event_passes_without_being_kept() {
-    let image = format!(r#"{{"candidates":[{{"content":{{"parts":[{{"inlineData":{{"data":"{}"}}}}]}}}}]}}"#, "A".repeat(2 << 20));
+    let image = format!(
+        r#"{{"candidates":[{{"content":{{"parts":[{{"inlineData":{{"data":"{}"}}}}]}}}}]}}"#,
+        "A".repeat(2 << 20)
+    );
     for form in [Form::Events, Form::Array] {
         let text = stream(form, &[FIRST, &image, LAST]);
         let (forwarded, seen, end) = relay(form, text.as_bytes(), 60_000);
@@ -121,9 +129,12 @@ fn a_prompt_that_is_blocked_is_an_end() {
 #[test]
 fn c7_usage_of_bodies_is_never_negative() {
     let body = |count: &str| {
-        format!(r#"{{"usageMetadata":{{"promptTokenCount":{count},"candidatesTokenCount":{count},"thoughtsTokenCount":{count}}}}}"#)
+        format!(
+            r#"{{"usageMetadata":{{"promptTokenCount":{count},"candidatesTokenCount":{count},"thoughtsTokenCount":{count}}}}}"#
+        )
     };
-    let usage = |count: &str| usage_of_body(body(count).as_bytes()).map(|usage| (usage.tokens_in, usage.tokens_out));
+    let usage =
+        |count: &str| usage_of_body(body(count).as_bytes()).map(|usage| (usage.tokens_in, usage.tokens_out));
     assert_eq!(usage("3"), Some((3, 6)));
     assert_eq!(usage("\"3\""), Some((3, 6)));
     assert_eq!(usage("-1"), Some((0, 0)));
