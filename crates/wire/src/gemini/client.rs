@@ -110,13 +110,11 @@ fn candidate(index: usize, choice: &Choice, losses: &mut Losses) -> String {
 
 /// Why an answer ended. One that calls a tool with broken arguments must not look as if it called it (D15).
 pub(super) const fn reason(stop: Stop, broken: bool) -> &'static str {
-    match stop {
-        Stop::Length | Stop::Filtered | Stop::Refused => finish_reason(stop),
-        Stop::End | Stop::Sequence | Stop::ToolCalls | Stop::Paused | Stop::Other if broken => {
-            "MALFORMED_FUNCTION_CALL"
-        }
-        Stop::End | Stop::Sequence | Stop::ToolCalls | Stop::Paused | Stop::Other => finish_reason(stop),
-    }
+    let by_itself = match stop {
+        Stop::End | Stop::Sequence | Stop::ToolCalls | Stop::Paused | Stop::Other => true,
+        Stop::Length | Stop::Filtered | Stop::Refused => false,
+    };
+    if by_itself && broken { "MALFORMED_FUNCTION_CALL" } else { finish_reason(stop) }
 }
 
 /// A signature without words, which belongs to a text beside it.

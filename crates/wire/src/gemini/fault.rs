@@ -84,10 +84,7 @@ pub(super) fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> F
     let text = std::str::from_utf8(body).unwrap_or_default();
     let tree = Tree::parse(text, DEPTH_MAX).ok();
     // A stream that is an array fails as an array.
-    let tree = tree.and_then(|tree| match tree.items().first() {
-        Some(first) => Some(first.clone()),
-        None => Some(tree),
-    });
+    let tree = tree.map(|tree| tree.items().first().cloned().unwrap_or(tree));
     let plain = tree.as_ref().map_or(body, |tree| tree.raw().as_bytes());
     let mut fault = error::classify(status, retry_after, plain);
     let Some(error) = tree.and_then(|tree| tree.into_members().take("error")) else { return fault };

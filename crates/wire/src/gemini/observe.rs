@@ -60,6 +60,7 @@ impl Cutter {
 }
 
 /// Relays one stream and keeps account of it.
+#[expect(clippy::struct_excessive_bools, reason = "independent observations, each made once")]
 pub struct Observer {
     form: Form,
     cutter: Cutter,
@@ -123,6 +124,10 @@ impl Observer {
                 sent = end;
             }
             from = end;
+        }
+        if sent == 0 && from == chunk.len() {
+            out.push(chunk);
+            return seen;
         }
         let rest = chunk.slice(from..);
         if self.passing {

@@ -74,7 +74,7 @@ fn d3_an_error_ends_the_stream_in_its_own_form() {
         let told = String::from_utf8(out.concat()).unwrap();
         match form {
             Form::Events => {
-                assert!(told.ends_with("]}}\n\n") && told.contains("data: {\"error\":{\"code\":502,"))
+                assert!(told.ends_with("]}}\n\n") && told.contains("data: {\"error\":{\"code\":502,"));
             }
             Form::Array => crate::json::check(&told, 16).unwrap(),
         }
