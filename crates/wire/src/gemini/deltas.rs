@@ -193,8 +193,7 @@ impl WriteStream for Deltas {
                 self.finish(out);
             }
             Event::Ended => self.end(out),
-            // The dialect's own clients take no comments; blank lines they pass over.
-            Event::Ping => out.push('\n'),
+            Event::Ping => out.push_str(self.form.ping()),
             Event::Cited { .. } | Event::Lost(_) => {}
         }
     }

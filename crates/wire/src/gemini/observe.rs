@@ -31,6 +31,14 @@ impl Form {
         if events { Self::Events } else { Self::Array }
     }
 
+    /// What shows a client that its stream lives, between two events or elements: a blank line. Comments are no part of
+    /// either form to the dialect's own clients, some of which take them for data.
+    pub const fn ping(self) -> &'static str {
+        match self {
+            Self::Events | Self::Array => "\n",
+        }
+    }
+
     /// Its content type.
     pub const fn content_type(self) -> &'static str {
         match self {

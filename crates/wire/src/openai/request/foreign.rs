@@ -1,9 +1,11 @@
 //! Requests of other dialects: their own readers find the same things in other places.
 
+use std::borrow::Cow;
+
 use crate::json::{Kind, Text};
 use crate::openai::error::Invalid;
 
-use super::fields::{FORBIDDEN, Spelling, same};
+use super::fields::{FORBIDDEN, folded};
 use super::prompt::Prompt;
 use super::values::wrong_type;
 use super::{BodyLimits, Needs, Operation, Params, Request, Spans, TOKEN_BYTES_MAX};
@@ -116,22 +118,22 @@ pub(crate) fn member_of(
     names: &[(&'static str, &'static str)],
     path: &str,
 ) -> Result<Option<usize>, Invalid> {
-    let mut misspelt = None;
-    for (at, (one, other)) in names.iter().enumerate() {
-        for name in [one, other] {
-            match same(key, name) {
-                Some(Spelling::Exact) => return Ok(Some(at)),
-                Some(Spelling::Differs) => misspelt = Some(name),
-                None => {}
-            }
-        }
+    let text = match (key.escaped(), key.raw().is_ascii()) {
+        (false, true) => Cow::Borrowed(key.raw()),
+        // Half a surrogate pair is part of no name that any parser folds into one of these.
+        (true, _) | (false, false) => Cow::Owned(folded(&key.decode().unwrap_or_default())),
+    };
+    let either = |fits: &dyn Fn(&str) -> bool| names.iter().position(|(one, other)| fits(one) || fits(other));
+    // Most members are spelt as they should be.
+    if let Some(at) = either(&|name| *name == *text) {
+        return Ok(Some(at));
     }
-    if let Some(name) = misspelt {
-        let got = shown(&key.decode().unwrap_or_default());
+    if let Some(at) = either(&|name| name.eq_ignore_ascii_case(&text)) {
+        let (name, got) = (names.get(at).map_or("", |(name, _)| name), shown(&text));
         let text = format!("the field {got} differs from `{path}{name}` only in case; spell it `{name}`");
         return Err(Invalid::field(format!("{path}{name}"), text));
     }
-    match FORBIDDEN.iter().find(|name| path.is_empty() && same(key, name).is_some()) {
+    match FORBIDDEN.iter().find(|name| path.is_empty() && name.eq_ignore_ascii_case(&text)) {
         Some(name) => {
             let text = format!("`{name}` is not for clients to say; leave it out");
             Err(Invalid::field(*name, text))
