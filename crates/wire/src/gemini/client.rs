@@ -11,8 +11,8 @@ use super::contents::{NO_WORD, read_contents, read_system};
 use super::deltas::Deltas;
 use super::observe::Form;
 use super::words::{
-    args_of, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take, take_items,
-    take_members, take_text, usage_json,
+    args_of, base64_only, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take,
+    take_items, take_members, take_text, usage_json,
 };
 
 /// The definition.
@@ -133,12 +133,13 @@ const fn alone(part: &Part) -> Option<&String> {
 
 /// The signature of the text at `at`: the one behind it, or the one before it if that is no other text's (dialects that
 /// put all thoughts first move it there).
-pub(super) fn signature_of_text(parts: &[Part], at: usize) -> Option<&str> {
+pub(super) fn signature_of_text<'a>(parts: &'a [Part], at: usize) -> Option<&'a str> {
     let is_text = |at: Option<usize>| matches!(at.and_then(|at| parts.get(at)), Some(Part::Text { .. }));
+    let alone = |part: &'a Part| alone(part).and_then(|signature| base64_only(signature));
     let behind = parts.get(at + 1).and_then(alone);
     let before = at.checked_sub(1).and_then(|at| parts.get(at)).and_then(alone);
     let before = before.filter(|_| !is_text(at.checked_sub(2)));
-    behind.or(before).map(String::as_str)
+    behind.or(before)
 }
 
 /// Whether the part at `at` is written with the text beside it.
@@ -150,6 +151,17 @@ pub(super) fn is_text_signature(parts: &[Part], at: usize) -> bool {
     at.checked_sub(1).is_some_and(has) || has(at + 1)
 }
 
+/// A signature as far as this dialect can say it.
+pub(super) fn signed<'a>(signature: Option<&'a str>, losses: &mut Losses) -> Option<&'a str> {
+    let sound = signature.and_then(base64_only);
+    losses.note_if(
+        sound.is_none() && signature.is_some(),
+        "signature",
+        "it is no Base64, as it has to be in Gemini",
+    );
+    sound
+}
+
 fn part_json(part: &Part, all: &[Part], at: usize, losses: &mut Losses) -> Option<String> {
     match part {
         Part::Text { text, citations, .. } => {
@@ -158,17 +170,22 @@ fn part_json(part: &Part, all: &[Part], at: usize, losses: &mut Losses) -> Optio
             Some(object(|it| _ = it.text("text", text).text_if("thoughtSignature", signature)))
         }
         Part::Thinking { .. } if is_text_signature(all, at) => None,
-        Part::Thinking { text, signature } => Some(object(|it| {
-            it.text("text", text);
-            if !text.is_empty() {
-                it.boolean("thought", true);
-            }
-            it.text_if("thoughtSignature", signature.as_deref());
-        })),
+        Part::Thinking { text, signature } => {
+            let signature = signed(signature.as_deref(), losses);
+            let said = object(|it| {
+                it.text("text", text);
+                if !text.is_empty() {
+                    it.boolean("thought", true);
+                }
+                it.text_if("thoughtSignature", signature);
+            });
+            Some(said).filter(|_| !text.is_empty() || signature.is_some())
+        }
         Part::ToolCall { id, name, arguments, signature } => {
+            let signature = signed(signature.as_deref(), losses);
             let args = args_of(arguments);
             losses.note_if(args.is_none(), "arguments", "the model's arguments are no JSON object");
-            args.map(|args| object(|it| fill_call(it, id, name, &args, signature.as_deref())))
+            args.map(|args| object(|it| fill_call(it, id, name, &args, signature)))
         }
         Part::Refusal(why) => Some(object(|it| _ = it.text("text", why))),
         Part::Media(media) => match &media.source {

@@ -4,7 +4,9 @@ use crate::chat::{Conversation, Losses, Media, Message, Part, Role, Source};
 use crate::json::tree::{Members, Tree};
 use crate::openai::error::Invalid;
 
-use super::words::{compact, kind_of, made_up, says_nothing, take, take_items, take_text, usual_base64};
+use super::words::{
+    compact, kind_of, made_up, says_nothing, take, take_items, take_text, usual_base64, usual_signature,
+};
 
 /// Why a field of this dialect is lost.
 pub(super) const NO_WORD: &str = "the provider's dialect has no such field";
@@ -120,6 +122,7 @@ fn read_part(
 ) -> Result<(), Invalid> {
     let thought = take(&mut part, "thought").and_then(|thought| thought.boolean()).unwrap_or(false);
     let signature = take_text(&mut part, "thoughtSignature").filter(|signature| !signature.is_empty());
+    let signature = signature.map(usual_signature);
     let text = take_text(&mut part, "text");
     if let Some(call) = take(&mut part, "functionCall") {
         let (id, name, arguments) = take_call(call);

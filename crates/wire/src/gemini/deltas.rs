@@ -8,7 +8,7 @@ use crate::openai::sse::EVENT_BYTES_MAX;
 use super::client::reason;
 use super::fault::stream_error_body;
 use super::observe::Form;
-use super::words::{args_of, fill_call, logprobs_json, usage_json};
+use super::words::{args_of, base64_only, fill_call, logprobs_json, usage_json};
 
 /// Writes a stream.
 pub(super) struct Deltas {
@@ -115,6 +115,7 @@ impl Deltas {
             open.signature.get_or_insert_default().push_str(signature);
             return;
         }
+        let Some(signature) = base64_only(signature) else { return };
         let thought = open.added && open.what == Some(Opened::Thinking);
         let fill = |it: &mut Object| {
             it.text("text", "");
@@ -134,7 +135,11 @@ impl Deltas {
         let signature = open.signature.take();
         match args_of(&arguments).filter(|_| !open.too_long) {
             Some(args) => {
-                self.part(choice, |it| fill_call(it, &id, &name, &args, signature.as_deref()), out);
+                self.part(
+                    choice,
+                    |it| fill_call(it, &id, &name, &args, signature.as_deref().and_then(base64_only)),
+                    out,
+                );
             }
             None => open.broken = true,
         }

@@ -153,6 +153,21 @@ pub(super) fn usual_base64(data: String) -> String {
     if data.contains(['-', '_']) { data.replace('-', "+").replace('_', "/") } else { data }
 }
 
+/// A signature as its provider wrote it: this dialect's clients send it back in the alphabet of URLs.
+pub(super) fn usual_signature(signature: String) -> String {
+    if signature == NO_SIGNATURE { signature } else { usual_base64(signature) }
+}
+
+/// A signature, if it can be one here: clients and providers of this dialect read it as Base64.
+pub(super) fn base64_only(signature: &str) -> Option<&str> {
+    let bare = signature.trim_end_matches('=');
+    let padding = signature.len() - bare.len();
+    let sound = bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte));
+    let whole =
+        if padding == 0 { bare.len() % 4 != 1 } else { padding <= 2 && signature.len().is_multiple_of(4) };
+    (sound && whole && !bare.is_empty()).then_some(signature)
+}
+
 /// How hard to think, by its word.
 pub(super) fn effort_of(word: &str) -> Option<Effort> {
     Some(match word.to_ascii_uppercase().as_str() {
@@ -160,6 +175,7 @@ pub(super) fn effort_of(word: &str) -> Option<Effort> {
         "LOW" => Effort::Low,
         "MEDIUM" => Effort::Medium,
         "HIGH" => Effort::High,
+        "XHIGH" => Effort::Max,
         _ => return None,
     })
 }
@@ -348,6 +364,18 @@ mod tests {
     #[test]
     fn only_spaces_between_tokens_are_left_out() {
         assert_eq!(compact("{ \"a b\" :\n [1, \"c\\\" d\\\\\", {}] }"), r#"{"a b":[1,"c\" d\\",{}]}"#);
+    }
+
+    #[test]
+    fn signatures_are_base64_or_nothing() {
+        for sound in ["c2ln", "c2lnLQ==", "c2lnLTE=", "c2lnLQ", "-_+/", NO_SIGNATURE] {
+            assert_eq!(base64_only(sound), Some(sound));
+        }
+        for other in ["", "=", "c2lnL", "c2ln=", "c2lnLQ===", "c2 n", "sig.1"] {
+            assert_eq!(base64_only(other), None, "{other}");
+        }
+        assert_eq!(usual_signature("ab-_".to_owned()), "ab+/");
+        assert_eq!(usual_signature(NO_SIGNATURE.to_owned()), NO_SIGNATURE);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::json::Kind;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 
-use super::client::{is_text_signature, signature_of_text};
+use super::client::{is_text_signature, signature_of_text, signed};
 use super::contents::KEPT_BY_GOOGLE;
 use super::words::{NO_SIGNATURE, args_of, fill_call, is_made_up, is_third, media_type_of};
 
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
                 let why = "the model's arguments are no JSON object";
                 self.losses.note_if(args.is_none(), &format!("{path}.arguments"), why);
                 let missing = std::mem::take(&mut unsigned).then_some(NO_SIGNATURE);
-                let signature = signature.as_deref().or(missing);
+                let signature = signed(signature.as_deref(), self.losses).or(missing);
                 let args = args.unwrap_or_else(|| "{}".to_owned());
                 out.push(object(|it| fill_call(it, id, name, &args, signature)));
             } else {
@@ -87,13 +87,15 @@ impl<'a> Writer<'a> {
                 if text.is_empty() && signature.is_none() || is_text_signature(all, at) {
                     return None;
                 }
-                Some(object(|it| {
+                let signature = signed(signature.as_deref(), self.losses);
+                let said = object(|it| {
                     it.text("text", text);
                     if !text.is_empty() {
                         it.boolean("thought", true);
                     }
-                    it.text_if("thoughtSignature", signature.as_deref());
-                }))
+                    it.text_if("thoughtSignature", signature);
+                });
+                Some(said).filter(|_| !text.is_empty() || signature.is_some())
             }
             Part::Media(media) => self.media(media, path),
             Part::Refusal(why) => Some(object(|it| _ = it.text("text", why))),
