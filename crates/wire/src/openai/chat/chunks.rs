@@ -99,6 +99,7 @@ impl Chunks {
         for detail in delta.take("reasoning_details").map(Tree::into_items).unwrap_or_default() {
             if let Some(signature) = detail.get("signature").and_then(Tree::text) {
                 if self.reading(choice).open != Some(Open::Thinking) {
+                    // A thought may be kept back, and only proven.
                     self.open(choice, Open::Thinking, Opened::Thinking, out);
                 }
                 let part = self.reading(choice).parts.saturating_sub(1);
