@@ -9,6 +9,7 @@
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`anthropic`]: the Messages API, in both directions.
+//! - [`gemini`]: the Gemini dialect, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes.
 //! - [`engine`]: what engines say of their load, in all spellings.
@@ -18,6 +19,7 @@ pub mod chat;
 pub mod dialect;
 pub mod engine;
 pub mod events;
+pub mod gemini;
 pub mod json;
 pub mod openai;
 pub mod vendor;

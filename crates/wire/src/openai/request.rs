@@ -16,9 +16,10 @@ mod blocks;
 mod body;
 mod fallbacks;
 mod fields;
+pub(crate) mod foreign;
 mod prompt;
 mod shape;
-mod values;
+pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
