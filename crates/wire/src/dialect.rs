@@ -13,10 +13,12 @@ use crate::openai::sse::StreamFault;
 pub const CONVERTED_DEPTH_MAX: usize = 256;
 
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[&crate::openai::chat::client::DEF];
+pub static CLIENTS: &[&ClientDef] =
+    &[&crate::openai::chat::client::DEF, &crate::ollama::client::DEF, &crate::ollama::generate::DEF];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] = &[&crate::openai::chat::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] =
+    &[&crate::openai::chat::provider::DEF, &crate::cohere::provider::DEF, &crate::ollama::provider::DEF];
 
 /// The definition of a dialect that clients speak.
 pub struct ClientDef {

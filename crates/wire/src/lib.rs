@@ -9,13 +9,17 @@
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
-//! - [`events`]: server-sent events, cut out of bytes.
+//! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
+//! - [`ollama`], [`cohere`]: further chat dialects.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod chat;
+pub mod cohere;
 pub mod dialect;
 pub mod engine;
 pub mod events;
 pub mod json;
+pub mod ndjson;
+pub mod ollama;
 pub mod openai;
 pub mod vendor;
