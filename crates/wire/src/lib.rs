@@ -11,6 +11,7 @@
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
 //! - [`ollama`], [`cohere`]: further chat dialects.
+//! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod chat;
@@ -22,4 +23,6 @@ pub mod json;
 pub mod ndjson;
 pub mod ollama;
 pub mod openai;
+pub mod rerank;
+pub mod tasks;
 pub mod vendor;

@@ -53,7 +53,7 @@ impl Chunks {
             Some("content-start" | "content-delta") => {
                 self.start(&event, out);
                 self.content(message.and_then(|message| message.get("content")), out);
-                self.likely(event.get("logprobs"), out);
+                likely(event.get("logprobs"), out);
             }
             Some("tool-plan-delta") => {
                 self.start(&event, out);
@@ -95,22 +95,6 @@ impl Chunks {
         let Some(content) = content else { return };
         self.add(Open::Thinking, content.get("thinking").and_then(Tree::text), out);
         self.add(Open::Text, content.get("text").and_then(Tree::text), out);
-    }
-
-    fn likely(&mut self, logprobs: Option<&Tree<'_>>, out: &mut Vec<Event>) {
-        let Some(logprobs) = logprobs else { return };
-        let mut losses = Losses::default();
-        // Of a stream it is one item, of an answer a list of them.
-        let item = Tree::parse(logprobs.raw(), CONVERTED_DEPTH_MAX).ok();
-        let listed = format!("[{}]", item.as_ref().map_or("", |item| item.raw()));
-        let list = Tree::parse(&listed, CONVERTED_DEPTH_MAX).ok();
-        let logprobs = logprobs_of(list.as_ref(), &mut losses);
-        if !logprobs.is_empty() {
-            out.push(Event::Likely { choice: 0, logprobs });
-        }
-        if !losses.is_empty() {
-            out.push(Event::Lost(losses));
-        }
     }
 
     fn add(&mut self, to: Open, text: Option<&str>, out: &mut Vec<Event>) {
@@ -179,5 +163,21 @@ impl Chunks {
         out.push(Event::Stopped { choice: 0, stop: reason.map_or(Stop::Other, stop_of), sequence: None });
         out.extend(of_delta("usage").map(usage_of).map(Event::Used));
         out.push(Event::Ended);
+    }
+}
+
+fn likely(logprobs: Option<&Tree<'_>>, out: &mut Vec<Event>) {
+    let Some(logprobs) = logprobs else { return };
+    let mut losses = Losses::default();
+    // Of a stream it is one item, of an answer a list of them.
+    let item = Tree::parse(logprobs.raw(), CONVERTED_DEPTH_MAX).ok();
+    let listed = format!("[{}]", item.as_ref().map_or("", |item| item.raw()));
+    let list = Tree::parse(&listed, CONVERTED_DEPTH_MAX).ok();
+    let logprobs = logprobs_of(list.as_ref(), &mut losses);
+    if !logprobs.is_empty() {
+        out.push(Event::Likely { choice: 0, logprobs });
+    }
+    if !losses.is_empty() {
+        out.push(Event::Lost(losses));
     }
 }

@@ -134,8 +134,8 @@ pub(super) fn said(parts: &[Part], losses: &mut Losses) -> Said {
 /// Notes what nobody took.
 pub(super) fn note_rest(body: Members<'_>, losses: &mut Losses) {
     for (name, value) in body.rest() {
-        let says_nothing = value.boolean() == Some(false) || value.text() == Some("");
-        if !says_nothing && !(value.kind() == Kind::Array && value.items().is_empty()) {
+        let empty = value.kind() == Kind::Array && value.items().is_empty();
+        if !empty && value.boolean() != Some(false) && value.text() != Some("") {
             losses.note(name, NO_WORD);
         }
     }
@@ -265,7 +265,9 @@ pub(super) fn read_common(body: &mut Members<'_>, all: &mut Conversation) {
         Some(format) if format.text() == Some("json") => Format::Json,
         Some(_) | None => Format::Text,
     };
-    all.reasoning = body.take("think").as_ref().and_then(reasoning_of);
+    let think = body.take("think");
+    all.reasoning = think.as_ref().and_then(reasoning_of);
+    all.losses.note_if(think.is_some() && all.reasoning.is_none(), "think", NO_WORD);
     let alternatives = body.take("top_logprobs").and_then(|count| count.count());
     let logprobs = body.take("logprobs").and_then(|value| value.boolean()).unwrap_or(false);
     all.logprobs = logprobs.then_some(alternatives.unwrap_or(0));

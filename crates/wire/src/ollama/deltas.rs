@@ -75,10 +75,10 @@ impl Deltas {
             |it| {
                 match self.form {
                     Form::Chat => {
-                        _ = it.object("message", |it| {
+                        it.object("message", |it| {
                             it.text("role", "assistant").text("content", text);
                             members(it);
-                        })
+                        });
                     }
                     Form::Generate => {
                         it.text("response", text);
@@ -103,7 +103,7 @@ impl Deltas {
                 if self.arguments.len() + text.len() <= WITHHELD_BYTES_MAX {
                     self.arguments.push_str(text);
                 } else {
-                    self.arguments = "too long".to_owned();
+                    "too long".clone_into(&mut self.arguments);
                 }
             }
             Some(Opened::HiddenThinking { .. }) | None => {}
@@ -115,7 +115,7 @@ impl Deltas {
         let arguments = std::mem::take(&mut self.arguments);
         match (arguments_object(&arguments), self.form) {
             (Some(arguments), Form::Chat) => {
-                self.bring(&Brings::Call(&call_json(&id, &name, arguments)), out)
+                self.bring(&Brings::Call(&call_json(&id, &name, arguments)), out);
             }
             // No tools can be offered there.
             (Some(_), Form::Generate) => {}
@@ -141,7 +141,7 @@ impl Deltas {
             |it| {
                 match self.form {
                     Form::Chat => {
-                        _ = it.object("message", |it| _ = it.text("role", "assistant").text("content", ""))
+                        it.object("message", |it| _ = it.text("role", "assistant").text("content", ""));
                     }
                     Form::Generate => _ = it.text("response", ""),
                 }

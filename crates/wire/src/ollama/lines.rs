@@ -13,7 +13,7 @@ use super::words::{logprobs_of, stop_of, unix_s, usage_of};
 /// Reads lines.
 #[derive(Default)]
 pub(super) struct Lines {
-    lines: JsonLines,
+    cut: JsonLines,
     started: bool,
     ended: bool,
     parts: u32,
@@ -29,9 +29,9 @@ enum Open {
 
 impl ReadStream for Lines {
     fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), StreamFault> {
-        let mut lines = std::mem::take(&mut self.lines);
-        let pushed = lines.push(bytes, |line| self.take(line, events));
-        self.lines = lines;
+        let mut cut = std::mem::take(&mut self.cut);
+        let pushed = cut.push(bytes, |line| self.take(line, events));
+        self.cut = cut;
         pushed
     }
 }

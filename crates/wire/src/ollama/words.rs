@@ -107,8 +107,7 @@ pub(super) fn reasoning_of(think: &Tree<'_>) -> Option<Reasoning> {
         (_, Some("low")) => Effort::Low,
         (_, Some("high")) => Effort::High,
         (_, Some("max")) => Effort::Max,
-        (_, Some(_)) => return None,
-        (None, None) => return None,
+        (None, _) => return None,
     };
     let visible = Some(effort != Effort::None);
     Some(Reasoning { effort: Some(effort), tokens: None, visible })

@@ -13,10 +13,12 @@ use super::error::Invalid;
 
 mod beginnings;
 mod body;
+pub(crate) mod build;
 mod fallbacks;
 mod fields;
+pub(crate) mod members;
 mod prompt;
-mod values;
+pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;

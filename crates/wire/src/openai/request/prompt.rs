@@ -50,7 +50,7 @@ impl<'a> Prompt<'a> {
         self.bytes += bytes as u64;
     }
 
-    fn add_text(&mut self, text: Text<'a>) {
+    pub(super) fn add_text(&mut self, text: Text<'a>) {
         self.add_bytes(text.meant_bytes());
         self.beginnings.text(&text);
         if self.prefix_bytes < PREFIX_BYTES && !text.is_empty() {
