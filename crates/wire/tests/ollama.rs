@@ -134,14 +134,12 @@ fn calls_without_ids_get_those_of_their_place_and_results_find_them() {
             {"role":"tool","tool_name":"nobody","content":"too many"}]}"#,
     );
     assert_eq!(all.messages[2].role, Role::Tool);
-    let results: Vec<(&str, Option<&str>)> = all.messages[2]
-        .parts
-        .iter()
-        .map(|part| match part {
-            Part::ToolResult { id, name, .. } => (id.as_str(), name.as_deref()),
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let result = |part: &Part| {
+        if let Part::ToolResult { id, name, .. } = part { Some((id.clone(), name.clone())) } else { None }
+    };
+    let found: Vec<(String, Option<String>)> = all.messages[2].parts.iter().filter_map(result).collect();
+    let results: Vec<(&str, Option<&str>)> =
+        found.iter().map(|(id, name)| (id.as_str(), name.as_deref())).collect();
     let expected =
         [("call_1_1", Some("b")), ("given", Some("a")), ("call_1_0", Some("a")), ("call_5", Some("nobody"))];
     assert_eq!(results, expected);
@@ -213,7 +211,7 @@ fn d3_an_error_in_the_stream_is_seen_and_told_in_one_line() {
     let (forwarded, end, _, failed) = relay(&[b"{\"error\":\"model runner has stopped\"}\n"]);
     assert!(failed && !end.proper && !forwarded.is_empty());
     let line = error_line(&ErrorBody::upstream_reset("gpu"));
-    assert!(line.ends_with(b"}\n") && line.iter().filter(|byte| **byte == b'\n').count() == 1);
+    assert!(line.ends_with(b"}\n") && !line[..line.len() - 1].contains(&b'\n'));
     let value: serde_json::Value =
         serde_json::from_str(&error_json(&ErrorBody::upstream_reset("gpu"))).unwrap();
     assert!(value["error"].as_str().unwrap().contains("gpu"));

@@ -1,5 +1,4 @@
 //! Rerank, moderations, images and sounds: what is read of them, and what is forwarded.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use bytes::Bytes;
 use pointsman_wire::chat::Losses;
@@ -253,7 +252,7 @@ fn c9_a_large_file_passes_in_bounded_memory_and_too_large_a_one_is_refused() {
     let limits = PartLimits { file_bytes_max: 1 << 20, field_bytes_max: 100, ..PartLimits::default() };
     let mut scanner = Scanner::new(Task::Transcription, "b", limits.clone());
     scanner.push(b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n").unwrap();
-    let refused = (0..40).find_map(|_| scanner.push(&[b'\r'; 64 << 10]).err()).unwrap();
+    let refused = (0..40).find_map(|_| scanner.push(&vec![b'\r'; 64 << 10]).err()).unwrap();
     assert_eq!((refused.status, refused.param.as_deref()), (413, Some("file")));
     let mut scanner = Scanner::new(Task::Transcription, "b", limits);
     let body = part("name=\"prompt\"", &"p".repeat(101)) + "--b--";
