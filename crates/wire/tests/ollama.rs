@@ -379,3 +379,22 @@ fn documents_and_named_tools_have_their_own_place_in_cohere() {
     let lost: Vec<&str> = losses.named().iter().map(|loss| loss.field.as_str()).collect();
     assert_eq!(lost, ["tools", "stop"]);
 }
+
+#[test]
+fn only_models_that_know_degrees_are_told_how_hard_to_think() {
+    let check = |model: &str, effort: &str, think: serde_json::Value, lost: usize| {
+        let body =
+            format!(r#"{{"messages":[{{"role":"user","content":"?"}}],"reasoning_effort":"{effort}"}}"#);
+        let mut losses = Losses::default();
+        let dialect = provider("ollama").unwrap().dialect;
+        let sent = dialect.request(&conversation("openai", &body), model, &mut losses);
+        let sent: serde_json::Value = serde_json::from_str(&sent).unwrap();
+        assert_eq!((&sent["think"], losses.count()), (&think, lost), "{model} {effort}");
+    };
+    check("qwen3:8b", "high", true.into(), 1);
+    check("qwen3:8b", "medium", true.into(), 0);
+    check("qwen3:8b", "none", false.into(), 0);
+    check("gpt-oss:20b", "high", "high".into(), 0);
+    check("gpt-oss:20b", "minimal", "low".into(), 0);
+    check("gpt-oss:20b", "none", "low".into(), 1);
+}

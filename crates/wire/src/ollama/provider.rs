@@ -49,7 +49,7 @@ impl ProviderDialect for OllamaProvider {
                     it.raw("format", schema);
                 }
             }
-            if let Some(think) = all.reasoning.as_ref().and_then(think_json) {
+            if let Some(think) = all.reasoning.as_ref().and_then(|how| think_json(how, model, losses)) {
                 it.raw("think", think);
             }
             if let Some(alternatives) = all.logprobs {

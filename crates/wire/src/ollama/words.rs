@@ -113,16 +113,34 @@ pub(super) fn reasoning_of(think: &Tree<'_>) -> Option<Reasoning> {
     Some(Reasoning { effort: Some(effort), tokens: None, visible })
 }
 
-/// The same, written. Models that know no degrees take any for `true`.
-pub(super) fn think_json(reasoning: &Reasoning) -> Option<&'static str> {
+/// The models that are told how hard to think. All others are told whether to, and refuse anything else.
+const DEGREES: &str = "gpt-oss";
+
+/// The same, written for a model.
+pub(super) fn think_json(reasoning: &Reasoning, model: &str, losses: &mut Losses) -> Option<&'static str> {
     let effort = reasoning.effort.or_else(|| reasoning.tokens.map(Effort::of_tokens));
-    match effort {
-        Some(Effort::None) => Some("false"),
-        Some(Effort::Minimal | Effort::Low) => Some(r#""low""#),
-        Some(Effort::Medium) => Some(r#""medium""#),
-        Some(Effort::High | Effort::Max) => Some(r#""high""#),
-        None => reasoning.visible.map(|visible| if visible { "true" } else { "false" }),
+    let Some(effort) = effort else {
+        return reasoning.visible.map(|visible| if visible { "true" } else { "false" });
+    };
+    if !model.contains(DEGREES) {
+        let degree = !matches!(effort, Effort::None | Effort::Medium);
+        losses.note_if(
+            degree,
+            "reasoning_effort",
+            "only `gpt-oss` models are told how hard to think by Ollama",
+        );
+        return Some(if effort == Effort::None { "false" } else { "true" });
     }
+    Some(match effort {
+        // It cannot be told not to.
+        Effort::None => {
+            losses.note("reasoning_effort", "`gpt-oss` models always think");
+            r#""low""#
+        }
+        Effort::Minimal | Effort::Low => r#""low""#,
+        Effort::Medium => r#""medium""#,
+        Effort::High | Effort::Max => r#""high""#,
+    })
 }
 
 /// The id of a call that came without one: the same for the same call of the same answer.
