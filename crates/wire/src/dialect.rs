@@ -17,11 +17,22 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[OPENAI, &crate::anthropic::client::DEF, &crate::gemini::client::DEF];
+pub static CLIENTS: &[&ClientDef] = &[
+    OPENAI,
+    &crate::anthropic::client::DEF,
+    &crate::gemini::client::DEF,
+    &crate::ollama::client::DEF,
+    &crate::ollama::generate::DEF,
+];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] =
-    &[&crate::openai::chat::provider::DEF, &crate::anthropic::provider::DEF, &crate::gemini::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] = &[
+    &crate::openai::chat::provider::DEF,
+    &crate::anthropic::provider::DEF,
+    &crate::gemini::provider::DEF,
+    &crate::cohere::provider::DEF,
+    &crate::ollama::provider::DEF,
+];
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

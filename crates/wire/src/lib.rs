@@ -11,15 +11,22 @@
 //! - [`anthropic`]: the Messages API, in both directions.
 //! - [`gemini`]: the Gemini dialect, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
-//! - [`events`]: server-sent events, cut out of bytes.
+//! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
+//! - [`ollama`], [`cohere`]: further chat dialects.
+//! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod anthropic;
 pub mod chat;
+pub mod cohere;
 pub mod dialect;
 pub mod engine;
 pub mod events;
 pub mod gemini;
 pub mod json;
+pub mod ndjson;
+pub mod ollama;
 pub mod openai;
+pub mod rerank;
+pub mod tasks;
 pub mod vendor;

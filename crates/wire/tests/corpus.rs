@@ -65,6 +65,31 @@ fn d1_gemini_answers_of_the_corpus_mean_the_same_however_they_are_cut() {
 }
 
 #[test]
+fn c12_bodies_of_the_corpus_become_json_in_every_dialect() {
+    replay("conversions", invariants::dialects::conversions);
+}
+
+#[test]
+fn d1_streams_of_the_corpus_give_the_same_events_however_they_are_cut() {
+    replay("streams", invariants::dialects::streams);
+}
+
+#[test]
+fn d1_lines_of_the_corpus_are_relayed_whole() {
+    replay("ollama", invariants::dialects::ollama);
+}
+
+#[test]
+fn c6_tasks_of_the_corpus_are_forwarded_as_authorised() {
+    replay("tasks", invariants::dialects::tasks);
+}
+
+#[test]
+fn c9_parts_of_the_corpus_are_the_same_however_they_are_cut() {
+    replay("multipart", invariants::dialects::multipart);
+}
+
+#[test]
 fn c5_texts_of_the_corpus_are_judged_as_others_do() {
     replay("json", invariants::json);
 }

@@ -391,7 +391,7 @@ fn message_json(it: &mut Object, parts: &[Part], losses: &mut Losses) {
     }
 }
 
-pub(super) fn call_json(id: &str, name: &str, arguments: &str, signature: Option<&str>) -> String {
+pub(crate) fn call_json(id: &str, name: &str, arguments: &str, signature: Option<&str>) -> String {
     object(|it| {
         it.text("id", id).text("type", "function");
         it.object("function", |it| _ = it.text("name", name).text("arguments", arguments));
