@@ -16,7 +16,8 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 pub static CLIENTS: &[&ClientDef] = &[&crate::openai::chat::client::DEF];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] = &[&crate::openai::chat::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] =
+    &[&crate::openai::chat::provider::DEF, &crate::azure::DEF, &crate::bedrock::DEF];
 
 /// The definition of a dialect that clients speak.
 pub struct ClientDef {

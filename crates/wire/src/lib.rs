@@ -10,12 +10,22 @@
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes.
+//! - [`bedrock`], [`azure`], [`vertex`]: clouds that speak in their own way, or wrap what others speak.
+//! - [`sigv4`]: requests signed for AWS.
+//! - [`truth`]: what the headers of answers say of limits.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
+pub mod azure;
+pub mod bedrock;
+pub mod calendar;
 pub mod chat;
 pub mod dialect;
 pub mod engine;
 pub mod events;
 pub mod json;
 pub mod openai;
+pub mod sigv4;
+pub mod truth;
+pub mod url;
 pub mod vendor;
+pub mod vertex;
