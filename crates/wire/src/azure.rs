@@ -136,7 +136,10 @@ mod tests {
             "filtered":true},"violence":{"filtered":true,"severity":"high"}}}}}"#;
         let fault = DEF.dialect.fault(400, None, body);
         assert_eq!(fault.kind, FaultKind::ContentPolicy);
-        assert_eq!(fault.message.as_deref(), Some("The response was filtered (filtered: jailbreak, violence)"));
+        assert_eq!(
+            fault.message.as_deref(),
+            Some("The response was filtered (filtered: jailbreak, violence)")
+        );
         let missing = br#"{"error":{"code":"DeploymentNotFound","message":"no such deployment"}}"#;
         assert_eq!(DEF.dialect.fault(404, None, missing).kind, FaultKind::ModelMissing);
         assert_eq!(DEF.dialect.fault(401, None, b"").kind, FaultKind::CredentialDead);

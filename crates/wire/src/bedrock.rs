@@ -5,8 +5,8 @@
 mod answer;
 mod blocks;
 pub mod events;
-mod fault;
 mod families;
+mod fault;
 mod media;
 mod provider;
 mod stream;

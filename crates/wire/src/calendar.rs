@@ -58,7 +58,9 @@ impl Date {
         }
         let year = self.year - i64::from(self.month <= 2);
         let from_march = i64::from((self.month + 9) % 12);
-        let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * from_march + 2) / 5
+        let days = year * 365 + year / 4 - year / 100
+            + year / 400
+            + (153 * from_march + 2) / 5
             + i64::from(self.day)
             - 1
             - DAYS_TO_1970;
@@ -72,12 +74,12 @@ pub fn rfc3339_ms(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let digits = |from: usize, to: usize| -> Option<u32> {
         let part = bytes.get(from..to)?;
-        part.iter().try_fold(0, |value, digit| {
-            digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0'))
-        })
+        part.iter()
+            .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u32::from(digit - b'0')))
     };
     let marks = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if marks.iter().any(|(at, mark)| bytes.get(*at) != Some(mark)) || !matches!(bytes.get(10), Some(b'T' | b't' | b' '))
+    if marks.iter().any(|(at, mark)| bytes.get(*at) != Some(mark))
+        || !matches!(bytes.get(10), Some(b'T' | b't' | b' '))
     {
         return None;
     }
@@ -135,9 +137,18 @@ mod tests {
         check("2024-02-29T02:00:00.1239+02:00", Some(1_709_164_800_123));
         check("2024-02-28T19:00:00-05:00", Some(1_709_164_800_000));
         for wrong in [
-            "", "soon", "2024-02-29", "2024-02-29T00:00:00", "2024-13-01T00:00:00Z", "1969-12-31T23:59:59Z",
-            "1970-01-01T00:00:00+01:00", "2024-02-29T24:00:00Z", "2024-02-29T00:00:00Zx", "2024-02-2éT00:00:00Z",
-            "+024-02-29T00:00:00Z", "2024-02-29T00:00:00.Z.",
+            "",
+            "soon",
+            "2024-02-29",
+            "2024-02-29T00:00:00",
+            "2024-13-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+01:00",
+            "2024-02-29T24:00:00Z",
+            "2024-02-29T00:00:00Zx",
+            "2024-02-2éT00:00:00Z",
+            "+024-02-29T00:00:00Z",
+            "2024-02-29T00:00:00.Z.",
         ] {
             check(wrong, None);
         }

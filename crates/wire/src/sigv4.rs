@@ -98,7 +98,9 @@ impl Signed {
     /// The headers, names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let token = self.security_token.as_deref().map(|token| ("x-amz-security-token", token));
-        [("x-amz-date", self.date.as_str()), ("authorization", self.authorization.as_str())].into_iter().chain(token)
+        [("x-amz-date", self.date.as_str()), ("authorization", self.authorization.as_str())]
+            .into_iter()
+            .chain(token)
     }
 }
 

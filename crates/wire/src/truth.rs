@@ -190,7 +190,8 @@ impl Reader {
 
     fn finish(self) -> Truth {
         let least = |dimension: Dimension| {
-            let of = self.windows.iter().filter(|(known, _, limit)| *known == dimension && !limit.is_unknown());
+            let of =
+                self.windows.iter().filter(|(known, _, limit)| *known == dimension && !limit.is_unknown());
             // Where nothing is said of what is left, another window knows better.
             of.min_by_key(|(_, _, limit)| limit.remaining.unwrap_or(u64::MAX))
                 .map_or_else(Limit::default, |(_, _, limit)| *limit)
@@ -271,7 +272,18 @@ fn dimension_of(name: &str) -> Option<(Dimension, String)> {
         return None;
     };
     const KINDS: [&str; 12] = [
-        "tokens", "token", "tok", "tpm", "requests", "request", "req", "rpm", "input", "prompt", "output", "generated",
+        "tokens",
+        "token",
+        "tok",
+        "tpm",
+        "requests",
+        "request",
+        "req",
+        "rpm",
+        "input",
+        "prompt",
+        "output",
+        "generated",
     ];
     let window = words.into_iter().filter(|word| !KINDS.contains(word)).collect::<Vec<_>>().join("-");
     Some((dimension, window))
@@ -355,7 +367,10 @@ mod tests {
     fn the_drafts_of_the_ietf() {
         let truth = read(
             [
-                ("ratelimit-policy", r#""burst";q=100;w=60,"day";q=1000;w=86400, "tok";q=5000;w=60;qu="tokens""#),
+                (
+                    "ratelimit-policy",
+                    r#""burst";q=100;w=60,"day";q=1000;w=86400, "tok";q=5000;w=60;qu="tokens""#,
+                ),
                 ("ratelimit", r#""burst";r=50;t=30, "day";r=10;t=7000, "tok";r=9;t=1"#),
             ],
             NOW,
@@ -402,9 +417,32 @@ mod tests {
 
     #[test]
     fn garbage_is_passed_over() {
-        let names = ["x-ratelimit-remaining-requests", "x-ratelimit-reset-tokens", "ratelimit", "ratelimit-policy", "retry-after",
-            "retry-after-ms", "anthropic-ratelimit-tokens-reset", "x-ratelimit-", "ratelimit-limit-limit", "x-ratelimit-reset"];
-        let values = ["", "-5", "NaN", "inf", "soon", ";;,=", "\"a;q=", "é", "1e999", "-1ms", "1h2", "2023-99-99T00:00:00Z"];
+        let names = [
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-tokens",
+            "ratelimit",
+            "ratelimit-policy",
+            "retry-after",
+            "retry-after-ms",
+            "anthropic-ratelimit-tokens-reset",
+            "x-ratelimit-",
+            "ratelimit-limit-limit",
+            "x-ratelimit-reset",
+        ];
+        let values = [
+            "",
+            "-5",
+            "NaN",
+            "inf",
+            "soon",
+            ";;,=",
+            "\"a;q=",
+            "é",
+            "1e999",
+            "-1ms",
+            "1h2",
+            "2023-99-99T00:00:00Z",
+        ];
         for name in names {
             for value in values {
                 let truth = read([(name, value)], NOW);

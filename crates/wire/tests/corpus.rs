@@ -33,6 +33,16 @@ fn d1_streams_of_the_corpus_are_relayed_whole() {
 }
 
 #[test]
+fn d1_streams_of_bedrock_in_the_corpus_are_read_the_same_however_cut() {
+    replay("bedrock", invariants::bedrock);
+}
+
+#[test]
+fn headers_of_the_corpus_are_understood_or_passed_over() {
+    replay("truth", invariants::truth);
+}
+
+#[test]
 fn c5_texts_of_the_corpus_are_judged_as_others_do() {
     replay("json", invariants::json);
 }

@@ -13,7 +13,9 @@ pub(super) fn read(body: &str) -> Result<Answer, JsonError> {
     let mut output = body.take("output").map(Tree::into_members).unwrap_or_default();
     let mut message = output.take("message").map(Tree::into_members).unwrap_or_default();
     let mut choice = Choice::default();
-    for (at, block) in message.take("content").map(Tree::into_items).unwrap_or_default().into_iter().enumerate() {
+    for (at, block) in
+        message.take("content").map(Tree::into_items).unwrap_or_default().into_iter().enumerate()
+    {
         let path = format!("output.message.content[{at}]");
         choice.parts.extend(part(block.into_members(), &path, &mut answer.losses));
     }

@@ -179,10 +179,8 @@ fn read(bytes: &[u8]) -> Result<Message<'_>, Damage> {
         return Err(Damage::Checksum);
     }
     let headers = number(bytes, 4).ok_or(Damage::Lengths)? as usize;
-    let (mut block, payload) = body
-        .get(PRELUDE_BYTES..)
-        .and_then(|rest| rest.split_at_checked(headers))
-        .ok_or(Damage::Lengths)?;
+    let (mut block, payload) =
+        body.get(PRELUDE_BYTES..).and_then(|rest| rest.split_at_checked(headers)).ok_or(Damage::Lengths)?;
     let mut message = Message { headers: Vec::new(), payload };
     while !block.is_empty() {
         message.headers.push(header(&mut block).ok_or(Damage::Headers)?);

@@ -182,9 +182,10 @@ fn last_call_is_unsigned(all: &Conversation) -> bool {
     let last = all.messages.iter().rev().find(|message| message.role == Role::Assistant);
     let Some(last) = last else { return false };
     let calls = last.parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
-    let thought = last.parts.iter().any(|part| {
-        matches!(part, Part::Thinking { signature: Some(_), .. } | Part::HiddenThinking { .. })
-    });
+    let thought = last
+        .parts
+        .iter()
+        .any(|part| matches!(part, Part::Thinking { signature: Some(_), .. } | Part::HiddenThinking { .. }));
     calls && !thought
 }
 
@@ -234,7 +235,9 @@ fn draw(all: &Conversation, family: Family, thinks: bool, fit: &mut Fit, losses:
         Family::Nova | Family::Nova2 => {
             fit.extra.object("inferenceConfig", |it| _ = it.count("topK", top_k));
         }
-        Family::OpenAi | Family::Other => losses.note("top_k", "this model is not known to take it by Converse"),
+        Family::OpenAi | Family::Other => {
+            losses.note("top_k", "this model is not known to take it by Converse")
+        }
     }
 }
 
@@ -251,7 +254,10 @@ mod tests {
         check("anthropic.claude-3-7-sonnet-20250219-v1:0", Family::Claude(3, 7));
         check("anthropic.claude-v2:1", Family::Claude(1, 0));
         check("anthropic.claude-mythos-preview", Family::Claude(u32::MAX, 0));
-        check("arn:aws:bedrock:eu-west-1::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0", Family::Claude(4, 5));
+        check(
+            "arn:aws:bedrock:eu-west-1::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0",
+            Family::Claude(4, 5),
+        );
         check("us.amazon.nova-2-lite-v1:0", Family::Nova2);
         check("amazon.nova-pro-v1:0", Family::Nova);
         check("openai.gpt-oss-120b-1:0", Family::OpenAi);
@@ -292,7 +298,12 @@ mod tests {
         let model = "anthropic.claude-sonnet-4-5-20250929-v1:0";
         let half = r#"{"thinking":{"type":"enabled","budget_tokens":2000}}"#;
         check(&Conversation { tokens_out_max: Some(4_000), ..asked(Effort::High) }, model, half, &[]);
-        check(&Conversation { tokens_out_max: Some(500), ..asked(Effort::High) }, model, "{}", &["reasoning"]);
+        check(
+            &Conversation { tokens_out_max: Some(500), ..asked(Effort::High) },
+            model,
+            "{}",
+            &["reasoning"],
+        );
         let forced = Conversation { tool_choice: Some(ToolChoice::Any), ..asked(Effort::High) };
         check(&forced, model, "{}", &["reasoning"]);
         let call = |signature| Conversation {

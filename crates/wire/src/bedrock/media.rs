@@ -69,7 +69,9 @@ fn format(media: &Media) -> Option<&'static str> {
     let ending = media.name.as_deref().or(place).and_then(|name| name.rsplit_once('.')).map(|(_, end)| end);
     let ending = ending.unwrap_or_default().to_ascii_lowercase();
     match media.kind {
-        MediaKind::Image => image_format(&media_type).or_else(|| image_format(&ending)).or_else(|| sniff(media)),
+        MediaKind::Image => {
+            image_format(&media_type).or_else(|| image_format(&ending)).or_else(|| sniff(media))
+        }
         MediaKind::Document => match &media.source {
             Source::Text(_) if media_type.is_empty() => Some(document_format(&ending).unwrap_or("txt")),
             Source::Text(_) | Source::Base64(_) | Source::Url(_) | Source::File(_) => {

@@ -180,8 +180,12 @@ mod tests {
             arguments: r#"{"a": 1}"#.to_owned(),
             signature: None,
         };
-        let result =
-            Part::ToolResult { id: "c1".to_owned(), name: None, parts: vec![Part::text("4")], is_error: true };
+        let result = Part::ToolResult {
+            id: "c1".to_owned(),
+            name: None,
+            parts: vec![Part::text("4")],
+            is_error: true,
+        };
         let message = |role, parts| Message { role, name: None, parts };
         Conversation {
             messages: vec![
@@ -201,10 +205,7 @@ mod tests {
             Converse.path("us.anthropic.claude-sonnet-4-5-20250929-v1:0", false),
             "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse"
         );
-        assert_eq!(
-            Converse.path("../x?y#z\r\n", true),
-            "/model/..%2Fx%3Fy%23z%0D%0A/converse-stream"
-        );
+        assert_eq!(Converse.path("../x?y#z\r\n", true), "/model/..%2Fx%3Fy%23z%0D%0A/converse-stream");
     }
 
     #[test]
@@ -227,7 +228,8 @@ mod tests {
     fn tools_that_are_forbidden_are_left_out_unless_one_was_called() {
         let tool =
             Tool { name: "f".to_owned(), description: None, parameters: None, strict: None, cache: None };
-        let forbid = |all| Conversation { tools: vec![tool.clone()], tool_choice: Some(ToolChoice::None), ..all };
+        let forbid =
+            |all| Conversation { tools: vec![tool.clone()], tool_choice: Some(ToolChoice::None), ..all };
         let (body, losses) = request(&forbid(Conversation { choices: 1, ..Conversation::default() }));
         assert!(!body.contains("toolConfig") && losses.is_empty(), "{body}");
         let (body, losses) = request(&forbid(called()));

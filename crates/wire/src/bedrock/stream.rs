@@ -158,7 +158,12 @@ impl Reading {
 
     fn start(&mut self, out: &mut Vec<Event>) {
         if !std::mem::replace(&mut self.started, true) {
-            out.push(Event::Started { id: String::new(), model: String::new(), created_s: None, usage: None });
+            out.push(Event::Started {
+                id: String::new(),
+                model: String::new(),
+                created_s: None,
+                usage: None,
+            });
         }
     }
 
@@ -360,9 +365,15 @@ mod tests {
     #[test]
     fn d15_calls_keep_their_places_and_are_never_repaired() {
         let events = read(&stream(&[
-            ("contentBlockStart", r#"{"contentBlockIndex":3,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}"#),
+            (
+                "contentBlockStart",
+                r#"{"contentBlockIndex":3,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}"#,
+            ),
             ("contentBlockDelta", r#"{"contentBlockIndex":3,"delta":{"toolUse":{"input":"{\"x\":"}}}"#),
-            ("contentBlockStart", r#"{"contentBlockIndex":5,"start":{"toolUse":{"toolUseId":"b","name":"g"}}}"#),
+            (
+                "contentBlockStart",
+                r#"{"contentBlockIndex":5,"start":{"toolUse":{"toolUseId":"b","name":"g"}}}"#,
+            ),
             ("contentBlockStop", r#"{"contentBlockIndex":5}"#),
             ("contentBlockDelta", r#"{"contentBlockIndex":9,"delta":{"toolUse":{"input":"1"}}}"#),
             ("messageStop", r#"{"stopReason":"max_tokens"}"#),

@@ -21,7 +21,8 @@ fn check(method: &str, url: &str, more: &[(&str, &str)], body: &str, names: &str
     let mut headers = vec![("Host", "example.amazonaws.com")];
     headers.extend(more);
     let payload = Payload::Bytes(body.as_bytes());
-    let request = Request { method, path, query, headers: &headers, payload, path_style: PathStyle::default() };
+    let request =
+        Request { method, path, query, headers: &headers, payload, path_style: PathStyle::default() };
     let token = names.contains("security-token").then_some(TOKEN);
     let signed = sign(&credentials(token), SCOPE, THEN, &request);
     assert_eq!(
@@ -72,7 +73,12 @@ fn awss_own_vectors_of_headers_and_bodies() {
         "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea",
     );
     get(
-        &[("My-Header1", "value4"), ("My-Header1", "value1"), ("My-Header1", "value3"), ("My-Header1", "value2")],
+        &[
+            ("My-Header1", "value4"),
+            ("My-Header1", "value1"),
+            ("My-Header1", "value3"),
+            ("My-Header1", "value2"),
+        ],
         "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01",
     );
     check(
@@ -138,10 +144,7 @@ fn bedrock(path: &str, token: Option<&str>) -> Signed {
         method: "POST",
         path,
         query: "",
-        headers: &[
-            ("content-type", "application/json"),
-            ("host", "bedrock-runtime.us-east-1.amazonaws.com"),
-        ],
+        headers: &[("content-type", "application/json"), ("host", "bedrock-runtime.us-east-1.amazonaws.com")],
         payload: Payload::Bytes(br#"{"messages":[]}"#),
         path_style: PathStyle::EncodedAgain,
     };

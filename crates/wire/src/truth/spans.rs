@@ -44,9 +44,8 @@ fn span_ms(text: &str) -> Option<u64> {
         let digits = rest.find(|character: char| !character.is_ascii_digit() && character != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let letters = rest
-            .find(|character: char| character.is_ascii_digit() || character == '.')
-            .unwrap_or(rest.len());
+        let letters =
+            rest.find(|character: char| character.is_ascii_digit() || character == '.').unwrap_or(rest.len());
         let unit_ms = match &rest[..letters] {
             "d" => 86_400_000.0,
             "h" => 3_600_000.0,

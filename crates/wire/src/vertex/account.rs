@@ -70,8 +70,9 @@ impl ServiceAccount {
         if tree.kind() != crate::json::Kind::Object {
             return Err(AccountError::NotJson);
         }
-        let optional =
-            |name: &str| tree.get(name).and_then(Tree::text).filter(|text| !text.is_empty()).map(str::to_owned);
+        let optional = |name: &str| {
+            tree.get(name).and_then(Tree::text).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
         let wanted = |name: &'static str| optional(name).ok_or(AccountError::Missing(name));
         if wanted("type")? != "service_account" {
             let why = "it is not `service_account`; other kinds of credentials have no key";
@@ -185,9 +186,8 @@ impl Token {
             return Err(TokenError::Refused { status, message });
         }
         // It goes into a header, where nothing else may stand.
-        let token = text("access_token").filter(|token| {
-            !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
-        });
+        let token = text("access_token")
+            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
         let access_token = token.ok_or(TokenError::Missing("access_token"))?.to_owned();
         let bearer = text("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
         if !bearer {
@@ -280,7 +280,8 @@ mod tests {
     #[test]
     fn tokens_end_and_refusals_say_why() {
         let now = 1_000;
-        let token = Token::parse(200, r#"{"access_token":"ya29.x","expires_in":3599,"token_type":"Bearer"}"#, now);
+        let token =
+            Token::parse(200, r#"{"access_token":"ya29.x","expires_in":3599,"token_type":"Bearer"}"#, now);
         let token = token.unwrap();
         assert_eq!(token.expires_unix_s, 4_599);
         assert!(!token.is_due(4_298) && token.is_due(4_299) && token.is_due(u64::MAX));
