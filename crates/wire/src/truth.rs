@@ -255,6 +255,22 @@ fn meaning(name: &str) -> Option<(Dimension, String, Field)> {
     Some((dimension, window, field))
 }
 
+/// Words of names that say what is counted.
+const KINDS: [&str; 12] = [
+    "tokens",
+    "token",
+    "tok",
+    "tpm",
+    "requests",
+    "request",
+    "req",
+    "rpm",
+    "input",
+    "prompt",
+    "output",
+    "generated",
+];
+
 /// What is counted by a name such as `input-tokens`, `tokens-minute` or `req-day`, and what else it says.
 fn dimension_of(name: &str) -> Option<(Dimension, String)> {
     let words: Vec<&str> = name.split(['-', '_', ' ']).filter(|word| !word.is_empty()).collect();
@@ -271,20 +287,6 @@ fn dimension_of(name: &str) -> Option<(Dimension, String)> {
     } else {
         return None;
     };
-    const KINDS: [&str; 12] = [
-        "tokens",
-        "token",
-        "tok",
-        "tpm",
-        "requests",
-        "request",
-        "req",
-        "rpm",
-        "input",
-        "prompt",
-        "output",
-        "generated",
-    ];
     let window = words.into_iter().filter(|word| !KINDS.contains(word)).collect::<Vec<_>>().join("-");
     Some((dimension, window))
 }

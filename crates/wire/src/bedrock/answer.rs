@@ -103,15 +103,19 @@ pub(super) fn stop_of(word: &str) -> Stop {
     }
 }
 
-/// What was used. `inputTokens` leaves out what was read from a cache or written to it.
+/// What was used. Models differ in whether `inputTokens` counts what was read from a cache or written to it; the total tells.
 pub(super) fn usage_of(tree: &Tree<'_>) -> Usage {
     let count = |name: &str| tree.get(name).and_then(Tree::count).unwrap_or(0);
+    let (given, tokens_out) = (count("inputTokens"), count("outputTokens"));
     let (cached, written) = (count("cacheReadInputTokens"), count("cacheWriteInputTokens"));
+    let by_total = count("totalTokens").saturating_sub(tokens_out);
+    let of_cache = cached.saturating_add(written);
+    let counts_cache = by_total == given && given >= of_cache;
     Usage {
-        tokens_in: count("inputTokens").saturating_add(cached).saturating_add(written),
+        tokens_in: if counts_cache { given } else { given.saturating_add(of_cache) },
         tokens_in_cached: cached,
         tokens_in_cache_written: written,
-        tokens_out: count("outputTokens"),
+        tokens_out,
         ..Usage::default()
     }
 }
@@ -146,6 +150,8 @@ mod tests {
             ..Usage::default()
         };
         assert_eq!(usage(text), expected);
+        let counted = r#"{"inputTokens":110,"outputTokens":5,"totalTokens":115,"cacheReadInputTokens":70,"cacheWriteInputTokens":30}"#;
+        assert_eq!(usage(counted), expected);
         assert_eq!(usage(r#"{"inputTokens":null,"outputTokens":"x"}"#), Usage::default());
         assert_eq!(usage(r#"{"inputTokens":1e300,"cacheReadInputTokens":1e300}"#).tokens_in, u64::MAX);
     }

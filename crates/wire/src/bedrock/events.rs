@@ -310,8 +310,10 @@ mod tests {
             .collect()
     }
 
+    type Headers = &'static [(&'static str, Value<'static>)];
+
     /// Messages that AWS's own libraries are tested with.
-    const PUBLISHED: [(&str, &[(&str, Value<'static>)], &str); 4] = [
+    const PUBLISHED: [(&str, Headers, &str); 4] = [
         ("00000010 00000000 05c248eb 7d98c8ff", &[], ""),
         ("0000001d 00000000 fd528c5a 7b27666f6f273a27626172277d c3653936", &[], "{'foo':'bar'}"),
         (

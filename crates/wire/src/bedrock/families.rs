@@ -236,7 +236,7 @@ fn draw(all: &Conversation, family: Family, thinks: bool, fit: &mut Fit, losses:
             fit.extra.object("inferenceConfig", |it| _ = it.count("topK", top_k));
         }
         Family::OpenAi | Family::Other => {
-            losses.note("top_k", "this model is not known to take it by Converse")
+            losses.note("top_k", "this model is not known to take it by Converse");
         }
     }
 }
