@@ -6,6 +6,11 @@ use crate::json::JsonError;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::array;
 
+/// The type of calls that the provider itself has answered.
+pub(super) const RUN_BY_PROVIDER: &str = "server_tool_use";
+/// Why those are lost: a client would run them again.
+pub(super) const RUN_ALREADY: &str = "the provider ran this tool itself";
+
 /// Reads the body of an answer.
 pub(super) fn read(body: &str) -> Result<Answer, JsonError> {
     let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
@@ -46,6 +51,10 @@ fn part(mut block: Members<'_>, path: &str, losses: &mut Losses) -> Option<Part>
     }
     if let Some(call) = block.take("toolUse") {
         let mut call = call.into_members();
+        if call.take_text("type").as_deref() == Some(RUN_BY_PROVIDER) {
+            losses.note(format!("{path}.toolUse"), RUN_ALREADY);
+            return None;
+        }
         return Some(Part::ToolCall {
             id: call.take_text("toolUseId").unwrap_or_default(),
             name: call.take_text("name").unwrap_or_default(),
@@ -161,9 +170,10 @@ mod tests {
         for body in ["{}", "[]", "null", r#"{"output":[],"usage":1,"stopReason":2}"#] {
             assert_eq!(read(body).unwrap().choices.len(), 1, "{body}");
         }
-        let odd = r#"{"output":{"message":{"content":[{"searchResult":{}},{"image":{}},7,{"toolUse":{}}]}}}"#;
+        let odd = r#"{"output":{"message":{"content":[{"searchResult":{}},{"image":{}},7,{"toolUse":{}},{"toolUse":{"type":"server_tool_use","name":"nova_grounding"}}]}}}"#;
         let answer = read(odd).unwrap();
         assert_eq!(answer.choices[0].parts.len(), 1);
-        assert_eq!(answer.losses.named()[0].field, "output.message.content[0].searchResult");
+        let lost: Vec<&str> = answer.losses.named().iter().map(|loss| loss.field.as_str()).collect();
+        assert_eq!(lost, ["output.message.content[0].searchResult", "output.message.content[4].toolUse"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::chat::{Conversation, Losses, Message, Part, Role};
+use crate::chat::{Conversation, Losses, Media, MediaKind, Message, Part, Role};
 use crate::json::Kind;
 use crate::json::tree::Tree;
 use crate::json::write::{array, object};
@@ -167,6 +167,9 @@ impl<'a> Blocks<'a> {
                 Part::Text { text, cache, .. } => {
                     self.text(text, path, &mut inner);
                     marks.extend(cache.as_deref().map(cache_point));
+                }
+                Part::Media(Media { kind: MediaKind::Audio, .. }) => {
+                    self.losses.note(path, "a tool gives no sounds in Converse");
                 }
                 Part::Media(medium) => {
                     inner.extend(media::block(medium, &mut self.documents, path, self.losses));

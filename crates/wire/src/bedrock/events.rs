@@ -11,6 +11,9 @@ pub const MESSAGE_BYTES_MAX: usize = WITHHELD_BYTES_MAX;
 /// The most bytes of headers in a message, as AWS has it.
 pub const HEADERS_BYTES_MAX: usize = 128 << 10;
 
+/// What a stream keeps of its buffer from one message to the next.
+const KEPT_BYTES: usize = 16 << 10;
+
 /// Both lengths and their CRC.
 const PRELUDE_BYTES: usize = 12;
 /// The least a message has: the prelude and the CRC at its end.
@@ -135,6 +138,8 @@ impl Decoder {
                 Some(length) if self.kept.len() >= length => {
                     take(&read(&self.kept)?);
                     self.kept.clear();
+                    // One long message must not cost its length until the stream ends.
+                    self.kept.shrink_to(KEPT_BYTES);
                 }
                 Some(_) | None if rest.is_empty() => return Ok(()),
                 Some(_) | None => {}

@@ -8,7 +8,7 @@ use crate::dialect::{CONVERTED_DEPTH_MAX, ReadStream};
 use crate::json::tree::{Members, Tree};
 use crate::openai::sse::{EVENT_BYTES_MAX, StreamError, StreamFault};
 
-use super::answer::{stop_of, stop_sequence, usage_of};
+use super::answer::{RUN_ALREADY, RUN_BY_PROVIDER, stop_of, stop_sequence, usage_of};
 use super::events::{Damage, Decoder, Message};
 use super::fault::status_of;
 
@@ -123,6 +123,10 @@ impl Reading {
                 let mut start = body.take("start").map(Tree::into_members).unwrap_or_default();
                 if let Some(call) = start.take("toolUse") {
                     let mut call = call.into_members();
+                    if call.take_text("type").as_deref() == Some(RUN_BY_PROVIDER) {
+                        self.open(index, What::Lost, None, out);
+                        return lost(format!("contentBlock[{index}].toolUse"), RUN_ALREADY, out);
+                    }
                     let id = call.take_text("toolUseId").unwrap_or_default();
                     let name = call.take_text("name").unwrap_or_default();
                     self.open(index, What::Call, Some(Opened::ToolCall { id, name }), out);
@@ -401,6 +405,25 @@ mod tests {
         let expected =
             ["Started", "0 a", "0 + {\"x\":", "0 .", "1 b", "1 .", "contentBlock[9].toolUse", "Length"];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_tool_that_the_provider_ran_is_not_called_again() {
+        let events = read(&stream(&[
+            (
+                "contentBlockStart",
+                r#"{"contentBlockIndex":0,"start":{"toolUse":{"toolUseId":"a","name":"g","type":"server_tool_use"}}}"#,
+            ),
+            ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"toolUse":{"input":"{}"}}}"#),
+            ("contentBlockStop", r#"{"contentBlockIndex":0}"#),
+            ("contentBlockStart", r#"{"contentBlockIndex":1,"start":{"toolResult":{"toolUseId":"a"}}}"#),
+            ("contentBlockDelta", r#"{"contentBlockIndex":1,"delta":{"toolResult":[{"text":"b"}]}}"#),
+        ]));
+        let [Event::Started { .. }, Event::Lost(call), Event::Lost(result)] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(call.named()[0].field, "contentBlock[0].toolUse");
+        assert_eq!(result.named()[0].field, "contentBlock[1].toolResult");
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub(crate) fn bedrock(input: &[u8]) {
         events
     };
     let whole = read(input.len().max(1));
-    for piece_bytes in [1, 7] {
+    for piece_bytes in [5, 64] {
         assert_eq!(read(piece_bytes), whole);
     }
     let mut parts = 0;
