@@ -41,7 +41,7 @@ impl<'a> Blocks<'a> {
                     if !text.is_empty() {
                         blocks.push(object(|it| _ = it.text("text", text)));
                     }
-                    blocks.extend(cache.as_deref().map(cache_point));
+                    mark(cache.as_deref(), &mut blocks);
                 }
                 Part::Media(_)
                 | Part::ToolCall { .. }
@@ -105,11 +105,11 @@ impl<'a> Blocks<'a> {
                     "citations are not taken back in this form",
                 );
                 self.text(text, path, out);
-                out.extend(cache.as_deref().map(cache_point));
+                mark(cache.as_deref(), out);
             }
             Part::Media(medium) => {
                 out.extend(media::block(medium, &mut self.documents, path, self.losses));
-                out.extend(medium.cache.as_deref().map(cache_point));
+                mark(medium.cache.as_deref(), out);
             }
             Part::ToolCall { id, name, arguments, signature } => {
                 self.losses.note_if(
@@ -205,6 +205,13 @@ fn results_first(blocks: Vec<String>) -> Vec<String> {
         blocks.into_iter().partition(|block| block.starts_with("{\"toolResult\""));
     results.extend(rest);
     results
+}
+
+/// Puts a mark behind what it belongs to; where that was left out, there is nothing to keep.
+fn mark(cache: Option<&str>, out: &mut Vec<String>) {
+    if !out.is_empty() {
+        out.extend(cache.map(cache_point));
+    }
 }
 
 /// A mark for the cache. `mark` is as Anthropic writes it.
@@ -303,6 +310,23 @@ mod tests {
             r#"{"cachePoint":{"type":"default","ttl":"1h"}}"#
         );
         assert_eq!(cache_point("no json"), r#"{"cachePoint":{"type":"default"}}"#);
+    }
+
+    #[test]
+    fn a_mark_behind_nothing_is_left_out() {
+        let cached = |text: &str| Part::Text {
+            text: text.to_owned(),
+            cache: Some(r#"{"type":"ephemeral"}"#.to_owned()),
+            citations: None,
+        };
+        let message = |parts| Message { role: Role::User, name: None, parts };
+        let mut losses = Losses::default();
+        let mut blocks = Blocks::new(&mut losses);
+        assert_eq!(blocks.message(&message(vec![cached("")]), "m"), Vec::<String>::new());
+        let text = r#"{"text":"a"}"#;
+        let point = r#"{"cachePoint":{"type":"default"}}"#;
+        assert_eq!(blocks.message(&message(vec![cached("a")]), "m"), [text, point]);
+        assert_eq!(blocks.system(&[cached(""), cached("a")]), [text, point]);
     }
 
     #[test]
