@@ -69,6 +69,8 @@ pub enum Auth {
     ApiKey,
     /// `x-api-key: <key>`
     XApiKey,
+    /// `x-goog-api-key: <key>`
+    XGoogApiKey,
 }
 
 impl Auth {
@@ -78,6 +80,7 @@ impl Auth {
             Self::Bearer => "authorization",
             Self::ApiKey => "api-key",
             Self::XApiKey => "x-api-key",
+            Self::XGoogApiKey => "x-goog-api-key",
         }
     }
 
@@ -85,7 +88,7 @@ impl Auth {
     pub fn value(self, key: &str) -> String {
         match self {
             Self::Bearer => format!("Bearer {key}"),
-            Self::ApiKey | Self::XApiKey => key.to_owned(),
+            Self::ApiKey | Self::XApiKey | Self::XGoogApiKey => key.to_owned(),
         }
     }
 }

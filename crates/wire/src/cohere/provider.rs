@@ -18,6 +18,7 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "cohere",
     summary: "Cohere chats (`/v2/chat`).",
     stream_type: "text/event-stream",
+    relays: &[],
     dialect: &CohereProvider,
 };
 

@@ -198,7 +198,7 @@ impl WriteStream for Deltas {
                 self.finish(out);
             }
             Event::Ended => self.end(out),
-            Event::Ping => out.push_str(self.form.ping()),
+            Event::Ping => out.push_str(Form::ping()),
             Event::Cited { .. } | Event::Lost(_) => {}
         }
     }

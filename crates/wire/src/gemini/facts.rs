@@ -3,32 +3,17 @@
 //! The model and whether the answer is streamed stand in the path. A field that decides anything may appear once, in
 //! either of its spellings; what is not acted on is held to the grammar and passed on as it is.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::json::{Kind, Scanner, Span, Text, quote};
+use crate::json::{Kind, Scanner, Span, Text};
 use crate::openai::error::Invalid;
 use crate::openai::request::foreign::{Found, expect, member_of};
 use crate::openai::request::values::{absent, text};
 use crate::openai::request::{BodyLimits, Params, Request};
-use crate::openai::rewrite::{Rewritten, Segments};
 
 use super::route::Method;
 
 mod config;
-
-/// A request of this dialect.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    /// What it asks for.
-    pub request: Request,
-    /// In which way.
-    pub method: Method,
-    /// Whether it refers to what Google keeps (`cachedContent`), which only the account that owns it can read.
-    pub cached: bool,
-    /// Where the body names the model as well.
-    models: SmallVec<[Span; 1]>,
-}
 
 /// Fields of the body that are acted on, in both spellings.
 const FIELDS: [(&str, &str); 9] = [
@@ -59,7 +44,7 @@ pub fn parse(
     body: &[u8],
     limits: &BodyLimits,
     salt: u64,
-) -> Result<Asked, Invalid> {
+) -> Result<Request, Invalid> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(Invalid::body("the body starts with a byte order mark; send plain UTF-8"));
     }
@@ -81,22 +66,6 @@ pub fn parse(
     reader.read_body("", method, false)?;
     reader.scanner.clone().finish()?;
     reader.finish(method)
-}
-
-/// The body for the upstream: the client's bytes, but for the model where the body names it.
-pub fn rewrite(asked: &Asked, body: &Bytes, upstream_model: &str) -> Rewritten {
-    let prefix = if upstream_model.contains("odels/") { "" } else { "models/" };
-    let name = Bytes::from(quote(&format!("{prefix}{upstream_model}")));
-    let (mut segments, mut at) = (Segments::new(), 0);
-    for span in &asked.models {
-        segments.push(body.slice(at..span.start));
-        segments.push(name.clone());
-        at = span.end;
-    }
-    segments.push(body.slice(at..));
-    segments.retain(|segment| !segment.is_empty());
-    let len = segments.iter().map(|segment| segment.len() as u64).sum();
-    Rewritten { segments, len, usage_injected: false }
 }
 
 /// What `generationConfig` says.
@@ -305,7 +274,7 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    fn finish(self, method: Method) -> Result<Asked, Invalid> {
+    fn finish(self, method: Method) -> Result<Request, Invalid> {
         let mut request = self.found.into_request(self.model, self.limits)?;
         let Config { params, tokens_out_max, schema, formatted } = self.config;
         request.stream = method.streams();
@@ -316,7 +285,9 @@ impl<'a> Reader<'a, '_> {
         request.choices = u32::try_from(params.n.unwrap_or(1)).unwrap_or(u32::MAX);
         request.params = params;
         request.tokens_in_min = self.longest_tokens_min.unwrap_or(request.tokens_in_min);
-        Ok(Asked { request, method, cached: self.cached, models: self.models })
+        request.kept_by_provider = self.cached;
+        request.spans.named = self.models;
+        Ok(request)
     }
 }
 

@@ -71,8 +71,11 @@ pub fn rewrite_from(
 ) -> Rewritten {
     let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
     let span = request.spans.model;
-    if body.get(span.start..span.end) != Some(&**upstream_model) {
+    if span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model) {
         edits.push(Edit { span, replacement: upstream_model.clone() });
+    }
+    for span in &request.spans.named {
+        edits.push(Edit { span: *span, replacement: behind_models(upstream_model) });
     }
     let injection = usage_edit(request, usage);
     let usage_injected = injection.is_some();
@@ -86,6 +89,15 @@ pub fn rewrite_from(
     let mut rewritten = assemble(body, edits);
     rewritten.usage_injected = usage_injected;
     rewritten
+}
+
+/// A literal with `models/` before the name, unless it has it.
+fn behind_models(literal: &Bytes) -> Bytes {
+    let name = literal.strip_prefix(b"\"").unwrap_or(literal);
+    if [&b"models/"[..], b"tunedModels/"].iter().any(|prefix| name.starts_with(prefix)) {
+        return literal.clone();
+    }
+    [b"\"models/", name].concat().into()
 }
 
 fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {

@@ -15,7 +15,13 @@ use pointsman_wire::tasks::multipart::{PartLimits, Scanner, Splice, boundary};
 use pointsman_wire::tasks::{self, Task};
 
 fn told() -> Told {
-    Told { model: "asked".to_owned(), now_unix_s: 1_700_000_000, id: "req_1".to_owned(), stream_usage: true }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 1_700_000_000,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+    }
 }
 
 /// What a client sends is refused, or becomes JSON for every provider; what a provider answers becomes JSON for every client.

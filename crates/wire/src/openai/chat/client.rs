@@ -20,9 +20,11 @@ use super::words::{
 pub static DEF: ClientDef = ClientDef {
     name: "openai",
     summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and responses as they are).",
-    route: |path| Operation::of_path(path).map(Asked::of),
+    route: |path, _| Operation::of_path(path).map(Asked::of),
     read: |asked, body, limits, salt| request::parse(asked.operation, body, limits, salt),
-    stream_type: "text/event-stream",
+    headers: &[],
+    stream_type: |_| "text/event-stream",
+    heartbeat: ": ping\n\n",
     dialect: &ChatClient,
 };
 

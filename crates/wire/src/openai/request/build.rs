@@ -104,6 +104,7 @@ impl<'a> Builder<'a> {
             user_hash: None,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
+            kept_by_provider: false,
             formatted: self.formatted,
             forbidden: found.forbidden,
             shape: Shape::default(),

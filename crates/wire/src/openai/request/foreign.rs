@@ -104,6 +104,7 @@ impl<'a> Found<'a> {
             user_hash: None,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
+            kept_by_provider: false,
             formatted: false,
             forbidden: smallvec::SmallVec::new(),
             shape: Shape::default(),
