@@ -136,7 +136,7 @@ impl Snapshot {
     fn add_providers(&mut self, fleet: &Fleet) -> BTreeMap<String, Arc<Endpoint>> {
         let mut endpoints = BTreeMap::new();
         for (name, provider) in &self.config.providers {
-            let endpoint = target::endpoint(name, provider);
+            let endpoint = target::endpoint(name, provider, &self.config.egress);
             for (credential_name, secret) in provider.credentials() {
                 if let Some(id) = fleet.credential(name, &credential_name)
                     && let Some(value) = endpoint.auth_value(secret)

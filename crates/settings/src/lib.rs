@@ -7,6 +7,7 @@ pub mod batches;
 mod build;
 mod diagnostic;
 mod diff;
+pub mod egress;
 pub mod engine;
 pub mod lanes;
 pub mod limiter;
@@ -38,6 +39,7 @@ pub use validate::validate;
 
 use auth::AuthConfig;
 use batches::BatchesConfig;
+use egress::EgressConfig;
 use lanes::{LanesConfig, TenantConfig};
 use limits::WORKERS_MAX;
 use models::ModelConfig;
@@ -71,6 +73,8 @@ pub struct Config {
     pub stream: StreamConfig,
     /// How long each phase of a request may take, for all models.
     pub timeouts: TimeoutsConfig,
+    /// Where connections to providers may go.
+    pub egress: EgressConfig,
     /// Requests that wait for a slot, for all models.
     pub queue: QueueConfig,
     /// What is special to the batch lane, for all models.
@@ -112,6 +116,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             stream: StreamConfig::default(),
             timeouts: TimeoutsConfig::default(),
+            egress: EgressConfig::default(),
             queue: QueueConfig::default(),
             lanes: LanesConfig::default(),
             tenants: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! What a configuration must keep to beyond its shape.
 
+mod egress;
 mod engine;
 mod mirror;
 mod pools;
@@ -62,6 +63,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check_text(&path, Some(name), &mut found);
         provider::check_provider(&path, provider, &mut found);
     }
+    egress::check(config, &mut found);
     check_names(config, &mut found);
     pools::check(config, &mut found);
     for (name, model) in &config.models {

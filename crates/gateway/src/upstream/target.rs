@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
+use pointsman_settings::egress::{EgressConfig, Guard};
 use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
@@ -35,6 +36,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Host and port as the `host` header has them.
     pub authority: String,
+    /// Which of its addresses may be dialled.
+    pub guard: Guard,
     /// What connections may be shared by: the provider and all that identifies its host. A connection is never used
     /// for another provider, even on the same host.
     pub pool_key: Arc<str>,
@@ -51,7 +54,7 @@ pub struct Endpoint {
 ///
 /// The settings have checked the kind and the URL; what they would not let through ends up at a host that does not
 /// resolve, and is reported as a failed connection.
-pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
+pub fn endpoint(name: &str, config: &ProviderConfig, egress: &EgressConfig) -> Endpoint {
     let vendor = vendor::vendor(&config.kind).unwrap_or(&vendor::vendors()[0]);
     let base = config.base_url.as_deref().or(vendor.base_url.as_deref()).unwrap_or_default();
     let url: http::Uri = base.parse().unwrap_or_default();
@@ -72,6 +75,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
         provider: name.to_owned(),
         vendor,
         scheme,
+        guard: Guard::new(egress, config),
         pool_key: format!("{name}|{at}://{host}:{port}").into(),
         host,
         port,
