@@ -169,6 +169,9 @@ impl Found {
                 Err(why) => self.lines.push(format!("{:<20} {url}: {why}", vendor.kind)),
             }
         }
+        if !vendor.discover || vendor.needs_base_url() && !vendor.engine {
+            return;
+        }
         let set = vendor
             .env
             .iter()

@@ -25,7 +25,9 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use pointsman_wire::prices;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,12 @@ pub struct Config {
     pub timeouts: TimeoutsConfig,
     /// Where connections to providers may go.
     pub egress: EgressConfig,
+    /// A file of prices in the form of the bundled list (TOML, see docs/prices.md), whose entries stand before it. Read again
+    /// with each reload. Default: the bundled list alone.
+    pub prices: Option<PathBuf>,
+    /// What the file of prices says.
+    #[serde(skip)]
+    pub price_list: prices::List,
     /// Requests that wait for a slot, for all models.
     pub queue: QueueConfig,
     /// What is special to the batch lane, for all models.
@@ -117,6 +125,8 @@ impl Default for Config {
             stream: StreamConfig::default(),
             timeouts: TimeoutsConfig::default(),
             egress: EgressConfig::default(),
+            prices: None,
+            price_list: prices::List::default(),
             queue: QueueConfig::default(),
             lanes: LanesConfig::default(),
             tenants: BTreeMap::new(),

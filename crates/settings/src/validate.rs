@@ -377,7 +377,7 @@ fn check_deployment(
         let help = arms.and_then(|arms| did_you_mean(arm, arms.keys().map(String::as_str)));
         found.push(Problem { help, ..problem });
     }
-    if deployment.price.is_some_and(|price| !(price.input >= 0.0 && price.output >= 0.0)) {
+    if deployment.price.is_some_and(|price| !price.numbers().all(|number| number >= 0.0)) {
         found.push(Problem::new(join(path, "price"), "a price is not negative"));
     }
 }

@@ -10,6 +10,7 @@
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes.
+//! - [`prices`]: what tokens cost.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod chat;
@@ -18,4 +19,5 @@ pub mod engine;
 pub mod events;
 pub mod json;
 pub mod openai;
+pub mod prices;
 pub mod vendor;
