@@ -9,6 +9,7 @@ mod diagnostic;
 mod diff;
 pub mod egress;
 pub mod engine;
+pub mod import;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;
