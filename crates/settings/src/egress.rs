@@ -95,13 +95,17 @@ pub enum Refused {
         address: IpAddr,
     },
     /// Credentials of the machine can be had there.
-    #[error("{address} belongs to a cloud's metadata service; only `base_url` or `egress.allow` with this very address opens it")]
+    #[error(
+        "{address} belongs to a cloud's metadata service; only `base_url` or `egress.allow` with this very address opens it"
+    )]
     Metadata {
         /// The address.
         address: IpAddr,
     },
     /// The provider is not one to be inside.
-    #[error("{address} is a private address; if `{host}` is meant to be there, set `private: true` for the provider or list the network in `egress.allow`")]
+    #[error(
+        "{address} is a private address; if `{host}` is meant to be there, set `private: true` for the provider or list the network in `egress.allow`"
+    )]
     Private {
         /// The address.
         address: IpAddr,
@@ -216,7 +220,8 @@ impl Guard {
 
     /// What is wrong with the provider's host already, before any lookup.
     pub(crate) fn problem(&self) -> Option<String> {
-        let refused = self.check_host().and_then(|()| self.literal.map_or(Ok(()), |address| self.check(address)));
+        let refused =
+            self.check_host().and_then(|()| self.literal.map_or(Ok(()), |address| self.check(address)));
         // A network may have what a name resolves to.
         let unlisted = self.literal.is_none() && !self.listed && self.nets.is_empty();
         let told = refused.err().map(|why| why.to_string());

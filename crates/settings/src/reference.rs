@@ -215,8 +215,11 @@ pub fn vendors_markdown() -> String {
         let env = if vendor.discover || env.is_empty() { env } else { format!("({env})") };
         let engine = if vendor.engine { "yes" } else { "no" };
         let (also, prefix, health) = (code_list(&vendor.aliases), &vendor.path_prefix, &vendor.health_path);
-        let _ =
-            writeln!(page, "| `{}` | {also} | {base} `{prefix}` | {env} | {engine} | `{health}` |", vendor.kind);
+        let _ = writeln!(
+            page,
+            "| `{}` | {also} | {base} `{prefix}` | {env} | {engine} | `{health}` |",
+            vendor.kind
+        );
     }
     page.push_str("\n## What differs on the wire\n\n");
     for vendor in vendor::vendors() {

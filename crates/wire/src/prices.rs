@@ -216,10 +216,13 @@ pub fn price(own: &List, kind: &str, model: &str) -> Option<Price> {
 
 /// The alias that a dated snapshot belongs to: its name without `-2024-08-06`, `-20250929` or `@20250929`.
 fn undated(model: &str) -> Option<&str> {
-    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     let plausible = |year: &str, month: &str, day: &str| {
         let number = |text: &str| text.parse::<u32>().unwrap_or(0);
-        (2020..2100).contains(&number(year)) && (1..=12).contains(&number(month)) && (1..=31).contains(&number(day))
+        (2020..2100).contains(&number(year))
+            && (1..=12).contains(&number(month))
+            && (1..=31).contains(&number(day))
     };
     if let Some((rest, tail)) = model.len().checked_sub(11).and_then(|at| model.split_at_checked(at)) {
         let mut parts = tail.split('-');
@@ -289,7 +292,8 @@ mod tests {
 
     #[test]
     fn own_entries_stand_before_the_bundled_ones() {
-        let list = List::parse("[[price]]\nvendor = 'openai'\nmodels = ['gpt-4o']\ninput = 1\n").expect("a list");
+        let list =
+            List::parse("[[price]]\nvendor = 'openai'\nmodels = ['gpt-4o']\ninput = 1\n").expect("a list");
         let input = |list: &List, model| price(list, "openai", model).map(|price| price.input);
         assert_eq!(input(&list, "gpt-4o"), Some(1.0));
         assert_eq!(input(&List::default(), "gpt-4o"), Some(2.5));
@@ -319,14 +323,30 @@ mod tests {
             cache_write: Some(12.5),
             ..Price::default()
         };
-        let used = Usage { tokens_in: 100, tokens_in_cached: 30, tokens_in_cache_written: 20, tokens_out: 5, ..Usage::default() };
+        let used = Usage {
+            tokens_in: 100,
+            tokens_in_cached: 30,
+            tokens_in_cache_written: 20,
+            tokens_out: 5,
+            ..Usage::default()
+        };
         assert_eq!(price.micro_usd(&used), Some(50 * 10 + 30 + 250 + 500));
         let plain = Price { cached_input: None, cache_write: None, ..price };
-        assert_eq!(plain.micro_usd(&used), Some(100 * 10 + 500), "without a discount they cost what all cost");
+        assert_eq!(
+            plain.micro_usd(&used),
+            Some(100 * 10 + 500),
+            "without a discount they cost what all cost"
+        );
         let thinking = Usage { tokens_out: 50, tokens_out_reasoning: 40, ..Usage::default() };
         assert_eq!(price.micro_usd(&thinking), Some(5_000));
         assert_eq!(Price { reasoning: Some(1.0), ..price }.micro_usd(&thinking), Some(1_040));
-        let sounds = Usage { tokens_in: 10, tokens_in_audio: 4, tokens_out: 3, tokens_out_audio: 3, ..Usage::default() };
+        let sounds = Usage {
+            tokens_in: 10,
+            tokens_in_audio: 4,
+            tokens_out: 3,
+            tokens_out_audio: 3,
+            ..Usage::default()
+        };
         assert_eq!(price.micro_usd(&sounds), None, "nobody says what sounds cost");
         let heard = Price { audio_input: Some(40.0), audio_output: Some(80.0), ..price };
         assert_eq!(heard.micro_usd(&sounds), Some(60 + 160 + 240));
@@ -338,7 +358,8 @@ mod tests {
         let short = Price { tokens_in_max: Some(99), ..price };
         assert_eq!(short.micro_usd(&used), None, "a longer prompt has another price");
         // Parts that are more than the whole are not counted twice.
-        let odd = Usage { tokens_in: 10, tokens_in_cached: 8, tokens_in_cache_written: 8, ..Usage::default() };
+        let odd =
+            Usage { tokens_in: 10, tokens_in_cached: 8, tokens_in_cache_written: 8, ..Usage::default() };
         assert_eq!(price.micro_usd(&odd), Some(8 + 25));
         assert_eq!(price.micro_usd(&Usage { tokens_in: u64::MAX, ..Usage::default() }), Some(u64::MAX));
     }

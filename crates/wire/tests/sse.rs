@@ -256,7 +256,10 @@ fn responses_end_with_their_final_event() {
         );
         let told = whole(Operation::Response, &text);
         assert!(told.end.proper && told.done, "{kind}");
-        assert_eq!(told.usage, Some(Usage { tokens_in: 3, tokens_in_cached: 0, tokens_out: 4, ..Usage::default() }));
+        assert_eq!(
+            told.usage,
+            Some(Usage { tokens_in: 3, tokens_in_cached: 0, tokens_out: 4, ..Usage::default() })
+        );
         assert_eq!(told.error.is_some(), error, "{kind}");
         if let Some(error) = told.error {
             assert_eq!(

@@ -35,7 +35,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         From::Neurolink { file } => (file, import::neurolink),
     };
     let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| BadUsage(format!("cannot read {name}: {error}")))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| BadUsage(format!("cannot read {name}: {error}")))?;
     let imported = read(&text).map_err(|error| BadUsage(format!("{name}: {error}")))?;
     let mut report = io::stderr();
     for note in &imported.notes {

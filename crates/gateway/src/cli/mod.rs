@@ -101,9 +101,12 @@ impl Command {
             Self::Simulate(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Keys(args) => args.json,
-            Self::Serve(_) | Self::Import(_) | Self::Mock(_) | Self::Upgrade(_) | Self::Schema | Self::Completions { .. } => {
-                false
-            }
+            Self::Serve(_)
+            | Self::Import(_)
+            | Self::Mock(_)
+            | Self::Upgrade(_)
+            | Self::Schema
+            | Self::Completions { .. } => false,
         }
     }
 }

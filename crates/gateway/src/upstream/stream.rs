@@ -165,7 +165,11 @@ mod tests {
             drop(TlsAcceptor::from(Arc::new(server)).accept(tcp).await);
         };
         let base_url = Some(format!("https://localhost:{port}"));
-        let endpoint = target::endpoint("p", &ProviderConfig { base_url, ..ProviderConfig::default() }, &EgressConfig::default());
+        let endpoint = target::endpoint(
+            "p",
+            &ProviderConfig { base_url, ..ProviderConfig::default() },
+            &EgressConfig::default(),
+        );
         let mut roots = rustls::RootCertStore::empty();
         if let Some(authority) = authority {
             roots.add(certificate(authority)).expect("a root");

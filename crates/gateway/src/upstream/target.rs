@@ -169,8 +169,10 @@ mod tests {
         let acme: &'static Vendor = Box::leak(Box::new(vendor::read(RECORD).expect("a table").remove(0)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("bound").port();
-        let config =
-            ProviderConfig { base_url: Some(format!("http://127.0.0.1:{port}")), ..ProviderConfig::default() };
+        let config = ProviderConfig {
+            base_url: Some(format!("http://127.0.0.1:{port}")),
+            ..ProviderConfig::default()
+        };
         let endpoint = endpoint_of(acme, "acme", &config, &EgressConfig::default());
         assert_eq!(endpoint.models_path(), "/serve/v2/models");
         let ask = async {

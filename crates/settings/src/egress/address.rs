@@ -26,10 +26,8 @@ const METADATA_V4: [Ipv4Addr; 5] = [
 ];
 
 /// The metadata services of AWS in IPv6: EC2 and ECS.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
-];
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)];
 
 /// Networks that are not the internet (IANA's registry of special addresses).
 const PRIVATE_V4: [(Ipv4Addr, u32); 13] = [
@@ -117,7 +115,8 @@ pub struct Net {
 impl Net {
     /// Reads a network or an address; `None` if the text looks like neither.
     pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let Ok(address) = address.trim_matches(['[', ']']).parse::<IpAddr>() else {
             return if bits.is_some() { Err("must be a network such as `10.0.0.0/8`") } else { Ok(None) };
         };
@@ -129,7 +128,9 @@ impl Net {
         };
         // A network of mapped addresses would never match, for addresses are compared unmapped.
         let net = match unmapped(address) {
-            inner @ IpAddr::V4(_) if address.is_ipv6() && bits >= 96 => Self { address: inner, bits: bits - 96 },
+            inner @ IpAddr::V4(_) if address.is_ipv6() && bits >= 96 => {
+                Self { address: inner, bits: bits - 96 }
+            }
             IpAddr::V4(_) | IpAddr::V6(_) => Self { address, bits },
         };
         Ok(Some(net))

@@ -19,13 +19,36 @@ fn check(egress: &EgressConfig, provider: &ProviderConfig, address: &str, expect
 
 /// Private in every spelling that a resolver may answer with.
 const INSIDE: [&str; 22] = [
-    "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.1.2.3", "169.254.0.1", "172.16.0.1", "172.31.255.255",
-    "192.168.0.1", "198.18.0.1", "::", "::1", "::127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::1",
-    "2002:0a00:0001::1", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "2001::1",
+    "0.0.0.0",
+    "10.1.2.3",
+    "100.64.0.1",
+    "127.0.0.1",
+    "127.1.2.3",
+    "169.254.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "198.18.0.1",
+    "::",
+    "::1",
+    "::127.0.0.1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::10.0.0.1",
+    "64:ff9b:1::1",
+    "2002:0a00:0001::1",
+    "fc00::1",
+    "fd12::1",
+    "fe80::1",
+    "fec0::1",
+    "2001::1",
 ];
 
 const METADATA: [&str; 6] = [
-    "169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "fd00:ec2::254", "100.100.100.200",
+    "169.254.169.254",
+    "::ffff:169.254.169.254",
+    "64:ff9b::169.254.169.254",
+    "fd00:ec2::254",
+    "100.100.100.200",
     "2002:a9fe:a9fe::1",
 ];
 
@@ -43,7 +66,9 @@ fn i2_i3_a_public_name_never_leads_inside() {
         for address in ["224.0.0.1", "255.255.255.255", "ff02::1"] {
             check(&none, &paid, address, Err("no_server"));
         }
-        for address in ["1.1.1.1", "2606:4700::1111", "64:ff9b::1.1.1.1", "172.32.0.1", "100.128.0.1", "169.253.0.1"] {
+        for address in
+            ["1.1.1.1", "2606:4700::1111", "64:ff9b::1.1.1.1", "172.32.0.1", "100.128.0.1", "169.253.0.1"]
+        {
             check(&none, &paid, address, Ok(()));
         }
     }
@@ -76,7 +101,8 @@ fn i2_what_is_configured_inside_goes_on_without_new_keys() {
 #[test]
 fn i2_addresses_in_other_spellings_are_refused() {
     let none = EgressConfig::default();
-    for host in ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "0x", "1.2.3.4.5"] {
+    for host in ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "0x", "1.2.3.4.5"]
+    {
         let one = provider("vllm", &format!("http://{host}:8000"));
         let expected = if host == "127.0.0.1." { Ok(()) } else { Err("spelling") };
         check(&none, &one, "127.0.0.1", expected);
@@ -115,7 +141,12 @@ fn i2_with_a_list_only_what_is_listed_is_dialled() {
     check(&egress(&["169.254.0.0/16"], None), &openai, "169.254.169.254", Err("metadata"));
     check(&egress(&["169.254.169.254"], None), &openai, "169.254.169.254", Ok(()));
     // Own engines are on the list or not reached.
-    check(&egress(&["api.openai.com"], None), &provider("vllm", "http://10.0.0.1"), "10.0.0.1", Err("not_listed"));
+    check(
+        &egress(&["api.openai.com"], None),
+        &provider("vllm", "http://10.0.0.1"),
+        "10.0.0.1",
+        Err("not_listed"),
+    );
 }
 
 #[test]
@@ -131,7 +162,9 @@ fn entries_that_cannot_be_read_are_told() {
     for text in ["", "10.0.0.0/33", "10.0.0/8", "a b", "*.", "https://x", "0x7f.1", "a..b", "127.1", "x:80"] {
         assert!(Entry::parse(text).is_err(), "{text}");
     }
-    for text in ["::1", "[::1]", "fd00::/8", "a-b.example", "*.example.com", "localhost", "::ffff:10.0.0.0/104"] {
+    for text in
+        ["::1", "[::1]", "fd00::/8", "a-b.example", "*.example.com", "localhost", "::ffff:10.0.0.0/104"]
+    {
         assert!(Entry::parse(text).is_ok(), "{text}");
     }
 }

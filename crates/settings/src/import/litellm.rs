@@ -31,7 +31,8 @@ const STRATEGIES: [(&str, &str); 5] = [
 pub(super) fn import(root: &Node) -> Result<Imported, String> {
     let mut plan = Plan::default();
     let mut fields = Fields::new("", root);
-    let list = fields.take("model_list").ok_or("it has no `model_list`; is it a config of LiteLLM's proxy?")?;
+    let list =
+        fields.take("model_list").ok_or("it has no `model_list`; is it a config of LiteLLM's proxy?")?;
     for (at, item) in list.items().iter().enumerate() {
         deployment(&mut plan, &format!("model_list[{at}]"), item);
     }
@@ -60,7 +61,9 @@ fn deployment(plan: &mut Plan, path: &str, item: &Node) {
         return;
     };
     if name.contains(['*', '@']) {
-        let text = format!("not imported: `{name}` is no name that a model may have here; list the models one by one");
+        let text = format!(
+            "not imported: `{name}` is no name that a model may have here; list the models one by one"
+        );
         plan.notes.push(Note { line: item.line, path: path.to_owned(), text });
         return;
     }
@@ -111,7 +114,9 @@ fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>) -> Option<Map<String,
             return None;
         }
         None if base_url.is_some() => {
-            let text = format!("`{prefix}` is not known here; imported as `openai_compatible`, check that it speaks that");
+            let text = format!(
+                "`{prefix}` is not known here; imported as `openai_compatible`, check that it speaks that"
+            );
             params.note(node, "model", text, &mut plan.notes);
             "openai_compatible"
         }
@@ -208,7 +213,9 @@ fn price(made: &mut Map<String, Value>, fields: &mut Fields<'_>, notes: &mut Vec
 }
 
 fn model_info(made: &mut Map<String, Value>, info: &mut Fields<'_>, notes: &mut Vec<Note>) {
-    for (theirs, ours) in [("max_input_tokens", "context_tokens_max"), ("max_output_tokens", "output_tokens_max")] {
+    for (theirs, ours) in
+        [("max_input_tokens", "context_tokens_max"), ("max_output_tokens", "output_tokens_max")]
+    {
         if let Some(count) = info.read(theirs, notes, |node| node.count().filter(|count| *count > 0)) {
             made.insert(ours.to_owned(), json!(count));
         }
@@ -233,7 +240,9 @@ fn model_info(made: &mut Map<String, Value>, info: &mut Fields<'_>, notes: &mut 
 
 /// Seconds as milliseconds.
 fn millis(node: &Node) -> Option<u64> {
-    node.number().filter(|seconds| *seconds > 0.0).map(|seconds| (seconds * 1000.0).round().clamp(1.0, 86_400_000.0) as u64)
+    node.number()
+        .filter(|seconds| *seconds > 0.0)
+        .map(|seconds| (seconds * 1000.0).round().clamp(1.0, 86_400_000.0) as u64)
 }
 
 /// What holds for all models.
@@ -258,7 +267,8 @@ impl Settings {
             let text = node.text().unwrap_or_default();
             self.strategy = STRATEGIES.iter().find(|(theirs, _)| *theirs == text).map(|(_, ours)| *ours);
             if self.strategy.is_none() {
-                let text = format!("not imported: there is no strategy like `{text}`; models have the usual one");
+                let text =
+                    format!("not imported: there is no strategy like `{text}`; models have the usual one");
                 fields.note(node, "routing_strategy", text, notes);
             }
         }
@@ -279,7 +289,12 @@ impl Settings {
         for (alias, model) in fields.take("model_group_alias").map(Node::entries).unwrap_or_default() {
             match model.text() {
                 Some(name) => self.aliases.push((alias.clone(), name.to_owned(), model.line)),
-                None => fields.note(model, &format!("model_group_alias.{alias}"), "not imported: it is no name", notes),
+                None => fields.note(
+                    model,
+                    &format!("model_group_alias.{alias}"),
+                    "not imported: it is no name",
+                    notes,
+                ),
             }
         }
         fields.rest(notes);
@@ -328,7 +343,11 @@ impl Settings {
                 }
                 None => {
                     let text = format!("not imported: `{name}` is no model, or `{alias}` is one already");
-                    plan.notes.push(Note { line, path: format!("router_settings.model_group_alias.{alias}"), text });
+                    plan.notes.push(Note {
+                        line,
+                        path: format!("router_settings.model_group_alias.{alias}"),
+                        text,
+                    });
                 }
             }
         }

@@ -97,7 +97,11 @@ impl<'t> Reader<'t> {
             && (self.eat("||") || self.eat("??"))
             && let Kind::Text(usual) = self.value(0)?.kind
         {
-            return Ok(Kind::Text(if usual.is_empty() { text.clone() } else { format!("{open}:-{usual}}}") }));
+            return Ok(Kind::Text(if usual.is_empty() {
+                text.clone()
+            } else {
+                format!("{open}:-{usual}}}")
+            }));
         }
         self.space();
         if self.rest().starts_with([',', '}', ']', ')', ';']) || self.rest().is_empty() {
@@ -110,7 +114,10 @@ impl<'t> Reader<'t> {
 
     /// A number, a word of the language, a variable of the environment; of anything else nothing is taken.
     fn word(&mut self) -> Kind {
-        let end = self.rest().find(|c: char| !c.is_alphanumeric() && !"_$.+-".contains(c)).unwrap_or(self.rest().len());
+        let end = self
+            .rest()
+            .find(|c: char| !c.is_alphanumeric() && !"_$.+-".contains(c))
+            .unwrap_or(self.rest().len());
         let word = &self.rest()[..end];
         self.at += end;
         match word {
@@ -123,7 +130,9 @@ impl<'t> Reader<'t> {
             }
             word => match word.strip_prefix("process.env.") {
                 Some(name) if !name.contains('.') => Kind::Text(format!("${{{name}}}")),
-                Some(_) | None => serde_json::from_str::<Number>(&word.replace('_', "")).map_or(Kind::Code, Kind::Number),
+                Some(_) | None => {
+                    serde_json::from_str::<Number>(&word.replace('_', "")).map_or(Kind::Code, Kind::Number)
+                }
             },
         }
     }
@@ -139,7 +148,9 @@ impl<'t> Reader<'t> {
         let mut out = String::new();
         let mut plain = String::new();
         loop {
-            let Some(next) = self.rest().chars().next() else { return Err(self.error("a string does not end")) };
+            let Some(next) = self.rest().chars().next() else {
+                return Err(self.error("a string does not end"));
+            };
             if quote == '`' && self.rest().starts_with("${") {
                 out.push_str(&escaped(&std::mem::take(&mut plain)));
                 self.at += 2;
@@ -217,7 +228,10 @@ impl<'t> Reader<'t> {
         if self.rest().starts_with(['"', '\'']) {
             return self.string();
         }
-        let end = self.rest().find(|c: char| !c.is_alphanumeric() && !"_$-.".contains(c)).unwrap_or(self.rest().len());
+        let end = self
+            .rest()
+            .find(|c: char| !c.is_alphanumeric() && !"_$-.".contains(c))
+            .unwrap_or(self.rest().len());
         if end == 0 {
             return Err(self.error("a name is missing"));
         }
@@ -253,7 +267,9 @@ impl<'t> Reader<'t> {
     fn quoted(&mut self, quote: char) -> Result<(), String> {
         self.at += 1;
         loop {
-            let Some(next) = self.rest().chars().next() else { return Err(self.error("a string does not end")) };
+            let Some(next) = self.rest().chars().next() else {
+                return Err(self.error("a string does not end"));
+            };
             self.at += next.len_utf8();
             if next == '\\' {
                 self.at += self.rest().chars().next().map_or(0, char::len_utf8);

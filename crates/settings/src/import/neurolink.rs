@@ -77,14 +77,18 @@ fn provider(plan: &mut Plan, model: &mut Model, path: &str, key: Option<&str>, i
         return note(plan, "not imported: it is not enabled".to_owned());
     }
     let kind_of = |fields: &mut Fields<'_>, notes: &mut Vec<Note>| {
-        let given = fields.read("type", notes, Node::text).or_else(|| fields.read("provider", notes, Node::text));
+        let given =
+            fields.read("type", notes, Node::text).or_else(|| fields.read("provider", notes, Node::text));
         kind_named(given.unwrap_or(named))
     };
     let kind = kind_of(&mut fields, &mut plan.notes);
-    let config = fields.take("config").cloned().unwrap_or(Node { line: item.line, kind: Kind::Map(Vec::new()) });
+    let config =
+        fields.take("config").cloned().unwrap_or(Node { line: item.line, kind: Kind::Map(Vec::new()) });
     let mut config = Fields::new(format!("{path}.config"), &config);
     let mut either = |names: &[&str], notes: &mut Vec<Note>| {
-        names.iter().find_map(|name| config.read(name, notes, Node::text).or_else(|| fields.read(name, notes, Node::text)))
+        names.iter().find_map(|name| {
+            config.read(name, notes, Node::text).or_else(|| fields.read(name, notes, Node::text))
+        })
     };
     let base_url = either(&["baseURL", "baseUrl", "endpoint", "url"], &mut plan.notes).map(str::to_owned);
     let api_key = either(&["apiKey"], &mut plan.notes).map(str::to_owned);
@@ -102,7 +106,9 @@ fn provider(plan: &mut Plan, model: &mut Model, path: &str, key: Option<&str>, i
         note(plan, "its key stands in the file as it is; put it into a variable".to_owned());
     }
     if upstream.is_none() {
-        let text = format!("it names no model, and providers are asked for `{MODEL}` then; add `model` to the deployment");
+        let text = format!(
+            "it names no model, and providers are asked for `{MODEL}` then; add `model` to the deployment"
+        );
         note(plan, text);
     }
     let key = api_key.or_else(|| usual_key(kind).filter(|_| base_url.is_none())).map(|key| json!(key));
@@ -145,7 +151,8 @@ fn load_balancing(plan: &mut Plan, model: &mut Model, node: &Node) {
                 model.fields.insert("strategy".to_owned(), json!(ours));
             }
             None => {
-                let text = format!("not imported: there is no strategy like `{text}`; the model has the usual one");
+                let text =
+                    format!("not imported: there is no strategy like `{text}`; the model has the usual one");
                 plan.notes.push(Note { line: at.line, path: "loadBalancing".to_owned(), text });
             }
         }
@@ -159,7 +166,11 @@ fn load_balancing(plan: &mut Plan, model: &mut Model, node: &Node) {
             (Some(weight), Some(one)) => drop(one.insert("weight".to_owned(), json!(weight))),
             (None, _) | (_, None) => {
                 let text = "not imported: it is no whole number, or of no provider".to_owned();
-                plan.notes.push(Note { line: weight.line, path: format!("loadBalancing.weights.{name}"), text });
+                plan.notes.push(Note {
+                    line: weight.line,
+                    path: format!("loadBalancing.weights.{name}"),
+                    text,
+                });
             }
         }
     }

@@ -4,13 +4,15 @@ use crate::{Config, Sources};
 /// What `check` says of what was imported, with every variable set.
 #[track_caller]
 fn checked(imported: &Imported) -> Config {
-    let sources = Sources { env: &|name| Some(format!("value-of-{name}")), file: &|_| Err("no files".to_owned()) };
+    let sources =
+        Sources { env: &|name| Some(format!("value-of-{name}")), file: &|_| Err("no files".to_owned()) };
     crate::parse(&imported.yaml, &sources).unwrap_or_else(|found| panic!("{found:#?}\n{}", imported.yaml))
 }
 
 #[track_caller]
 fn noted(imported: &Imported, line: u64, path: &str, says: &str) {
-    let found = imported.notes.iter().any(|note| note.line == line && note.path == path && note.text.contains(says));
+    let found =
+        imported.notes.iter().any(|note| note.line == line && note.path == path && note.text.contains(says));
     assert!(found, "{line} {path} {says}: {:#?}", imported.notes);
 }
 
@@ -74,7 +76,12 @@ fn a_config_of_litellm_passes_check_and_means_the_same() {
     let config = checked(&imported);
     let gpt = &config.models["gpt-4o"];
     let of = |deployment: &crate::models::DeploymentConfig| {
-        (deployment.provider.clone(), deployment.model.clone().unwrap_or_default(), deployment.tier, deployment.weight)
+        (
+            deployment.provider.clone(),
+            deployment.model.clone().unwrap_or_default(),
+            deployment.tier,
+            deployment.weight,
+        )
     };
     let text = |text: &str| text.to_owned();
     assert_eq!(
@@ -90,14 +97,27 @@ fn a_config_of_litellm_passes_check_and_means_the_same() {
     assert_eq!(gpt.attempts_max, Some(3));
     assert_eq!(gpt.timeouts.total_ms, Some(30_000));
     assert_eq!(gpt.deployments[1].price.map(|price| (price.input, price.output)), Some((0.15, 0.6)));
-    assert_eq!((gpt.deployments[1].name.as_deref(), gpt.deployments[1].context_tokens_max), (Some("cheap"), Some(128_000)));
+    assert_eq!(
+        (gpt.deployments[1].name.as_deref(), gpt.deployments[1].context_tokens_max),
+        (Some("cheap"), Some(128_000))
+    );
     let key = &config.providers["openai"].keys[0];
     assert_eq!((key.key.expose(), key.rpm, key.tpm), ("value-of-OPENAI_API_KEY", Some(500), Some(30_000)));
-    assert_eq!(config.providers["together"].keys[0].key.expose(), "value-of-TOGETHER_API_KEY", "as LiteLLM finds it");
+    assert_eq!(
+        config.providers["together"].keys[0].key.expose(),
+        "value-of-TOGETHER_API_KEY",
+        "as LiteLLM finds it"
+    );
     assert_eq!(config.models["llama"].deployments[0].slots, Some(16));
     assert_eq!(config.models["embed"].deployments[0].model.as_deref(), Some("text-embedding-3-small"));
-    assert_eq!((config.timeouts.total_ms, config.breaker.failures, config.breaker.open_ms_min), (Some(45_500), Some(4), Some(30_000)));
-    assert_eq!(config.auth.keys[0].key.as_ref().map(crate::Secret::expose), Some("value-of-LITELLM_MASTER_KEY"));
+    assert_eq!(
+        (config.timeouts.total_ms, config.breaker.failures, config.breaker.open_ms_min),
+        (Some(45_500), Some(4), Some(30_000))
+    );
+    assert_eq!(
+        config.auth.keys[0].key.as_ref().map(crate::Secret::expose),
+        Some("value-of-LITELLM_MASTER_KEY")
+    );
     assert!(!config.models.contains_key("odd"));
 }
 
@@ -117,7 +137,8 @@ fn every_field_of_litellm_without_a_place_is_told_with_its_line() {
     ] {
         let near = imported.notes.iter().any(|note| note.path == path && note.text.contains(says));
         assert!(near, "{path}: {:#?}", imported.notes);
-        let lines: Vec<u64> = imported.notes.iter().filter(|note| note.path == path).map(|note| note.line).collect();
+        let lines: Vec<u64> =
+            imported.notes.iter().filter(|note| note.path == path).map(|note| note.line).collect();
         assert!(lines.iter().any(|at| at.abs_diff(line) <= 2), "{path} {line} {lines:?}");
     }
     noted(&imported, 16, "model_list[1].litellm_params.temperature", "not imported");
@@ -165,7 +186,10 @@ fn an_object_of_neurolink_passes_check_and_means_the_same() {
         ]
     );
     let key = |name: &str| config.providers[name].keys[0].key.expose().to_owned();
-    assert_eq!((key("openai-key-1"), key("openai-key-2")), (text("value-of-OPENAI_KEY_1"), text("value-of-OPENAI_KEY_2")));
+    assert_eq!(
+        (key("openai-key-1"), key("openai-key-2")),
+        (text("value-of-OPENAI_KEY_1"), text("value-of-OPENAI_KEY_2"))
+    );
     assert!(imported.yaml.contains("${MISTRAL_API_KEY:-none}"), "{}", imported.yaml);
     assert_eq!(config.providers["local"].kind, "openai_compatible");
     assert!(imported.yaml.contains("\"strategy\": \"weighted_round_robin\""), "{}", imported.yaml);
@@ -189,14 +213,18 @@ fn json_and_providers_by_name_are_read_as_well() {
     let config = checked(&imported);
     let tiers: Vec<u32> = config.models["default"].deployments.iter().map(|one| one.tier).collect();
     assert_eq!((tiers, imported.notes.len()), (vec![1, 2], 0), "{imported:#?}");
-    for (text, says) in [("const a = 1;", "no object with `providers`"), ("{ providers: [", "line 1"), ("", "no object")] {
+    for (text, says) in
+        [("const a = 1;", "no object with `providers`"), ("{ providers: [", "line 1"), ("", "no object")]
+    {
         assert!(neurolink(text).expect_err(text).contains(says), "{text}");
     }
 }
 
 #[test]
 fn texts_stand_for_themselves() {
-    let imported = litellm("model_list:\n  - model_name: m\n    litellm_params: { model: 'openai/a${b}', api_base: 'http://localhost:1' }\n");
+    let imported = litellm(
+        "model_list:\n  - model_name: m\n    litellm_params: { model: 'openai/a${b}', api_base: 'http://localhost:1' }\n",
+    );
     let config = checked(&imported.expect("it is read"));
     assert_eq!(config.models["m"].deployments[0].model.as_deref(), Some("a${b}"));
 }

@@ -26,7 +26,9 @@ fn i2_providers_that_can_never_be_reached_are_told_at_check() {
     for part in expected {
         assert!(found.iter().any(|line| line.contains(part)), "{part}: {found:#?}");
     }
-    let found = problems("egress: { private: false }\nproviders: { a: { kind: vllm, base_url: 'http://127.0.0.1:1' } }\n");
+    let found = problems(
+        "egress: { private: false }\nproviders: { a: { kind: vllm, base_url: 'http://127.0.0.1:1' } }\n",
+    );
     assert!(found[0].contains("127.0.0.1 is a private address") && found.len() == 1, "{found:#?}");
 }
 
@@ -38,15 +40,20 @@ fn a_base_url_with_placeholders_is_told_with_its_form() {
     let found = problems(&format!("providers: {{ a: {{ kind: cloudflare, base_url: '{form}' }} }}\n"));
     assert!(found[0].contains("`ACCOUNT_ID` stands for your own"), "{found:#?}");
     let own = form.replace("ACCOUNT_ID", "0a1b");
-    crate::parse(&format!("providers: {{ a: {{ kind: cloudflare, base_url: '{own}' }} }}\n"), &sources()).expect("fine");
+    crate::parse(&format!("providers: {{ a: {{ kind: cloudflare, base_url: '{own}' }} }}\n"), &sources())
+        .expect("fine");
 }
 
 fn sources() -> Sources<'static> {
     Sources {
         env: &|_| None,
         file: &|name| match name {
-            "prices.toml" => Ok("[[price]]\nvendor = 'groq'\nmodels = ['m']\ninput = 1\noutput = 2\n".to_owned()),
-            "other.toml" => Ok("[[price]]\nvendor = 'groq'\nmodels = ['m']\ninput = 3\noutput = 2\n".to_owned()),
+            "prices.toml" => {
+                Ok("[[price]]\nvendor = 'groq'\nmodels = ['m']\ninput = 1\noutput = 2\n".to_owned())
+            }
+            "other.toml" => {
+                Ok("[[price]]\nvendor = 'groq'\nmodels = ['m']\ninput = 3\noutput = 2\n".to_owned())
+            }
             "bad.toml" => Ok("[[price]]\nvendor = 'grok2'\n".to_owned()),
             other => Err(format!("{other} is not there")),
         },

@@ -37,8 +37,13 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
     }
     let form = vendor::vendor(&provider.kind).ok().and_then(|vendor| vendor.base_url_form.as_deref());
     let left = form.into_iter().flat_map(|form| form.split(['/', '.', ':'])).find(|part| {
-        let in_capitals = part.len() > 2 && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-        in_capitals && provider.base_url.as_ref().is_some_and(|url| url.split(['/', '.', ':']).any(|own| own == *part))
+        let in_capitals =
+            part.len() > 2 && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        in_capitals
+            && provider
+                .base_url
+                .as_ref()
+                .is_some_and(|url| url.split(['/', '.', ':']).any(|own| own == *part))
     });
     if let Some(part) = left {
         let text = format!("`{part}` stands for your own; put it in");

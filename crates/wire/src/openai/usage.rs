@@ -195,7 +195,8 @@ mod tests {
         assert_eq!(usage_of_body(body.as_bytes()), Some(expected));
         let more = r#"{"usage":{"prompt_tokens":1,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":7}}}"#;
         assert_eq!(usage_of_body(more.as_bytes()).map(|usage| usage.tokens_out_reasoning), Some(1));
-        let beside = r#"{"usage":{"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}}"#;
+        let beside =
+            r#"{"usage":{"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}}"#;
         assert_eq!(usage_of_body(beside.as_bytes()).map(|usage| usage.tokens_in_cached), Some(4));
     }
 

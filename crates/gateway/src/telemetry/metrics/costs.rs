@@ -48,10 +48,8 @@ impl Costs {
 impl Metrics {
     /// An answer of this deployment cost so much, if that is known.
     pub fn cost(&self, target: &Target, micro_usd: Option<u64>) {
-        let labels = CostLabels {
-            model: target.metrics.model.clone(),
-            deployment: target.metrics.deployment.clone(),
-        };
+        let labels =
+            CostLabels { model: target.metrics.model.clone(), deployment: target.metrics.deployment.clone() };
         match micro_usd {
             Some(micro_usd) => drop(self.costs.usd.get(&labels).inc_by(micro_usd as f64 / 1e6)),
             None if target.endpoint.vendor.engine => {}
