@@ -17,7 +17,7 @@ fn local(fields: &str, extra: &str) -> (World, TcpListener) {
     let port = listener.local_addr().expect("bound").port();
     let world = World::configured(&format!(
         "{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n\
-         timeouts: {{ first_content_ms: 300 }}\n\
+         timeouts: {{ total_ms: 500 }}\n\
          providers:\n  p: {{ kind: openai_compatible, base_url: 'http://localhost:{port}', keys: [the-key]{fields} }}\n\
          models:\n  m: {{ attempts_max: 1, deployments: [{{ provider: p }}] }}\n"
     ));
