@@ -174,7 +174,7 @@ impl Guard {
         let reach = reach(address);
         match reach {
             Reach::Never => return Err(Refused::Never { address }),
-            Reach::Metadata if self.literal != Some(address) && !net.is_some_and(|net| net.is_single()) => {
+            Reach::Metadata if self.literal != Some(address) && !net.is_some_and(Net::is_single) => {
                 return Err(Refused::Metadata { address });
             }
             Reach::Public | Reach::Private | Reach::Metadata => {}

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use pointsman_settings::import::{self, Imported};
+use pointsman_settings::import;
 
 use super::{BadUsage, out};
 
@@ -30,14 +30,15 @@ enum From {
 
 /// Prints the configuration on standard output, and what was not taken over on standard error.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let (file, read): (_, fn(&str) -> Result<Imported, String>) = match &args.from {
-        From::Litellm { file } => (file, import::litellm),
-        From::Neurolink { file } => (file, import::neurolink),
-    };
+    let (From::Litellm { file } | From::Neurolink { file }) = &args.from;
     let name = file.display();
     let text =
         std::fs::read_to_string(file).map_err(|error| BadUsage(format!("cannot read {name}: {error}")))?;
-    let imported = read(&text).map_err(|error| BadUsage(format!("{name}: {error}")))?;
+    let imported = match &args.from {
+        From::Litellm { .. } => import::litellm(&text),
+        From::Neurolink { .. } => import::neurolink(&text),
+    };
+    let imported = imported.map_err(|error| BadUsage(format!("{name}: {error}")))?;
     let mut report = io::stderr();
     for note in &imported.notes {
         let _ = writeln!(report, "{name}:{}: {}: {}", note.line, note.path, note.text);

@@ -13,8 +13,8 @@ use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
+use pointsman_wire::dialect::{ClientDef, OPENAI};
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::request::Operation;
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
@@ -30,7 +30,7 @@ use crate::batches::api;
 use crate::clock;
 use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Record, RequestId, Ties};
+use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
 
 /// What a client is told to wait that was turned away for want of memory: some answers take about as long to end.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -83,19 +83,23 @@ async fn answer(
         }
     };
     early.operation = route.name();
+    if let Route::Infer(dialect, _) = &route {
+        early.dialect = dialect;
+    }
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
         Err(error) => return early.refuse(&worker, "auth", &error),
     };
     early.client = Some(Arc::clone(&client));
     match route {
-        Route::Infer(operation) => {
+        Route::Infer(dialect, asked) => {
             let trace = Trace::read(&head.headers, id.0);
             let arrival = Arrival {
                 id,
                 at,
                 at_unix_ms: clock::unix_ms(),
-                operation,
+                dialect,
+                asked,
                 client,
                 keyed: false,
                 mirror_of: None,
@@ -155,12 +159,11 @@ async fn infer(
     mut early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
-    let operation = arrival.operation;
     let lane = hints::lane(&head.headers, &arrival.client);
     if let Some(reason) = worker.app.memory.grade().against(lane) {
         return early.shed(&worker, lane, reason);
     }
-    let body = match body::read(body, body_rules(&snapshot, operation)).await {
+    let body = match body::read(body, body_rules(&snapshot, head.uri.path())).await {
         Ok(body) => body,
         Err(error) => {
             let mut response = early.refuse(&worker, "invalid", &error);
@@ -175,7 +178,8 @@ async fn infer(
         Ok(key) => key,
         Err(error) => return early.refuse(&worker, "idempotency", &error),
     };
-    match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
+    let asked = (arrival.dialect, &arrival.asked);
+    match prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at) {
         Ok(prepared) => {
             drop(head);
             // The model may have put it into another lane than its head said.
@@ -209,13 +213,15 @@ struct Early {
     /// When the router's own work began.
     began: Now,
     operation: &'static str,
+    /// The dialect that its errors are told in.
+    dialect: &'static ClientDef,
     client: Option<Arc<ClientKey>>,
     model: Option<Name>,
 }
 
 impl Early {
     fn new(id: RequestId, arrived: Now) -> Self {
-        Self { id, arrived, began: arrived, operation: "unknown", client: None, model: None }
+        Self { id, arrived, began: arrived, operation: "unknown", dialect: OPENAI, client: None, model: None }
     }
 
     /// Answers with what the router itself knows.
@@ -263,6 +269,8 @@ impl Early {
             at_unix_ms: clock::unix_ms(),
             arrived: self.arrived,
             operation: self.operation,
+            dialect: self.dialect.name,
+            conversion: Conversion::default(),
             model: self.model.clone(),
             tenant: self.client.as_ref().map(|client| Arc::clone(&client.tenant)),
             key: self.client.as_ref().and_then(|client| client.name.clone()),
@@ -282,7 +290,7 @@ impl Early {
             total_us: (now - self.arrived).as_micros() as u64,
             names: Arc::default(),
         });
-        let mut response = respond::error(error, None, self.id);
+        let mut response = respond::error(self.dialect, error, None, self.id);
         if error.status == 503 {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
         }
@@ -295,10 +303,10 @@ impl Early {
     }
 }
 
-fn body_rules(snapshot: &Snapshot, operation: Operation) -> BodyRules {
+fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
     let limits = &snapshot.config.limits;
     BodyRules {
-        bytes_max: limits.body_bytes_max_of(operation.path()),
+        bytes_max: limits.body_bytes_max_of(path),
         time_max: Duration::from_millis(limits.body_read_ms),
         bytes_per_s_min: limits.body_min_bytes_per_s,
     }

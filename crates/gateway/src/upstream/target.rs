@@ -48,6 +48,8 @@ pub struct Endpoint {
     /// What precedes the path of every operation, such as `/v1`.
     prefix: String,
     heads: [Bytes; 4],
+    /// What stands in every head behind its request line.
+    lines: Bytes,
 }
 
 /// The endpoint of a provider.
@@ -74,10 +76,14 @@ fn endpoint_of(
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
     let prefix = prefix(url.path(), &vendor.path_prefix);
     let mut fixed = BytesMut::new();
+    for (header, value) in &vendor.headers {
+        fixed.put_slice(format!("{header}: {value}\r\n").as_bytes());
+    }
     for (header, value) in &config.headers {
         fixed.put_slice(format!("{}: {}\r\n", header.to_ascii_lowercase(), value.expose()).as_bytes());
     }
-    let head = |operation: Operation| head(operation, &prefix, &authority, &fixed);
+    let lines = lines(&authority, &fixed);
+    let head = |operation: Operation| head(operation, &prefix, &lines);
     let heads = [Operation::Chat, Operation::Completion, Operation::Embedding, Operation::Response].map(head);
     let at = if scheme == Scheme::Https { "https" } else { "http" };
     Endpoint {
@@ -93,6 +99,7 @@ fn endpoint_of(
         idle_time: Duration::from_millis(config.pool.idle_ms),
         prefix,
         heads,
+        lines,
     }
 }
 
@@ -102,15 +109,22 @@ fn prefix(path: &str, usual: &str) -> String {
     if path.ends_with(usual) { path.to_owned() } else { format!("{path}{usual}") }
 }
 
-fn head(operation: Operation, prefix: &str, authority: &str, fixed: &[u8]) -> Bytes {
+fn head(operation: Operation, prefix: &str, lines: &[u8]) -> Bytes {
     let path = operation.path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
     let mut head = BytesMut::new();
-    head.put_slice(format!("POST {prefix}{path} HTTP/1.1\r\nhost: {authority}\r\n").as_bytes());
-    head.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
-    head.put_slice(b"content-type: application/json\r\n");
-    head.put_slice(fixed);
+    head.put_slice(format!("POST {prefix}{path} HTTP/1.1\r\n").as_bytes());
+    head.put_slice(lines);
     head.freeze()
+}
+
+fn lines(authority: &str, fixed: &[u8]) -> Bytes {
+    let mut lines = BytesMut::new();
+    lines.put_slice(format!("host: {authority}\r\n").as_bytes());
+    lines.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
+    lines.put_slice(b"content-type: application/json\r\n");
+    lines.put_slice(fixed);
+    lines.freeze()
 }
 
 impl Endpoint {
@@ -122,6 +136,20 @@ impl Endpoint {
             Operation::Embedding => &self.heads[2],
             Operation::Response => &self.heads[3],
         }
+    }
+
+    /// Whether it speaks the dialect whose requests need no more than another model's name.
+    pub fn speaks_plainly(&self) -> bool {
+        self.vendor.dialect.name == "openai"
+    }
+
+    /// Writes the beginning of the head of a generation in its own dialect.
+    pub fn write_head(&self, model: &str, stream: bool, head: &mut BytesMut) {
+        head.put_slice(b"POST ");
+        head.put_slice(self.prefix.as_bytes());
+        head.put_slice(self.vendor.dialect.dialect.path(model, stream).as_bytes());
+        head.put_slice(b" HTTP/1.1\r\n");
+        head.put_slice(&self.lines);
     }
 
     /// Goes to another port of the same host, as another place whose connections are not shared with those of requests.

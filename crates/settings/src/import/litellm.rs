@@ -130,7 +130,7 @@ fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>) -> Option<Map<String,
     let key = key.or_else(|| usual_key(kind).filter(|_| base_url.is_none()));
     let rpm = params.read("rpm", &mut plan.notes, Node::count);
     let tpm = params.read("tpm", &mut plan.notes, Node::count);
-    let credential = credential(key, rpm, tpm, kind, node, params, &mut plan.notes);
+    let credential = credential(key, [("rpm", rpm), ("tpm", tpm)], kind, node, params, &mut plan.notes);
     let name = plan.provider(kind, provider_value(kind, base_url, credential));
     let mut made = Map::new();
     made.insert("provider".to_owned(), json!(name));
@@ -149,15 +149,14 @@ fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>) -> Option<Map<String,
 
 fn credential(
     key: Option<String>,
-    rpm: Option<u64>,
-    tpm: Option<u64>,
+    limits: [(&str, Option<u64>); 2],
     kind: &str,
     node: &Node,
     params: &Fields<'_>,
     notes: &mut Vec<Note>,
 ) -> Option<Value> {
     let Some(key) = key.filter(|key| !key.is_empty()) else {
-        if rpm.or(tpm).is_some() {
+        if limits.iter().any(|(_, count)| count.is_some()) {
             let text = "`rpm` and `tpm` are not imported: they are limits of a key here, and there is none";
             params.note(node, "model", text, notes);
         }
@@ -167,12 +166,12 @@ fn credential(
         let text = format!("the key of `{kind}` stands in the file as it is; put it into a variable");
         params.note(node, "api_key", text, notes);
     }
-    if rpm.or(tpm).is_none() {
+    if limits.iter().all(|(_, count)| count.is_none()) {
         return Some(json!(key));
     }
     let mut credential = Map::new();
     credential.insert("key".to_owned(), json!(key));
-    for (name, count) in [("rpm", rpm), ("tpm", tpm)] {
+    for (name, count) in limits {
         if let Some(count) = count.filter(|count| (1..=u64::from(u32::MAX)).contains(count)) {
             credential.insert(name.to_owned(), json!(count));
         }

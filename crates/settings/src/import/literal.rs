@@ -158,7 +158,7 @@ impl<'t> Reader<'t> {
                 let inside = self.rest()[..end].trim();
                 self.at += end + 1;
                 match inside.strip_prefix("process.env.") {
-                    Some(name) => out.push_str(&format!("${{{name}}}")),
+                    Some(name) => out.extend(["${", name, "}"]),
                     None => return Err(self.error("a template has more than variables of the environment")),
                 }
                 continue;
@@ -254,9 +254,8 @@ impl<'t> Reader<'t> {
                     continue;
                 }
                 '(' | '[' | '{' => open += 1,
-                ')' | ']' | '}' if open == 0 => return Ok(()),
+                ')' | ']' | '}' | ',' | ';' if open == 0 => return Ok(()),
                 ')' | ']' | '}' => open -= 1,
-                ',' | ';' if open == 0 => return Ok(()),
                 _ => {}
             }
             self.at += next.len_utf8();

@@ -95,7 +95,7 @@ fn provider(plan: &mut Plan, model: &mut Model, path: &str, key: Option<&str>, i
     let region = either(&["region"], &mut plan.notes).map(str::to_owned);
     let upstream = either(&["model", "defaultModel", "modelName"], &mut plan.notes).map(str::to_owned);
     let kind = match (kind, &base_url) {
-        (Some("openai"), Some(_)) | (None, Some(_)) => "openai_compatible",
+        (Some("openai") | None, Some(_)) => "openai_compatible",
         (Some(kind), url) if url.is_some() || has_place(kind) => kind,
         (Some(kind), _) => return note(plan, format!("not imported: `{kind}` needs a `baseURL`")),
         (None, None) => {

@@ -34,7 +34,8 @@ impl Model {
         };
         let taken: Vec<String> = self.deployments.iter().map(named).collect();
         if taken.contains(&named(&deployment)) {
-            let name = (2..).map(|n| format!("{base}-{n}")).find(|name| !taken.contains(name));
+            let mut free = (2..=taken.len() + 2).map(|n| format!("{base}-{n}"));
+            let name = free.find(|name| !taken.contains(name));
             deployment.insert("name".to_owned(), json!(name));
         }
         self.deployments.push(deployment);

@@ -4,7 +4,7 @@ use super::*;
 
 #[track_caller]
 fn problems(text: &str) -> Vec<String> {
-    let found = crate::parse(text, &sources()).expect_err("it is wrong");
+    let found = parse(text, &sources()).expect_err("it is wrong");
     found.iter().map(ToString::to_string).collect()
 }
 
@@ -40,7 +40,7 @@ fn a_base_url_with_placeholders_is_told_with_its_form() {
     let found = problems(&format!("providers: {{ a: {{ kind: cloudflare, base_url: '{form}' }} }}\n"));
     assert!(found[0].contains("`ACCOUNT_ID` stands for your own"), "{found:#?}");
     let own = form.replace("ACCOUNT_ID", "0a1b");
-    crate::parse(&format!("providers: {{ a: {{ kind: cloudflare, base_url: '{own}' }} }}\n"), &sources())
+    parse(&format!("providers: {{ a: {{ kind: cloudflare, base_url: '{own}' }} }}\n"), &sources())
         .expect("fine");
 }
 
@@ -69,13 +69,13 @@ fn prices_come_from_the_deployment_then_the_file_then_the_bundled_list() {
              {{ provider: o, model: gpt-4o, price: {{ input: 7, output: 8, cached_input: 1 }} }}, {{ provider: v }}] }}\n"
         )
     };
-    let config = crate::parse(&text("prices.toml"), &sources()).expect("fine");
+    let config = parse(&text("prices.toml"), &sources()).expect("fine");
     let inputs = |config: &Config| -> Vec<Option<f64>> {
         let deployments = config.models["m"].deployments.iter();
         deployments.map(|one| config.price_of("m", one).map(|price| price.input)).collect()
     };
     assert_eq!(inputs(&config), [Some(1.0), Some(2.5), Some(7.0), None]);
-    let other = crate::parse(&text("other.toml"), &sources()).expect("fine");
+    let other = parse(&text("other.toml"), &sources()).expect("fine");
     assert_eq!(inputs(&other)[0], Some(3.0));
     let reread = Config { prices: config.prices.clone(), ..other };
     assert!(config != reread, "a reload takes the new prices");
