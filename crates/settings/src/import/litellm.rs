@@ -1,11 +1,14 @@
 //! LiteLLM's proxy: `model_list`, `router_settings`, `litellm_settings`, `general_settings`.
 
+use std::collections::BTreeMap;
+
 use pointsman_wire::vendor;
 use serde_json::{Map, Value, json};
 
-use super::node::{Fields, Kind, Node};
-use super::plan::{Model, Plan, has_place, provider_value, usual_key};
+use super::node::{Fields, Kind, NOT_UNDERSTOOD, Node};
+use super::plan::{Model, Place, Plan, has_place, provider_value, usual_key};
 use super::{Imported, Note};
+use crate::limits::ATTEMPTS_MAX;
 
 /// Prefixes of models whose vendors have another name here.
 const PREFIXES: [(&str, &str); 8] = [
@@ -28,11 +31,17 @@ const STRATEGIES: [(&str, &str); 5] = [
     ("latency-based-routing", "latency"),
 ];
 
+/// Retries that a model may have here.
+const RETRIES_MAX: u64 = ATTEMPTS_MAX as u64;
+
 pub(super) fn import(root: &Node) -> Result<Imported, String> {
     let mut plan = Plan::default();
     let mut fields = Fields::new("", root);
     let list =
         fields.take("model_list").ok_or("it has no `model_list`; is it a config of LiteLLM's proxy?")?;
+    if list.items().is_empty() {
+        return Err("its `model_list` is no list, or empty".to_owned());
+    }
     for (at, item) in list.items().iter().enumerate() {
         deployment(&mut plan, &format!("model_list[{at}]"), item);
     }
@@ -47,7 +56,7 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
         general(&mut plan, node);
     }
     fields.rest(&mut plan.notes);
-    Ok(plan.finish("LiteLLM"))
+    plan.finish("LiteLLM")
 }
 
 fn deployment(plan: &mut Plan, path: &str, item: &Node) {
@@ -68,12 +77,17 @@ fn deployment(plan: &mut Plan, path: &str, item: &Node) {
         return;
     }
     let mut params = Fields::new(format!("{path}.litellm_params"), params);
-    let Some(made) = deployment_of(plan, &mut params) else { return };
-    let mut made = made;
+    let Some(mut made) = deployment_of(plan, &mut params, item.line) else { return };
     if let Some(info) = info {
         let mut info = Fields::new(format!("{path}.model_info"), info);
         model_info(&mut made, &mut info, &mut plan.notes);
+        price(&mut made, &mut params, &mut plan.notes);
+        if !made.contains_key("price") {
+            price(&mut made, &mut info, &mut plan.notes);
+        }
         info.rest(&mut plan.notes);
+    } else {
+        price(&mut made, &mut params, &mut plan.notes);
     }
     let total = params.read("timeout", &mut plan.notes, millis);
     let first = params.read("stream_timeout", &mut plan.notes, millis);
@@ -83,18 +97,33 @@ fn deployment(plan: &mut Plan, path: &str, item: &Node) {
     for (key, ms) in [("total_ms", total), ("first_content_ms", first)] {
         if let Some(ms) = ms {
             let timeouts = model.fields.entry("timeouts").or_insert_with(|| json!({}));
-            // Here they are the model's; the longest of its deployments holds.
-            let longest = timeouts[key].as_u64().unwrap_or(0).max(ms);
-            timeouts[key] = json!(longest);
+            // Here they are the model's.
+            let before = timeouts[key].as_u64();
+            timeouts[key] = json!(before.unwrap_or(0).max(ms));
+            if before.is_some_and(|before| before != ms) {
+                let text = format!(
+                    "timeouts are the model's: of `{name}` the longest holds, for all its deployments"
+                );
+                plan.notes.push(Note { line: item.line, path: path.to_owned(), text });
+            }
         }
     }
-    model.add(made);
+    plan.places.entry("timeouts").or_insert_with(|| Place::new(item.line, path));
+    model.add(made, Place::new(item.line, path));
 }
 
 /// The deployment that `litellm_params` ask for, with its provider.
-fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>) -> Option<Map<String, Value>> {
-    let node = params.take("model")?;
-    let text = node.text()?;
+fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>, line: u64) -> Option<Map<String, Value>> {
+    let node = params.take("model");
+    let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else {
+        let text = "not imported: it says no model".to_owned();
+        plan.notes.push(Note {
+            line: node.map_or(line, |node| node.line),
+            path: params.path_of("model"),
+            text,
+        });
+        return None;
+    };
     let given = params.read("custom_llm_provider", &mut plan.notes, Node::text);
     let base_url = params.read("api_base", &mut plan.notes, Node::text);
     let base_url = base_url.or_else(|| params.read("base_url", &mut plan.notes, Node::text));
@@ -143,7 +172,6 @@ fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>) -> Option<Map<String,
             made.insert(ours.to_owned(), json!(count));
         }
     }
-    price(&mut made, params, &mut plan.notes);
     Some(made)
 }
 
@@ -172,8 +200,12 @@ fn credential(
     let mut credential = Map::new();
     credential.insert("key".to_owned(), json!(key));
     for (name, count) in limits {
-        if let Some(count) = count.filter(|count| (1..=u64::from(u32::MAX)).contains(count)) {
-            credential.insert(name.to_owned(), json!(count));
+        match count.filter(|count| (1..=u64::from(u32::MAX)).contains(count)) {
+            Some(count) => drop(credential.insert(name.to_owned(), json!(count))),
+            None if count.is_some() => {
+                params.note(node, name, "not imported: it is no limit from 1 to 4294967295", notes);
+            }
+            None => {}
         }
     }
     Some(Value::Object(credential))
@@ -203,11 +235,18 @@ fn price(made: &mut Map<String, Value>, fields: &mut Fields<'_>, notes: &mut Vec
             price.insert(ours.to_owned(), json!(million));
         }
     }
-    if price.contains_key("input") || price.contains_key("output") {
-        for needed in ["input", "output"] {
-            price.entry(needed).or_insert_with(|| json!(0.0));
+    // What is not said is unknown, not free; only embeddings have no output.
+    let embeds = made.get("capabilities") == Some(&json!(["embeddings"]));
+    if embeds && price.contains_key("input") {
+        price.entry("output").or_insert_with(|| json!(0.0));
+    }
+    match (price.contains_key("input"), price.contains_key("output")) {
+        (true, true) => drop(made.insert("price".to_owned(), Value::Object(price))),
+        _ if price.is_empty() => {}
+        (..) => {
+            let text = "not imported: a price needs what input and output cost".to_owned();
+            notes.push(Note { line: fields.line(), path: fields.path_of("input_cost_per_token"), text });
         }
-        made.insert("price".to_owned(), Value::Object(price));
     }
 }
 
@@ -232,9 +271,6 @@ fn model_info(made: &mut Map<String, Value>, info: &mut Fields<'_>, notes: &mut 
     if let Some(capability @ ("completions" | "embeddings" | "responses")) = capability {
         made.insert("capabilities".to_owned(), json!([capability]));
     }
-    if !made.contains_key("price") {
-        price(made, info, notes);
-    }
 }
 
 /// Seconds as milliseconds.
@@ -253,8 +289,10 @@ struct Settings {
     allowed_fails: Option<u64>,
     cooldown_ms: Option<u64>,
     /// Models with those that stand in for them.
-    fallbacks: Vec<(String, Vec<String>, u64)>,
+    fallbacks: Vec<(String, Vec<String>, Place)>,
     default_fallbacks: Vec<String>,
+    default_place: Place,
+    places: BTreeMap<&'static str, Place>,
     /// Other names of models.
     aliases: Vec<(String, String, u64)>,
 }
@@ -271,21 +309,46 @@ impl Settings {
                 fields.note(node, "routing_strategy", text, notes);
             }
         }
-        self.retries = fields.read("num_retries", notes, Node::count).or(self.retries);
+        for (theirs, ours) in [
+            ("num_retries", "attempts_max"),
+            ("allowed_fails", "breaker"),
+            ("cooldown_time", "breaker"),
+            ("request_timeout", "timeouts"),
+            ("timeout", "timeouts"),
+            ("model_group_alias", "aliases"),
+        ] {
+            let line = node.entries().iter().find(|(name, _)| name == theirs).map(|(_, node)| node.line);
+            if let Some(line) = line {
+                self.places.insert(ours, Place::new(line, fields.path_of(theirs)));
+            }
+        }
+        let retries =
+            fields.read("num_retries", notes, |node| node.count().filter(|count| *count < RETRIES_MAX));
+        self.retries = retries.or(self.retries);
         for name in ["request_timeout", "timeout"] {
             self.timeout_ms = fields.read(name, notes, millis).or(self.timeout_ms);
         }
         self.allowed_fails = fields.read("allowed_fails", notes, Node::count).or(self.allowed_fails);
         self.cooldown_ms = fields.read("cooldown_time", notes, millis).or(self.cooldown_ms);
-        for entry in fields.take("fallbacks").map(Node::items).unwrap_or_default() {
+        let path = fields.path_of("fallbacks");
+        for entry in list("fallbacks", &mut fields, notes) {
+            if entry.entries().is_empty() {
+                notes.push(Place::new(entry.line, path.as_str()).note(NOT_UNDERSTOOD.to_owned()));
+            }
             for (model, others) in entry.entries() {
-                self.fallbacks.push((model.clone(), names(others), others.line));
+                let place = Place::new(others.line, format!("{path}.{model}"));
+                let others = names(others, &place, notes);
+                self.fallbacks.push((model.clone(), others, place));
             }
         }
-        if let Some(others) = fields.take("default_fallbacks") {
-            self.default_fallbacks = names(others);
+        let others = list("default_fallbacks", &mut fields, notes);
+        if let Some(first) = others.first() {
+            let place = Place::new(first.line, fields.path_of("default_fallbacks"));
+            self.default_fallbacks = others.iter().filter_map(|node| named(node, &place, notes)).collect();
+            self.default_place = place;
         }
-        for (alias, model) in fields.take("model_group_alias").map(Node::entries).unwrap_or_default() {
+        let maps = |node: &'_ Node| matches!(node.kind, Kind::Map(_)).then(|| node.entries().to_vec());
+        for (alias, model) in &fields.read("model_group_alias", notes, maps).unwrap_or_default() {
             match model.text() {
                 Some(name) => self.aliases.push((alias.clone(), name.to_owned(), model.line)),
                 None => fields.note(
@@ -299,14 +362,15 @@ impl Settings {
         fields.rest(notes);
     }
 
-    fn apply(self, plan: &mut Plan) {
+    fn apply(mut self, plan: &mut Plan) {
+        plan.places.append(&mut self.places);
         if let Some(ms) = self.timeout_ms {
             plan.sections.insert("timeouts", json!({ "total_ms": ms }));
         }
         let mut breaker = Map::new();
         if let Some(count) = self.allowed_fails {
             // It cools what failed more often than that.
-            breaker.insert("failures".to_owned(), json!(count + 1));
+            breaker.insert("failures".to_owned(), json!(count.saturating_add(1)));
         }
         if let Some(ms) = self.cooldown_ms {
             breaker.insert("open_ms_min".to_owned(), json!(ms));
@@ -314,27 +378,29 @@ impl Settings {
         if !breaker.is_empty() {
             plan.sections.insert("breaker", Value::Object(breaker));
         }
-        let own: Vec<(String, Vec<_>)> =
-            plan.models.iter().map(|(name, model)| (name.clone(), model.deployments.clone())).collect();
-        let deployments_of = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, own)| own);
+        let own = plan.models.clone();
         for (name, model) in &mut plan.models {
             if let Some(strategy) = self.strategy {
                 model.fields.insert("strategy".to_owned(), json!(strategy));
             }
             if let Some(retries) = self.retries {
-                model.fields.insert("attempts_max".to_owned(), json!((retries + 1).clamp(1, 10)));
+                model.fields.insert("attempts_max".to_owned(), json!(retries + 1));
             }
             let said = self.fallbacks.iter().find(|(of, ..)| of == name);
             let others = said.map_or(&self.default_fallbacks, |(_, others, _)| others);
             for other in others.iter().filter(|other| *other != name) {
-                if let Some(deployments) = deployments_of(other) {
-                    append_tier(model, deployments);
+                if let Some(other) = own.get(other) {
+                    append_tier(model, other);
                 }
             }
         }
         self.note_missing(plan);
         for (alias, name, line) in self.aliases {
-            let taken = plan.models.contains_key(&alias);
+            let is_alias = |model: &Model| {
+                let aliases = model.fields.get("aliases").and_then(Value::as_array);
+                aliases.is_some_and(|aliases| aliases.contains(&json!(alias)))
+            };
+            let taken = plan.models.contains_key(&alias) || plan.models.values().any(is_alias);
             match plan.models.get_mut(&name).filter(|_| !taken) {
                 Some(model) => {
                     let aliases = model.fields.entry("aliases").or_insert_with(|| json!([]));
@@ -354,35 +420,60 @@ impl Settings {
 
     /// Tells of fallbacks from and to models that are not there.
     fn note_missing(&self, plan: &mut Plan) {
-        for (model, others, line) in &self.fallbacks {
-            for name in std::iter::once(model).chain(others).filter(|name| !plan.models.contains_key(*name)) {
-                let text = format!("not imported: there is no model `{name}`");
-                plan.notes.push(Note { line: *line, path: format!("fallbacks.{model}"), text });
-            }
+        let by_default = self.default_fallbacks.iter().map(|name| (name, &self.default_place));
+        let said = self.fallbacks.iter().flat_map(|(model, others, place)| {
+            std::iter::once(model).chain(others).map(move |name| (name, place))
+        });
+        for (name, place) in said.chain(by_default).filter(|(name, _)| !plan.models.contains_key(*name)) {
+            plan.notes.push(place.note(format!("not imported: there is no model `{name}`")));
         }
     }
 }
 
 /// Other deployments stand in where those before cannot serve.
-fn append_tier(model: &mut Model, others: &[Map<String, Value>]) {
+fn append_tier(model: &mut Model, others: &Model) {
     let tier_of = |one: &Map<String, Value>| one.get("tier").and_then(Value::as_u64).unwrap_or(1);
     let last = model.deployments.iter().map(tier_of).max().unwrap_or(0);
-    for other in others {
+    for (other, place) in others.deployments.iter().zip(&others.places) {
         let mut other = other.clone();
-        other.insert("tier".to_owned(), json!(last + tier_of(&other)));
-        model.add(other);
+        other.insert("tier".to_owned(), json!(last.saturating_add(tier_of(&other))));
+        model.add(other, place.clone());
     }
 }
 
-fn names(node: &Node) -> Vec<String> {
-    node.items().iter().filter_map(Node::text).map(str::to_owned).collect()
+/// The items of a field that is to be a list.
+fn list<'n>(name: &str, fields: &mut Fields<'n>, notes: &mut Vec<Note>) -> &'n [Node] {
+    let items = |node: &'n Node| matches!(node.kind, Kind::List(_)).then(|| node.items());
+    fields.read(name, notes, items).unwrap_or_default()
+}
+
+fn names(node: &Node, place: &Place, notes: &mut Vec<Note>) -> Vec<String> {
+    if node.items().is_empty() {
+        notes.push(place.note(NOT_UNDERSTOOD.to_owned()));
+    }
+    node.items().iter().filter_map(|one| named(one, place, notes)).collect()
+}
+
+fn named(node: &Node, place: &Place, notes: &mut Vec<Note>) -> Option<String> {
+    let name = node.text().map(str::to_owned);
+    if name.is_none() {
+        notes.push(place.note(NOT_UNDERSTOOD.to_owned()));
+    }
+    name
 }
 
 fn general(plan: &mut Plan, node: &Node) {
     let mut fields = Fields::new("general_settings", node);
     if let Some(key) = fields.read("master_key", &mut plan.notes, Node::text) {
+        let line =
+            node.entries().iter().find(|(name, _)| name == "master_key").map_or(0, |(_, node)| node.line);
+        let place = Place::new(line, fields.path_of("master_key"));
+        if !key.starts_with("${") {
+            plan.notes
+                .push(place.note("the key stands in the file as it is; put it into a variable".to_owned()));
+        }
         plan.sections.insert("auth", json!({ "keys": [{ "name": "master", "key": key }] }));
+        plan.places.insert("auth", place);
     }
     fields.rest(&mut plan.notes);
-    debug_assert!(matches!(node.kind, Kind::Map(_) | Kind::Null) || node.entries().is_empty());
 }

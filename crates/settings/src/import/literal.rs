@@ -169,12 +169,13 @@ impl<'t> Reader<'t> {
                 '\\' => {
                     let Some(escape) = self.rest().chars().next() else { continue };
                     self.at += escape.len_utf8();
-                    plain.push(match escape {
-                        'n' => '\n',
-                        't' => '\t',
-                        'r' => '\r',
-                        other => other,
-                    });
+                    match escape {
+                        'n' => plain.push('\n'),
+                        't' => plain.push('\t'),
+                        'r' => plain.push('\r'),
+                        'u' => plain.push(self.code_point()?),
+                        other => plain.push(other),
+                    }
                 }
                 other => plain.push(other),
             }
@@ -238,6 +239,30 @@ impl<'t> Reader<'t> {
         let name = self.rest()[..end].to_owned();
         self.at += end;
         Ok(name)
+    }
+
+    /// What `\u0041`, `\u{1f600}` or a pair of `\ud83d\ude00` stands for, behind the `u`.
+    fn code_point(&mut self) -> Result<char, String> {
+        if self.rest().starts_with('{') {
+            let end = self.rest().find('}').ok_or_else(|| self.error("an escape does not end"))?;
+            let unit = u32::from_str_radix(&self.rest()[1..end], 16);
+            self.at += end + 1;
+            return unit.ok().and_then(char::from_u32).ok_or_else(|| self.error("an escape is no character"));
+        }
+        let first = self.code_unit()?;
+        if let (0xd800..0xdc00, true) = (first, self.rest().starts_with("\\u")) {
+            self.at += 2;
+            let pair = [first, self.code_unit()?];
+            let whole = char::decode_utf16(pair).next().and_then(Result::ok);
+            return whole.ok_or_else(|| self.error("an escape is no character"));
+        }
+        char::from_u32(first.into()).ok_or_else(|| self.error("an escape is no character"))
+    }
+
+    fn code_unit(&mut self) -> Result<u16, String> {
+        let digits = self.rest().get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        self.at += if digits.is_some() { 4 } else { 0 };
+        digits.ok_or_else(|| self.error("an escape is no character"))
     }
 
     /// Passes over an expression, to what ends it in the object or list around it.

@@ -7,7 +7,7 @@ use pointsman_wire::vendor;
 use serde_json::{Map, Value, json};
 
 use super::node::{Fields, Kind, Node};
-use super::plan::{Model, Plan, has_place, provider_value, usual_key};
+use super::plan::{Model, Place, Plan, has_place, provider_value, usual_key};
 use super::{Imported, Note};
 
 /// The model that all become.
@@ -42,6 +42,9 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
     let mut plan = Plan::default();
     let mut fields = Fields::new("", root);
     let providers = fields.take("providers").ok_or("it has no `providers`")?;
+    if providers.items().is_empty() && providers.entries().is_empty() {
+        return Err("its `providers` are neither a list nor an object, or there are none".to_owned());
+    }
     let mut model = Model::default();
     for (at, item) in providers.items().iter().enumerate() {
         provider(&mut plan, &mut model, &format!("providers[{at}]"), None, item);
@@ -56,12 +59,12 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
     if from_zero {
         for one in &mut model.deployments {
             let tier = one.get("tier").and_then(Value::as_u64).unwrap_or(0);
-            one.insert("tier".to_owned(), json!(tier + 1));
+            one.insert("tier".to_owned(), json!(tier.saturating_add(1)));
         }
     }
     plan.models.insert(MODEL.to_owned(), model);
     fields.rest(&mut plan.notes);
-    Ok(plan.finish("NeuroLink"))
+    plan.finish("NeuroLink")
 }
 
 fn provider(plan: &mut Plan, model: &mut Model, path: &str, key: Option<&str>, item: &Node) {
@@ -73,7 +76,11 @@ fn provider(plan: &mut Plan, model: &mut Model, path: &str, key: Option<&str>, i
     let Some(named) = named else {
         return note(plan, "not imported: it has no `name`".to_owned());
     };
-    if fields.take("enabled").is_some_and(|node| node.kind == Kind::Bool(false)) {
+    let enabled = |node: &Node| match node.kind {
+        Kind::Bool(enabled) => Some(enabled),
+        Kind::Text(_) | Kind::Number(_) | Kind::Null | Kind::Code | Kind::List(_) | Kind::Map(_) => None,
+    };
+    if fields.read("enabled", &mut plan.notes, enabled) == Some(false) {
         return note(plan, "not imported: it is not enabled".to_owned());
     }
     let kind_of = |fields: &mut Fields<'_>, notes: &mut Vec<Note>| {
@@ -128,7 +135,7 @@ fn provider(plan: &mut Plan, model: &mut Model, path: &str, key: Option<&str>, i
     }
     config.rest(&mut plan.notes);
     fields.rest(&mut plan.notes);
-    model.add(made);
+    model.add(made, Place::new(item.line, path));
 }
 
 /// The kind that a provider's name stands for: the name itself, or how it begins (`openai-key-1`).
@@ -143,8 +150,9 @@ fn kind_named(name: &str) -> Option<&'static str> {
 
 fn load_balancing(plan: &mut Plan, model: &mut Model, node: &Node) {
     let mut fields = Fields::new("loadBalancing", node);
-    let said = node.text().map(|text| (node, text));
-    let said = said.or_else(|| fields.take("strategy").and_then(|node| Some((node, node.text()?))));
+    let own = node.text().map(|text| (node, text));
+    let strategy = |node| Node::text(node).map(|text| (node, text));
+    let said = own.or_else(|| fields.read("strategy", &mut plan.notes, strategy));
     if let Some((at, text)) = said {
         match STRATEGIES.iter().find(|(theirs, _)| *theirs == text) {
             Some((_, ours)) => {
@@ -156,11 +164,12 @@ fn load_balancing(plan: &mut Plan, model: &mut Model, node: &Node) {
                 plan.notes.push(Note { line: at.line, path: "loadBalancing".to_owned(), text });
             }
         }
-    } else if node.kind == Kind::Code {
-        let text = "not imported: only the program knows it".to_owned();
-        plan.notes.push(Note { line: node.line, path: "loadBalancing".to_owned(), text });
     }
-    for (name, weight) in fields.take("weights").map(Node::entries).unwrap_or_default() {
+    if own.is_some() {
+        return;
+    }
+    let maps = |node: &'_ Node| matches!(node.kind, Kind::Map(_)).then(|| node.entries().to_vec());
+    for (name, weight) in &fields.read("weights", &mut plan.notes, maps).unwrap_or_default() {
         let of = |one: &&mut Map<String, Value>| one.get("provider").and_then(Value::as_str) == Some(name);
         match (weight.count(), model.deployments.iter_mut().find(of)) {
             (Some(weight), Some(one)) => drop(one.insert("weight".to_owned(), json!(weight))),

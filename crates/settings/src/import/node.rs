@@ -102,17 +102,23 @@ impl Node {
     }
 }
 
+/// What is told of a field whose value is another than it could be.
+pub(super) const NOT_UNDERSTOOD: &str = "not imported: its value is not understood";
+
 /// The fields of a map, each of which is taken or told.
 pub(super) struct Fields<'n> {
     path: String,
     entries: &'n [(String, Node)],
     taken: Vec<bool>,
+    /// The line, where there is something else than fields.
+    odd: Option<u64>,
 }
 
 impl<'n> Fields<'n> {
     pub(super) fn new(path: impl Into<String>, node: &'n Node) -> Self {
         let entries = node.entries();
-        Self { path: path.into(), entries, taken: vec![false; entries.len()] }
+        let odd = (!matches!(node.kind, Kind::Map(_) | Kind::Null)).then_some(node.line);
+        Self { path: path.into(), entries, taken: vec![false; entries.len()], odd }
     }
 
     /// Takes a field; one that says nothing is as good as none.
@@ -132,10 +138,14 @@ impl<'n> Fields<'n> {
         let node = self.take(name)?;
         let value = read(node);
         if value.is_none() {
-            let text = "not imported: its value is not understood".to_owned();
-            notes.push(Note { line: node.line, path: self.path_of(name), text });
+            notes.push(Note { line: node.line, path: self.path_of(name), text: NOT_UNDERSTOOD.to_owned() });
         }
         value
+    }
+
+    /// The line of the first field.
+    pub(super) fn line(&self) -> u64 {
+        self.entries.first().map_or(0, |(_, node)| node.line)
     }
 
     pub(super) fn path_of(&self, name: &str) -> String {
@@ -149,6 +159,13 @@ impl<'n> Fields<'n> {
 
     /// Tells of every field that was not taken.
     pub(super) fn rest(self, notes: &mut Vec<Note>) {
+        if let Some(line) = self.odd {
+            notes.push(Note {
+                line,
+                path: self.path.clone(),
+                text: "not imported: it has no fields".to_owned(),
+            });
+        }
         for ((key, node), taken) in self.entries.iter().zip(&self.taken) {
             if !taken {
                 let text = "not imported: it has no counterpart".to_owned();

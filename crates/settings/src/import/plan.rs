@@ -1,4 +1,5 @@
-//! What is written: providers and models, and the text of a file.
+//! What is written: providers and models, and the text of a file that `check` has passed. What it would refuse is left out
+//! and told.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,6 +8,10 @@ use pointsman_wire::vendor;
 use serde_json::{Map, Value, json};
 
 use super::{Imported, Note};
+use crate::Sources;
+
+/// What every variable stands for while the result is checked: it has to do for keys as well as for base URLs.
+const STAND_IN: &str = "https://variable.example";
 
 /// The configuration while it is gathered.
 #[derive(Default)]
@@ -15,6 +20,8 @@ pub(super) struct Plan {
     pub(super) models: BTreeMap<String, Model>,
     pub(super) sections: BTreeMap<&'static str, Value>,
     pub(super) notes: Vec<Note>,
+    /// Where sections, and fields of models by their own name, were read.
+    pub(super) places: BTreeMap<&'static str, Place>,
 }
 
 /// A model while it is gathered.
@@ -22,11 +29,30 @@ pub(super) struct Plan {
 pub(super) struct Model {
     pub(super) fields: Map<String, Value>,
     pub(super) deployments: Vec<Map<String, Value>>,
+    /// Where each deployment was read.
+    pub(super) places: Vec<Place>,
+}
+
+/// Where something was read.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Place {
+    pub(super) line: u64,
+    pub(super) path: String,
+}
+
+impl Place {
+    pub(super) fn new(line: u64, path: impl Into<String>) -> Self {
+        Self { line, path: path.into() }
+    }
+
+    pub(super) fn note(&self, text: String) -> Note {
+        Note { line: self.line, path: self.path.clone(), text }
+    }
 }
 
 impl Model {
     /// Adds a deployment; one that would be called as another is given a number.
-    pub(super) fn add(&mut self, mut deployment: Map<String, Value>) {
+    pub(super) fn add(&mut self, mut deployment: Map<String, Value>, place: Place) {
         let base = format!("{}/{}", text(&deployment, "provider"), text(&deployment, "model"));
         let named = |one: &Map<String, Value>| {
             let own = one.get("name").and_then(Value::as_str).map(str::to_owned);
@@ -39,6 +65,7 @@ impl Model {
             deployment.insert("name".to_owned(), json!(name));
         }
         self.deployments.push(deployment);
+        self.places.push(place);
     }
 }
 
@@ -58,9 +85,97 @@ impl Plan {
         free
     }
 
-    /// The configuration as a file. Models without deployments are left out: they could serve nothing.
-    pub(super) fn finish(mut self, from: &str) -> Imported {
+    /// The configuration as a file that `check` passes.
+    ///
+    /// # Errors
+    /// When there is none, whatever is left out.
+    pub(super) fn finish(mut self, from: &str) -> Result<Imported, String> {
+        self.drop_idle();
+        if self.problem().is_some() {
+            self.sieve();
+        }
+        if let Some(problem) = self.problem() {
+            return Err(format!("what it says has no counterpart that `check` passes: {problem}"));
+        }
+        self.notes.sort_by(|one, other| (one.line, &one.path).cmp(&(other.line, &other.path)));
+        self.notes.dedup();
+        Ok(Imported { yaml: self.yaml(from), notes: self.notes })
+    }
+
+    /// Leaves out models that could serve nothing, and providers that nothing is served by.
+    fn drop_idle(&mut self) {
         self.models.retain(|_, model| !model.deployments.is_empty());
+        let deployments = || self.models.values().flat_map(|model| &model.deployments);
+        let used = |name: &str| deployments().any(|one| text(one, "provider") == name);
+        self.providers =
+            std::mem::take(&mut self.providers).into_iter().filter(|(name, _)| used(name)).collect();
+    }
+
+    /// Leaves out, and tells, every part that `check` would refuse by itself.
+    fn sieve(&mut self) {
+        let mut notes = Vec::new();
+        let names: Vec<String> = self.models.keys().cloned().collect();
+        for name in names {
+            let Some(model) = self.models.remove(&name) else { continue };
+            let mut kept = Model::default();
+            for (deployment, place) in model.deployments.into_iter().zip(model.places) {
+                let alone = Model {
+                    deployments: vec![deployment.clone()],
+                    places: vec![place.clone()],
+                    ..Model::default()
+                };
+                match self.with_only(&name, alone).problem() {
+                    Some(problem) => notes.push(place.note(format!("not imported: {problem}"))),
+                    None => kept.add(deployment, place),
+                }
+            }
+            for (key, value) in model.fields {
+                let mut with = Model { fields: Map::new(), ..kept.clone() };
+                with.fields.insert(key.clone(), value.clone());
+                match self.with_only(&name, with).problem().filter(|_| !kept.deployments.is_empty()) {
+                    Some(problem) => {
+                        let place = self.places.get(key.as_str()).cloned().unwrap_or_default();
+                        notes.push(place.note(format!("not imported: {problem}")));
+                    }
+                    None => drop(kept.fields.insert(key, value)),
+                }
+            }
+            self.models.insert(name, kept);
+        }
+        for (section, value) in std::mem::take(&mut self.sections) {
+            let alone = Self { sections: BTreeMap::from([(section, value.clone())]), ..Self::default() };
+            match alone.problem() {
+                Some(problem) => {
+                    let place = self.places.get(section).cloned().unwrap_or_default();
+                    notes.push(place.note(format!("not imported: {problem}")));
+                }
+                None => drop(self.sections.insert(section, value)),
+            }
+        }
+        self.notes.extend(notes);
+        self.drop_idle();
+    }
+
+    /// One model with its providers.
+    fn with_only(&self, name: &str, model: Model) -> Self {
+        let mut one = Self {
+            providers: self.providers.clone(),
+            models: BTreeMap::from([(name.to_owned(), model)]),
+            ..Self::default()
+        };
+        one.drop_idle();
+        one
+    }
+
+    /// What `check` says first, if variables have values.
+    fn problem(&self) -> Option<String> {
+        let none = |_: &str| Err("an import reads no other file".to_owned());
+        let sources = Sources { env: &|_| Some(STAND_IN.to_owned()), file: &none };
+        let found = crate::parse(&self.yaml(""), &sources).err()?;
+        found.first().map(|first| first.problem.to_string())
+    }
+
+    fn yaml(&self, from: &str) -> String {
         let mut yaml = format!("# Imported from {from}.\n");
         for (section, value) in &self.sections {
             let _ = writeln!(yaml, "{section}: {value}");
@@ -87,9 +202,7 @@ impl Plan {
                 let _ = writeln!(yaml, "      - {}", Value::Object(deployment.clone()));
             }
         }
-        self.notes.sort_by(|one, other| (one.line, &one.path).cmp(&(other.line, &other.path)));
-        self.notes.dedup();
-        Imported { yaml, notes: self.notes }
+        yaml
     }
 }
 

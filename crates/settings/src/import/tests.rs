@@ -130,7 +130,7 @@ fn every_field_of_litellm_without_a_place_is_told_with_its_line() {
         (28, "model_list[3].litellm_params.api_key", "stands in the file"),
         (33, "model_list[4].litellm_params.model", "no vendor `sagemaker`"),
         (37, "model_list[6]", "list the models one by one"),
-        (45, "fallbacks.gpt-4o", "no model `gone`"),
+        (45, "router_settings.fallbacks.gpt-4o", "no model `gone`"),
         (47, "router_settings.redis_host", "no counterpart"),
         (49, "litellm_settings.drop_params", "no counterpart"),
         (52, "general_settings.database_url", "no counterpart"),
@@ -144,6 +144,134 @@ fn every_field_of_litellm_without_a_place_is_told_with_its_line() {
     noted(&imported, 16, "model_list[1].litellm_params.temperature", "not imported");
     assert!(litellm("providers: {}\n").expect_err("another file").contains("model_list"));
     assert!(litellm("model_list: [").is_err());
+}
+
+/// A file with one deployment, some of whose parameters and settings are these.
+fn one(params: &str, rest: &str) -> String {
+    format!(
+        "model_list:\n  - model_name: m\n    litellm_params:\n      model: openai/gpt-4o\n{params}{rest}\
+         \n  - model_name: good\n    litellm_params: {{ model: groq/llama }}\n"
+    )
+}
+
+/// Values that no configuration may have: each is told with its line, and the rest passes `check`.
+#[test]
+fn what_check_would_refuse_is_left_out_and_told() {
+    for (line, param, path, says) in [
+        (5, "weight: 99999", "model_list[0]", "weight"),
+        (5, "weight: -1", "model_list[0].litellm_params.weight", "not understood"),
+        (5, "rpm: 0", "model_list[0].litellm_params.rpm", "no limit"),
+        (5, "max_parallel_requests: 9999999", "model_list[0]", "slots"),
+        (
+            5,
+            "max_parallel_requests: 0",
+            "model_list[0].litellm_params.max_parallel_requests",
+            "not understood",
+        ),
+        (5, "order: 99999999999", "model_list[0]", "tier"),
+        (5, "api_base: not-a-url", "model_list[0]", "http://"),
+        (5, "api_base: 'https://user:secret@host.example'", "model_list[0]", "must not carry"),
+        (5, "api_base: 'http://2130706433:8000'", "model_list[0]", "unusual spelling"),
+        (5, "api_key: 'has spaces'", "model_list[0]", "cannot stand in a header"),
+        (5, "api_key: [a]", "model_list[0].litellm_params.api_key", "not understood"),
+        (5, "timeout: soon", "model_list[0].litellm_params.timeout", "not understood"),
+        (
+            5,
+            "input_cost_per_token: -1",
+            "model_list[0].litellm_params.input_cost_per_token",
+            "not understood",
+        ),
+        (
+            5,
+            "input_cost_per_token: 0.000001",
+            "model_list[0].litellm_params.input_cost_per_token",
+            "what input and output cost",
+        ),
+        (5, "model_info: { a: b }", "model_list[0].litellm_params.model_info", "no counterpart"),
+    ] {
+        let text = one(&format!("      {param}\n"), "");
+        let imported = litellm(&text).expect(param);
+        let config = checked(&imported);
+        assert!(config.models.contains_key("good"), "{param}");
+        let found: Vec<_> = imported.notes.iter().filter(|note| note.path.starts_with(path)).collect();
+        let told = found.iter().any(|note| note.text.contains(says) && note.line.abs_diff(line) <= 3);
+        assert!(told, "{param}: {:#?}", imported.notes);
+    }
+}
+
+#[test]
+fn settings_that_have_no_sense_are_told_and_the_rest_passes_check() {
+    for (text, path, says) in [
+        ("model_info: [1]\n", "model_list[0].model_info", "has no fields"),
+        ("model_info: { id: '' }\n", "model_list[0]", "name"),
+    ] {
+        let imported = litellm(&one("", &format!("    {text}"))).expect(text);
+        checked(&imported);
+        assert!(
+            imported.notes.iter().any(|note| note.path == path && note.text.contains(says)),
+            "{imported:#?}"
+        );
+    }
+    let base = one("", "");
+    for (text, path, says) in [
+        ("litellm_settings: { num_retries: 99 }", "litellm_settings.num_retries", "not understood"),
+        ("router_settings: { allowed_fails: 4294967295 }", "router_settings.allowed_fails", "breaker"),
+        ("router_settings: { cooldown_time: never }", "router_settings.cooldown_time", "not understood"),
+        (
+            "router_settings: { routing_strategy: cost-based-routing }",
+            "router_settings.routing_strategy",
+            "no strategy",
+        ),
+        ("router_settings: { fallbacks: good }", "router_settings.fallbacks", "not understood"),
+        ("router_settings: { fallbacks: [{ m: good }] }", "router_settings.fallbacks.m", "not understood"),
+        ("router_settings: { fallbacks: [m] }", "router_settings.fallbacks", "not understood"),
+        (
+            "router_settings: { default_fallbacks: [gone] }",
+            "router_settings.default_fallbacks",
+            "no model `gone`",
+        ),
+        (
+            "router_settings: { context_window_fallbacks: [{ m: [good] }] }",
+            "router_settings.context_window_fallbacks",
+            "no counterpart",
+        ),
+        ("router_settings: { model_group_alias: { 'a@b': m } }", "router_settings.model_group_alias", "@"),
+        (
+            "router_settings: { model_group_alias: { good: m } }",
+            "router_settings.model_group_alias.good",
+            "is one already",
+        ),
+        (
+            "router_settings: { model_group_alias: [m] }",
+            "router_settings.model_group_alias",
+            "not understood",
+        ),
+        ("router_settings: [1]", "router_settings", "has no fields"),
+        ("general_settings: { master_key: short }", "general_settings.master_key", "characters"),
+        (
+            "general_settings: { master_key: sk-long-enough-key }",
+            "general_settings.master_key",
+            "stands in the file",
+        ),
+        ("callbacks: [x]", "callbacks", "no counterpart"),
+    ] {
+        let imported = litellm(&format!("{base}{text}\n")).expect(text);
+        let config = checked(&imported);
+        assert_eq!(config.models.len(), 2, "{text}");
+        let last = base.lines().count() as u64 + 1;
+        let told = |note: &&Note| note.path == path && note.text.contains(says) && note.line == last;
+        assert!(imported.notes.iter().find(told).is_some(), "{text}: {:#?}", imported.notes);
+    }
+    for (text, says) in [
+        ("model_list: {}\n", "no list, or empty"),
+        ("model_list: 7\n", "no list, or empty"),
+        ("model_list: [{ model_name: m, litellm_params: { rpm: 1 } }]\n", ""),
+    ] {
+        match litellm(text) {
+            Err(error) => assert!(error.contains(says) && !says.is_empty(), "{text}: {error}"),
+            Ok(imported) => noted(&imported, 1, "model_list[0].litellm_params.model", "says no model"),
+        }
+    }
 }
 
 const NEUROLINK: &str = r#"import { NeuroLink } from "@juspay/neurolink";
@@ -217,6 +345,42 @@ fn json_and_providers_by_name_are_read_as_well() {
         [("const a = 1;", "no object with `providers`"), ("{ providers: [", "line 1"), ("", "no object")]
     {
         assert!(neurolink(text).expect_err(text).contains(says), "{text}");
+    }
+}
+
+#[test]
+fn what_only_the_program_knows_of_neurolink_is_told() {
+    let of = |rest: &str| {
+        format!("{{ providers: [{{ name: 'groq', model: 'm' }}, {{ name: 'openai', model: 'n'{rest}")
+    };
+    for (rest, path, says) in [
+        (", enabled: flag() }] }", "providers[1].enabled", "not understood"),
+        (", weight: 99999 }] }", "providers[1]", "weight"),
+        (", config: 7 }] }", "providers[1].config", "has no fields"),
+        (", config: { baseURL: 'x' } }] }", "providers[1]", "http://"),
+        (" }], loadBalancing: pick() }", "loadBalancing", "has no fields"),
+        (" }], loadBalancing: { strategy: 3 } }", "loadBalancing.strategy", "not understood"),
+        (" }], loadBalancing: 'by-mood' }", "loadBalancing", "no strategy"),
+        (" }], loadBalancing: { weights: 3 } }", "loadBalancing.weights", "not understood"),
+    ] {
+        let imported = neurolink(&of(rest)).expect(rest);
+        checked(&imported);
+        let told =
+            imported.notes.iter().any(|note| note.path == path && note.text.contains(says) && note.line == 1);
+        assert!(told, "{rest}: {:#?}", imported.notes);
+    }
+    assert!(neurolink("{ providers: 7 }").expect_err("no providers").contains("neither a list"));
+}
+
+#[test]
+fn strings_are_read_with_their_escapes() {
+    let text = r#"{"providers": [{"name": "groq", "model": "a\u0062\ud83d\ude00\u{1f600}\/\"c"}]}"#;
+    let config = checked(&neurolink(text).expect("it is read"));
+    assert_eq!(config.models["default"].deployments[0].model.as_deref(), Some("ab\u{1f600}\u{1f600}/\"c"));
+    for bad in
+        [r#"{"providers": ["\ud83d"]}"#, r#"{"providers": ["\u00"]}"#, r#"{"providers": ["\u{110000}"]}"#]
+    {
+        assert!(neurolink(bad).is_err(), "{bad}");
     }
 }
 
