@@ -19,7 +19,7 @@ other dialect has no word for is a **loss**: the decision record names it (`conv
 `conversion: { losses: refuse }` refuses the request with 400 instead, naming the field.
 
 A dialect is one file per direction in `crates/wire` and one line in `dialect.rs`; a vendor that speaks a known one is a
-record in `vendors.toml` and no code ([list](reference/vendors.md)).
+record in `vendors.toml` and no code ([list](vendors.md)).
 ";
 
 /// The page.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::HeaderValue;
+use pointsman_settings::egress::EgressConfig;
 use pointsman_settings::models::{DeploymentConfig, ModelConfig};
 use pointsman_settings::providers::{CredentialConfig, ProviderConfig};
 use pointsman_settings::{Config, Secret};
@@ -168,6 +169,9 @@ impl Found {
                 Err(why) => self.lines.push(format!("{:<20} {url}: {why}", vendor.kind)),
             }
         }
+        if !vendor.discover || vendor.needs_base_url() && !vendor.engine {
+            return;
+        }
         let set = vendor
             .env
             .iter()
@@ -241,7 +245,7 @@ async fn list(
     key: Option<&str>,
     timeout: Duration,
 ) -> Result<Vec<String>, String> {
-    let endpoint = target::endpoint(&provider.kind, provider);
+    let endpoint = target::endpoint(&provider.kind, provider, &EgressConfig::default());
     let auth: Option<HeaderValue> = key.and_then(|key| endpoint.auth_value(key));
     let probe::Answer { status, body, .. } =
         probe::get(&endpoint, &endpoint.models_path(), auth.as_ref(), timeout).await?;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::{Class, Lane};
+use pointsman_routing::flow::Usage;
 use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
@@ -17,6 +18,8 @@ use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::openai::literal;
 use pointsman_wire::openai::rules::ModelRules;
+use pointsman_wire::openai::usage;
+use pointsman_wire::prices::Price;
 use rustc_hash::FxHashMap;
 
 use crate::http::auth::Keys;
@@ -82,10 +85,26 @@ pub struct Target {
     pub stream_usage: bool,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
-    /// USD per million tokens, input and output, if known.
-    pub price_usd_per_mtok: Option<(f64, f64)>,
+    /// What it costs, if known.
+    pub price: Option<Price>,
     /// Where its attempts are counted.
     pub metrics: DeploymentMetrics,
+}
+
+impl Target {
+    /// What an answer cost, millionths of a USD; `None` if any part of it has no known price.
+    pub fn cost_micro_usd(&self, used: &Usage) -> Option<u64> {
+        self.price?.micro_usd(&usage::Usage {
+            tokens_in: used.tokens_in,
+            tokens_in_cached: used.tokens_in_cached,
+            tokens_in_cache_written: used.tokens_in_cache_written,
+            tokens_in_image: used.tokens_in_image,
+            tokens_in_audio: used.tokens_in_audio,
+            tokens_out_reasoning: used.tokens_out_reasoning,
+            tokens_out_audio: used.tokens_out_audio,
+            tokens_out: used.tokens_out,
+        })
+    }
 }
 
 impl Snapshot {
@@ -129,7 +148,7 @@ impl Snapshot {
                         .providers
                         .get(&deployment.provider)
                         .and_then(ProviderConfig::continuation_style),
-                    price_usd_per_mtok: deployment.price.as_ref().map(|price| (price.input, price.output)),
+                    price: config.price_of(&name, deployment),
                 };
                 snapshot.targets.insert(id, Arc::new(target));
             }
@@ -142,7 +161,7 @@ impl Snapshot {
     fn add_providers(&mut self, fleet: &Fleet) -> BTreeMap<String, Arc<Endpoint>> {
         let mut endpoints = BTreeMap::new();
         for (name, provider) in &self.config.providers {
-            let endpoint = target::endpoint(name, provider);
+            let endpoint = target::endpoint(name, provider, &self.config.egress);
             for (credential_name, secret) in provider.credentials() {
                 if let Some(id) = fleet.credential(name, &credential_name)
                     && let Some(value) = endpoint.auth_value(secret)

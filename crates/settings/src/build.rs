@@ -11,6 +11,7 @@ use pointsman_routing::mirror::MirrorSpec;
 use pointsman_wire::dialect::CLIENTS;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
+use pointsman_wire::prices::{self, Price};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
@@ -37,6 +38,15 @@ impl Config {
             pools: pools.collect(),
             models: models.collect(),
         }
+    }
+
+    /// What a deployment of the model called `model` costs, if that is known: what it says itself, or the list of prices.
+    pub fn price_of(&self, model: &str, deployment: &DeploymentConfig) -> Option<Price> {
+        if let Some(price) = &deployment.price {
+            return Some(price.price());
+        }
+        let kind = &self.providers.get(&deployment.provider)?.kind;
+        prices::price(&self.price_list, kind, deployment.model.as_deref().unwrap_or(model))
     }
 
     /// The pool that a deployment takes slots from, if it does.

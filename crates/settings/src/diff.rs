@@ -12,6 +12,9 @@ use crate::tree::join;
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     compare(&named(old), &named(new), "", &mut changes);
+    if old.price_list != new.price_list {
+        changes.push("prices: the file says something else".to_owned());
+    }
     let before = secrets(old);
     for (path, secret) in secrets(new) {
         if before.get(&path).is_some_and(|before| *before != secret) {

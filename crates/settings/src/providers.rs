@@ -46,6 +46,8 @@ pub struct ProviderConfig {
     /// Default: false.
     #[serde(default)]
     pub count_foreign: bool,
+    /// Whether it may be at private addresses. Default: `egress.private`.
+    pub private: Option<bool>,
     /// Headers sent with every request.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,

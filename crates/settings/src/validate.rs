@@ -1,5 +1,6 @@
 //! What a configuration must keep to beyond its shape.
 
+mod egress;
 mod engine;
 mod mirror;
 mod pools;
@@ -62,6 +63,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check_text(&path, Some(name), &mut found);
         provider::check_provider(&path, provider, &mut found);
     }
+    egress::check(config, &mut found);
     check_names(config, &mut found);
     pools::check(config, &mut found);
     for (name, model) in &config.models {
@@ -375,7 +377,7 @@ fn check_deployment(
         let help = arms.and_then(|arms| did_you_mean(arm, arms.keys().map(String::as_str)));
         found.push(Problem { help, ..problem });
     }
-    if deployment.price.is_some_and(|price| !(price.input >= 0.0 && price.output >= 0.0)) {
+    if deployment.price.is_some_and(|price| !price.numbers().all(|number| number >= 0.0)) {
         found.push(Problem::new(join(path, "price"), "a price is not negative"));
     }
 }

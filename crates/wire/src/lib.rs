@@ -17,6 +17,7 @@
 //! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
 //! - [`sigv4`]: requests signed for AWS.
 //! - [`truth`]: what the headers of answers say of limits.
+//! - [`prices`]: what tokens cost.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod anthropic;
@@ -33,6 +34,7 @@ pub mod json;
 pub mod ndjson;
 pub mod ollama;
 pub mod openai;
+pub mod prices;
 pub mod rerank;
 pub mod sigv4;
 pub mod tasks;

@@ -36,12 +36,19 @@ pub struct Vendor {
     /// How it wants its key.
     #[serde(default)]
     pub auth: Auth,
-    /// A path whose success shows that it is up, and that never costs anything.
-    #[serde(default = "default_health_path")]
+    /// What a base URL looks like where one has to be configured because it differs from account to account: what is in
+    /// capitals is to be put in.
+    pub base_url_form: Option<String>,
+    /// A path whose success shows that it is up, and that never costs anything; if absent its listing of models.
+    #[serde(default)]
     pub health_path: String,
     /// Environment variables that usually hold its key, the first that is set counts.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Whether a key in one of these variables is a reason to use it on the first run; not if programs of another purpose
+    /// have their keys there.
+    #[serde(default = "yes")]
+    pub discover: bool,
     /// The port it listens on by default, for discovery on loopback.
     pub port: Option<u16>,
     /// Whether it is an engine one runs oneself: requests cost nothing.
@@ -54,6 +61,16 @@ pub struct Vendor {
     pub stream_usage: bool,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
+    /// The field that has a model's thoughts in messages and deltas, if it sends them in one.
+    pub reasoning_field: Option<String>,
+    /// The headers by which its answers say what is left of its limits, as its documentation names them.
+    #[serde(default)]
+    pub limit_headers: Vec<String>,
+    /// What else differs on the wire, a sentence each.
+    #[serde(default)]
+    pub quirks: Vec<String>,
+    /// Where this was read.
+    pub source: Option<String>,
     /// The value of the metric attribute `gen_ai.provider.name`; the kind if absent.
     pub gen_ai_name: Option<String>,
 }
@@ -125,10 +142,23 @@ struct Table {
     vendor: Vec<Vendor>,
 }
 
-static VENDORS: LazyLock<Vec<Vendor>> = LazyLock::new(|| {
-    let table: Table = toml::from_str(include_str!("vendors.toml")).expect("the embedded table is tested");
-    table.vendor
-});
+static VENDORS: LazyLock<Vec<Vendor>> =
+    LazyLock::new(|| read(include_str!("vendors.toml")).expect("the embedded table is tested"));
+
+/// Reads a table of vendors.
+///
+/// # Errors
+/// What is wrong, with its line.
+pub fn read(text: &str) -> Result<Vec<Vendor>, String> {
+    let table: Table = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let mut vendors = table.vendor;
+    for vendor in &mut vendors {
+        if vendor.health_path.is_empty() {
+            vendor.health_path = format!("{}/models", vendor.path_prefix);
+        }
+    }
+    Ok(vendors)
+}
 
 /// Every vendor, in the order of the table.
 pub fn vendors() -> &'static [Vendor] {
@@ -186,10 +216,6 @@ fn default_path_prefix() -> String {
     "/v1".to_owned()
 }
 
-fn default_health_path() -> String {
-    "/v1/models".to_owned()
-}
-
 const fn yes() -> bool {
     true
 }
@@ -227,7 +253,33 @@ mod tests {
             );
             assert!(record.health_path.starts_with('/'));
             assert!(record.path_prefix.is_empty() || record.path_prefix.starts_with('/'));
+            assert!(!record.path_prefix.ends_with('/'), "{}", record.kind);
+            assert!(record.base_url_form.is_none() || record.needs_base_url(), "{}", record.kind);
+            for header in &record.limit_headers {
+                assert_eq!(*header, header.to_ascii_lowercase(), "{}", record.kind);
+            }
         }
+    }
+
+    #[test]
+    fn at_least_25_vendors_are_not_our_own_engines_and_say_where_that_was_read() {
+        let paid: Vec<&Vendor> = vendors().iter().filter(|vendor| !vendor.engine).collect();
+        assert!(paid.len() >= 27, "{}", paid.len());
+        for vendor in paid.iter().filter(|vendor| !["openai", "openai_compatible"].contains(&&*vendor.kind)) {
+            assert!(vendor.source.is_some(), "{}", vendor.kind);
+        }
+    }
+
+    #[test]
+    fn a_vendor_is_one_record() {
+        let record = "[[vendor]]\nkind = 'acme'\nbase_url = 'https://llm.acme.example'\n\
+                      path_prefix = '/serve/v2'\nauth = 'api_key'\n";
+        let read = read(record).expect("a table");
+        let acme = &read[0];
+        assert_eq!((acme.health_path.as_str(), acme.stream_usage), ("/serve/v2/models", true));
+        assert_eq!((acme.auth.header(), acme.gen_ai_name()), ("api-key", "acme"));
+        let error = super::read("[[vendor]]\nkind = 'acme'\nprefix = '/v2'\n").expect_err("no such key");
+        assert!(error.contains("line 3") && error.contains("unknown field `prefix`"), "{error}");
     }
 
     #[test]

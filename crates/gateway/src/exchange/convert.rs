@@ -303,6 +303,12 @@ fn used(usage: &Used) -> Usage {
     Usage {
         tokens_in: usage.tokens_in,
         tokens_in_cached: usage.tokens_in_cached,
+        tokens_in_cache_written: usage.tokens_in_cache_written,
+        // The neutral form does not tell the tokens of images from those of text.
+        tokens_in_image: 0,
+        tokens_in_audio: usage.tokens_in_audio,
+        tokens_out_reasoning: usage.tokens_out_reasoning,
+        tokens_out_audio: usage.tokens_out_audio,
         tokens_out: usage.tokens_out,
         estimated: false,
         truncated: false,

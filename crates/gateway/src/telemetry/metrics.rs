@@ -13,12 +13,14 @@ use prometheus_client::registry::Registry;
 
 use batches::BatchMetrics;
 use beside::Beside;
+use costs::Costs;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
 use waits::Waits;
 
 mod batches;
 mod beside;
+mod costs;
 mod engine;
 mod figures;
 mod fleet;
@@ -132,6 +134,7 @@ pub struct Metrics {
     pub memory_limit_bytes: Gauge,
     batches: BatchMetrics,
     beside: Beside,
+    costs: Costs,
     waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
@@ -211,6 +214,7 @@ impl Metrics {
             memory_limit_bytes: Gauge::default(),
             batches: BatchMetrics::default(),
             beside: Beside::default(),
+            costs: Costs::default(),
             waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
@@ -226,6 +230,7 @@ impl Metrics {
         metrics.register_requests();
         metrics.batches.register(&mut metrics.registry);
         metrics.beside.register(&mut metrics.registry);
+        metrics.costs.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
@@ -352,6 +357,7 @@ impl Metrics {
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.beside.retain(model);
+        self.costs.retain(model);
         self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {

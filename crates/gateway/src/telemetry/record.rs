@@ -163,6 +163,11 @@ impl Record {
             "usage": self.usage.map(|u| json!({
                 "tokens_in": u.tokens_in,
                 "tokens_in_cached": u.tokens_in_cached,
+                "tokens_in_cache_written": u.tokens_in_cache_written,
+                "tokens_in_image": u.tokens_in_image,
+                "tokens_in_audio": u.tokens_in_audio,
+                "tokens_out_reasoning": u.tokens_out_reasoning,
+                "tokens_out_audio": u.tokens_out_audio,
                 "tokens_out": u.tokens_out,
                 "estimated": u.estimated,
                 "truncated": u.truncated,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
+use pointsman_settings::egress::{EgressConfig, Guard};
 use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
@@ -36,6 +37,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Host and port as the `host` header has them.
     pub authority: String,
+    /// Which of its addresses may be dialled.
+    pub guard: Guard,
     /// What connections may be shared by: the provider and all that identifies its host. A connection is never used
     /// for another provider, even on the same host.
     pub pool_key: Arc<str>,
@@ -54,8 +57,17 @@ pub struct Endpoint {
 ///
 /// The settings have checked the kind and the URL; what they would not let through ends up at a host that does not
 /// resolve, and is reported as a failed connection.
-pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
+pub fn endpoint(name: &str, config: &ProviderConfig, egress: &EgressConfig) -> Endpoint {
     let vendor = vendor::vendor(&config.kind).unwrap_or(&vendor::vendors()[0]);
+    endpoint_of(vendor, name, config, egress)
+}
+
+fn endpoint_of(
+    vendor: &'static Vendor,
+    name: &str,
+    config: &ProviderConfig,
+    egress: &EgressConfig,
+) -> Endpoint {
     let base = config.base_url.as_deref().or(vendor.base_url.as_deref()).unwrap_or_default();
     let url: http::Uri = base.parse().unwrap_or_default();
     let (scheme, default_port) =
@@ -76,6 +88,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
         provider: name.to_owned(),
         vendor,
         scheme,
+        guard: Guard::new(egress, config),
         pool_key: format!("{name}|{at}://{host}:{port}").into(),
         host,
         port,
@@ -168,7 +181,50 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
-    use super::prefix;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::upstream::stream::Stream;
+
+    /// All that there is of this vendor.
+    const RECORD: &str = "[[vendor]]\nkind = 'acme'\nbase_url = 'https://llm.acme.example'\n\
+                          path_prefix = '/serve/v2'\nauth = 'api_key'\n";
+
+    #[tokio::test]
+    async fn a_vendor_that_is_one_record_is_served() {
+        let acme: &'static Vendor = Box::leak(Box::new(vendor::read(RECORD).expect("a table").remove(0)));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("bound").port();
+        let config = ProviderConfig {
+            base_url: Some(format!("http://127.0.0.1:{port}")),
+            ..ProviderConfig::default()
+        };
+        let endpoint = endpoint_of(acme, "acme", &config, &EgressConfig::default());
+        assert_eq!(endpoint.models_path(), "/serve/v2/models");
+        let ask = async {
+            let (mut stream, _) = Stream::connect(&endpoint).await.expect("it listens");
+            let mut head = BytesMut::from(endpoint.head(Operation::Chat));
+            endpoint.write_auth(&mut head, &endpoint.auth_value("the-key").expect("a header"));
+            head.put_slice(b"content-length: 2\r\n\r\n{}");
+            stream.write_all(&head).await.expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("read");
+            answer
+        };
+        let serve = async {
+            let (mut tcp, _) = listener.accept().await.expect("it connects");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"{}") {
+                tcp.read_buf(&mut asked).await.expect("read");
+            }
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}").await.expect("sent");
+            String::from_utf8(asked).expect("text")
+        };
+        let (answer, asked) = tokio::join!(ask, serve);
+        assert!(asked.starts_with("POST /serve/v2/chat/completions HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("\r\napi-key: the-key\r\n"), "{asked}");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 
     #[test]
     fn base_urls_with_and_without_the_version_mean_the_same() {

@@ -70,6 +70,12 @@ impl World {
         Self { mocks: Vec::new(), gateway: Self::gateway(&[(upstream, "")], "", extra) }
     }
 
+    /// As a whole file says it, without mocks.
+    pub fn configured(text: &str) -> Self {
+        let gateway = Gateway::start(None, config(text), Overlay::default()).expect("the gateway starts");
+        Self { mocks: Vec::new(), gateway }
+    }
+
     /// Two mocks, each with fields of its own in its provider.
     pub fn pair(first: &str, second: &str) -> Self {
         let mut world = Self::new(2, "");

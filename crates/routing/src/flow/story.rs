@@ -80,6 +80,16 @@ pub struct Usage {
     pub tokens_in: u64,
     /// Prompt tokens that the provider had cached; part of `tokens_in`.
     pub tokens_in_cached: u64,
+    /// Prompt tokens that were written to its cache; part of `tokens_in`.
+    pub tokens_in_cache_written: u64,
+    /// Prompt tokens of images; part of `tokens_in`.
+    pub tokens_in_image: u64,
+    /// Prompt tokens of sounds; part of `tokens_in`.
+    pub tokens_in_audio: u64,
+    /// Thoughts; part of `tokens_out`.
+    pub tokens_out_reasoning: u64,
+    /// Output tokens of sounds; part of `tokens_out`.
+    pub tokens_out_audio: u64,
     /// Output tokens.
     pub tokens_out: u64,
     /// Whether the numbers are estimates because the provider gave none.

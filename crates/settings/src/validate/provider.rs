@@ -23,7 +23,9 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
         Ok(vendor) => {
             if provider.base_url.is_none() && vendor.needs_base_url() {
                 let text = format!("providers of kind `{}` need a `base_url`", provider.kind);
-                found.push(Problem::new(path, text));
+                let form = vendor.base_url_form.as_ref();
+                let help = form.map(|form| format!("write {form}, with your own in place of the capitals"));
+                found.push(Problem { help, ..Problem::new(path, text) });
             }
             if !provider.keys.is_empty() && has_header(provider, vendor.auth.header()) {
                 let text = format!("`{}` is where the keys go", vendor.auth.header());
@@ -32,6 +34,20 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
                 );
             }
         }
+    }
+    let form = vendor::vendor(&provider.kind).ok().and_then(|vendor| vendor.base_url_form.as_deref());
+    let left = form.into_iter().flat_map(|form| form.split(['/', '.', ':'])).find(|part| {
+        let in_capitals =
+            part.len() > 2 && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        in_capitals
+            && provider
+                .base_url
+                .as_ref()
+                .is_some_and(|url| url.split(['/', '.', ':']).any(|own| own == *part))
+    });
+    if let Some(part) = left {
+        let text = format!("`{part}` stands for your own; put it in");
+        found.push(Problem::new(join(path, "base_url"), text));
     }
     // The URL is not repeated: one that is refused may carry a password.
     if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {

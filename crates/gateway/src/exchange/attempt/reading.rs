@@ -107,10 +107,9 @@ impl Attempt {
     pub(in crate::exchange) fn usage_so_far(&self) -> Usage {
         self.usage.unwrap_or(Usage {
             tokens_in: self.tokens_in_estimate,
-            tokens_in_cached: 0,
             tokens_out: self.tokens_out_seen,
             estimated: true,
-            truncated: false,
+            ..Usage::default()
         })
     }
 
