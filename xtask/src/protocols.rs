@@ -67,7 +67,8 @@ fn table(kind: &str) -> anyhow::Result<String> {
     for client in CLIENTS {
         for provider in PROVIDERS {
             let cases = &rows[&(client.name, provider.name)];
-            let same = if client.name == provider.name { "= " } else { "" };
+            let taken = provider.relays.iter().any(|relay| relay.client == client.name);
+            let same = if taken { "= " } else { "" };
             write!(table, "| `{}` | `{}` |", client.name, provider.name)?;
             for name in &names {
                 match cases.get(name) {

@@ -210,6 +210,11 @@ pub trait ClientDialect: Sync {
 pub trait WriteStream: Send {
     /// Puts what an event is in the dialect behind `out`; nothing for what the dialect does not show.
     fn write(&mut self, event: &Event, out: &mut String);
+
+    /// The field of an answer that an event belongs to, and why the dialect does not show it, if it does not.
+    fn lost(&self, _event: &Event) -> Option<(&'static str, &'static str)> {
+        None
+    }
 }
 
 /// A chat dialect that providers speak.

@@ -112,6 +112,9 @@ impl Streaming {
                 | Event::Ping => {}
             }
             if let Some(writer) = &mut self.writer {
+                if let Some((field, why)) = writer.lost(&event) {
+                    lost.note(field, why);
+                }
                 writer.write(&event, text);
             }
         }

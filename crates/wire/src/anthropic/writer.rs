@@ -161,4 +161,15 @@ impl WriteStream for Writer {
             | Event::Lost(_) => {}
         }
     }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        if matches!(event, Event::Opened { choice: 1.., .. }) {
+            return Some(("choices", "Anthropic gives one answer; the first is shown"));
+        }
+        if matches!(event, Event::Likely { .. }) {
+            return Some(("logprobs", "Anthropic has no log probabilities"));
+        }
+        let foreign = matches!(event, Event::Cited { citation, .. } if !is_own(citation));
+        foreign.then_some(("citations", "Anthropic cites in its own way"))
+    }
 }
