@@ -36,7 +36,8 @@ pub fn explain(
     body: &[u8],
 ) -> Result<Value, ErrorBody> {
     let path = options.path.as_deref().unwrap_or("/v1/chat/completions");
-    let (dialect, asked) = dialect::route(path)
+    let (bare, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let (dialect, asked) = dialect::route(bare, query)
         .ok_or_else(|| ErrorBody::malformed(format!("`{path}` is no path that is routed")))?;
     let client = ClientKey::operator(options.tenant.as_deref().unwrap_or("operator"));
     let now = clock::now();

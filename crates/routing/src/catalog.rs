@@ -165,6 +165,16 @@ impl Capabilities {
     /// Going on with an answer that broke off elsewhere. Not configured but known of the provider.
     pub const CONTINUATION: Self = Self(1 << 7);
 
+    /// The place of the first bit of [`own`](Self::own).
+    const OWN_FROM: u32 = 24;
+    /// Dialects that can be told apart by [`own`](Self::own).
+    pub const OWN_MAX: u32 = 8;
+
+    /// Requests of a client dialect as they come, by the dialect's place in a list. Not configured but known of the provider.
+    pub const fn own(dialect: u32) -> Self {
+        Self(if dialect < Self::OWN_MAX { 1 << (Self::OWN_FROM + dialect) } else { 0 })
+    }
+
     /// The operations: a request needs just one of them.
     const OPERATIONS: u32 = Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::RESPONSES.0;
 
@@ -210,7 +220,8 @@ impl Capabilities {
     /// The names of what is in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let named = Self::NAMES.into_iter().chain([(Self::CONTINUATION, "continuation")]);
-        named.filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
+        let own = (self.0 >> Self::OWN_FROM != 0).then_some("the client's dialect");
+        named.filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name).chain(own)
     }
 }
 

@@ -8,6 +8,8 @@ use pointsman_routing::catalog::{
     RegionSpec, RetrySpec, SplitSpec, Sticky,
 };
 use pointsman_routing::mirror::MirrorSpec;
+use pointsman_wire::dialect::CLIENTS;
+use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use pointsman_wire::prices::{self, Price};
 use xxhash_rust::xxh3::xxh3_64;
@@ -192,12 +194,23 @@ fn capabilities(
     provider: Option<&ProviderConfig>,
 ) -> Capabilities {
     let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
-    if provider.is_none_or(ProviderConfig::speaks_plainly) {
-        return listed;
-    }
-    // Chats are turned into other dialects; nothing else is.
-    let plain = [Capabilities::COMPLETIONS, Capabilities::EMBEDDINGS, Capabilities::RESPONSES];
-    plain.into_iter().fold(listed, Capabilities::without)
+    let dialect =
+        provider.and_then(ProviderConfig::dialect).unwrap_or(&pointsman_wire::openai::chat::provider::DEF);
+    // Chats are turned into other dialects; all else is taken as it comes, or not at all.
+    let operations = [
+        (Operation::Completion, Capabilities::COMPLETIONS),
+        (Operation::Embedding, Capabilities::EMBEDDINGS),
+        (Operation::Response, Capabilities::RESPONSES),
+    ];
+    let taken = |one: Operation| dialect.relays.iter().any(|relay| relay.operations.contains(&one));
+    let able = operations
+        .into_iter()
+        .filter(|(operation, _)| !taken(*operation))
+        .fold(listed, |all, (_, one)| all.without(one));
+    (0..)
+        .zip(CLIENTS)
+        .filter(|(_, client)| dialect.relays.iter().any(|relay| relay.client == client.name))
+        .fold(able, |all, (place, _)| all.with(Capabilities::own(place)))
 }
 
 /// What a provider's way to go on with broken answers adds to the capabilities of its deployments.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pointsman_wire::dialect::ProviderDef;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::vendor::{self, VendorKind};
 use schemars::{JsonSchema, Schema, json_schema};
@@ -248,9 +249,9 @@ impl ProviderConfig {
         }
     }
 
-    /// Whether it speaks the dialect that all operations are in.
-    pub fn speaks_plainly(&self) -> bool {
-        !vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.dialect.name != "openai")
+    /// What it speaks; `None` for a kind that nobody has a record of.
+    pub fn dialect(&self) -> Option<&'static ProviderDef> {
+        vendor::vendor(&self.kind).ok().map(|vendor| vendor.dialect)
     }
 
     /// Whether requests cost nothing.

@@ -17,27 +17,60 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[OPENAI, &crate::anthropic::client::DEF];
+pub static CLIENTS: &[&ClientDef] = &[
+    OPENAI,
+    &crate::anthropic::client::DEF,
+    &crate::gemini::client::DEF,
+    &crate::ollama::client::DEF,
+    &crate::ollama::generate::DEF,
+];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] =
-    &[&crate::openai::chat::provider::DEF, &crate::anthropic::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] = &[
+    &crate::openai::chat::provider::DEF,
+    &crate::anthropic::provider::DEF,
+    &crate::gemini::provider::DEF,
+    &crate::cohere::provider::DEF,
+    &crate::ollama::provider::DEF,
+    &crate::azure::DEF,
+    &crate::bedrock::DEF,
+    &crate::vertex::GEMINI,
+    &crate::vertex::ANTHROPIC,
+];
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// What is to be done.
     pub operation: Operation,
+    /// Which of the dialect's own calls it is, in the dialect's word.
+    pub call: &'static str,
     /// The model, where the path names it and not the body.
     pub model: Option<String>,
-    /// Whether the answer is to be streamed, where the path says so and not the body.
-    pub stream: Option<bool>,
+    /// What becomes of it where a provider speaks another dialect.
+    pub elsewhere: Elsewhere,
+}
+
+/// What becomes of a call where a provider speaks another dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It is turned into that.
+    Converted,
+    /// Nothing: only a provider of the same dialect can be asked.
+    Unserved,
+    /// It asks for a number of tokens, which is estimated.
+    Estimated,
 }
 
 impl Asked {
-    /// An operation whose body says everything else.
+    /// An operation of OpenAI's, whose body says everything else.
     pub const fn of(operation: Operation) -> Self {
-        Self { operation, model: None, stream: None }
+        Self::call(operation, operation.name())
+    }
+
+    /// A call whose body says everything else.
+    pub const fn call(operation: Operation, call: &'static str) -> Self {
+        Self { operation, call, model: None, elsewhere: Elsewhere::Converted }
     }
 }
 
@@ -50,12 +83,16 @@ pub struct ClientDef {
     pub name: &'static str,
     /// What it is, in one sentence.
     pub summary: &'static str,
-    /// What a path asks for, if it is one of the dialect's.
-    pub route: fn(&str) -> Option<Asked>,
+    /// What a path and the query behind it ask for, if the path is one of the dialect's.
+    pub route: fn(&str, Option<&str>) -> Option<Asked>,
     /// Reads a body.
     pub read: ReadFacts,
-    /// The media type of its streams.
-    pub stream_type: &'static str,
+    /// Headers of the client's that a provider of the same dialect gets, in lower case.
+    pub headers: &'static [&'static str],
+    /// The media type of its streams, by call.
+    pub stream_type: fn(&Asked) -> &'static str,
+    /// What shows its clients that a stream lives in which nothing comes: no event to them. Empty if there is no such thing.
+    pub heartbeat: &'static str,
     /// It.
     pub dialect: &'static dyn ClientDialect,
 }
@@ -68,8 +105,35 @@ pub struct ProviderDef {
     pub summary: &'static str,
     /// The media type of its streams.
     pub stream_type: &'static str,
+    /// The client dialects whose requests it takes as they are.
+    pub relays: &'static [Relay],
     /// It.
     pub dialect: &'static dyn ProviderDialect,
+}
+
+/// A client dialect whose requests a provider takes as they came, but for the model's name.
+#[derive(Debug)]
+pub struct Relay {
+    /// The dialect's name.
+    pub client: &'static str,
+    /// What it may ask for.
+    pub operations: &'static [Operation],
+    /// The path of a call below the provider's prefix, query included, for the upstream's name of the model; `None` if that
+    /// call is not taken.
+    pub path: fn(&Asked, &str) -> Option<String>,
+}
+
+impl ProviderDef {
+    /// The path at which a request is taken as it came; `None` if it is not.
+    pub fn relay_path(&self, client: &ClientDef, asked: &Asked, model: &str) -> Option<String> {
+        let relay = self.relays.iter().find(|relay| relay.client == client.name)?;
+        relay.operations.contains(&asked.operation).then(|| (relay.path)(asked, model))?
+    }
+
+    /// Whether a request is taken as it came.
+    pub fn takes(&self, client: &ClientDef, asked: &Asked) -> bool {
+        self.relay_path(client, asked, "").is_some()
+    }
 }
 
 impl std::fmt::Debug for ClientDef {
@@ -92,9 +156,9 @@ impl std::fmt::Debug for ProviderDef {
     }
 }
 
-/// The dialect that a path belongs to, and what it asks for.
-pub fn route(path: &str) -> Option<(&'static ClientDef, Asked)> {
-    CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path)?)))
+/// The dialect that a path belongs to, and what it asks for together with the query behind it.
+pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Asked)> {
+    CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path, query)?)))
 }
 
 /// The client dialect of that name.
@@ -110,6 +174,8 @@ pub fn provider(name: &str) -> Option<&'static ProviderDef> {
 /// What the client is told beside the answer itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
+    /// The call that is answered (see [`Asked::call`]).
+    pub call: &'static str,
     /// The model, as the client asked for it.
     pub model: String,
     /// The time, in seconds since the Unix epoch, for answers that do not say theirs.
@@ -130,6 +196,11 @@ pub trait ClientDialect: Sync {
 
     /// A stream.
     fn stream(&self, told: Told) -> Box<dyn WriteStream>;
+
+    /// The answer to a call that asks for a number of tokens.
+    fn counted(&self, _tokens_in: u64) -> String {
+        String::new()
+    }
 
     /// The body of an error, with the request's id.
     fn error(&self, error: &ErrorBody, id: &str) -> String;
@@ -163,4 +234,8 @@ pub trait ProviderDialect: Sync {
 pub trait ReadStream: Send {
     /// Puts what the next bytes bring behind `events`. The bytes may be cut anywhere.
     fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), StreamFault>;
+
+    /// Puts what only the end of the stream tells behind `events`: the provider closed it, as its protocol allows. A stream
+    /// without [`Event::Ended`] by then broke off.
+    fn finish(&mut self, _events: &mut Vec<Event>) {}
 }

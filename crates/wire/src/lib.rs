@@ -9,17 +9,36 @@
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`anthropic`]: the Messages API, in both directions.
+//! - [`gemini`]: the Gemini dialect, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
-//! - [`events`]: server-sent events, cut out of bytes.
+//! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
+//! - [`ollama`], [`cohere`]: further chat dialects.
+//! - [`bedrock`], [`azure`], [`vertex`]: clouds that speak in their own way, or wrap what others speak.
+//! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
+//! - [`sigv4`]: requests signed for AWS.
+//! - [`truth`]: what the headers of answers say of limits.
 //! - [`prices`]: what tokens cost.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod anthropic;
+pub mod azure;
+pub mod bedrock;
+pub mod calendar;
 pub mod chat;
+pub mod cohere;
 pub mod dialect;
 pub mod engine;
 pub mod events;
+pub mod gemini;
 pub mod json;
+pub mod ndjson;
+pub mod ollama;
 pub mod openai;
 pub mod prices;
+pub mod rerank;
+pub mod sigv4;
+pub mod tasks;
+pub mod truth;
+pub mod url;
 pub mod vendor;
+pub mod vertex;

@@ -86,6 +86,8 @@ pub enum Auth {
     ApiKey,
     /// `x-api-key: <key>`
     XApiKey,
+    /// `x-goog-api-key: <key>`
+    XGoogApiKey,
 }
 
 impl Auth {
@@ -95,6 +97,7 @@ impl Auth {
             Self::Bearer => "authorization",
             Self::ApiKey => "api-key",
             Self::XApiKey => "x-api-key",
+            Self::XGoogApiKey => "x-goog-api-key",
         }
     }
 
@@ -102,7 +105,7 @@ impl Auth {
     pub fn value(self, key: &str) -> String {
         match self {
             Self::Bearer => format!("Bearer {key}"),
-            Self::ApiKey | Self::XApiKey => key.to_owned(),
+            Self::ApiKey | Self::XApiKey | Self::XGoogApiKey => key.to_owned(),
         }
     }
 }

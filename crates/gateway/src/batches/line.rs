@@ -31,7 +31,7 @@ use super::files::read_at;
 use super::lines::{self, Claim, Finished, Line, Tokens};
 use crate::app::Shutdown;
 use crate::clock;
-use crate::exchange::{Arrival, Exchange};
+use crate::exchange::{Arrival, Exchange, Passed};
 use crate::http::prepare::prepare;
 use crate::http::server::Worker;
 use crate::telemetry::record::RequestId;
@@ -201,6 +201,7 @@ fn exchange(
         keyed: false,
         mirror_of: None,
         line: Some(Rc::clone(gate)),
+        passed: Passed::new(),
         trace: None,
     };
     Ok(Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, at))

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use pointsman_routing::flow::Usage;
 use pointsman_wire::chat::{Event, Losses, Usage as Used};
-use pointsman_wire::dialect::{CONVERTED_DEPTH_MAX, ClientDef, ProviderDef, ReadStream, Told, WriteStream};
+use pointsman_wire::dialect::{
+    CONVERTED_DEPTH_MAX, ClientDef, Elsewhere, OPENAI, ProviderDef, ReadStream, Told, WriteStream,
+};
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
 use pointsman_wire::openai::request::{Operation, Request};
@@ -18,9 +20,6 @@ use crate::snapshot::Target;
 /// Bytes of an answer that is not streamed and has to be read as a whole before it can be turned into another dialect.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The dialect whose bytes are relayed and observed without being read as events.
-const PLAIN: &str = "openai";
-
 /// A body in the provider's dialect.
 pub(super) struct Written {
     pub(super) body: String,
@@ -29,7 +28,8 @@ pub(super) struct Written {
 
 /// Whether a request has to be turned into the provider's dialect.
 pub(super) fn is_needed(arrival: &Arrival, target: &Target) -> bool {
-    arrival.asked.operation == Operation::Chat && arrival.dialect.name != target.endpoint.vendor.dialect.name
+    let plain = arrival.dialect == OPENAI && target.endpoint.speaks_plainly();
+    !plain && !target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked)
 }
 
 /// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse.
@@ -65,6 +65,10 @@ pub(super) struct Reading {
     told: Told,
     /// Whether the client's dialect is another one, so that it gets other bytes.
     converts: bool,
+    /// The media type of the client's streams.
+    stream_type: &'static str,
+    /// Whether the answer is a number of tokens, which uses none.
+    counts: bool,
     stream: Option<Streaming>,
     /// An answer that is not streamed.
     whole: Vec<u8>,
@@ -82,6 +86,38 @@ struct Streaming {
     at_line_end: bool,
 }
 
+impl Streaming {
+    /// Says what was read, and notes what it brought.
+    fn tell(&mut self, text: &mut String, brought: &mut Brought, lost: &mut Losses) {
+        for event in self.events.drain(..) {
+            if event.is_content() {
+                brought.content = true;
+                brought.content_events += 1;
+            }
+            match &event {
+                Event::Used(usage) | Event::Started { usage: Some(usage), .. } => {
+                    brought.usage = Some(used(usage));
+                }
+                Event::Failed(error) => brought.error = Some(error.clone()),
+                Event::Lost(losses) => lost.extend(losses.clone()),
+                Event::Ended => self.ended = true,
+                Event::Started { .. }
+                | Event::Opened { .. }
+                | Event::Added { .. }
+                | Event::Signed { .. }
+                | Event::Cited { .. }
+                | Event::Likely { .. }
+                | Event::Closed { .. }
+                | Event::Stopped { .. }
+                | Event::Ping => {}
+            }
+            if let Some(writer) = &mut self.writer {
+                writer.write(&event, text);
+            }
+        }
+    }
+}
+
 /// What some bytes of a stream brought.
 #[derive(Default)]
 pub(super) struct Brought {
@@ -96,7 +132,7 @@ impl Reading {
     pub(super) fn of(arrival: &Arrival, target: &Target, request: &Request) -> Option<Box<Self>> {
         let provider = target.endpoint.vendor.dialect;
         let converts = is_needed(arrival, target);
-        if !converts && (provider.name == PLAIN || arrival.asked.operation != Operation::Chat) {
+        if !converts && (arrival.dialect == OPENAI || arrival.asked.operation != Operation::Chat) {
             return None;
         }
         Some(Box::new(Self {
@@ -104,6 +140,8 @@ impl Reading {
             client: arrival.dialect,
             told: told(arrival, request),
             converts,
+            stream_type: (arrival.dialect.stream_type)(&arrival.asked),
+            counts: arrival.asked.elsewhere == Elsewhere::Estimated,
             stream: None,
             whole: Vec::new(),
             losses: Losses::default(),
@@ -112,7 +150,7 @@ impl Reading {
 
     /// The media type of what the client gets, if it is not what came.
     pub(super) fn client_type(&self) -> Option<&'static str> {
-        let kind = if self.stream.is_some() { self.client.stream_type } else { "application/json" };
+        let kind = if self.stream.is_some() { self.stream_type } else { "application/json" };
         self.converts.then_some(kind)
     }
 
@@ -183,32 +221,7 @@ impl Reading {
             (stream.blind, brought.content, pushed) = (true, true, Ok(()));
         }
         let mut text = String::new();
-        for event in stream.events.drain(..) {
-            if event.is_content() {
-                brought.content = true;
-                brought.content_events += 1;
-            }
-            match &event {
-                Event::Used(usage) | Event::Started { usage: Some(usage), .. } => {
-                    brought.usage = Some(used(usage));
-                }
-                Event::Failed(error) => brought.error = Some(error.clone()),
-                Event::Lost(losses) => self.losses.extend(losses.clone()),
-                Event::Ended => stream.ended = true,
-                Event::Started { .. }
-                | Event::Opened { .. }
-                | Event::Added { .. }
-                | Event::Signed { .. }
-                | Event::Cited { .. }
-                | Event::Likely { .. }
-                | Event::Closed { .. }
-                | Event::Stopped { .. }
-                | Event::Ping => {}
-            }
-            if let Some(writer) = &mut stream.writer {
-                writer.write(&event, &mut text);
-            }
-        }
+        stream.tell(&mut text, &mut brought, &mut self.losses);
         if stream.writer.is_none() {
             stream.at_line_end = data.last().is_none_or(|last| *last == b'\n');
             out.push(data);
@@ -218,10 +231,26 @@ impl Reading {
         pushed.map(|()| brought).map_err(|fault| fault.to_string())
     }
 
+    /// The provider closed a stream, as its protocol allows: what only that tells.
+    pub(super) fn finish_stream(&mut self, out: &mut SmallVec<[Bytes; 4]>) -> Brought {
+        let (mut brought, mut text) = (Brought::default(), String::new());
+        if let Some(stream) = self.stream.as_mut().filter(|stream| !stream.blind) {
+            stream.reader.finish(&mut stream.events);
+            stream.tell(&mut text, &mut brought, &mut self.losses);
+        }
+        if !text.is_empty() {
+            out.push(text.into());
+        }
+        brought
+    }
+
     /// An answer that was not streamed is there as a whole: what it used, and what the client gets if that is something
     /// else.
     pub(super) fn finish_whole(&mut self) -> Result<(Option<Usage>, Option<Bytes>), String> {
         let whole = std::mem::take(&mut self.whole);
+        if self.counts {
+            return Ok((Some(used(&Used::default())), None));
+        }
         let read = match std::str::from_utf8(&whole) {
             Ok(text) => self.provider.dialect.answer(text).map_err(|error| error.to_string()),
             Err(_) => Err("it is not UTF-8".to_owned()),
@@ -245,6 +274,7 @@ impl Reading {
 /// What a client is told beside the answer itself.
 fn told(arrival: &Arrival, request: &Request) -> Told {
     Told {
+        call: arrival.asked.call,
         model: request.model_asked(),
         now_unix_s: clock::unix_ms() / 1000,
         id: arrival.id.to_string(),
@@ -254,7 +284,7 @@ fn told(arrival: &Arrival, request: &Request) -> Told {
 
 /// The event that tells a client its stream was cut off, in its dialect.
 pub(super) fn error_event(arrival: &Arrival, error: &ErrorBody) -> Bytes {
-    if arrival.dialect.name == PLAIN {
+    if arrival.dialect == OPENAI {
         return pointsman_wire::openai::error_event(arrival.asked.operation, error);
     }
     let failed = StreamError {
@@ -263,7 +293,7 @@ pub(super) fn error_event(arrival: &Arrival, error: &ErrorBody) -> Bytes {
         code: error.code.as_deref().map(str::to_owned),
         message: Some(error.message.clone()),
     };
-    let told = Told { id: arrival.id.to_string(), ..Told::default() };
+    let told = Told { call: arrival.asked.call, id: arrival.id.to_string(), ..Told::default() };
     let mut text = String::new();
     arrival.dialect.dialect.stream(told).write(&Event::Failed(failed), &mut text);
     text.into()
@@ -300,6 +330,8 @@ mod tests {
             converts: dialect != "anthropic",
             stream: None,
             whole: Vec::new(),
+            stream_type: "text/event-stream",
+            counts: false,
             losses: Losses::default(),
         }
     }

@@ -84,6 +84,7 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         keyed: false,
         mirror_of: Some(arrival.id),
         line: None,
+        passed: arrival.passed.clone(),
         trace: arrival.trace.clone(),
     };
     let prepared = Prepared {

@@ -47,7 +47,7 @@ use crate::telemetry::record::RequestId;
 pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
 use continuation::Keeping;
-pub use outgoing::Trace;
+pub use outgoing::{Passed, Trace, passed};
 pub use relay::RouterBody;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
 
@@ -85,6 +85,8 @@ pub struct Arrival {
     pub mirror_of: Option<RequestId>,
     /// The line of a batch that it is.
     pub line: Option<Rc<Gate>>,
+    /// Its headers that a provider of the same dialect gets.
+    pub passed: Passed,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
 }

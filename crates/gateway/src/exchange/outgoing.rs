@@ -1,12 +1,15 @@
 //! What is sent to a provider: the head that its deployment needs, and the client's body with the model's name put in.
 //!
-//! Of the client's headers none is passed on: what a provider gets is what is written here.
+//! Of the client's headers none is passed on but what its dialect names: what a provider gets is what is written here.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
+use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::Request;
 use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
+
+use smallvec::SmallVec;
 
 use super::Arrival;
 use crate::snapshot::Target;
@@ -15,6 +18,9 @@ use crate::snapshot::Target;
 const HEAD_BYTES: usize = 640;
 /// Bytes of a `tracestate` that are passed on (W3C Trace Context §3.3.1.5).
 const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// Headers that go with a request.
+pub type Passed = SmallVec<[(&'static str, HeaderValue); 0]>;
 
 /// The trace a request belongs to (W3C Trace Context).
 #[derive(Debug, Clone)]
@@ -57,16 +63,19 @@ pub(super) fn compose(
     rest_of: Option<&Transcript>,
     arrival: &Arrival,
 ) -> Segments {
-    let plain = target.endpoint.speaks_plainly();
-    let usage = if plain && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
+    let openai = arrival.dialect == OPENAI;
+    let usage = if openai && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rest_of = rest_of.zip(target.continuation);
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    if plain {
+    if openai && target.endpoint.speaks_plainly() {
         head.put_slice(target.endpoint.head(request.operation));
     } else {
-        target.endpoint.write_head(&target.upstream_model_name, request.stream, &mut head);
+        let dialect = target.endpoint.vendor.dialect;
+        let path = dialect.relay_path(arrival.dialect, &arrival.asked, &target.upstream_model_name);
+        target.endpoint.write_head(&path.unwrap_or_default(), &mut head);
     }
+    put_passed(&mut head, target, &arrival.passed);
     finish_head(&mut head, target, credential, request.stream, rewritten.len, arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());
@@ -83,12 +92,32 @@ pub(super) fn compose_converted(
     arrival: &Arrival,
 ) -> Segments {
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    target.endpoint.write_head(&target.upstream_model_name, request.stream, &mut head);
+    let path = target.endpoint.vendor.dialect.dialect.path(&target.upstream_model_name, request.stream);
+    target.endpoint.write_head(&path, &mut head);
+    put_passed(&mut head, target, &[]);
     finish_head(&mut head, target, credential, request.stream, body.len() as u64, arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());
     parts.push(body.into());
     parts
+}
+
+/// Puts the headers behind a head that the provider's kind wants: the client's, where it said another thing.
+fn put_passed(head: &mut BytesMut, target: &Target, passed: &[(&'static str, HeaderValue)]) {
+    let own = &target.endpoint.vendor.headers;
+    let unsaid = own.iter().filter(|(name, _)| !passed.iter().any(|(said, _)| said == name));
+    let all = unsaid.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    for (name, value) in all.chain(passed.iter().map(|(name, value)| (*name, value.as_bytes()))) {
+        head.put_slice(name.as_bytes());
+        head.put_slice(b": ");
+        head.put_slice(value);
+        head.put_slice(b"\r\n");
+    }
+}
+
+/// The headers of a client's that a provider of its dialect gets.
+pub fn passed(headers: &HeaderMap, names: &[&'static str]) -> Passed {
+    names.iter().filter_map(|name| Some((*name, headers.get(*name)?.clone()))).collect()
 }
 
 /// Puts behind a head what differs from request to request.

@@ -18,7 +18,6 @@ use crate::batches::files::FileBody;
 use crate::clock;
 
 /// A comment, which clients of event streams skip.
-const PING: &[u8] = b": ping\n\n";
 
 /// The body of a response.
 pub enum RouterBody {
@@ -64,8 +63,7 @@ impl Relay {
     pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
         let ping_ms = exchange.snapshot.config.stream.ping_ms;
         let streams = exchange.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
-        // A comment is no event; other streams have none.
-        let streams = streams && exchange.arrival.dialect.stream_type == "text/event-stream";
+        let streams = streams && !exchange.arrival.dialect.heartbeat.is_empty();
         let ping_every = (streams && ping_ms > 0).then(|| Duration::from_millis(ping_ms));
         Self { exchange, left: length, ended: false, spoke: clock::now(), ping_every, broken: None }
     }
@@ -132,7 +130,7 @@ impl Relay {
     fn ping(&mut self) {
         self.spoke = clock::now();
         if let Some(attempt) = self.exchange.attempt.as_mut().filter(|attempt| !attempt.is_inside_event()) {
-            attempt.ready.push(Bytes::from_static(PING));
+            attempt.ready.push(Bytes::from_static(self.exchange.arrival.dialect.heartbeat.as_bytes()));
         }
     }
 

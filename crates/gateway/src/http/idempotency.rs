@@ -140,9 +140,7 @@ impl Asked {
     /// Fallback models count, for a header may name them: who may not use one must not be given its answer.
     fn fingerprint(&self) -> Fingerprint {
         let (asked, named) = (&self.arrival.asked, &self.prepared.fallbacks.named);
-        let streams: &[u8] = if asked.stream == Some(true) { b"stream" } else { b"" };
-        let path =
-            [asked.operation.name().as_bytes(), asked.model.as_deref().unwrap_or("").as_bytes(), streams];
+        let path = [asked.call.as_bytes(), asked.model.as_deref().unwrap_or("").as_bytes()];
         let named = named.iter().map(|(name, _)| name.as_bytes());
         let parts = path.into_iter().chain([&*self.body]).chain(named);
         Fingerprint(digest(&parts.collect::<Vec<_>>()))

@@ -6,7 +6,8 @@ use http::HeaderMap;
 use pointsman_routing::catalog::{Capabilities, Name};
 use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::{Facts, Now};
-use pointsman_wire::dialect::{Asked, ClientDef};
+use pointsman_wire::dialect::{Asked, CLIENTS, ClientDef, Elsewhere};
+use pointsman_wire::ollama::models::without_latest;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{BodyLimits, Operation, Request};
 use pointsman_wire::openai::rules;
@@ -68,7 +69,7 @@ pub fn prepare(
     let facts = Facts {
         model: model.id,
         version: request.version.as_deref().map(Into::into),
-        needs: needs(&request),
+        needs: needs(&request, dialect, asked),
         tokens_in_estimate: request.tokens_in_estimate(),
         tokens_in_min: u32::try_from(request.tokens_in_min).unwrap_or(u32::MAX),
         tokens_out_max: request.tokens_out_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
@@ -94,7 +95,8 @@ pub fn prepare(
 /// A model that exists but is not allowed is told apart from one that does not: the names of models are no secret
 /// between the tenants of one team, and a wrong answer would send its reader looking in the wrong place.
 pub fn find_model(snapshot: &Snapshot, client: &ClientKey, name: &str) -> Result<Arc<Model>, ErrorBody> {
-    let model = snapshot.models.get(name).ok_or_else(|| ErrorBody::model_not_found(&printable(name)))?;
+    let known = snapshot.models.get(name).or_else(|| snapshot.models.get(without_latest(name)));
+    let model = known.ok_or_else(|| ErrorBody::model_not_found(&printable(name)))?;
     if !client.may_use(&model.name) {
         return Err(ErrorBody::model_not_allowed(&printable(name)));
     }
@@ -109,13 +111,17 @@ fn prefix(request: &Request) -> Arc<[PrefixBlock]> {
     request.prefix.iter().map(|block| PrefixBlock { tokens: block.tokens, hash: block.hash }).collect()
 }
 
-fn needs(request: &Request) -> Capabilities {
+fn needs(request: &Request, dialect: &ClientDef, asked: &Asked) -> Capabilities {
     let base = match request.operation {
         Operation::Chat => Capabilities::CHAT,
         Operation::Completion => Capabilities::COMPLETIONS,
         Operation::Embedding => Capabilities::EMBEDDINGS,
         Operation::Response => Capabilities::RESPONSES,
     };
+    // What cannot be turned into another dialect needs a provider that speaks the client's.
+    let own = asked.operation != Operation::Chat || asked.elsewhere != Elsewhere::Converted;
+    let place = CLIENTS.iter().position(|client| *client == dialect).and_then(|at| u32::try_from(at).ok());
+    let base = place.filter(|_| own).map_or(base, |place| base.with(Capabilities::own(place)));
     [
         (request.needs.tools, Capabilities::TOOLS),
         (request.needs.vision, Capabilities::VISION),

@@ -8,6 +8,7 @@ use pointsman_wire::dialect::{self, Asked, ClientDef, OPENAI};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
+use super::models;
 use crate::batches::api::Place;
 
 /// Bytes of a header line beside its name and value: `: ` and the line's end.
@@ -20,10 +21,8 @@ const REQUEST_LINE_BYTES: usize = 12;
 pub enum Route {
     /// A generation or embedding, in a dialect.
     Infer(&'static ClientDef, Asked),
-    /// The list of models.
-    Models,
-    /// One model.
-    Model(String),
+    /// The list of models, or one of them.
+    Models(models::Asked),
     /// Files and batches.
     Stored(Place),
 }
@@ -33,7 +32,7 @@ impl Route {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Infer(_, asked) => asked.operation.name(),
-            Self::Models | Self::Model(_) => "models",
+            Self::Models(_) => "models",
             Self::Stored(place) => place.name(),
         }
     }
@@ -53,31 +52,29 @@ pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, Ba
     check_size(head, &lines, header_bytes_max)?;
     check_framing(head, &lines)?;
     check_host(head, &lines)?;
-    let route = find(head.uri.path())?;
+    let route = find(head.uri.path(), head.uri.query())?;
     check_method(head, &lines, &route)?;
     Ok(route)
 }
 
 /// The route of a path. The usual ones are compared before anything else is asked.
-fn find(path: &str) -> Result<Route, BadHead> {
-    if path == "/v1/models" {
-        return Ok(Route::Models);
-    }
+fn find(path: &str, query: Option<&str>) -> Result<Route, BadHead> {
     if let Some(operation) = Operation::of_path(path) {
         return Ok(Route::Infer(OPENAI, Asked::of(operation)));
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
     }
-    if let Some((dialect, asked)) = dialect::route(path) {
+    if let Some((dialect, asked)) = dialect::route(path, query) {
         return Ok(Route::Infer(dialect, asked));
     }
     if let Some(place) = Place::of(path) {
         return Ok(Route::Stored(place));
     }
-    match path.strip_prefix("/v1/models/") {
-        Some(name) if !name.is_empty() => Ok(Route::Model(decode(name)?)),
-        Some(_) | None => Err(unknown(path)),
+    match models::Asked::of_path(path) {
+        Some(models::Asked::One(form, name)) => Ok(Route::Models(models::Asked::One(form, decode(&name)?))),
+        Some(asked) => Ok(Route::Models(asked)),
+        None => Err(unknown(path)),
     }
 }
 
@@ -128,9 +125,13 @@ impl<'h> Lines<'h> {
 }
 
 fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Result<(), BadHead> {
+    let one;
     let allowed = match route {
         Route::Infer(..) => &[Method::POST],
-        Route::Models | Route::Model(_) => &[Method::GET],
+        Route::Models(asked) => {
+            one = [asked.method()];
+            &one[..]
+        }
         Route::Stored(place) => place.methods(),
     };
     if !allowed.contains(&head.method) {
@@ -242,7 +243,8 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses, /v1/messages, /v1/models, /v1/files and /v1/batches",
+         /v1/responses, /v1/messages, /v1beta/models/{{model}}:generateContent, /api/chat, /api/generate, /v1/models, \
+         /v1/files and /v1/batches",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }

@@ -13,7 +13,11 @@ use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
-use pointsman_wire::dialect::{ClientDef, OPENAI};
+use pointsman_settings::models::DeploymentConfig;
+use pointsman_settings::providers::ProviderConfig;
+use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI};
+use pointsman_wire::ollama;
+use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
 
 use super::auth::ClientKey;
@@ -22,13 +26,14 @@ use super::client_io::Answering;
 use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
-use super::prepare::{self, prepare};
+use super::models;
+use super::prepare::{self, Prepared, prepare};
 use super::respond;
 use super::route::{self, Route};
 use super::server::Worker;
 use crate::batches::api;
 use crate::clock;
-use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
+use crate::exchange::{self, Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
 
@@ -83,9 +88,11 @@ async fn answer(
         }
     };
     early.operation = route.name();
-    if let Route::Infer(dialect, _) = &route {
-        early.dialect = dialect;
-    }
+    early.dialect = match &route {
+        Route::Infer(dialect, _) => dialect,
+        Route::Models(asked) => dialect::client(asked.dialect(&head.headers)).unwrap_or(OPENAI),
+        Route::Stored(_) => OPENAI,
+    };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
         Err(error) => return early.refuse(&worker, "auth", &error),
@@ -104,14 +111,17 @@ async fn answer(
                 keyed: false,
                 mirror_of: None,
                 line: None,
+                passed: exchange::passed(&head.headers, dialect.headers),
                 trace,
             };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
         }
-        Route::Models => {
-            let listed = snapshot.listed(|model| client.may_use(model));
-            let data = listed.iter().map(|model| model_json(&model.name)).collect::<Vec<_>>().join(",");
-            early.tell(format!(r#"{{"object":"list","data":[{data}]}}"#))
+        Route::Models(asked) => {
+            // Boxed, for the room of what few requests need is moved about with every request.
+            match Box::pin(list(&snapshot, &client, asked, &head, body)).await {
+                Ok(body) => early.tell(body),
+                Err(error) => early.refuse(&worker, "invalid", &error),
+            }
         }
         Route::Stored(place) => {
             answering.set(head.method != Method::POST);
@@ -119,11 +129,33 @@ async fn answer(
             // Boxed, for the room of what few requests need is moved about with every request.
             Box::pin(stored(&worker, asked, body, &early)).await
         }
-        Route::Model(name) => match prepare::find_model(&snapshot, &client, &name) {
-            Ok(model) => early.tell(model_json(&model.name)),
-            Err(error) => early.refuse(&worker, "invalid", &error),
-        },
     }
+}
+
+/// What a client is told of the models that it may use.
+async fn list(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    asked: models::Asked,
+    head: &Parts,
+    body: Incoming,
+) -> Result<String, ErrorBody> {
+    let find = |name: &str| prepare::find_model(snapshot, client, name);
+    Ok(match asked {
+        models::Asked::All(form) => {
+            let listed = snapshot.listed(|model| client.may_use(model));
+            let listed: Vec<_> = listed.iter().map(|model| &***model).collect();
+            models::all(form, &head.headers, &listed)
+        }
+        models::Asked::One(form, name) => models::one(form, &head.headers, &*find(&name)?),
+        models::Asked::Show => {
+            let body = body::read(body, body_rules(snapshot, head.uri.path())).await?;
+            let name = ollama::models::asked_to_show(&body, &BodyLimits::default())?;
+            models::one(models::Form::Ollama, &head.headers, &*find(&name)?)
+        }
+        models::Asked::Loaded => ollama::models::ps().to_owned(),
+        models::Asked::Version => ollama::models::version(env!("CARGO_PKG_VERSION")),
+    })
 }
 
 /// Answers a request for files or batches.
@@ -187,6 +219,10 @@ async fn infer(
             if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
                 return early.shed(&worker, prepared.facts.lane, reason);
             }
+            if let Some(estimate) = estimate(&snapshot, &arrival, &prepared) {
+                (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+                return early.tell(estimate);
+            }
             let Some(key) = key else {
                 drop(early);
                 return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
@@ -204,6 +240,23 @@ async fn infer(
             early.refuse(&worker, "invalid", &refused.error)
         }
     }
+}
+
+/// The answer to a request for a number of tokens, where no deployment of the model can be asked in the client's dialect:
+/// what routing takes the prompt for.
+fn estimate(snapshot: &Snapshot, arrival: &Arrival, prepared: &Prepared) -> Option<String> {
+    if arrival.asked.elsewhere != Elsewhere::Estimated {
+        return None;
+    }
+    let model = snapshot.config.models.get(&*prepared.model.name)?;
+    let takes = |deployment: &DeploymentConfig| {
+        let provider = snapshot.config.providers.get(&deployment.provider);
+        provider.and_then(ProviderConfig::dialect).is_some_and(|to| to.takes(arrival.dialect, &arrival.asked))
+    };
+    if model.deployments.iter().any(takes) {
+        return None;
+    }
+    Some(arrival.dialect.dialect.counted(prepared.request.tokens_in_estimate().into()))
 }
 
 /// What is known of a request that the router answers without asking a deployment.
@@ -310,9 +363,4 @@ fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
         time_max: Duration::from_millis(limits.body_read_ms),
         bytes_per_s_min: limits.body_min_bytes_per_s,
     }
-}
-
-fn model_json(name: &str) -> String {
-    let name = serde_json::Value::from(name);
-    format!(r#"{{"id":{name},"object":"model","created":0,"owned_by":"pointsman"}}"#)
 }

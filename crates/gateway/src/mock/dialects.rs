@@ -3,6 +3,7 @@
 use pointsman_wire::chat::Losses;
 use pointsman_wire::dialect::{self, Asked, CONVERTED_DEPTH_MAX, ClientDef, ReadStream, Told, WriteStream};
 use pointsman_wire::json::tree::Tree;
+use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::chat::provider;
 use serde_json::Value;
 
@@ -20,29 +21,37 @@ pub(super) struct Other {
 impl Other {
     /// The dialect of a path, unless it is the mock's own.
     pub(super) fn of_path(path: &str) -> Option<Self> {
-        let (def, asked) = dialect::route(path).filter(|(def, _)| def.name != OWN)?;
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let (def, asked) = dialect::route(path, query).filter(|(def, _)| def.name != OWN)?;
         Some(Self { def, asked, model: String::new() })
     }
 
     /// The body in the mock's own dialect, or what is wrong with it.
     pub(super) fn own(&mut self, body: &str) -> Result<Value, String> {
+        let limits = BodyLimits::default();
+        let request =
+            (self.def.read)(&self.asked, body.as_bytes(), &limits, 0).map_err(|invalid| invalid.message)?;
+        self.model = request.model_asked();
         let tree = Tree::parse(body, CONVERTED_DEPTH_MAX).map_err(|error| error.to_string())?;
-        let named = tree.get("model").and_then(Tree::text).map(str::to_owned);
-        self.model = self.asked.model.clone().or(named).unwrap_or_else(|| "mock-model".to_owned());
-        let streams = tree.get("stream").and_then(Tree::boolean);
         let mut all = self.def.dialect.conversation(tree).map_err(|invalid| invalid.message)?;
-        all.stream = self.asked.stream.or(streams).unwrap_or(all.stream);
+        all.stream = request.stream;
         let own = provider::DEF.dialect.request(&all, &self.model, &mut Losses::default());
         serde_json::from_str(&own).map_err(|error| error.to_string())
     }
 
     /// The media type of streams.
     pub(super) fn stream_type(&self) -> &'static str {
-        self.def.stream_type
+        (self.def.stream_type)(&self.asked)
     }
 
     fn told(&self) -> Told {
-        Told { model: self.model.clone(), now_unix_s: 0, id: "mock".to_owned(), stream_usage: true }
+        Told {
+            call: self.asked.call,
+            model: self.model.clone(),
+            now_unix_s: 0,
+            id: "mock".to_owned(),
+            stream_usage: true,
+        }
     }
 
     /// A whole answer of the mock's, said in the dialect.

@@ -75,8 +75,8 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             Ok(()) => json_answer(200, &json!({"ok": true})),
             Err(error) => json_answer(400, &json!({"error": {"message": error}})),
         }),
-        (&Method::POST, path) if dialect::route(path).is_some() => {
-            let path = path.to_owned();
+        (&Method::POST, path) if dialect::route(path, head.uri.query()).is_some() => {
+            let path = head.uri.path_and_query().map_or(path, |all| all.as_str()).to_owned();
             let headers = head.headers.iter().map(|(name, value)| {
                 (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
             });

@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 use pointsman_settings::egress::{EgressConfig, Guard};
 use pointsman_settings::providers::ProviderConfig;
+use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
@@ -76,9 +77,6 @@ fn endpoint_of(
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
     let prefix = prefix(url.path(), &vendor.path_prefix);
     let mut fixed = BytesMut::new();
-    for (header, value) in &vendor.headers {
-        fixed.put_slice(format!("{header}: {value}\r\n").as_bytes());
-    }
     for (header, value) in &config.headers {
         fixed.put_slice(format!("{}: {}\r\n", header.to_ascii_lowercase(), value.expose()).as_bytes());
     }
@@ -140,14 +138,14 @@ impl Endpoint {
 
     /// Whether it speaks the dialect whose requests need no more than another model's name.
     pub fn speaks_plainly(&self) -> bool {
-        self.vendor.dialect.name == "openai"
+        self.vendor.dialect.name == OPENAI.name
     }
 
-    /// Writes the beginning of the head of a generation in its own dialect.
-    pub fn write_head(&self, model: &str, stream: bool, head: &mut BytesMut) {
+    /// Writes the beginning of the head of a request to a path below its prefix.
+    pub fn write_head(&self, path: &str, head: &mut BytesMut) {
         head.put_slice(b"POST ");
         head.put_slice(self.prefix.as_bytes());
-        head.put_slice(self.vendor.dialect.dialect.path(model, stream).as_bytes());
+        head.put_slice(path.as_bytes());
         head.put_slice(b" HTTP/1.1\r\n");
         head.put_slice(&self.lines);
     }

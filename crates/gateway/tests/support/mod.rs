@@ -84,6 +84,25 @@ impl World {
         world
     }
 
+    /// One mock behind providers of several kinds, each with a model of the kind's name.
+    pub fn speaking(kinds: &[&str]) -> Self {
+        let mock = MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() });
+        let mock = mock.expect("a mock starts");
+        let mut text = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n".to_owned();
+        for kind in kinds {
+            let address = mock.address();
+            text.push_str(&format!(
+                "  {kind}: {{ kind: {kind}, base_url: 'http://{address}', health: off, keys: [key-of-provider] }}\n"
+            ));
+        }
+        text.push_str("models:\n");
+        for kind in kinds {
+            text.push_str(&format!("  {kind}: {{ deployments: [ {{ name: d, provider: {kind}, model: up }} ] }}\n"));
+        }
+        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
+        Self { mocks: vec![mock], gateway }
+    }
+
     fn gateway(providers: &[(SocketAddr, &str)], model: &str, extra: &str) -> Gateway {
         let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
         for (number, (address, provider)) in providers.iter().enumerate() {

@@ -1,10 +1,11 @@
 //! What providers of the Messages API are sent, and send.
 
 use crate::chat::{Answer, Choice, Conversation, Losses, Part};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::Fault;
+use crate::openai::request::Operation;
 
 use super::conversation::citations_of;
 use super::reader::Reader;
@@ -16,6 +17,11 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "anthropic",
     summary: "Anthropic messages, and whoever speaks them.",
     stream_type: "text/event-stream",
+    relays: &[Relay {
+        client: "anthropic",
+        operations: &[Operation::Chat],
+        path: |asked, _| Some(format!("/{}", asked.call)),
+    }],
     dialect: &MessagesProvider,
 };
 

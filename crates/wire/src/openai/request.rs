@@ -14,11 +14,14 @@ use super::error::Invalid;
 mod beginnings;
 mod blocks;
 mod body;
+pub(crate) mod build;
 mod fallbacks;
 mod fields;
+pub(crate) mod foreign;
+pub(crate) mod members;
 mod prompt;
 mod shape;
-mod values;
+pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
@@ -189,11 +192,13 @@ pub struct Request {
     pub prefix_hash: Option<u64>,
     /// The prompt's beginnings, ascending in length, salted; empty if it is shorter than the first of them.
     pub prefix: Vec<PrefixBlock>,
+    /// Whether it refers to what a provider keeps, which only the account that owns it can read.
+    pub kept_by_provider: bool,
     /// Whether the output is held to a form (`response_format`).
     pub formatted: bool,
     /// Fields that would tell an upstream where to go or how to act; [`rewrite`](super::rewrite::rewrite) drops them.
     pub forbidden: SmallVec<[Forbidden; 2]>,
-    pub(super) spans: Spans,
+    pub(crate) spans: Spans,
 }
 
 /// A field that is dropped before forwarding.
@@ -213,11 +218,13 @@ pub struct Forbidden {
 
 /// Where things stand in the body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Spans {
+pub(crate) struct Spans {
     /// Just after the opening brace.
-    pub(super) body_start: usize,
-    /// The model's value, quotes included.
-    pub(super) model: Span,
+    pub(crate) body_start: usize,
+    /// The model's value, quotes included; empty if the path names the model.
+    pub(crate) model: Span,
+    /// Further values that name the model, behind `models/`, as Gemini has them.
+    pub(crate) named: SmallVec<[Span; 1]>,
     /// Just after the last message, unless that is the assistant's own; 0 if there is no such place.
     pub(super) messages_end: usize,
     /// The values of the limits of output.

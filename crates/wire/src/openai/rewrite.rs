@@ -71,8 +71,11 @@ pub fn rewrite_from(
 ) -> Rewritten {
     let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
     let span = request.spans.model;
-    if body.get(span.start..span.end) != Some(&**upstream_model) {
+    if span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model) {
         edits.push(Edit { span, replacement: upstream_model.clone() });
+    }
+    for span in &request.spans.named {
+        edits.push(Edit { span: *span, replacement: behind_models(upstream_model) });
     }
     let injection = usage_edit(request, usage);
     let usage_injected = injection.is_some();
@@ -86,6 +89,15 @@ pub fn rewrite_from(
     let mut rewritten = assemble(body, edits);
     rewritten.usage_injected = usage_injected;
     rewritten
+}
+
+/// A literal with `models/` before the name, unless it has it.
+fn behind_models(literal: &Bytes) -> Bytes {
+    let name = literal.strip_prefix(b"\"").unwrap_or(literal);
+    if [&b"models/"[..], b"tunedModels/"].iter().any(|prefix| name.starts_with(prefix)) {
+        return literal.clone();
+    }
+    [b"\"models/", name].concat().into()
 }
 
 fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
@@ -128,6 +140,15 @@ fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
         };
         edits.push(Edit { span, replacement: Bytes::new() });
     }
+}
+
+/// A body of another kind: the model's name at its place, and without what must not pass.
+pub(crate) fn splice(body: &Bytes, place: Span, model: Bytes, forbidden: &[Forbidden]) -> Rewritten {
+    let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
+    edits.push(Edit { span: place, replacement: model });
+    drop_forbidden(forbidden, &mut edits);
+    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
+    assemble(body, edits)
 }
 
 fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {

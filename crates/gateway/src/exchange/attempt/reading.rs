@@ -73,6 +73,9 @@ impl Attempt {
     pub(super) fn end_reading(&mut self) -> Result<bool, String> {
         let Some(reading) = &mut self.reading else { return Ok(false) };
         if reading.is_stream() {
+            let brought = reading.finish_stream(&mut self.ready);
+            self.usage = brought.usage.or(self.usage);
+            self.tokens_out_seen += brought.content_events;
             return Ok(!reading.has_ended());
         }
         let (usage, body) = reading.finish_whole()?;

@@ -7,7 +7,7 @@ use crate::json::tree::{Members, Tree};
 use crate::openai::error::classify;
 use crate::openai::sse::{StreamError, StreamFault};
 
-use super::words::{logprobs_of, stop_of, usage_of};
+use super::words::{logprobs_of, signature_of, stop_of, usage_of};
 
 /// Reads chunks.
 #[derive(Default)]
@@ -75,10 +75,14 @@ impl Chunks {
 
     fn read(&mut self, mut chunk: Members<'_>, out: &mut Vec<Event>) {
         let usage = chunk.take("usage").as_ref().map(usage_of);
-        if !std::mem::replace(&mut self.started, true) {
+        let (id, model) =
+            (chunk.take_text("id").unwrap_or_default(), chunk.take_text("model").unwrap_or_default());
+        // Azure's first chunk names nothing: it only says how the prompt was filtered.
+        let is_beginning = !id.is_empty() || !model.is_empty() || chunk.has_items("choices");
+        if is_beginning && !std::mem::replace(&mut self.started, true) {
             out.push(Event::Started {
-                id: chunk.take_text("id").unwrap_or_default(),
-                model: chunk.take_text("model").unwrap_or_default(),
+                id,
+                model,
                 created_s: chunk.take("created").and_then(|created| created.count()),
                 usage: None,
             });
@@ -135,11 +139,14 @@ impl Chunks {
         let id = call.take_text("id").filter(|id| !id.is_empty());
         let mut function = call.take("function").map(Tree::into_members).unwrap_or_default();
         let name = function.take_text("name").filter(|name| !name.is_empty());
+        let signature = call.take("extra_content").as_ref().and_then(signature_of);
         if self.reading(choice).open != Some(Open::Call(index)) {
             let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
             self.open(choice, Open::Call(index), Opened::ToolCall { id, name }, out);
         }
         self.add(choice, Open::Call(index), function.take_text("arguments"), out);
+        let part = self.reading(choice).parts.saturating_sub(1);
+        out.extend(signature.map(|signature| Event::Signed { choice, part, signature }));
     }
 
     fn reading(&mut self, choice: u32) -> &mut Reading {

@@ -4,11 +4,12 @@ use crate::chat::{
     Answer, CHOICES_MAX, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source,
     Tool, ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{Fault, classify};
+use crate::openai::request::Operation;
 
 use super::chunks::Chunks;
 use super::client::call_json;
@@ -19,6 +20,11 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "openai",
     summary: "OpenAI chat completions, and whoever speaks them.",
     stream_type: "text/event-stream",
+    relays: &[Relay {
+        client: "openai",
+        operations: &Operation::ALL,
+        path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+    }],
     dialect: &ChatProvider,
 };
 
@@ -141,7 +147,7 @@ fn assistant(message: &Message, path: &str, losses: &mut Losses) -> String {
         match part {
             Part::ToolCall { id, name, arguments, signature } => {
                 losses.note_if(signature.is_some(), &format!("{path}.signature"), NO_SIGNATURE);
-                calls.push(call_json(id, name, arguments));
+                calls.push(call_json(id, name, arguments, None));
             }
             Part::Thinking { .. } | Part::HiddenThinking { .. } => {
                 losses.note(format!("{path}.thinking"), NO_SIGNATURE);

@@ -375,6 +375,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             user_hash: self.user_hash,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
+            kept_by_provider: false,
             formatted: self.formatted,
             forbidden: self.forbidden,
             fallbacks: self.fallbacks,
