@@ -8,7 +8,9 @@ use support::{Answer, World};
 const KINDS: [&str; 4] = ["openai_compatible", "anthropic", "gemini", "ollama_native"];
 
 fn get(world: &World, path: &str, headers: &str) -> Answer {
-    world.send(format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n{headers}\r\n").as_bytes())
+    world.send(
+        format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n{headers}\r\n").as_bytes(),
+    )
 }
 
 fn post(world: &World, path: &str, headers: &str, body: &Value) -> Answer {
@@ -34,8 +36,12 @@ fn c12_every_client_is_served_by_every_provider() {
         let anthropic = post(&world, "/v1/messages", "", &anthropic);
         assert_eq!((anthropic.status, &anthropic.json()["type"]), (200, &json!("message")), "{anthropic:?}");
         let google = post(&world, &gemini(kind, "generateContent"), "", &contents());
-        assert!(google.status == 200 && google.json()["candidates"][0]["finishReason"] == "STOP", "{google:?}");
-        let ollama = post(&world, "/api/chat", "", &json!({"model": kind, "messages": turn, "stream": false}));
+        assert!(
+            google.status == 200 && google.json()["candidates"][0]["finishReason"] == "STOP",
+            "{google:?}"
+        );
+        let ollama =
+            post(&world, "/api/chat", "", &json!({"model": kind, "messages": turn, "stream": false}));
         assert!(ollama.status == 200 && ollama.json()["done"] == true, "{ollama:?}");
         let generated = json!({"model": format!("{kind}:latest"), "prompt": "hello", "stream": false});
         let generated = post(&world, "/api/generate", "", &generated);
@@ -60,7 +66,8 @@ fn streams_come_in_the_form_of_the_client() {
         let lines = json!({"model": kind, "messages": [{"role": "user", "content": "hello"}]});
         let lines = post(&world, "/api/chat", "", &lines);
         assert_eq!(lines.header("content-type"), Some("application/x-ndjson"), "{lines:?}");
-        let last: Value = lines.body.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line");
+        let last: Value =
+            lines.body.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line");
         assert!(last["done"] == true && last["eval_count"].as_u64() > Some(0), "{last}");
     }
 }
@@ -71,11 +78,23 @@ fn the_same_dialect_passes_as_it_came() {
     let body = r#"{"contents" : [ {"parts":[{"text":"hi"}], "role":"user"} ],"newField":{"a":[1e3]}}"#;
     let answer = world.post(&gemini("gemini", "generateContent"), "", body.as_bytes());
     assert_eq!((answer.status, world.stats(0).last_body.as_str()), (200, body), "{answer:?}");
-    assert_eq!(world.stats(0).paths.get("/v1beta/models/up:generateContent"), Some(&1), "{:?}", world.stats(0));
-    assert_eq!(world.stats(0).last_headers.get("x-goog-api-key").map(String::as_str), Some("key-of-provider"));
+    assert_eq!(
+        world.stats(0).paths.get("/v1beta/models/up:generateContent"),
+        Some(&1),
+        "{:?}",
+        world.stats(0)
+    );
+    assert_eq!(
+        world.stats(0).last_headers.get("x-goog-api-key").map(String::as_str),
+        Some("key-of-provider")
+    );
     let body = r#"{"model":"ollama_native", "messages":[{"role":"user","content":"hi"}],"keep_alive":"5m","stream":false}"#;
     let answer = world.post("/api/chat", "", body.as_bytes());
-    assert_eq!((answer.status, world.stats(0).last_body), (200, body.replace("ollama_native", "up")), "{answer:?}");
+    assert_eq!(
+        (answer.status, world.stats(0).last_body),
+        (200, body.replace("ollama_native", "up")),
+        "{answer:?}"
+    );
 }
 
 #[test]
@@ -88,7 +107,10 @@ fn headers_of_anthropics_clients_go_to_anthropic_alone() {
     assert_eq!(header("anthropic-version").as_deref(), Some("2024-01-01"));
     assert_eq!(header("anthropic-beta").as_deref(), Some("one-2025,two-2025"));
     assert_eq!(post(&world, "/v1/messages", "", &body("anthropic")).status, 200);
-    assert_eq!((header("anthropic-version").as_deref(), header("anthropic-beta")), (Some("2023-06-01"), None));
+    assert_eq!(
+        (header("anthropic-version").as_deref(), header("anthropic-beta")),
+        (Some("2023-06-01"), None)
+    );
     assert_eq!(post(&world, "/v1/messages", sent, &body("openai_compatible")).status, 200);
     assert_eq!((header("anthropic-version"), header("anthropic-beta")), (None, None));
 }
@@ -113,7 +135,11 @@ fn what_only_one_dialect_has_needs_a_provider_of_it() {
     let world = World::speaking(&KINDS);
     let body = json!({"content": {"parts": [{"text": "hi"}]}});
     let refused = post(&world, &gemini("anthropic", "embedContent"), "", &body);
-    assert_eq!((refused.status, &refused.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")), "{refused:?}");
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["status"]),
+        (400, &json!("INVALID_ARGUMENT")),
+        "{refused:?}"
+    );
     let refused = post(&world, &gemini("openai_compatible", "embedContent"), "", &body);
     assert!(refused.status >= 400 && refused.body.contains("the client's dialect"), "{refused:?}");
 }

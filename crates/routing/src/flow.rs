@@ -6,6 +6,7 @@ pub mod fallback;
 mod hedge;
 mod preempt;
 mod retry;
+mod said;
 mod shadow;
 mod story;
 mod timer;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
+use crate::catalog::{HedgeSpec, ModelSpec, RetrySpec, TimeoutSpec};
 use crate::decide::{Past, decide_with_permit};
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::{Facts, Lane};
@@ -63,6 +64,8 @@ pub struct Flow {
     /// The client has the head of an answer; whatever fails from now on breaks that answer off.
     relayed: bool,
     continuable: bool,
+    /// The attempt whose provider said something of its limits that the fleet does not know yet.
+    unheard: Option<usize>,
     /// The failure that is told if sending it again comes to nothing.
     last_failure: Option<Failure>,
     outcome: Option<FlowOutcome>,
@@ -158,6 +161,7 @@ impl Flow {
             last_chunk: now,
             relayed: false,
             continuable: false,
+            unheard: None,
             last_failure: None,
             outcome: None,
         }
@@ -166,6 +170,7 @@ impl Flow {
     /// Takes one input and says what is to be done. Inputs that come after the end, or belong to an attempt that is no
     /// more, change nothing.
     pub fn step(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, input: Input) -> Action {
+        self.tell_fleet(fleet, now);
         let action = match input {
             _ if self.state == State::Over => Action::Finish,
             Input::Arrived => self.on_arrived(fleet, now, rng),
@@ -351,25 +356,8 @@ impl Flow {
 
     fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, kind: AttemptKind, now: Now) {
         let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
-        self.attempts.push(AttemptRecord {
-            deployment: choice.deployment,
-            name: Name::clone(&choice.name),
-            provider: Name::clone(&choice.provider),
-            credential_name: choice.credential_name.clone(),
-            why: choice.why,
-            free,
-            kind,
-            // It is put there right after.
-            decision: self.decisions.len(),
-            outrun: false,
-            taken_back: false,
-            started: now,
-            connected: None,
-            headers: None,
-            first_content: None,
-            ended: None,
-            failure: None,
-        });
+        // Its decision is put there right after.
+        self.attempts.push(AttemptRecord::new(choice, kind, free, self.decisions.len(), now));
     }
 
     fn on_connected(&mut self, now: Now) -> Action {

@@ -36,6 +36,7 @@ mod prefix;
 mod recover;
 pub mod rng;
 mod room;
+pub mod said;
 pub mod shed;
 mod slab;
 mod split;

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
+use pointsman_routing::said::Said;
 use pointsman_routing::{Failure, FailureClass, Now};
 use pointsman_wire::chat::Losses;
 use pointsman_wire::openai::Segments;
@@ -76,6 +77,8 @@ pub(super) struct Attempt {
     detail: Option<String>,
     /// Reads the answer, where it is not relayed by its bytes alone.
     reading: Option<Box<Reading>>,
+    /// What the provider said of itself, until it is told.
+    said: Option<Said>,
     /// What could not be carried over into the provider's dialect.
     losses: Losses,
     /// Why the request was not sent: it could not be written in the provider's dialect.
@@ -167,6 +170,7 @@ impl Attempt {
             told: None,
             detail: None,
             reading: None,
+            said: None,
             losses: Losses::default(),
             refusal: None,
         }
@@ -307,6 +311,7 @@ impl Attempt {
             Ok(head) => head,
             Err(error) => return Some(Input::Failed(self.lost(&error, call.has_sent()))),
         };
+        self.said = super::said::of_head(&head.headers);
         let good = head.status.is_success();
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);

@@ -72,6 +72,8 @@ pub(super) struct Reading {
     stream: Option<Streaming>,
     /// An answer that is not streamed.
     whole: Vec<u8>,
+    /// The model of that, as the provider names it, until it is told.
+    model: Option<String>,
     losses: Losses,
 }
 
@@ -84,6 +86,8 @@ struct Streaming {
     blind: bool,
     /// Whether what was passed on last was the end of a line.
     at_line_end: bool,
+    /// The model, as the provider names it, until it is told.
+    model: Option<String>,
 }
 
 impl Streaming {
@@ -95,14 +99,15 @@ impl Streaming {
                 brought.content_events += 1;
             }
             match &event {
-                Event::Used(usage) | Event::Started { usage: Some(usage), .. } => {
-                    brought.usage = Some(used(usage));
+                Event::Used(usage) => brought.usage = Some(used(usage)),
+                Event::Started { usage, model, .. } => {
+                    brought.usage = usage.as_ref().map(used).or(brought.usage.take());
+                    self.model = Some(model.clone());
                 }
                 Event::Failed(error) => brought.error = Some(error.clone()),
                 Event::Lost(losses) => lost.extend(losses.clone()),
                 Event::Ended => self.ended = true,
-                Event::Started { .. }
-                | Event::Opened { .. }
+                Event::Opened { .. }
                 | Event::Added { .. }
                 | Event::Signed { .. }
                 | Event::Cited { .. }
@@ -147,8 +152,17 @@ impl Reading {
             counts: arrival.asked.elsewhere == Elsewhere::Estimated,
             stream: None,
             whole: Vec::new(),
+            model: None,
             losses: Losses::default(),
         }))
+    }
+
+    /// The model that answered, as the provider names it, once.
+    pub(super) fn take_model(&mut self) -> Option<String> {
+        match &mut self.stream {
+            Some(stream) => stream.model.take(),
+            None => self.model.take(),
+        }
     }
 
     /// The media type of what the client gets, if it is not what came.
@@ -171,6 +185,7 @@ impl Reading {
             ended: false,
             blind: false,
             at_line_end: true,
+            model: None,
         });
     }
 
@@ -265,6 +280,7 @@ impl Reading {
             Err(error) => return Err(format!("its answer cannot be read: {error}")),
         };
         let usage = answer.usage.as_ref().map(used);
+        self.model = Some(answer.model.clone());
         if !self.converts {
             return Ok((usage, None));
         }
@@ -333,6 +349,7 @@ mod tests {
             converts: dialect != "anthropic",
             stream: None,
             whole: Vec::new(),
+            model: None,
             stream_type: "text/event-stream",
             counts: false,
             losses: Losses::default(),

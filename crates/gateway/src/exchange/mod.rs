@@ -11,6 +11,7 @@ mod convert;
 mod mirror;
 mod outgoing;
 mod relay;
+mod said;
 mod settle;
 pub mod shared;
 mod words;
@@ -335,11 +336,17 @@ impl Exchange {
                 self.provider_error = Some(error);
             }
             self.refusal = attempt.take_refusal();
+            if let Some(said) = attempt.take_said() {
+                self.flow.note_said(false, said);
+            }
             return Poll::Ready(input);
         }
         if let Some(hedge) = &mut self.hedge
             && let Poll::Ready(input) = hedge.poll(cx)
         {
+            if let Some(said) = hedge.take_said() {
+                self.flow.note_said(true, said);
+            }
             return Poll::Ready(input.of_hedge());
         }
         if self.is_recalled() {

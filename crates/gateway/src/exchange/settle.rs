@@ -54,7 +54,10 @@ impl Exchange {
         if end.outcome == "completed" && self.flow.other_model().is_some() {
             metrics.fell_back(&self.model.name);
         }
-        let own_cost = own_usage.zip(target).and_then(|(usage, target)| target.cost_micro_usd(&usage));
+        // What was seen of a stream can be reckoned with; of an answer in one piece that says nothing nobody knows.
+        let streamed = self.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
+        let known = own_usage.filter(|usage| streamed || !usage.estimated);
+        let own_cost = known.zip(target).and_then(|(usage, target)| target.cost_micro_usd(&usage));
         let cost_micro_usd = self.broken.cost_with(own_usage.is_some(), own_cost);
         if let Some(target) = target.filter(|_| end.usage.is_some()) {
             metrics.cost(target, cost_micro_usd);

@@ -330,6 +330,11 @@ impl Metrics {
             "1 for the state a credential is in",
             fleet.credential.clone(),
         );
+        r.register(
+            "pointsman_credential_remaining",
+            "What its provider says is left of a credential's limit, while that holds",
+            fleet.credential_remaining.clone(),
+        );
         r.register("pointsman_config_generation", "Configuration in force", self.config_generation.clone());
         r.register(
             "pointsman_permit_gap",

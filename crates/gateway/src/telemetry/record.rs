@@ -9,6 +9,7 @@ use pointsman_routing::decision::{Candidate, Decision, Outcome, Why, WhyNot};
 use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::flow::fallback::Stop;
 use pointsman_routing::flow::{AttemptRecord, Usage};
+use pointsman_routing::said::Said;
 use pointsman_routing::{DeploymentId, Facts, Now};
 use pointsman_wire::chat::Losses;
 use serde_json::{Value, json};
@@ -314,6 +315,7 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
         "headers_us": since(attempt.headers),
         "first_content_us": since(attempt.first_content),
         "ended_us": since(attempt.ended),
+        "said": attempt.said.as_deref().map(said_json),
         "failure": attempt.failure.as_ref().map(|f| json!({
             "class": f.class.name(),
             "processed": f.processed,
@@ -321,6 +323,19 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
             "retry_after_ms": f.retry_after.map(|t| t.as_millis() as u64),
         })),
     })
+}
+
+/// What a provider said of itself: of limits only those of which it said something.
+fn said_json(said: &Said) -> Value {
+    let told = said.allowances.named().into_iter().filter(|(_, one)| !one.is_unknown());
+    let limits = told.map(|(name, one)| {
+        let resets_in_ms = one.resets_in.map(|span| span.as_millis() as u64);
+        (
+            name.to_owned(),
+            json!({"limit": one.limit, "remaining": one.remaining, "resets_in_ms": resets_in_ms}),
+        )
+    });
+    json!({"request_id": said.request_id, "model": said.model, "limits": limits.collect::<serde_json::Map<_, _>>()})
 }
 
 fn why_json(why: Why) -> Value {

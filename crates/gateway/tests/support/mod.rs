@@ -97,7 +97,9 @@ impl World {
         }
         text.push_str("models:\n");
         for kind in kinds {
-            text.push_str(&format!("  {kind}: {{ deployments: [ {{ name: d, provider: {kind}, model: up }} ] }}\n"));
+            text.push_str(&format!(
+                "  {kind}: {{ deployments: [ {{ name: d, provider: {kind}, model: up }} ] }}\n"
+            ));
         }
         let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
         Self { mocks: vec![mock], gateway }

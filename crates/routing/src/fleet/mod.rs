@@ -23,6 +23,7 @@ use crate::sticky::Sessions;
 use crate::strategy::{Reads, View};
 use crate::time::Now;
 
+mod allowed;
 mod claims;
 pub(crate) mod credential;
 pub(crate) mod deployment;
@@ -57,7 +58,7 @@ pub(crate) use permit::{Ended, Permit};
 pub use pool_view::{PoolModelView, PoolView};
 pub(crate) use queue::Queue;
 pub(crate) use serve::Grant;
-pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
+pub use view::{AllowanceView, CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
 pub use waiting::{ClassView, TenantView};
 
 /// All that is known now of what exists.

@@ -4,6 +4,7 @@ use crate::catalog::Name;
 use crate::decision::{Choice, Decision, Rejection, Why};
 use crate::failure::Failure;
 use crate::ids::DeploymentId;
+use crate::said::Said;
 use crate::time::Now;
 
 /// What happened to a request.
@@ -238,8 +239,35 @@ pub struct AttemptRecord {
     pub first_content: Option<Now>,
     /// When it ended.
     pub ended: Option<Now>,
+    /// What its provider said of itself.
+    pub said: Option<Box<Said>>,
     /// How it failed, if it did.
     pub failure: Option<Failure>,
+}
+
+impl AttemptRecord {
+    /// One that begins.
+    pub(super) fn new(choice: &Choice, kind: AttemptKind, free: bool, decision: usize, now: Now) -> Self {
+        Self {
+            deployment: choice.deployment,
+            name: Name::clone(&choice.name),
+            provider: Name::clone(&choice.provider),
+            credential_name: choice.credential_name.clone(),
+            why: choice.why,
+            free,
+            kind,
+            decision,
+            outrun: false,
+            taken_back: false,
+            started: now,
+            connected: None,
+            headers: None,
+            first_content: None,
+            ended: None,
+            said: None,
+            failure: None,
+        }
+    }
 }
 
 /// How a request ended.

@@ -9,7 +9,7 @@ use crate::json::{JsonError, Kind, Scanner, Walk};
 use super::request::Shape;
 
 /// Nesting accepted in answers; they are read leniently, but not without end.
-pub(super) const ANSWER_DEPTH_MAX: usize = 256;
+pub(crate) const ANSWER_DEPTH_MAX: usize = 256;
 
 /// Tokens a provider counted. What it reported as negative or as no integer counts as 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

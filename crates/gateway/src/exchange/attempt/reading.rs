@@ -3,12 +3,15 @@
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use pointsman_routing::flow::{Input, Usage};
+use pointsman_routing::said::Said;
+use pointsman_wire::answered;
 use pointsman_wire::chat::Losses;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
 
 use super::super::convert::Reading;
+use super::super::said::of_model;
 use super::super::words::{fault_of, known};
 use super::{Attempt, HELD_BYTES_MAX, State, USAGE_BYTES_MAX};
 use crate::upstream::head::Framing;
@@ -22,6 +25,22 @@ impl Attempt {
     /// Why the request was not sent, once.
     pub(in crate::exchange) fn take_refusal(&mut self) -> Option<ErrorBody> {
         self.refusal.take()
+    }
+
+    /// What the provider said of itself since this was last asked.
+    pub(in crate::exchange) fn take_said(&mut self) -> Option<Said> {
+        self.said.take()
+    }
+
+    /// Notes which model answers, once that can be told.
+    fn hear_model(&mut self) {
+        let model = match &mut self.reading {
+            Some(reading) => reading.take_model(),
+            None => self.ready.iter().find_map(|piece| answered::model_of(piece)),
+        };
+        if let Some(model) = model.filter(|model| !model.is_empty()) {
+            self.said.get_or_insert_default().merge(of_model(&model));
+        }
     }
 
     /// What could not be carried over, there and back, once.
@@ -66,6 +85,7 @@ impl Attempt {
             return None;
         }
         self.content = true;
+        self.hear_model();
         Some(Input::FirstContent)
     }
 
@@ -81,6 +101,7 @@ impl Attempt {
         let (usage, body) = reading.finish_whole()?;
         self.usage = usage.or(self.usage);
         self.ready.extend(body);
+        self.hear_model();
         Ok(false)
     }
 
@@ -161,6 +182,7 @@ impl Attempt {
             return None;
         }
         self.content = true;
+        self.hear_model();
         Some(Input::FirstContent)
     }
 }
