@@ -16,9 +16,13 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 /// The dialect that clients speak where nothing says otherwise.
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
+/// The Responses API.
+pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
     OPENAI,
+    RESPONSES,
     &crate::anthropic::client::DEF,
     &crate::gemini::client::DEF,
     &crate::ollama::client::DEF,
@@ -184,6 +188,8 @@ pub struct Told {
     pub id: String,
     /// Whether the stream is to end with usage, where the dialect lets the client choose.
     pub stream_usage: bool,
+    /// What the answer repeats of the request (see [`Conversation::echoed`]).
+    pub echoed: String,
 }
 
 /// A chat dialect that clients speak.

@@ -41,6 +41,9 @@ pub enum Operation {
     Response,
 }
 
+/// The operations of the dialect that is named after chat completions: all but responses.
+pub const CHATS: [Operation; 3] = [Operation::Chat, Operation::Completion, Operation::Embedding];
+
 impl Operation {
     /// Every operation.
     pub const ALL: [Self; 4] = [Self::Chat, Self::Completion, Self::Embedding, Self::Response];

@@ -1,0 +1,1 @@
+//! What providers keep, as requests and answers name it.
