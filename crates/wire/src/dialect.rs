@@ -146,6 +146,13 @@ impl std::fmt::Debug for ClientDef {
     }
 }
 
+impl ClientDef {
+    /// Whether it is one of OpenAI's own, whose errors and headers are alike.
+    pub fn is_openai(&self) -> bool {
+        self.name == OPENAI.name || self.name == RESPONSES.name
+    }
+}
+
 impl PartialEq for ClientDef {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -163,6 +170,14 @@ impl std::fmt::Debug for ProviderDef {
 /// The dialect that a path belongs to, and what it asks for together with the query behind it.
 pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Asked)> {
     CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path, query)?)))
+}
+
+/// The dialect of OpenAI's that an operation belongs to.
+pub fn openai_of(operation: Operation) -> &'static ClientDef {
+    match operation {
+        Operation::Chat | Operation::Completion | Operation::Embedding => OPENAI,
+        Operation::Response => RESPONSES,
+    }
 }
 
 /// The client dialect of that name.

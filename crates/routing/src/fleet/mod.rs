@@ -23,6 +23,7 @@ use crate::sticky::Sessions;
 use crate::strategy::{Reads, View};
 use crate::time::Now;
 
+mod account;
 mod claims;
 pub(crate) mod credential;
 pub(crate) mod deployment;
@@ -49,6 +50,7 @@ mod waiting;
 
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
+pub use account::NoSoleAccount;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
 pub use event::Event;
 pub use figures::{DeploymentFigures, ModelFigures};
