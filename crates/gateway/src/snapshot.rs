@@ -81,6 +81,8 @@ pub struct Target {
     pub upstream_model_name: Name,
     /// Where connections go.
     pub endpoint: Arc<Endpoint>,
+    /// Whether it takes requests of the Responses API as they come.
+    pub responses: bool,
     /// Whether the provider accepts `stream_options.include_usage`.
     pub stream_usage: bool,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
@@ -143,6 +145,7 @@ impl Snapshot {
                     upstream_model: literal(deployment.model.as_deref().unwrap_or(&name)),
                     upstream_model_name: deployment.model.as_deref().unwrap_or(&name).into(),
                     endpoint: Arc::clone(endpoint),
+                    responses: config.takes_responses(model, deployment),
                     stream_usage: endpoint.vendor.stream_usage,
                     continuation: config
                         .providers

@@ -23,6 +23,7 @@ mod homes;
 pub mod idempotency;
 pub mod ids;
 pub mod invariants;
+pub mod issued;
 pub mod latency;
 pub mod limiter;
 pub mod limits;

@@ -71,7 +71,7 @@ impl Config {
                 chat: has(Capabilities::CHAT),
                 completions: has(Capabilities::COMPLETIONS),
                 embeddings: has(Capabilities::EMBEDDINGS),
-                responses: has(Capabilities::RESPONSES),
+                responses: has(Capabilities::ANSWERS),
                 tools: has(Capabilities::TOOLS),
                 vision: has(Capabilities::VISION),
                 json_schema: has(Capabilities::JSON_SCHEMA),
@@ -80,6 +80,12 @@ impl Config {
             output_tokens_max: widest(config, |d| d.output_tokens_max, config.output_tokens_max),
             ranges: ranges.collect(),
         }
+    }
+
+    /// Whether a deployment takes requests of the Responses API as they come.
+    pub fn takes_responses(&self, model: &ModelConfig, deployment: &DeploymentConfig) -> bool {
+        let provider = self.providers.get(&deployment.provider);
+        capabilities(deployment, model, provider).contains(Capabilities::RESPONSES)
     }
 
     /// Where copies of a model's requests go, if anywhere.
@@ -196,7 +202,10 @@ fn capabilities(
     let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
     let dialect =
         provider.and_then(ProviderConfig::dialect).unwrap_or(&pointsman_wire::openai::chat::provider::DEF);
-    // Chats are turned into other dialects; all else is taken as it comes, or not at all.
+    // Chats and responses are turned into other dialects; all else is taken as it comes, or not at all. What is listed for
+    // a deployment is believed.
+    let known = deployment.capabilities.is_some() || provider.is_none_or(ProviderConfig::has_responses);
+    let listed = if known { listed } else { listed.without(Capabilities::RESPONSES) };
     let operations = [
         (Operation::Completion, Capabilities::COMPLETIONS),
         (Operation::Embedding, Capabilities::EMBEDDINGS),
@@ -207,6 +216,8 @@ fn capabilities(
         .into_iter()
         .filter(|(operation, _)| !taken(*operation))
         .fold(listed, |all, (_, one)| all.without(one));
+    let answers = able.contains(Capabilities::CHAT) || able.contains(Capabilities::RESPONSES);
+    let able = if answers { able.with(Capabilities::ANSWERS) } else { able };
     (0..)
         .zip(CLIENTS)
         .filter(|(_, client)| dialect.relays.iter().any(|relay| relay.client == client.name))

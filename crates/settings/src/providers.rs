@@ -254,6 +254,11 @@ impl ProviderConfig {
         vendor::vendor(&self.kind).ok().map(|vendor| vendor.dialect)
     }
 
+    /// Whether it has the Responses API, as far as is known of its kind.
+    pub fn has_responses(&self) -> bool {
+        vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.responses)
+    }
+
     /// Whether requests cost nothing.
     pub fn is_free(&self) -> bool {
         self.free.unwrap_or_else(|| vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.engine))

@@ -258,6 +258,7 @@ impl Pair {
             class: asked.class,
             objective: Default::default(),
             region: None,
+            pinned: None,
             tags: [Name::from(asked.wants.as_str())].into_iter().collect(),
             deadline: Some(asked.deadline),
         }

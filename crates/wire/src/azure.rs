@@ -10,7 +10,7 @@ use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStre
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{Fault, FaultKind};
-use crate::openai::request::Operation;
+use crate::openai::request::{CHATS, Operation};
 use crate::url::{is_unreserved, segment_into};
 
 /// What comes before the paths of the newer form.
@@ -23,11 +23,18 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "azure",
     summary: "Azure OpenAI chat completions, by deployment.",
     stream_type: "text/event-stream",
-    relays: &[Relay {
-        client: "openai",
-        operations: &Operation::ALL,
-        path: |asked, model| relay_path(asked.operation, model),
-    }],
+    relays: &[
+        Relay {
+            client: "openai",
+            operations: &CHATS,
+            path: |asked, model| relay_path(asked.operation, model),
+        },
+        Relay {
+            client: "openai-responses",
+            operations: &[Operation::Response],
+            path: |asked, model| relay_path(asked.operation, model),
+        },
+    ],
     dialect: &Deployments { api_version: API_VERSION },
 };
 

@@ -16,9 +16,13 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 /// The dialect that clients speak where nothing says otherwise.
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
+/// The Responses API.
+pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
     OPENAI,
+    RESPONSES,
     &crate::anthropic::client::DEF,
     &crate::gemini::client::DEF,
     &crate::ollama::client::DEF,
@@ -142,6 +146,13 @@ impl std::fmt::Debug for ClientDef {
     }
 }
 
+impl ClientDef {
+    /// Whether it is one of OpenAI's own, whose errors and headers are alike.
+    pub fn is_openai(&self) -> bool {
+        self.name == OPENAI.name || self.name == RESPONSES.name
+    }
+}
+
 impl PartialEq for ClientDef {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -159,6 +170,14 @@ impl std::fmt::Debug for ProviderDef {
 /// The dialect that a path belongs to, and what it asks for together with the query behind it.
 pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Asked)> {
     CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path, query)?)))
+}
+
+/// The dialect of OpenAI's that an operation belongs to.
+pub fn openai_of(operation: Operation) -> &'static ClientDef {
+    match operation {
+        Operation::Chat | Operation::Completion | Operation::Embedding => OPENAI,
+        Operation::Response => RESPONSES,
+    }
 }
 
 /// The client dialect of that name.
@@ -184,6 +203,8 @@ pub struct Told {
     pub id: String,
     /// Whether the stream is to end with usage, where the dialect lets the client choose.
     pub stream_usage: bool,
+    /// What the answer repeats of the request (see [`Conversation::echoed`]).
+    pub echoed: String,
 }
 
 /// A chat dialect that clients speak.

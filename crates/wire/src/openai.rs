@@ -4,6 +4,7 @@ pub mod chat;
 pub mod continuation;
 pub mod error;
 pub mod request;
+pub mod responses;
 pub mod rewrite;
 pub mod rules;
 pub mod sse;

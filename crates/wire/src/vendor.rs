@@ -56,6 +56,9 @@ pub struct Vendor {
     pub engine: bool,
     /// How it speaks of its load, if it is an engine that does.
     pub signals: Option<&'static Family>,
+    /// Whether it has the Responses API itself. Where it has not, such requests are turned into its dialect.
+    #[serde(default = "yes")]
+    pub responses: bool,
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,

@@ -80,7 +80,6 @@ impl Exchange {
 
     /// Answers with an error, because no deployment was chosen or the last attempt failed.
     pub(super) fn refuse(mut self: Box<Self>, refusal: &Refusal) -> Response<RouterBody> {
-        self.outgoing = None;
         let (error, retry_after) = match refusal {
             Refusal::NotRouted(decision, why) => {
                 self.provider_error = None;
@@ -88,16 +87,17 @@ impl Exchange {
                     Outcome::Rejected { retry_after, .. } => retry_after,
                     Outcome::Chosen(_) | Outcome::Queued { .. } => None,
                 };
-                (self.error_of_rejection(*why), retry_after)
+                (self.saying_pinned(self.error_of_rejection(*why)), retry_after)
             }
             Refusal::Failed(failure) => {
-                let error = self.refusal.take().unwrap_or_else(|| self.error_of(failure));
+                let error = self.refusal.take().unwrap_or_else(|| self.saying_pinned(self.error_of(failure)));
                 if !is_about_the_request(failure.class) {
                     self.provider_error = None;
                 }
                 (error, failure.retry_after)
             }
         };
+        self.outgoing = None;
         self.attempt = None;
         self.hedge = None;
         self.status = Some(error.status);
@@ -140,7 +140,8 @@ impl Exchange {
 
     /// A provider's own error, where it is in the client's dialect.
     fn words_of(&self, provider: &words::ProviderError, error: &ErrorBody) -> Option<Bytes> {
-        if provider.dialect != self.arrival.dialect.name {
+        let alike = provider.dialect == "openai" && self.arrival.dialect.is_openai();
+        if !alike && provider.dialect != self.arrival.dialect.name {
             return None;
         }
         if provider.dialect == "openai" {
@@ -214,6 +215,7 @@ impl Exchange {
                 let needs = facts.needs.names().collect::<Vec<_>>().join(", ");
                 bad("not_capable", format!("no deployment of model `{model}` can do all of: {needs}"))
             }
+            Rejection::Pinned => self.error_of_pin(),
             Rejection::TooLong => bad(
                 "context_length_exceeded",
                 format!(

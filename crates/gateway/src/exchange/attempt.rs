@@ -33,6 +33,7 @@ use crate::upstream::stream::{Connecting, Stream};
 
 use super::continuation::Keeping;
 use super::convert::Reading;
+use super::issue::Issues;
 use super::words::{ProviderError, failure, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
@@ -79,6 +80,8 @@ pub(super) struct Attempt {
     reading: Option<Box<Reading>>,
     /// What the provider said of itself, until it is told.
     said: Option<Said>,
+    /// Looks for what the answer gives out that only its account can go on with.
+    issues: Option<Box<Issues>>,
     /// What could not be carried over into the provider's dialect.
     losses: Losses,
     /// Why the request was not sent: it could not be written in the provider's dialect.
@@ -171,6 +174,7 @@ impl Attempt {
             detail: None,
             reading: None,
             said: None,
+            issues: None,
             losses: Losses::default(),
             refusal: None,
         }
@@ -334,6 +338,7 @@ impl Attempt {
                 }
             }
             self.observer = Some(observer);
+            self.issues.iter_mut().for_each(|issues| issues.of_stream());
         } else if good && matches!(self.keeping, Keeping::From(_)) {
             let detail = "it was asked for the rest of a stream and answered with something else";
             return Some(Input::Failed(self.broke_protocol(detail.to_owned())));
@@ -416,6 +421,9 @@ impl Attempt {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
         }
         self.keep(call);
+        if let Some(issues) = self.issues.take() {
+            issues.finish();
+        }
         if let Some(failure) = &self.told {
             return Input::Failed(failure.clone());
         }

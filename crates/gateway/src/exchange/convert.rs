@@ -24,12 +24,16 @@ const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(super) struct Written {
     pub(super) body: String,
     pub(super) losses: Losses,
+    /// What the answer repeats of the request.
+    pub(super) echoed: String,
 }
 
 /// Whether a request has to be turned into the provider's dialect.
 pub(super) fn is_needed(arrival: &Arrival, target: &Target) -> bool {
     let plain = arrival.dialect == OPENAI && target.endpoint.speaks_plainly();
-    !plain && !target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked)
+    // Few of those who speak OpenAI's chat completions have its Responses API as well.
+    let has = arrival.asked.operation != Operation::Response || target.responses;
+    !plain && !(has && target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked))
 }
 
 /// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse.
@@ -54,7 +58,7 @@ pub(super) fn write(
             );
             Err(ErrorBody::malformed(text).with_param(loss.field.clone()))
         }
-        None => Ok(Written { body, losses }),
+        None => Ok(Written { body, losses, echoed: conversation.echoed }),
     }
 }
 
@@ -163,6 +167,12 @@ impl Reading {
             Some(stream) => stream.model.take(),
             None => self.model.take(),
         }
+    }
+
+    /// Lets the answer repeat this of the request.
+    pub(super) fn echoing(mut self: Box<Self>, echoed: String) -> Box<Self> {
+        self.told.echoed = echoed;
+        self
     }
 
     /// The media type of what the client gets, if it is not what came.
@@ -298,12 +308,13 @@ fn told(arrival: &Arrival, request: &Request) -> Told {
         now_unix_s: clock::unix_ms() / 1000,
         id: arrival.id.to_string(),
         stream_usage: request.include_usage == Some(true),
+        echoed: String::new(),
     }
 }
 
 /// The event that tells a client its stream was cut off, in its dialect.
 pub(super) fn error_event(arrival: &Arrival, error: &ErrorBody) -> Bytes {
-    if arrival.dialect == OPENAI {
+    if arrival.dialect.is_openai() {
         return pointsman_wire::openai::error_event(arrival.asked.operation, error);
     }
     let failed = StreamError {

@@ -8,6 +8,7 @@ mod answer;
 mod attempt;
 mod continuation;
 mod convert;
+mod issue;
 mod mirror;
 mod outgoing;
 mod relay;
@@ -297,19 +298,21 @@ impl Exchange {
             convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
                 let parts =
                     outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                (parts, written.losses)
+                (parts, written.losses, written.echoed)
             })
         } else {
             let parts = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
-            Ok((parts, Losses::default()))
+            Ok((parts, Losses::default(), String::new()))
         };
-        let (parts, losses) = match composed {
+        let (parts, losses, echoed) = match composed {
             Ok(composed) => composed,
             Err(refusal) => return Attempt::refused(refusal),
         };
         let reading = convert::Reading::of(&self.arrival, target, request);
+        let reading = reading.map(|reading| reading.echoing(echoed));
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
         let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
+        attempt.watch_for(self.issues(choice, reading.as_ref().is_some_and(|reading| reading.converts())));
         attempt.read_by(reading, losses);
         attempt
     }

@@ -4,7 +4,6 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
-use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::Request;
 use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
@@ -63,7 +62,7 @@ pub(super) fn compose(
     rest_of: Option<&Transcript>,
     arrival: &Arrival,
 ) -> Segments {
-    let openai = arrival.dialect == OPENAI;
+    let openai = arrival.dialect.is_openai();
     let usage = if openai && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rest_of = rest_of.zip(target.continuation);
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);

@@ -84,6 +84,7 @@ pub fn prepare(
         class,
         objective: hints.objective,
         region: hints.region,
+        pinned: None,
         tags: hints.tags,
         deadline: hints.deadline,
     };
@@ -116,10 +117,12 @@ fn needs(request: &Request, dialect: &ClientDef, asked: &Asked) -> Capabilities 
         Operation::Chat => Capabilities::CHAT,
         Operation::Completion => Capabilities::COMPLETIONS,
         Operation::Embedding => Capabilities::EMBEDDINGS,
-        Operation::Response => Capabilities::RESPONSES,
+        Operation::Response if request.needs_keeper() => Capabilities::RESPONSES,
+        Operation::Response => Capabilities::ANSWERS,
     };
     // What cannot be turned into another dialect needs a provider that speaks the client's.
-    let own = asked.operation != Operation::Chat || asked.elsewhere != Elsewhere::Converted;
+    let turned = matches!(asked.operation, Operation::Chat | Operation::Response);
+    let own = !turned || asked.elsewhere != Elsewhere::Converted || request.needs_keeper();
     let place = CLIENTS.iter().position(|client| *client == dialect).and_then(|at| u32::try_from(at).ok());
     let base = place.filter(|_| own).map_or(base, |place| base.with(Capabilities::own(place)));
     [

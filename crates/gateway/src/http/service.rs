@@ -15,10 +15,11 @@ use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
 use pointsman_settings::models::DeploymentConfig;
 use pointsman_settings::providers::ProviderConfig;
-use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI};
+use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
 use pointsman_wire::ollama;
 use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::responses::state::Place;
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
@@ -26,7 +27,9 @@ use super::client_io::Answering;
 use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
+use super::kept::{self, Given};
 use super::models;
+use super::pins;
 use super::prepare::{self, Prepared, prepare};
 use super::respond;
 use super::route::{self, Route};
@@ -92,6 +95,7 @@ async fn answer(
         Route::Infer(dialect, _) => dialect,
         Route::Models(asked) => dialect::client(asked.dialect(&head.headers)).unwrap_or(OPENAI),
         Route::Stored(_) => OPENAI,
+        Route::Kept(_) => RESPONSES,
     };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
@@ -128,6 +132,11 @@ async fn answer(
             let asked = api::Asked { snapshot: &snapshot, client: &client, place, head: &head };
             // Boxed, for the room of what few requests need is moved about with every request.
             Box::pin(stored(&worker, asked, body, &early)).await
+        }
+        Route::Kept(place) => {
+            answering.set(head.method != Method::POST);
+            // Boxed, for the room of what few requests need is moved about with every request.
+            Box::pin(kept(&worker, (&snapshot, &client), (&place, &head), body, &early)).await
         }
     }
 }
@@ -183,6 +192,36 @@ async fn stored(
     }
 }
 
+/// Answers a request about a response that its provider keeps.
+async fn kept(
+    worker: &Rc<Worker>,
+    (snapshot, client): (&Snapshot, &ClientKey),
+    asked: (&Place, &Parts),
+    body: Incoming,
+    early: &Early,
+) -> Response<RouterBody> {
+    let read = match asked.1.method {
+        Method::POST => body::read(body, body_rules(snapshot, asked.1.uri.path())).await.map(drop),
+        _ => Ok(()),
+    };
+    let given = match read {
+        Ok(()) => kept::serve(worker, snapshot, client, asked, early.id).await,
+        Err(error) => Err(error),
+    };
+    match given {
+        Ok(Given { mut response, target }) => {
+            let took = clock::now() - early.began;
+            early.note(worker, "kept", &target.name, response.status().as_u16());
+            let headers = response.headers_mut();
+            respond::put_own_headers(headers, early.id, "pinned", took);
+            headers.insert(respond::SERVED_BY, target.served_by.clone());
+            headers.insert(respond::ATTEMPTS, HeaderValue::from_static("1"));
+            response
+        }
+        Err(error) => early.refuse(worker, "invalid", &error),
+    }
+}
+
 async fn infer(
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
@@ -212,8 +251,12 @@ async fn infer(
     };
     let asked = (arrival.dialect, &arrival.asked);
     match prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at) {
-        Ok(prepared) => {
+        Ok(mut prepared) => {
             drop(head);
+            if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
+                (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+                return early.refuse(&worker, "invalid", &error);
+            }
             // The model may have put it into another lane than its head said.
             let moved = prepared.facts.lane != lane;
             if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
@@ -314,10 +357,24 @@ impl Early {
         detail: &str,
         error: &ErrorBody,
     ) -> Response<RouterBody> {
-        let app = &worker.app;
+        let overhead = clock::now() - self.began;
+        self.note(worker, outcome, detail, error.status);
+        let mut response = respond::error(self.dialect, error, None, self.id);
+        if error.status == 503 {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+        }
+        let why = match outcome {
+            "rejected" => format!("shed:{detail}"),
+            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
+        };
+        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
+        response
+    }
+
+    /// Records how it ended.
+    fn note(&self, worker: &Worker, outcome: &'static str, detail: &str, status: u16) {
         let now = clock::now();
-        let overhead = now - self.began;
-        app.record(Record {
+        worker.app.record(Record {
             id: self.id,
             at_unix_ms: clock::unix_ms(),
             arrived: self.arrived,
@@ -333,26 +390,16 @@ impl Early {
             ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),
-            status: error.status,
+            status,
             usage: None,
             cost_micro_usd: None,
             hedge_cost_micro_usd: None,
             queue_us: 0,
-            overhead_us: overhead.as_micros() as u64,
+            overhead_us: (now - self.began).as_micros() as u64,
             first_content_us: None,
             total_us: (now - self.arrived).as_micros() as u64,
             names: Arc::default(),
         });
-        let mut response = respond::error(self.dialect, error, None, self.id);
-        if error.status == 503 {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
-        }
-        let why = match outcome {
-            "rejected" => format!("shed:{detail}"),
-            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
-        };
-        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
-        response
     }
 }
 

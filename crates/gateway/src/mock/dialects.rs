@@ -7,9 +7,6 @@ use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::chat::provider;
 use serde_json::Value;
 
-/// The mock's own dialect.
-const OWN: &str = "openai";
-
 /// A dialect that the mock is asked in, other than its own.
 #[derive(Clone)]
 pub(super) struct Other {
@@ -22,7 +19,7 @@ impl Other {
     /// The dialect of a path, unless it is the mock's own.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        let (def, asked) = dialect::route(path, query).filter(|(def, _)| def.name != OWN)?;
+        let (def, asked) = dialect::route(path, query).filter(|(def, _)| !def.is_openai())?;
         Some(Self { def, asked, model: String::new() })
     }
 
@@ -51,6 +48,7 @@ impl Other {
             now_unix_s: 0,
             id: "mock".to_owned(),
             stream_usage: true,
+            ..Told::default()
         }
     }
 

@@ -228,6 +228,7 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
             "per_token_ms": facts.objective.per_token.map(|span| span.as_millis() as u64),
         },
         "region": facts.region,
+        "pinned": facts.pinned.is_some(),
         "tags": facts.tags.as_slice(),
         "deadline_ms": facts.deadline.map(|at| at.since(arrived).as_millis() as u64),
     })
@@ -395,6 +396,7 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
         WhyNot::OtherVersion
         | WhyNot::MissingTag
         | WhyNot::OtherArm
+        | WhyNot::OtherAccount
         | WhyNot::Tried
         | WhyNot::Drained
         | WhyNot::Probing

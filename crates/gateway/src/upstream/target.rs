@@ -143,7 +143,13 @@ impl Endpoint {
 
     /// Writes the beginning of the head of a request to a path below its prefix.
     pub fn write_head(&self, path: &str, head: &mut BytesMut) {
-        head.put_slice(b"POST ");
+        self.write_head_of("POST", path, head);
+    }
+
+    /// The same with another method.
+    pub fn write_head_of(&self, method: &str, path: &str, head: &mut BytesMut) {
+        head.put_slice(method.as_bytes());
+        head.put_slice(b" ");
         head.put_slice(self.prefix.as_bytes());
         head.put_slice(path.as_bytes());
         head.put_slice(b" HTTP/1.1\r\n");

@@ -23,6 +23,7 @@ use crate::sticky::Sessions;
 use crate::strategy::{Reads, View};
 use crate::time::Now;
 
+mod account;
 mod allowed;
 mod claims;
 pub(crate) mod credential;
@@ -50,6 +51,7 @@ mod waiting;
 
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
+pub use account::NoSoleAccount;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
 pub use event::Event;
 pub use figures::{DeploymentFigures, ModelFigures};

@@ -99,6 +99,7 @@ fn exact(
         class: ask.class,
         objective: details.objective,
         region: details.region.clone(),
+        pinned: None,
         tags: details.tags.iter().cloned().collect(),
         deadline: details.deadline.map(|span| Now::ZERO + span),
     }

@@ -18,6 +18,7 @@ pub(crate) mod build;
 mod fallbacks;
 mod fields;
 pub(crate) mod foreign;
+mod kept;
 pub(crate) mod members;
 mod prompt;
 mod shape;
@@ -26,6 +27,7 @@ pub(crate) mod values;
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
+pub use kept::{KEPT_MAX, Kept, KeptKind, kept_hash};
 pub use shape::Shape;
 
 /// What a request asks the model to do.
@@ -40,6 +42,9 @@ pub enum Operation {
     /// `/v1/responses`
     Response,
 }
+
+/// The operations of the dialect that is named after chat completions: all but responses.
+pub const CHATS: [Operation; 3] = [Operation::Chat, Operation::Completion, Operation::Embedding];
 
 impl Operation {
     /// Every operation.
@@ -194,6 +199,8 @@ pub struct Request {
     pub prefix: Vec<PrefixBlock>,
     /// Whether it refers to what a provider keeps, which only the account that owns it can read.
     pub kept_by_provider: bool,
+    /// What that is, each thing once; at most [`KEPT_MAX`].
+    pub kept: Vec<Kept>,
     /// Whether the output is held to a form (`response_format`).
     pub formatted: bool,
     /// Fields that would tell an upstream where to go or how to act; [`rewrite`](super::rewrite::rewrite) drops them.

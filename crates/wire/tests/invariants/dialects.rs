@@ -21,6 +21,7 @@ fn told() -> Told {
         now_unix_s: 1_700_000_000,
         id: "req_1".to_owned(),
         stream_usage: true,
+        ..Told::default()
     }
 }
 

@@ -11,6 +11,7 @@ use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
 
 use super::super::convert::Reading;
+use super::super::issue::Issues;
 use super::super::said::of_model;
 use super::super::words::{fault_of, known};
 use super::{Attempt, HELD_BYTES_MAX, State, USAGE_BYTES_MAX};
@@ -20,6 +21,11 @@ impl Attempt {
     /// Lets the answer be read by something else than its bytes, and notes what the request lost.
     pub(in crate::exchange) fn read_by(&mut self, reading: Option<Box<Reading>>, losses: Losses) {
         (self.reading, self.losses) = (reading, losses);
+    }
+
+    /// Lets the answer be looked through for ids that only its account knows.
+    pub(in crate::exchange) fn watch_for(&mut self, issues: Option<Box<Issues>>) {
+        self.issues = issues;
     }
 
     /// Why the request was not sent, once.
@@ -145,6 +151,9 @@ impl Attempt {
     pub(super) fn on_bytes(&mut self, data: Bytes) -> Option<Input> {
         if self.reading.is_some() {
             return self.on_read(data);
+        }
+        if let Some(issues) = &mut self.issues {
+            issues.push(&data);
         }
         let bytes = data.len();
         let content = match &mut self.observer {

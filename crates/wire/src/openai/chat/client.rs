@@ -9,7 +9,7 @@ use crate::json::Kind;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{ErrorBody, Invalid};
-use crate::openai::request::{self, Operation};
+use crate::openai::request::{self, CHATS};
 
 use super::delta::Deltas;
 use super::words::{
@@ -19,8 +19,8 @@ use super::words::{
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
     name: "openai",
-    summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and responses as they are).",
-    route: |path, _| Operation::of_path(path).map(Asked::of),
+    summary: "OpenAI (`/v1/chat/completions`; completions and embeddings as they are).",
+    route: |path, _| CHATS.into_iter().find(|operation| operation.path() == path).map(Asked::of),
     read: |asked, body, limits, salt| request::parse(asked.operation, body, limits, salt),
     headers: &[],
     stream_type: |_| "text/event-stream",

@@ -9,7 +9,7 @@ use crate::json::JsonError;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{Fault, classify};
-use crate::openai::request::Operation;
+use crate::openai::request::{CHATS, Operation};
 
 use super::chunks::Chunks;
 use super::client::call_json;
@@ -20,11 +20,18 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "openai",
     summary: "OpenAI chat completions, and whoever speaks them.",
     stream_type: "text/event-stream",
-    relays: &[Relay {
-        client: "openai",
-        operations: &Operation::ALL,
-        path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
-    }],
+    relays: &[
+        Relay {
+            client: "openai",
+            operations: &CHATS,
+            path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+        },
+        Relay {
+            client: "openai-responses",
+            operations: &[Operation::Response],
+            path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+        },
+    ],
     dialect: &ChatProvider,
 };
 
