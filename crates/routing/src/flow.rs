@@ -9,6 +9,7 @@ mod retry;
 mod shadow;
 mod story;
 mod timer;
+pub mod upload;
 mod wait;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::time::Now;
 
 use fallback::Fallbacks;
 use hedge::Hedge;
+use upload::Body;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
 
 /// The life of one request.
@@ -43,6 +45,8 @@ pub struct Flow {
     policy: Policy,
     /// It is a shadow's copy: sent once or not at all.
     shadow: bool,
+    /// What is there of its body.
+    body: Body,
     /// Other models, if the request named any.
     fallbacks: Option<Box<Fallbacks>>,
     state: State,
@@ -140,6 +144,7 @@ impl Flow {
             total: Now::NEVER,
             policy,
             shadow: false,
+            body: Body::Whole,
             fallbacks: None,
             state: State::New,
             permit: None,
@@ -416,7 +421,7 @@ impl Flow {
         self.continuable = false;
         self.state = State::Relaying;
         self.last_chunk = now;
-        let telling = self.facts.tells_speed();
+        let telling = self.facts.tells_speed() && self.body == Body::Whole;
         if let (Some(attempt), Some(permit)) = (self.attempts.get_mut(self.current), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);

@@ -11,6 +11,7 @@ use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{Fault, FaultKind};
 use crate::openai::request::Operation;
+use crate::tasks::Task;
 use crate::url::{is_unreserved, segment_into};
 
 /// What comes before the paths of the newer form.
@@ -25,11 +26,24 @@ pub static DEF: ProviderDef = ProviderDef {
     stream_type: "text/event-stream",
     relays: &[Relay {
         client: "openai",
-        operations: &Operation::ALL,
+        operations: &TAKEN,
         path: |asked, model| relay_path(asked.operation, model),
     }],
     dialect: &Deployments { api_version: API_VERSION },
 };
+
+/// What deployments are asked for.
+const TAKEN: [Operation; 9] = [
+    Operation::Chat,
+    Operation::Completion,
+    Operation::Embedding,
+    Operation::Response,
+    Operation::Task(Task::ImageGeneration),
+    Operation::Task(Task::ImageEdit),
+    Operation::Task(Task::Speech),
+    Operation::Task(Task::Transcription),
+    Operation::Task(Task::Translation),
+];
 
 /// Chat completions of deployments, in a version of the API. The upstream model is the deployment's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +70,17 @@ fn path_of(model: &str, operation: Operation, api_version: &str) -> String {
 /// Responses are asked for below no deployment, in a version of the API of their own.
 fn relay_path(operation: Operation, model: &str) -> Option<String> {
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => {
-            Some(path_of(model, operation, API_VERSION))
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Task(
+            Task::ImageGeneration
+            | Task::ImageEdit
+            | Task::Speech
+            | Task::Transcription
+            | Task::Translation,
+        ) => Some(path_of(model, operation, API_VERSION)),
+        Operation::Task(Task::Rerank | Task::Moderation) => None,
         Operation::Response => Some("/openai/v1/responses".to_owned()),
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::dialect::{self, ProviderDef};
 use crate::engine::Family;
 use crate::openai::continuation::Style;
+use crate::rerank::Form;
 
 /// How a vendor is spoken to.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Vendor {
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
+    /// The form in which it takes reranks, if it takes any.
+    #[serde(default)]
+    pub rerank: Form,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
     /// The value of the metric attribute `gen_ai.provider.name`; the kind if absent.

@@ -10,6 +10,8 @@ use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
+/// What most bodies are.
+const JSON_LINE: &[u8] = b"content-type: application/json\r\n";
 const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
 /// How a provider is connected to.
@@ -70,7 +72,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
     }
     let lines = lines(&authority, &fixed);
     let head = |operation: Operation| head(operation, &prefix, &lines);
-    let heads = [Operation::Chat, Operation::Completion, Operation::Embedding, Operation::Response].map(head);
+    let heads = Operation::TEXT.map(head);
     let at = if scheme == Scheme::Https { "https" } else { "http" };
     Endpoint {
         provider: name.to_owned(),
@@ -100,6 +102,7 @@ fn head(operation: Operation, prefix: &str, lines: &[u8]) -> Bytes {
     let mut head = BytesMut::new();
     head.put_slice(format!("POST {prefix}{path} HTTP/1.1\r\n").as_bytes());
     head.put_slice(lines);
+    head.put_slice(JSON_LINE);
     head.freeze()
 }
 
@@ -107,19 +110,19 @@ fn lines(authority: &str, fixed: &[u8]) -> Bytes {
     let mut lines = BytesMut::new();
     lines.put_slice(format!("host: {authority}\r\n").as_bytes());
     lines.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
-    lines.put_slice(b"content-type: application/json\r\n");
     lines.put_slice(fixed);
     lines.freeze()
 }
 
 impl Endpoint {
-    /// The beginning of the head of every request for an operation.
-    pub fn head(&self, operation: Operation) -> &[u8] {
+    /// The beginning of the head of every request for an operation, where it is kept ready.
+    pub fn head(&self, operation: Operation) -> Option<&[u8]> {
         match operation {
-            Operation::Chat => &self.heads[0],
-            Operation::Completion => &self.heads[1],
-            Operation::Embedding => &self.heads[2],
-            Operation::Response => &self.heads[3],
+            Operation::Chat => Some(&self.heads[0]),
+            Operation::Completion => Some(&self.heads[1]),
+            Operation::Task(_) => None,
+            Operation::Embedding => Some(&self.heads[2]),
+            Operation::Response => Some(&self.heads[3]),
         }
     }
 
@@ -130,6 +133,12 @@ impl Endpoint {
 
     /// Writes the beginning of the head of a request to a path below its prefix.
     pub fn write_head(&self, path: &str, head: &mut BytesMut) {
+        self.write_bare_head(path, head);
+        head.put_slice(JSON_LINE);
+    }
+
+    /// The same without a content type.
+    pub fn write_bare_head(&self, path: &str, head: &mut BytesMut) {
         head.put_slice(b"POST ");
         head.put_slice(self.prefix.as_bytes());
         head.put_slice(path.as_bytes());

@@ -376,6 +376,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
             kept_by_provider: false,
+            parts: None,
             formatted: self.formatted,
             forbidden: self.forbidden,
             fallbacks: self.fallbacks,
@@ -407,6 +408,8 @@ impl<'a, 'l> Reader<'a, 'l> {
             Operation::Completion => Field::Prompt,
             // A response may be made from a stored prompt template instead.
             Operation::Response if self.seen & Field::Prompt.bit() != 0 => return Ok(()),
+            // Has a reader of its own, which asks for its fields.
+            Operation::Task(_) => return Ok(()),
             Operation::Embedding | Operation::Response => Field::Input,
         };
         if self.seen & field.bit() != 0 {
