@@ -10,6 +10,7 @@ mod said;
 mod shadow;
 mod story;
 mod timer;
+pub mod upload;
 mod wait;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::time::Now;
 
 use fallback::Fallbacks;
 use hedge::Hedge;
+use upload::Body;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
 
 /// The life of one request.
@@ -46,6 +48,8 @@ pub struct Flow {
     policy: Policy,
     /// It is a shadow's copy: sent once or not at all.
     shadow: bool,
+    /// What is there of its body.
+    body: Body,
     /// Other models, if the request named any.
     fallbacks: Option<Box<Fallbacks>>,
     state: State,
@@ -146,6 +150,7 @@ impl Flow {
             total: Now::NEVER,
             policy,
             shadow: false,
+            body: Body::Whole,
             fallbacks: None,
             state: State::New,
             permit: None,
@@ -394,7 +399,7 @@ impl Flow {
         self.continuable = false;
         self.state = State::Relaying;
         self.last_chunk = now;
-        let telling = self.facts.tells_speed();
+        let telling = self.facts.tells_speed() && self.body == Body::Whole;
         if let (Some(attempt), Some(permit)) = (self.attempts.get_mut(self.current), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);

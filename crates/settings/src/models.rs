@@ -45,7 +45,8 @@ pub struct ModelConfig {
     /// How regions are preferred.
     #[serde(default)]
     pub regions: RegionsConfig,
-    /// What its deployments can do, unless they say otherwise. Default: everything.
+    /// What its deployments can do, unless they say otherwise. Default: everything. The one model that a client may use and
+    /// that has `moderations` or `images` in its list serves such requests that name no model.
     pub capabilities: Option<Vec<Capability>>,
     /// Prompt plus output that its deployments accept, in tokens, unless they say otherwise. Default: not checked.
     #[schemars(range(min = 1))]
@@ -231,6 +232,16 @@ pub enum Capability {
     Completions,
     /// Embeddings.
     Embeddings,
+    /// Documents put in order.
+    Rerank,
+    /// Moderations.
+    Moderations,
+    /// Images that are made or changed.
+    Images,
+    /// Text that is spoken.
+    Speech,
+    /// Speech that is written down, also in English.
+    Transcriptions,
     /// The responses API.
     Responses,
     /// Tool calls.

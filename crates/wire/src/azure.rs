@@ -10,7 +10,8 @@ use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStre
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{Fault, FaultKind};
-use crate::openai::request::{CHATS, Operation};
+use crate::openai::request::Operation;
+use crate::tasks::Task;
 use crate::url::{is_unreserved, segment_into};
 
 /// What comes before the paths of the newer form.
@@ -26,7 +27,7 @@ pub static DEF: ProviderDef = ProviderDef {
     relays: &[
         Relay {
             client: "openai",
-            operations: &CHATS,
+            operations: &TAKEN,
             path: |asked, model| relay_path(asked.operation, model),
         },
         Relay {
@@ -37,6 +38,18 @@ pub static DEF: ProviderDef = ProviderDef {
     ],
     dialect: &Deployments { api_version: API_VERSION },
 };
+
+/// What deployments are asked for.
+const TAKEN: [Operation; 8] = [
+    Operation::Chat,
+    Operation::Completion,
+    Operation::Embedding,
+    Operation::Task(Task::ImageGeneration),
+    Operation::Task(Task::ImageEdit),
+    Operation::Task(Task::Speech),
+    Operation::Task(Task::Transcription),
+    Operation::Task(Task::Translation),
+];
 
 /// Chat completions of deployments, in a version of the API. The upstream model is the deployment's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +76,17 @@ fn path_of(model: &str, operation: Operation, api_version: &str) -> String {
 /// Responses are asked for below no deployment, in a version of the API of their own.
 fn relay_path(operation: Operation, model: &str) -> Option<String> {
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => {
-            Some(path_of(model, operation, API_VERSION))
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Task(
+            Task::ImageGeneration
+            | Task::ImageEdit
+            | Task::Speech
+            | Task::Transcription
+            | Task::Translation,
+        ) => Some(path_of(model, operation, API_VERSION)),
+        Operation::Task(Task::Rerank | Task::Moderation) => None,
         Operation::Response => Some("/openai/v1/responses".to_owned()),
     }
 }

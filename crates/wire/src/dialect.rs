@@ -9,6 +9,7 @@ use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
 use crate::openai::request::{BodyLimits, Operation, Request};
 use crate::openai::sse::StreamFault;
+use crate::rerank::Form;
 
 /// Nesting that is accepted in the bodies of clients that are turned into another dialect, and in answers.
 pub const CONVERTED_DEPTH_MAX: usize = 256;
@@ -70,6 +71,16 @@ impl Asked {
     /// An operation of OpenAI's, whose body says everything else.
     pub const fn of(operation: Operation) -> Self {
         Self::call(operation, operation.name())
+    }
+
+    /// What a path of OpenAI's, or of a rerank, asks for.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let operation = Operation::of_path(path)?;
+        let form = match operation {
+            Operation::Task(_) => Form::of_path(path),
+            Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => None,
+        };
+        Some(Self::call(operation, form.map_or(operation.name(), Form::name)))
     }
 
     /// A call whose body says everything else.
@@ -175,7 +186,7 @@ pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Ask
 /// The dialect of OpenAI's that an operation belongs to.
 pub fn openai_of(operation: Operation) -> &'static ClientDef {
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => OPENAI,
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => OPENAI,
         Operation::Response => RESPONSES,
     }
 }

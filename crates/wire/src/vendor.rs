@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::dialect::{self, ProviderDef};
 use crate::engine::Family;
 use crate::openai::continuation::Style;
+use crate::rerank::Form;
 
 /// How a vendor is spoken to.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +63,9 @@ pub struct Vendor {
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
+    /// The form in which it takes reranks, if it takes any.
+    #[serde(default)]
+    pub rerank: Form,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
     /// The field that has a model's thoughts in messages and deltas, if it sends them in one.

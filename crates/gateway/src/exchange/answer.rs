@@ -125,7 +125,9 @@ impl Exchange {
         error: &ErrorBody,
         retry_after: Option<Duration>,
     ) -> Response<RouterBody> {
-        let body = self.provider_error.as_ref().and_then(|provider| self.words_of(provider, error));
+        let of_rerank = respond::error_of_rerank(self.arrival.asked.call, error, self.arrival.id);
+        let body = of_rerank
+            .or_else(|| self.provider_error.as_ref().and_then(|provider| self.words_of(provider, error)));
         let mut response = respond::error(self.arrival.dialect, error, body, self.arrival.id);
         let wants_retry = matches!(error.status, 429 | 503);
         if let Some(after) =
@@ -243,6 +245,10 @@ impl Exchange {
 
     fn put_headers(&mut self, headers: &mut HeaderMap) {
         respond::put_request_id(headers, self.arrival.id);
+        if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {
+            // What is left of the body may still be on its way; the next request could not be found behind it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(attempt) = self.flow.attempt() {
             let target = self.snapshot.targets.get(&attempt.deployment);
             let name = target.map_or_else(|| text_value(&attempt.name), |target| target.served_by.clone());

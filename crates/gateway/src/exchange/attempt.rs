@@ -16,18 +16,18 @@ use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::said::Said;
 use pointsman_routing::{Failure, FailureClass, Now};
 use pointsman_wire::chat::Losses;
-use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::StreamObserver;
+use pointsman_wire::tasks::tail::{Kind, Tail};
 use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::http::server::Worker;
 use crate::snapshot::Target;
-use crate::upstream::connection::{Call, CallError};
+use crate::upstream::connection::{Call, CallError, Message};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
 
@@ -62,6 +62,8 @@ pub(super) struct Attempt {
     /// Pieces of the answer that the client may have.
     pub ready: SmallVec<[Bytes; 4]>,
     observer: Option<Box<StreamObserver>>,
+    /// The end of an answer to a task, which is relayed as bytes.
+    tail: Option<Tail>,
     /// An unstreamed answer, kept for its usage.
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
@@ -96,7 +98,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Connecting, Segments),
+    Connecting(Connecting, Message),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
@@ -113,7 +115,7 @@ impl Attempt {
     pub(super) fn begin(
         worker: &Rc<Worker>,
         target: Arc<Target>,
-        parts: Segments,
+        parts: Message,
         request: &Request,
         keeping: Keeping,
         now: Now,
@@ -162,6 +164,7 @@ impl Attempt {
             head: None,
             ready: SmallVec::new(),
             observer: None,
+            tail: None,
             kept: SmallVec::new(),
             kept_bytes: 0,
             held_bytes: 0,
@@ -255,6 +258,7 @@ impl Attempt {
     pub(super) fn is_inside_event(&self) -> bool {
         self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
             || self.reading.as_ref().is_some_and(|reading| reading.is_inside_event())
+            || self.tail.as_ref().is_some_and(Tail::is_inside_event)
     }
 
     /// Whether the client was told of a failure by the provider itself.
@@ -274,7 +278,9 @@ impl Attempt {
 
     /// Whether the answer is an event stream.
     pub(super) fn is_event_stream(&self) -> bool {
-        self.observer.is_some() || self.reading.as_ref().is_some_and(|reading| reading.is_stream())
+        self.observer.is_some()
+            || self.reading.as_ref().is_some_and(|reading| reading.is_stream())
+            || self.tail.as_ref().is_some_and(Tail::streams)
     }
 
     /// Whether all of the answer has been read; what is left lies in `ready`.
@@ -291,7 +297,7 @@ impl Attempt {
             | State::Body(_)
             | State::Failed(_)
             | State::Ended(_)
-            | State::Over => Segments::new(),
+            | State::Over => Message::default(),
         };
         match connected {
             Ok((stream, took)) => {
@@ -327,6 +333,8 @@ impl Attempt {
             if self.wants.stream && readable && kind.starts_with(reading.stream_type().as_bytes()) {
                 reading.begin_stream();
             }
+        } else if let Operation::Task(_) = self.operation {
+            self.tail = Some(Tail::new(if readable { Kind::of(kind) } else { Kind::Other }));
         } else if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
             let hide_usage = self.wants.injected && !self.wants.usage;
             let mut observer = Box::new(StreamObserver::new(self.operation, hide_usage));
@@ -455,6 +463,8 @@ impl Attempt {
         match error {
             CallError::Lost(_) if !sent => failure(FailureClass::Connect, processed),
             CallError::Lost(_) => failure(FailureClass::Transient, processed),
+            // It is the client's body that is at fault, and nothing is learnt of the deployment.
+            CallError::Cut(_) => failure(FailureClass::Client, Processed::Maybe),
             CallError::Malformed(malformed) => {
                 self.detail = Some(malformed.to_string());
                 failure(FailureClass::Protocol, processed)
@@ -476,6 +486,8 @@ fn is_enough(ready: &[Bytes]) -> bool {
 mod tests {
     use std::future::poll_fn;
     use std::io::Write;
+
+    use pointsman_wire::openai::Segments;
 
     use super::*;
 

@@ -14,6 +14,7 @@ use pointsman_wire::openai::sse::StreamError;
 use smallvec::SmallVec;
 
 use super::Arrival;
+use super::tasks::Ranking;
 use crate::clock;
 use crate::snapshot::Target;
 
@@ -50,16 +51,20 @@ pub(super) fn write(
     let mut losses = std::mem::take(&mut conversation.losses);
     let provider = target.endpoint.vendor.dialect;
     let body = provider.dialect.request(&conversation, &target.upstream_model_name, &mut losses);
-    match losses.named().first().filter(|_| refuses_losses) {
-        Some(loss) => {
-            let text = format!(
-                "{loss}; deployment `{}` is asked in the dialect `{}`, and this model refuses what is not carried over",
-                target.name, provider.name
-            );
-            Err(ErrorBody::malformed(text).with_param(loss.field.clone()))
-        }
-        None => Ok(Written { body, losses, echoed: conversation.echoed }),
+    if refuses_losses {
+        refuse_losses(&losses, target, provider.name)?;
     }
+    Ok(Written { body, losses, echoed: conversation.echoed })
+}
+
+/// An error if anything is lost in the dialect or form of a deployment.
+pub(super) fn refuse_losses(losses: &Losses, target: &Target, dialect: &str) -> Result<(), ErrorBody> {
+    let Some(loss) = losses.named().first() else { return Ok(()) };
+    let text = format!(
+        "{loss}; deployment `{}` is asked in the dialect `{dialect}`, and this model refuses what is not carried over",
+        target.name
+    );
+    Err(ErrorBody::malformed(text).with_param(loss.field.clone()))
 }
 
 /// Reads one answer, in whatever dialect, and says it in the client's.
@@ -73,6 +78,8 @@ pub(super) struct Reading {
     stream_type: &'static str,
     /// Whether the answer is a number of tokens, which uses none.
     counts: bool,
+    /// The rerank that is answered, in another form than its client's.
+    ranking: Option<Ranking>,
     stream: Option<Streaming>,
     /// An answer that is not streamed.
     whole: Vec<u8>,
@@ -154,6 +161,7 @@ impl Reading {
             converts,
             stream_type: (arrival.dialect.stream_type)(&arrival.asked),
             counts: arrival.asked.elsewhere == Elsewhere::Estimated,
+            ranking: None,
             stream: None,
             whole: Vec::new(),
             model: None,
@@ -173,6 +181,28 @@ impl Reading {
     pub(super) fn echoing(mut self: Box<Self>, echoed: String) -> Box<Self> {
         self.told.echoed = echoed;
         self
+    }
+
+    /// The answer to a rerank that was sent in another form.
+    pub(super) fn of_rerank(
+        arrival: &Arrival,
+        target: &Target,
+        request: &Request,
+        ranking: Ranking,
+    ) -> Box<Self> {
+        Box::new(Self {
+            provider: target.endpoint.vendor.dialect,
+            client: arrival.dialect,
+            told: told(arrival, request),
+            converts: true,
+            stream_type: (arrival.dialect.stream_type)(&arrival.asked),
+            counts: false,
+            ranking: Some(ranking),
+            stream: None,
+            whole: Vec::new(),
+            model: None,
+            losses: Losses::default(),
+        })
     }
 
     /// The media type of what the client gets, if it is not what came.
@@ -279,6 +309,9 @@ impl Reading {
         if self.counts {
             return Ok((Some(used(&Used::default())), None));
         }
+        if let Some(ranking) = &self.ranking {
+            return ranking.answer(&whole).map(|(usage, body)| (usage, Some(body)));
+        }
         let read = match std::str::from_utf8(&whole) {
             Ok(text) => self.provider.dialect.answer(text).map_err(|error| error.to_string()),
             Err(_) => Err("it is not UTF-8".to_owned()),
@@ -363,6 +396,7 @@ mod tests {
             model: None,
             stream_type: "text/event-stream",
             counts: false,
+            ranking: None,
             losses: Losses::default(),
         }
     }

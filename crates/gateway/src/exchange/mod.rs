@@ -15,6 +15,8 @@ mod relay;
 mod said;
 mod settle;
 pub mod shared;
+mod tasks;
+mod upload;
 mod words;
 
 use std::future::poll_fn;
@@ -49,8 +51,10 @@ use crate::telemetry::record::RequestId;
 pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
 use continuation::Keeping;
+use convert::Reading;
 pub use outgoing::{Passed, Trace, passed};
 pub use relay::RouterBody;
+pub use upload::Upload;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
@@ -104,6 +108,8 @@ pub struct Exchange {
     named: Vec<(Name, Option<String>)>,
     /// What to send; gone once an answer is relayed, for then it cannot be sent again.
     outgoing: Option<(Request, Bytes)>,
+    /// Its body, where that passes by while it is sent.
+    upload: Option<Upload>,
     attempt: Option<Attempt>,
     /// A second attempt beside it, while the first content is awaited.
     hedge: Option<Attempt>,
@@ -156,6 +162,7 @@ impl Exchange {
             flow,
             named: fallbacks.named,
             outgoing: Some((request, body)),
+            upload: None,
             attempt: None,
             hedge: None,
             broken: continuation::Broken::default(),
@@ -173,6 +180,15 @@ impl Exchange {
             settled: false,
             stopped: false,
         })
+    }
+
+    /// The same with a body that passes by, if it does.
+    pub fn passing(mut self: Box<Self>, upload: Option<Upload>) -> Box<Self> {
+        if upload.is_some() {
+            self.flow.pass_body();
+        }
+        self.upload = upload;
+        self
     }
 
     /// Drives the request until there is a response to give.
@@ -270,7 +286,7 @@ impl Exchange {
         self.attempt = None;
         self.hedge = None;
         self.provider_error = None;
-        if let Some((request, body)) = &self.outgoing {
+        if let Some((request, body)) = self.outgoing.as_ref().filter(|_| self.upload.is_none()) {
             mirror::consider(self, request, body);
         }
         self.attempt = Some(self.attempt_for(choice, now));
@@ -294,21 +310,34 @@ impl Exchange {
             });
         };
         let rest_of = self.broken.transcript.as_ref();
-        let composed = if convert::is_needed(&self.arrival, target) {
+        let (mut reading, mut echoed) = (None, String::new());
+        let composed = if let Some(parts) = &request.parts {
+            let message =
+                tasks::compose(target, credential, (request, parts), body, self.upload.as_ref(), &self.arrival);
+            Ok((message, Losses::default()))
+        } else if let Some(form) = tasks::other_form(&self.arrival, target) {
+            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(|(written, ranking)| {
+                let parts =
+                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
+                reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
+                (parts.into(), written.losses)
+            })
+        } else if convert::is_needed(&self.arrival, target) {
             convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
                 let parts =
                     outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                (parts, written.losses, written.echoed)
+                echoed = written.echoed;
+                (parts.into(), written.losses)
             })
         } else {
             let parts = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
-            Ok((parts, Losses::default(), String::new()))
+            Ok((parts.into(), Losses::default()))
         };
-        let (parts, losses, echoed) = match composed {
+        let (parts, losses) = match composed {
             Ok(composed) => composed,
             Err(refusal) => return Attempt::refused(refusal),
         };
-        let reading = convert::Reading::of(&self.arrival, target, request);
+        let reading = reading.or_else(|| Reading::of(&self.arrival, target, request));
         let reading = reading.map(|reading| reading.echoing(echoed));
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
         let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
@@ -332,17 +361,21 @@ impl Exchange {
             self.granted = None;
             return Poll::Ready(Input::Granted);
         }
-        if let Some(attempt) = &mut self.attempt
-            && let Poll::Ready(input) = attempt.poll(cx)
-        {
-            if let Some(error) = attempt.take_error() {
-                self.provider_error = Some(error);
+        if let Some(attempt) = &mut self.attempt {
+            let polled = attempt.poll(cx);
+            if let Some(upload) = &self.upload {
+                upload.tell(&mut self.flow);
             }
-            self.refusal = attempt.take_refusal();
-            if let Some(said) = attempt.take_said() {
-                self.flow.note_said(false, said);
+            if let Poll::Ready(input) = polled {
+                if let Some(error) = attempt.take_error() {
+                    self.provider_error = Some(error);
+                }
+                self.refusal = attempt.take_refusal().or_else(|| self.upload.as_ref()?.take_error());
+                if let Some(said) = attempt.take_said() {
+                    self.flow.note_said(false, said);
+                }
+                return Poll::Ready(input);
             }
-            return Poll::Ready(input);
         }
         if let Some(hedge) = &mut self.hedge
             && let Poll::Ready(input) = hedge.poll(cx)

@@ -9,6 +9,7 @@ mod control;
 mod dialects;
 mod engine;
 mod server;
+mod tasks;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

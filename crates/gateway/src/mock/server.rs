@@ -25,6 +25,7 @@ use super::answer::Asked;
 use super::control::{Control, Scripted, Settings};
 use super::dialects::Other;
 use super::engine::Metrics;
+use super::tasks;
 
 /// Bytes of the last body that are kept.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -87,7 +88,8 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             });
             let key =
                 head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            infer(control, path, &body, key).await
+            let form = tasks::fields(head.uri.path(), &head.headers, &body);
+            infer(control, path, (&body, form), key).await
         }
         (&Method::GET, path) if let Some(answer) = engine(&control, path).await => Ok(answer),
         _ => Ok(json_answer(
@@ -100,7 +102,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
 async fn infer(
     control: Arc<Control>,
     path: String,
-    body: &Bytes,
+    (body, form): (&Bytes, Option<Result<Value, String>>),
     key: Option<String>,
 ) -> Result<Answer, io::Error> {
     let mut call = Call::new(&control);
@@ -114,6 +116,7 @@ async fn infer(
     }
     let mut other = Other::of_path(&path);
     let read = match &mut other {
+        None if let Some(form) = form => form,
         Some(other) => other.own(&String::from_utf8_lossy(body)),
         None => serde_json::from_slice(body).map_err(|_| "the body is not JSON".to_owned()),
     };
@@ -169,6 +172,11 @@ fn refusal(settings: &Settings, dice: f64) -> Option<Answer> {
 /// What the model says to a request, as steps.
 fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
     let tokens = asked.tokens(settings.tokens);
+    if let Some(said) = tasks::answer(&asked.path, &asked.body, asked.tokens_in()) {
+        let mut answer = Response::new(Steps::new(said.pieces.into_iter().map(Step::Data).collect()));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(said.kind));
+        return answer;
+    }
     if !asked.streams() {
         let whole = asked.whole(tokens);
         return match &asked.other {

@@ -11,6 +11,8 @@ use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
+/// What most bodies are.
+const JSON_LINE: &[u8] = b"content-type: application/json\r\n";
 const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
 /// How a provider is connected to.
@@ -82,7 +84,7 @@ fn endpoint_of(
     }
     let lines = lines(&authority, &fixed);
     let head = |operation: Operation| head(operation, &prefix, &lines);
-    let heads = [Operation::Chat, Operation::Completion, Operation::Embedding, Operation::Response].map(head);
+    let heads = Operation::TEXT.map(head);
     let at = if scheme == Scheme::Https { "https" } else { "http" };
     Endpoint {
         provider: name.to_owned(),
@@ -113,6 +115,7 @@ fn head(operation: Operation, prefix: &str, lines: &[u8]) -> Bytes {
     let mut head = BytesMut::new();
     head.put_slice(format!("POST {prefix}{path} HTTP/1.1\r\n").as_bytes());
     head.put_slice(lines);
+    head.put_slice(JSON_LINE);
     head.freeze()
 }
 
@@ -120,19 +123,19 @@ fn lines(authority: &str, fixed: &[u8]) -> Bytes {
     let mut lines = BytesMut::new();
     lines.put_slice(format!("host: {authority}\r\n").as_bytes());
     lines.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
-    lines.put_slice(b"content-type: application/json\r\n");
     lines.put_slice(fixed);
     lines.freeze()
 }
 
 impl Endpoint {
-    /// The beginning of the head of every request for an operation.
-    pub fn head(&self, operation: Operation) -> &[u8] {
+    /// The beginning of the head of every request for an operation, where it is kept ready.
+    pub fn head(&self, operation: Operation) -> Option<&[u8]> {
         match operation {
-            Operation::Chat => &self.heads[0],
-            Operation::Completion => &self.heads[1],
-            Operation::Embedding => &self.heads[2],
-            Operation::Response => &self.heads[3],
+            Operation::Chat => Some(&self.heads[0]),
+            Operation::Completion => Some(&self.heads[1]),
+            Operation::Task(_) => None,
+            Operation::Embedding => Some(&self.heads[2]),
+            Operation::Response => Some(&self.heads[3]),
         }
     }
 
@@ -143,6 +146,12 @@ impl Endpoint {
 
     /// Writes the beginning of the head of a request to a path below its prefix.
     pub fn write_head(&self, path: &str, head: &mut BytesMut) {
+        self.write_head_of("POST", path, head);
+        head.put_slice(JSON_LINE);
+    }
+
+    /// The same without a content type.
+    pub fn write_bare_head(&self, path: &str, head: &mut BytesMut) {
         self.write_head_of("POST", path, head);
     }
 
@@ -209,7 +218,7 @@ mod tests {
         assert_eq!(endpoint.models_path(), "/serve/v2/models");
         let ask = async {
             let (mut stream, _) = Stream::connect(&endpoint).await.expect("it listens");
-            let mut head = BytesMut::from(endpoint.head(Operation::Chat));
+            let mut head = BytesMut::from(endpoint.head(Operation::Chat).expect("it is kept ready"));
             endpoint.write_auth(&mut head, &endpoint.auth_value("the-key").expect("a header"));
             head.put_slice(b"content-length: 2\r\n\r\n{}");
             stream.write_all(&head).await.expect("sent");

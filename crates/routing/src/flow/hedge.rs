@@ -1,6 +1,7 @@
 //! Two attempts of one request side by side: how the second begins, and which of them stays.
 
 use super::story::HedgeInput;
+use super::upload::Body;
 use super::{Flow, State, failure};
 use crate::decide::{Evaluation, choose};
 use crate::decision::{Decision, Outcome};
@@ -57,6 +58,7 @@ impl Flow {
             .hedge
             .filter(|_| {
                 !self.relayed
+                    && self.body == Body::Whole
                     && self.facts.tells_speed()
                     && !self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge)
             })

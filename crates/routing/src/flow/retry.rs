@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::upload::Body;
 use super::{Flow, State};
 use crate::budget::backoff;
 use crate::failure::{Failure, FailureClass, Processed};
@@ -61,7 +62,7 @@ impl Flow {
     /// Whether it may be sent anywhere again: never when it may have been processed and that costs something, unless the
     /// operator said so.
     pub(super) fn is_safe_again(&mut self, fleet: &Fleet, failure: &Failure, now: Now) -> bool {
-        if now >= self.total {
+        if now >= self.total || self.body == Body::Gone {
             return false;
         }
         let free = self.attempt().is_some_and(|attempt| attempt.free);

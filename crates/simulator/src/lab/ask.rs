@@ -70,6 +70,7 @@ pub(crate) fn facts_of(model: ModelId, workload: &Workload, ask: &Ask, prefix: A
         objective: Wish::default(),
         region: None,
         tags: Default::default(),
+        pinned: None,
         deadline: None,
     }
 }

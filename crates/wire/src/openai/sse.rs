@@ -336,7 +336,7 @@ impl StreamObserver {
 pub fn error_event(operation: Operation, error: &ErrorBody) -> Bytes {
     let members = error.members();
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => {
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => {
             Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n"))
         }
         Operation::Response => {

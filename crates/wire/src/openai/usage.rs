@@ -99,10 +99,12 @@ fn usage_member(
 pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
     let Some(mut members) = object_or_skip(scanner)? else { return Ok(None) };
     let (mut usage, mut beside) = (Usage::default(), 0_u64);
+    let (mut told, mut total) = (false, None);
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
-            "prompt_tokens" | "input_tokens" => usage.tokens_in = read_count(scanner)?,
-            "completion_tokens" | "output_tokens" => usage.tokens_out = read_count(scanner)?,
+            "prompt_tokens" | "input_tokens" => (told, usage.tokens_in) = (true, read_count(scanner)?),
+            "completion_tokens" | "output_tokens" => (told, usage.tokens_out) = (true, read_count(scanner)?),
+            "total_tokens" => total = Some(read_count(scanner)?),
             "prompt_tokens_details" | "input_tokens_details" => {
                 read_details(scanner, |name, count| match name {
                     "cached_tokens" => usage.tokens_in_cached = count,
@@ -132,6 +134,12 @@ pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Opti
             }
             _ => drop(scanner.skip_value()?),
         }
+    }
+    // Who tells one number reads only, as with Jina's rerank; who counts seconds tells none.
+    match total {
+        Some(total) if !told => usage.tokens_in = total,
+        None if !told && beside == 0 => return Ok(None),
+        Some(_) | None => {}
     }
     usage.tokens_in = usage.tokens_in.saturating_add(beside);
     for part in [
@@ -210,6 +218,8 @@ mod tests {
             Some((12, 4, 3)),
         );
         check(r#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#, Some((5, 0, 0)));
+        check(r#"{"results":[],"usage":{"total_tokens":815}}"#, Some((815, 0, 0)));
+        check(r#"{"text":"","usage":{"type":"duration","seconds":27}}"#, None);
         check(r#"{"usage":null}"#, None);
         check(r#"{"choices":[{"usage":{"prompt_tokens":5}}]}"#, None);
         check(r#"{"usage":{"prompt_tokens":5}"#, None);

@@ -121,6 +121,9 @@ impl Attempt {
     }
 
     pub(super) fn usage_of_kept(&mut self) -> Option<Usage> {
+        if let Some(tail) = &self.tail {
+            return tail.usage().as_ref().map(known);
+        }
         let kept = std::mem::take(&mut self.kept);
         let usage = match kept.as_slice() {
             [] => None,
@@ -157,6 +160,11 @@ impl Attempt {
         }
         let bytes = data.len();
         let content = match &mut self.observer {
+            None if let Some(tail) = &mut self.tail => {
+                tail.push(&data);
+                self.ready.push(data);
+                true
+            }
             None => {
                 if self.kept.is_empty() && self.is_complete() {
                     self.usage = usage::usage_of_body(&data).as_ref().map(known);
