@@ -11,7 +11,6 @@ use pointsman_routing::mirror::MirrorSpec;
 use pointsman_wire::dialect::CLIENTS;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
 use crate::auth::LaneName;
@@ -162,7 +161,7 @@ impl ProviderConfig {
             tpm: key.tpm,
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             lane: key.lane.map(LaneName::lane),
-            revision: xxh3_64(key.key.expose().as_bytes()),
+            revision: key.revision(),
         });
         ProviderSpec { credentials: credentials.collect() }
     }

@@ -16,6 +16,12 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 /// The dialect that clients speak where nothing says otherwise.
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
+/// Looks up a header of an answer, by its name in lower case.
+pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
+
+/// An answer of whose headers nothing is known.
+pub const NO_HEADERS: Headers<'static> = &|_| None;
+
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
     OPENAI,
@@ -227,7 +233,7 @@ pub trait ProviderDialect: Sync {
     fn stream(&self) -> Box<dyn ReadStream>;
 
     /// What an error means.
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault;
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault;
 }
 
 /// Reads the bytes of one streamed answer.
