@@ -9,7 +9,7 @@ use http::HeaderValue;
 use pointsman_settings::egress::EgressConfig;
 use pointsman_settings::models::{DeploymentConfig, ModelConfig};
 use pointsman_settings::providers::{CredentialConfig, ProviderConfig};
-use pointsman_settings::{Config, Secret};
+use pointsman_settings::Config;
 use pointsman_wire::vendor::{Vendor, vendors};
 use serde_json::{Value, json};
 
@@ -180,15 +180,7 @@ impl Found {
             self.unset.extend(vendor.env.iter().map(String::as_str));
             return;
         };
-        let secret = Secret::new(key.clone());
-        let credential = CredentialConfig {
-            name: None,
-            key: secret,
-            rpm: None,
-            tpm: None,
-            lane: None,
-            quota_domain: None,
-        };
+        let credential = CredentialConfig::of_key(&key);
         let provider =
             ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
         match list(&provider, Some(&key), VENDOR_TIMEOUT).await {

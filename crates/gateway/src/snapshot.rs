@@ -25,6 +25,7 @@ use rustc_hash::FxHashMap;
 use crate::http::auth::Keys;
 use crate::http::respond;
 use crate::telemetry::metrics::{DeploymentMetrics, Metrics, ModelMetrics};
+use crate::upstream::credential::Credential;
 use crate::upstream::target::{self, Endpoint};
 
 /// The configuration, ready for requests.
@@ -40,7 +41,7 @@ pub struct Snapshot {
     /// Where each deployment is.
     pub targets: FxHashMap<DeploymentId, Arc<Target>>,
     /// What each credential sends.
-    pub credentials: FxHashMap<CredentialId, HeaderValue>,
+    pub credentials: FxHashMap<CredentialId, Credential>,
     /// Names of deployments, for records that outlive the snapshot.
     pub names: Arc<BTreeMap<DeploymentId, Name>>,
 }
@@ -123,7 +124,7 @@ impl Snapshot {
             names: Arc::default(),
             config: Arc::clone(config),
         };
-        let endpoints = snapshot.add_providers(fleet);
+        let endpoints = snapshot.add_providers(fleet, metrics);
         let mut names = BTreeMap::new();
         for (name, model) in &config.models {
             let Some(id) = fleet.model(name) else { continue };
@@ -161,20 +162,33 @@ impl Snapshot {
         snapshot
     }
 
-    fn add_providers(&mut self, fleet: &Fleet) -> BTreeMap<String, Arc<Endpoint>> {
+    fn add_providers(&mut self, fleet: &Fleet, metrics: &Metrics) -> BTreeMap<String, Arc<Endpoint>> {
         let mut endpoints = BTreeMap::new();
         for (name, provider) in &self.config.providers {
             let endpoint = target::endpoint(name, provider, &self.config.egress);
-            for (credential_name, secret) in provider.credentials() {
-                if let Some(id) = fleet.credential(name, &credential_name)
-                    && let Some(value) = endpoint.auth_value(secret)
+            for (at, key) in provider.keys.iter().enumerate() {
+                let key_name = key.name_at(at);
+                if let Some(id) = fleet.credential(name, &key_name)
+                    && let Some(credential) = Credential::of(&endpoint, provider, (&key_name, key), &self.config.egress, metrics)
                 {
-                    self.credentials.insert(id, value);
+                    self.credentials.insert(id, credential);
                 }
             }
             endpoints.insert(name.clone(), Arc::new(endpoint));
         }
         endpoints
+    }
+
+    /// Keeps the tokens of accounts that were there before.
+    pub fn inherit(&mut self, before: &Self) {
+        for (id, credential) in &mut self.credentials {
+            let kept = before.credentials.get(id).and_then(Credential::tokens);
+            if let (Credential::Google(tokens), Some(kept)) = (credential, kept)
+                && tokens.is_same(kept)
+            {
+                *tokens = Arc::clone(kept);
+            }
+        }
     }
 
     fn add_model(&mut self, id: ModelId, name: &Name, aliases: &[String], metrics: &Metrics) {

@@ -13,7 +13,6 @@ use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use pointsman_wire::prices::{self, Price};
 use pointsman_wire::tasks::Task;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
 use crate::auth::LaneName;
@@ -196,7 +195,7 @@ impl ProviderConfig {
             tpm: key.tpm,
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             lane: key.lane.map(LaneName::lane),
-            revision: xxh3_64(key.key.expose().as_bytes()),
+            revision: key.revision(),
         });
         ProviderSpec { credentials: credentials.collect() }
     }

@@ -27,8 +27,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
 /// Every secret by its path, for comparison only.
 fn secrets(config: &Config) -> BTreeMap<String, &str> {
     let providers = config.providers.iter().flat_map(|(name, provider)| {
-        let keys =
-            provider.credentials().map(move |(key, secret)| (format!("providers.{name}.keys.{key}"), secret));
+        let keys = provider.keys.iter().enumerate().flat_map(move |(at, key)| {
+            key.secrets().map(move |(part, secret)| {
+                let path = format!("providers.{name}.keys.{}", key.name_at(at));
+                (if part == "key" { path } else { join(&path, part) }, secret)
+            })
+        });
         let headers = provider.headers.iter();
         keys.chain(
             headers

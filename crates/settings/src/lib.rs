@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod batches;
 mod build;
+pub mod clouds;
 mod diagnostic;
 mod diff;
 pub mod egress;

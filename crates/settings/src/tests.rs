@@ -7,6 +7,7 @@ use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
 use super::*;
 
 mod batches;
+mod clouds;
 mod egress;
 mod lanes;
 mod schema;

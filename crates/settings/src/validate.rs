@@ -1,5 +1,6 @@
 //! What a configuration must keep to beyond its shape.
 
+mod clouds;
 mod egress;
 mod engine;
 mod mirror;

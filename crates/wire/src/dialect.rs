@@ -19,6 +19,11 @@ pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
 /// The Responses API.
 pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+/// Looks up a header of an answer, by its name in lower case.
+pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
+
+/// An answer of whose headers nothing is known.
+pub const NO_HEADERS: Headers<'static> = &|_| None;
 
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
@@ -264,7 +269,7 @@ pub trait ProviderDialect: Sync {
     fn stream(&self) -> Box<dyn ReadStream>;
 
     /// What an error means.
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault;
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault;
 }
 
 /// Reads the bytes of one streamed answer.

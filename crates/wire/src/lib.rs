@@ -26,6 +26,7 @@ pub mod azure;
 pub mod bedrock;
 pub mod calendar;
 pub mod chat;
+pub mod cloud;
 pub mod cohere;
 pub mod dialect;
 pub mod engine;

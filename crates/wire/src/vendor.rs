@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::cloud::Cloud;
 use crate::dialect::{self, ProviderDef};
 use crate::engine::Family;
 use crate::openai::continuation::Style;
@@ -34,6 +35,8 @@ pub struct Vendor {
     /// What precedes the operation's path, such as `/v1`.
     #[serde(default = "default_path_prefix")]
     pub path_prefix: String,
+    /// The cloud that it is part of: where it is, and what its requests carry, then depends on an account.
+    pub cloud: Option<Cloud>,
     /// How it wants its key.
     #[serde(default)]
     pub auth: Auth,

@@ -1,6 +1,7 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 mod reading;
+mod tokened;
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::said::Said;
@@ -30,11 +31,13 @@ use crate::snapshot::Target;
 use crate::upstream::connection::{Call, CallError, Message};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
+use crate::upstream::token::Tokens;
 
 use super::continuation::Keeping;
 use super::convert::Reading;
 use super::issue::Issues;
 use super::words::{ProviderError, failure, refused};
+use tokened::Tokened;
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -52,6 +55,8 @@ pub(super) struct Attempt {
     pub target: Option<Arc<Target>>,
     worker: Option<Rc<Worker>>,
     state: State,
+    /// The request, where it carries a token that may be refused before its time; until an answer is there.
+    tokened: Option<Box<Tokened>>,
     operation: Operation,
     /// Whether the client asked for a stream, and to see its usage.
     wants: Wants,
@@ -115,23 +120,32 @@ impl Attempt {
     pub(super) fn begin(
         worker: &Rc<Worker>,
         target: Arc<Target>,
-        parts: Message,
+        (parts, tokens): (Message, Option<&Arc<Tokens>>),
         request: &Request,
         keeping: Keeping,
         now: Now,
     ) -> Self {
-        let state = match worker.pool.take(&target.endpoint, now) {
-            Some(stream) => State::Connected(Call::new(stream, parts)),
-            None => {
-                let endpoint = Arc::clone(&target.endpoint);
-                State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
+        let (state, tokened) = match tokens {
+            None => (Self::open(worker, &target, parts, now), None),
+            Some(tokens) => {
+                let mut tokened = Box::new(Tokened::new(tokens, parts.parts));
+                (tokened.open(worker, &target, now), Some(tokened))
             }
         };
         let asked = request.include_usage == Some(true);
         let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
         let place = Some((target, Rc::clone(worker)));
-        Self { keeping, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
+        Self { keeping, tokened, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
+    }
+
+    /// Takes a connection that is idle, or begins to make one.
+    fn open(worker: &Worker, target: &Target, parts: Message, now: Now) -> State {
+        if let Some(stream) = worker.pool.take(&target.endpoint, now) {
+            return State::Connected(Call::new(stream, parts));
+        }
+        let endpoint = Arc::clone(&target.endpoint);
+        State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
     }
 
     /// An attempt that failed before it began.
@@ -158,6 +172,7 @@ impl Attempt {
             target,
             worker,
             state,
+            tokened: None,
             operation,
             wants,
             keeping: Keeping::Nothing,
@@ -190,7 +205,9 @@ impl Attempt {
             match &mut self.state {
                 State::Connecting(connecting, _) => {
                     let connected = ready!(connecting.as_mut().poll(cx));
-                    return Poll::Ready(self.on_connected(connected));
+                    if let Some(input) = self.on_connected(connected) {
+                        return Poll::Ready(input);
+                    }
                 }
                 State::Connected(_) => {
                     if let State::Connected(call) = std::mem::replace(&mut self.state, State::Over) {
@@ -220,7 +237,9 @@ impl Attempt {
                             continue;
                         }
                     }
-                    return Poll::Ready(self.on_refused());
+                    if let Some(input) = self.on_refused() {
+                        return Poll::Ready(input);
+                    }
                 }
                 State::Body(_) if self.content && is_enough(&self.ready) => return Poll::Pending,
                 State::Body(call) => {
@@ -288,7 +307,7 @@ impl Attempt {
         matches!(&self.state, State::Body(call) if call.is_done()) || matches!(self.state, State::Ended(_))
     }
 
-    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Input {
+    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Option<Input> {
         let parts = match std::mem::replace(&mut self.state, State::Over) {
             State::Connecting(_, parts) => parts,
             State::Connected(_)
@@ -299,18 +318,22 @@ impl Attempt {
             | State::Ended(_)
             | State::Over => Message::default(),
         };
+        let connected = connected.and_then(|(stream, took)| {
+            let parts = self.parts_for(parts).ok_or_else(|| io::Error::other("the access token has ended"))?;
+            Ok((stream, took, parts))
+        });
         match connected {
-            Ok((stream, took)) => {
+            Ok((stream, took, parts)) => {
                 self.state = State::AwaitingHead(Call::new(stream, parts));
                 if let (Some(worker), Some(target)) = (&self.worker, &self.target) {
                     worker.app.live.note_connect_time(target.id, took);
                 }
-                Input::Connected
+                (!self.is_renewed()).then_some(Input::Connected)
             }
             Err(error) => {
                 tracing::debug!(deployment = self.name(), %error, "cannot connect");
                 self.detail = Some(error.to_string());
-                Input::Failed(failure(FailureClass::Connect, Processed::No))
+                Some(Input::Failed(failure(tokened::class_of(&error), Processed::No)))
             }
         }
     }
@@ -353,6 +376,7 @@ impl Attempt {
         }
         self.head = Some(head);
         if good {
+            self.tokened = None;
             self.retitle();
             self.state = State::Body(call);
             return Some(Input::Headers);
@@ -361,17 +385,22 @@ impl Attempt {
         None
     }
 
-    fn on_refused(&mut self) -> Input {
+    /// `None` where the request is on its way again, with another token.
+    fn on_refused(&mut self) -> Option<Input> {
+        let broke = || Some(Input::Failed(failure(FailureClass::Protocol, Processed::Maybe)));
         let State::Refused(call, body, _) = std::mem::replace(&mut self.state, State::Over) else {
-            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+            return broke();
         };
-        let Some(head) = &self.head else {
-            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+        let status = self.head.as_ref().map_or(0, |head| head.status.as_u16());
+        let call = match self.renew(status, call) {
+            Ok(()) => return None,
+            Err(call) => call,
         };
-        let status = head.status.as_u16();
-        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let Some(head) = &self.head else { return broke() };
+        let header = |name: &'static str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header("retry-after");
         let mut fault = match &self.target {
-            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, retry_after, &body),
+            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, &header, &body),
             None => classify(status, retry_after, &body),
         };
         // An HTTP date has to be held against the clock, which the classification does not read.
@@ -385,7 +414,7 @@ impl Attempt {
             self.error = Some(ProviderError { body: body.freeze(), fault, dialect });
         }
         self.keep(call);
-        Input::Failed(failure)
+        Some(Input::Failed(failure))
     }
 
     fn on_data(&mut self, data: Option<Result<Bytes, CallError>>) -> Option<Input> {

@@ -47,6 +47,7 @@ use crate::http::prepare::Prepared;
 use crate::http::server::Worker;
 use crate::snapshot::{Model, Snapshot};
 use crate::telemetry::record::RequestId;
+use crate::upstream::credential::Credential;
 
 pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
@@ -340,7 +341,9 @@ impl Exchange {
         let reading = reading.or_else(|| Reading::of(&self.arrival, target, request));
         let reading = reading.map(|reading| reading.echoing(echoed));
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
-        let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
+        let tokens = credential.and_then(Credential::tokens);
+        let mut attempt =
+            Attempt::begin(&self.worker, Arc::clone(target), (parts, tokens), request, keeping, now);
         attempt.watch_for(self.issues(choice, reading.as_ref().is_some_and(|reading| reading.converts())));
         attempt.read_by(reading, losses);
         attempt

@@ -11,7 +11,9 @@ use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 use smallvec::SmallVec;
 
 use super::Arrival;
+use crate::clock;
 use crate::snapshot::Target;
+use crate::upstream::credential::{Credential, Sent};
 
 /// Capacity of a request head; what nearly all fit in.
 pub(super) const HEAD_BYTES: usize = 640;
@@ -57,7 +59,7 @@ fn parse_parent(text: &str) -> Option<(u128, u8)> {
 /// The bytes of one attempt, in the dialect that the request came in.
 pub(super) fn compose(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     (request, body): (&Request, &Bytes),
     rest_of: Option<&Transcript>,
     arrival: &Arrival,
@@ -73,7 +75,9 @@ pub(super) fn compose(
     } else {
         let dialect = target.endpoint.vendor.dialect;
         let path = dialect.relay_path(arrival.dialect, &arrival.asked, &target.upstream_model_name);
-        target.endpoint.write_head(&path.unwrap_or_default(), &mut head);
+        let path = path.unwrap_or_default();
+        target.endpoint.write_head(&path, &mut head);
+        sign(&mut head, target, credential, &path, &rewritten.segments);
     }
     put_passed(&mut head, target, &arrival.passed);
     finish_head(&mut head, target, credential, request, Some(rewritten.len), arrival);
@@ -86,7 +90,7 @@ pub(super) fn compose(
 /// The bytes of one attempt whose body was written in the provider's dialect.
 pub(super) fn compose_converted(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     request: &Request,
     body: String,
     arrival: &Arrival,
@@ -96,13 +100,23 @@ pub(super) fn compose_converted(
     // What is turned into another form of the same dialect goes where that is taken.
     let path = dialect.relay_path(arrival.dialect, &arrival.asked, model);
     let path = path.unwrap_or_else(|| dialect.dialect.path(model, request.stream));
+    let body = Bytes::from(body);
     target.endpoint.write_head(&path, &mut head);
+    sign(&mut head, target, credential, &path, std::slice::from_ref(&body));
     put_passed(&mut head, target, &[]);
     finish_head(&mut head, target, credential, request, Some(body.len() as u64), arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());
-    parts.push(body.into());
+    parts.push(body);
     parts
+}
+
+/// Puts the signature of a request behind its head, if its credential signs.
+fn sign(head: &mut BytesMut, target: &Target, credential: Option<&Credential>, path: &str, body: &[Bytes]) {
+    if let Some(credential) = credential {
+        let sent = Sent { path, body, now_unix_s: clock::unix_ms() / 1000 };
+        credential.sign(head, &target.endpoint, &sent);
+    }
 }
 
 /// Puts the headers behind a head that the provider's kind wants: the client's, where it said another thing.
@@ -127,13 +141,13 @@ pub fn passed(headers: &HeaderMap, names: &[&'static str]) -> Passed {
 pub(super) fn finish_head(
     head: &mut BytesMut,
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     request: &Request,
     len: Option<u64>,
     arrival: &Arrival,
 ) {
-    if let Some(credential) = credential {
-        target.endpoint.write_auth(head, credential);
+    if let Some(Credential::Header(value)) = credential {
+        target.endpoint.write_auth(head, value);
     }
     head.put_slice(b"accept: ");
     let accept = match request.operation {

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::Usage;
 use pointsman_routing::{Failure, FailureClass};
+use pointsman_wire::dialect::NO_HEADERS;
 use pointsman_wire::openai::error::{Fault, FaultKind, classify};
 use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
+
+use crate::snapshot::Target;
 
 /// A failure that no answer tells more of.
 pub(super) fn failure(class: FailureClass, processed: Processed) -> Failure {
@@ -68,13 +71,16 @@ pub(super) struct ProviderError {
     pub dialect: &'static str,
 }
 
-/// What an error within a stream means: what is said of it, and the failure it is.
-pub(super) fn fault_of(error: &StreamError) -> (ProviderError, Failure) {
+/// What an error within a provider's stream means: what is said of it, and the failure it is.
+pub(super) fn fault_of(error: &StreamError, target: Option<&Target>) -> (ProviderError, Failure) {
     let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(500);
     let body =
         serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}});
     let body = Bytes::from(body.to_string());
-    let fault = classify(status, None, &body);
+    let fault = match target {
+        Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, NO_HEADERS, &body),
+        None => classify(status, None, &body),
+    };
     let failure = refused(status, &fault);
     (ProviderError { body, fault, dialect: "openai" }, failure)
 }

@@ -27,9 +27,11 @@ mod fleet;
 mod handles;
 mod labels;
 mod pools;
+mod tokens;
 mod waits;
 
 pub use labels::LABEL_VALUES_MAX;
+pub use tokens::TokenMetrics;
 
 const DURATION_BUCKETS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
@@ -135,6 +137,7 @@ pub struct Metrics {
     batches: BatchMetrics,
     beside: Beside,
     costs: Costs,
+    tokens_fetched: tokens::TokenCounters,
     waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
@@ -215,6 +218,7 @@ impl Metrics {
             batches: BatchMetrics::default(),
             beside: Beside::default(),
             costs: Costs::default(),
+            tokens_fetched: tokens::TokenCounters::default(),
             waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
@@ -231,6 +235,7 @@ impl Metrics {
         metrics.batches.register(&mut metrics.registry);
         metrics.beside.register(&mut metrics.registry);
         metrics.costs.register(&mut metrics.registry);
+        metrics.tokens_fetched.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
@@ -363,6 +368,7 @@ impl Metrics {
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.beside.retain(model);
         self.costs.retain(model);
+        self.tokens_fetched.retain(labels);
         self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {

@@ -1,5 +1,6 @@
 //! Where a provider is, and what every request to it says in its head.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 use pointsman_settings::egress::{EgressConfig, Guard};
 use pointsman_settings::providers::ProviderConfig;
+use pointsman_wire::azure;
 use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
-/// What most bodies are.
+/// What we call ourselves.
+pub const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
+
+/// The media type of every request that is written here, but for those that come in parts.
+pub const CONTENT_TYPE: &str = "application/json";
+/// The line that says so.
 const JSON_LINE: &[u8] = b"content-type: application/json\r\n";
-const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
 /// How a provider is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +56,8 @@ pub struct Endpoint {
     pub idle_time: Duration,
     /// What precedes the path of every operation, such as `/v1`.
     prefix: String,
+    /// The version of the API that is asked for, if another than the dialect's.
+    api_version: Option<String>,
     heads: [Bytes; 4],
     /// What stands in every head behind its request line.
     lines: Bytes,
@@ -70,14 +78,14 @@ fn endpoint_of(
     config: &ProviderConfig,
     egress: &EgressConfig,
 ) -> Endpoint {
-    let base = config.base_url.as_deref().or(vendor.base_url.as_deref()).unwrap_or_default();
+    let base = config.base_url_in_use().unwrap_or_default();
     let url: http::Uri = base.parse().unwrap_or_default();
     let (scheme, default_port) =
         if url.scheme_str() == Some("https") { (Scheme::Https, 443) } else { (Scheme::Http, 80) };
     let host = url.host().unwrap_or("invalid").trim_matches(['[', ']']).to_owned();
     let port = url.port_u16().unwrap_or(default_port);
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
-    let prefix = prefix(url.path(), &vendor.path_prefix);
+    let prefix = prefix(url.path(), &config.path_prefix());
     let mut fixed = BytesMut::new();
     for (header, value) in &config.headers {
         fixed.put_slice(format!("{}: {}\r\n", header.to_ascii_lowercase(), value.expose()).as_bytes());
@@ -98,6 +106,7 @@ fn endpoint_of(
         idle_max: config.pool.idle_max_per_worker,
         idle_time: Duration::from_millis(config.pool.idle_ms),
         prefix,
+        api_version: config.api_version.clone(),
         heads,
         lines,
     }
@@ -160,9 +169,19 @@ impl Endpoint {
         head.put_slice(method.as_bytes());
         head.put_slice(b" ");
         head.put_slice(self.prefix.as_bytes());
-        head.put_slice(path.as_bytes());
+        head.put_slice(self.versioned(path).as_bytes());
         head.put_slice(b" HTTP/1.1\r\n");
         head.put_slice(&self.lines);
+    }
+
+    /// The whole path of a request to a path below its prefix, as [`Self::write_head`] writes it.
+    pub fn path_of(&self, path: &str) -> String {
+        format!("{}{}", self.prefix, self.versioned(path))
+    }
+
+    fn versioned<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        let Some(api_version) = &self.api_version else { return Cow::Borrowed(path) };
+        azure::with_version(path, api_version)
     }
 
     /// Goes to another port of the same host, as another place whose connections are not shared with those of requests.

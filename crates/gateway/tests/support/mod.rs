@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod binary;
+pub mod fake;
 pub mod load;
 
 use std::io::{Read, Write};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use pointsman::app::App;
 use pointsman::mock::{MockArgs, MockServer, Scripted, Settings, Stats};
 use pointsman::serve::Gateway;
+use pointsman::telemetry::metrics::Surroundings;
 use pointsman_settings::overlay::Overlay;
 use pointsman_settings::{Config, Sources};
 use serde_json::{Value, json};
@@ -103,6 +105,24 @@ impl World {
         }
         let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
         Self { mocks: vec![mock], gateway }
+    }
+
+    /// In front of what this configuration says.
+    pub fn of(text: &str) -> Self {
+        let text = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n{text}");
+        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
+        Self { mocks: Vec::new(), gateway }
+    }
+
+    /// All metrics as text.
+    pub fn metrics(&self) -> String {
+        self.app().metrics.encode(&Surroundings {
+            fleet: self.app().live.lock().fleet.view(pointsman::clock::now()),
+            generation: 1,
+            permits: 0,
+            attempts: 0,
+            connections: 0,
+        })
     }
 
     fn gateway(providers: &[(SocketAddr, &str)], model: &str, extra: &str) -> Gateway {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pointsman_wire::cloud::Cloud;
 use pointsman_wire::vendor;
 
 use super::check_text;
@@ -21,7 +22,8 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
             found.push(Problem::new(join(path, "kind"), text).help(help));
         }
         Ok(vendor) => {
-            if provider.base_url.is_none() && vendor.needs_base_url() {
+            let placed = provider.cloud().is_some_and(Cloud::has_locations);
+            if provider.base_url.is_none() && vendor.needs_base_url() && !placed {
                 let text = format!("providers of kind `{}` need a `base_url`", provider.kind);
                 let form = vendor.base_url_form.as_ref();
                 let help = form.map(|form| format!("write {form}, with your own in place of the capitals"));
@@ -53,6 +55,7 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
     if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {
         found.push(Problem::new(join(path, "base_url"), why));
     }
+    super::clouds::check_cloud(path, provider, found);
     check_text(&join(path, "region"), provider.region.as_deref(), found);
     check_text(&join(path, "quota_domain"), provider.quota_domain.as_deref(), found);
     for (at, key) in provider.keys.iter().enumerate() {
@@ -69,7 +72,7 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
     check_credentials(path, provider, found);
 }
 
-fn has_header(provider: &ProviderConfig, wanted: &str) -> bool {
+pub(super) fn has_header(provider: &ProviderConfig, wanted: &str) -> bool {
     provider.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted))
 }
 
@@ -110,12 +113,10 @@ fn check_headers(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>
 
 fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
-    for (at, (name, secret)) in provider.credentials().enumerate() {
+    for (at, key) in provider.keys.iter().enumerate() {
+        let name = key.name_at(at);
         let path = format!("{path}.keys[{at}]");
-        if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let text = "the key is empty, or has spaces or characters that cannot stand in a header";
-            found.push(Problem::new(&path, text));
-        }
+        super::clouds::check_form(&path, provider, key, found);
         check_text(&path, Some(&name), found);
         if !names.insert(name.clone()) {
             found.push(Problem::new(&path, format!("there is another credential named `{name}`")));
@@ -124,7 +125,7 @@ fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Prob
 }
 
 /// Why a base URL cannot be used.
-fn check_url(url: &str) -> Result<(), &'static str> {
+pub(super) fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let rest = rest.ok_or("must begin with http:// or https://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use pointsman_routing::Failure;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::said::Said;
 use pointsman_wire::answered;
@@ -13,7 +14,7 @@ use pointsman_wire::openai::usage;
 use super::super::convert::Reading;
 use super::super::issue::Issues;
 use super::super::said::of_model;
-use super::super::words::{fault_of, known};
+use super::super::words::{ProviderError, fault_of, known};
 use super::{Attempt, HELD_BYTES_MAX, State, USAGE_BYTES_MAX};
 use crate::upstream::head::Framing;
 
@@ -85,7 +86,7 @@ impl Attempt {
             self.ready.clear();
             return Some(self.on_stream_error(error));
         }
-        self.told = self.told.take().or(brought.error.as_ref().map(|error| fault_of(error).1));
+        self.told = self.told.take().or(brought.error.as_ref().map(|error| self.fault_of(error).1));
         let streams = self.is_event_stream();
         if self.content || !(brought.content || (streams && self.held_bytes > HELD_BYTES_MAX)) {
             return None;
@@ -143,10 +144,14 @@ impl Attempt {
         })
     }
 
+    fn fault_of(&self, error: &StreamError) -> (ProviderError, Failure) {
+        fault_of(error, self.target.as_deref())
+    }
+
     /// A good status, and then an error before any content: as good as an error status.
     pub(super) fn on_stream_error(&mut self, error: &StreamError) -> Input {
         self.state = State::Over;
-        let (said, failure) = fault_of(error);
+        let (said, failure) = self.fault_of(error);
         self.error = Some(said);
         Input::Failed(failure)
     }
@@ -189,7 +194,7 @@ impl Attempt {
                     if let Some(error) = error.as_ref().filter(|_| !self.content && !seen.content) {
                         return Some(self.on_stream_error(error));
                     }
-                    self.told = self.told.take().or(error.as_ref().map(|error| fault_of(error).1));
+                    self.told = self.told.take().or(error.as_ref().map(|error| self.fault_of(error).1));
                     seen.content
                 }
             },
