@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderValue};
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use pointsman_routing::CredentialId;
