@@ -11,6 +11,8 @@ pub(super) struct Asked {
     pub(super) other: Option<Other>,
     pub(super) body: Value,
     pub(super) body_bytes: usize,
+    /// The id of its response.
+    pub(super) id: String,
 }
 
 const WORDS: [&str; 12] = [
@@ -110,10 +112,11 @@ impl Asked {
     fn response(&self, status: &str, text: &str, tokens: usize) -> Value {
         let tokens_in = self.tokens_in();
         json!({
-            "id": "resp_mock", "object": "response", "created_at": 0, "status": status, "model": self.model(),
+            "id": self.id, "object": "response", "created_at": 0, "status": status, "model": self.model(),
             "output": [{"id": "msg_mock", "type": "message", "role": "assistant", "status": status,
                         "content": [{"type": "output_text", "text": text, "annotations": []}]}],
             "parallel_tool_calls": true, "tool_choice": "auto", "tools": [],
+            "previous_response_id": self.body["previous_response_id"], "store": self.body["store"] != json!(false),
             "usage": {"input_tokens": tokens_in, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": tokens,
                       "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": tokens_in + tokens},
         })

@@ -52,6 +52,7 @@ pub(crate) fn facts_of(model: ModelId, workload: &Workload, ask: &Ask, prefix: A
     }
     let tenant_hash = mix(u64::from(ask.tenant) + 1);
     Facts {
+        pinned: None,
         model,
         version: None,
         needs: Capabilities::CHAT,
@@ -70,7 +71,6 @@ pub(crate) fn facts_of(model: ModelId, workload: &Workload, ask: &Ask, prefix: A
         objective: Wish::default(),
         region: None,
         tags: Default::default(),
-        pinned: None,
         deadline: None,
     }
 }
