@@ -14,7 +14,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass, Now};
-use pointsman_wire::chat::Losses;
+use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
@@ -26,6 +26,7 @@ use tokio::time::{Sleep, sleep};
 use crate::clock;
 use crate::http::server::Worker;
 use crate::snapshot::Target;
+use crate::structured::Watch;
 use crate::upstream::connection::{Call, CallError};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
@@ -60,6 +61,10 @@ pub(super) struct Attempt {
     /// Pieces of the answer that the client may have.
     pub ready: SmallVec<[Bytes; 4]>,
     observer: Option<Box<StreamObserver>>,
+    /// Checks a stream that is relayed by its bytes alone.
+    watch: Option<Box<Watch>>,
+    /// What is worth telling of an unstreamed answer that is relayed by its bytes alone.
+    findings: Findings,
     /// An unstreamed answer, kept for its usage.
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
@@ -156,6 +161,8 @@ impl Attempt {
             head: None,
             ready: SmallVec::new(),
             observer: None,
+            watch: None,
+            findings: Findings::default(),
             kept: SmallVec::new(),
             kept_bytes: 0,
             held_bytes: 0,
@@ -311,7 +318,7 @@ impl Attempt {
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
         if let Some(reading) = self.reading.as_mut().filter(|_| good) {
-            if !readable && reading.converts() {
+            if !readable && reading.is_first_read() {
                 let detail = "its answer is compressed, though it was asked not to".to_owned();
                 return Some(Input::Failed(self.broke_protocol(detail)));
             }
@@ -413,6 +420,10 @@ impl Attempt {
         self.keep(call);
         if let Some(failure) = &self.told {
             return Input::Failed(failure.clone());
+        }
+        if self.reading.as_mut().is_some_and(|reading| reading.noting().is_misfit()) {
+            self.ready.clear();
+            return Input::Misfit(self.usage_so_far());
         }
         let usage = Usage { truncated, ..self.usage_so_far() };
         if self.content {

@@ -63,7 +63,8 @@ impl Exchange {
         if let Some(mut before) = self.attempt.take() {
             next.ready = std::mem::take(&mut before.ready);
             if before.is_event_stream() {
-                let usage = before.usage_so_far();
+                // What came of it is known, what was used for it is not.
+                let usage = Usage { estimated: true, ..before.usage_so_far() };
                 let price = before.target.as_ref().and_then(|target| target.price_usd_per_mtok);
                 let cost = price.map(|price| super::settle::cost((usage, price)));
                 self.broken.add(&usage, cost);
@@ -74,7 +75,7 @@ impl Exchange {
 }
 
 impl Broken {
-    fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
+    pub(super) fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
         self.usage = Some(self.with(usage));
         self.cost_micro_usd = match (self.cost_micro_usd, cost_micro_usd) {
             (Some(before), Some(more)) => Some(before.saturating_add(more)),
@@ -89,7 +90,7 @@ impl Broken {
             tokens_in: before.tokens_in.saturating_add(usage.tokens_in),
             tokens_in_cached: before.tokens_in_cached.saturating_add(usage.tokens_in_cached),
             tokens_out: before.tokens_out.saturating_add(usage.tokens_out),
-            estimated: true,
+            estimated: before.estimated || usage.estimated,
             truncated: usage.truncated,
         }
     }

@@ -9,10 +9,12 @@ mod attempt;
 mod continuation;
 mod convert;
 mod mirror;
+mod noting;
 mod outgoing;
 mod relay;
 mod settle;
 pub mod shared;
+mod structured;
 mod words;
 
 use std::future::poll_fn;
@@ -42,6 +44,7 @@ use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
 use crate::http::server::Worker;
 use crate::snapshot::{Model, Snapshot};
+use crate::structured::Watch;
 use crate::telemetry::record::RequestId;
 
 pub(crate) use answer::{COST, QUEUE};
@@ -50,6 +53,7 @@ use continuation::Keeping;
 pub use outgoing::{Passed, Trace, passed};
 pub use relay::RouterBody;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
+pub use structured::Noted;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
 /// [`Call::poll_head`](crate::upstream::connection::Call::poll_head)).
@@ -107,6 +111,8 @@ pub struct Exchange {
     hedge: Option<Attempt>,
     /// What came of an answer that broke off, while its rest is awaited.
     broken: continuation::Broken,
+    /// What answers are held to.
+    checked: structured::Checked,
     granted: Option<oneshot::Receiver<()>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Now,
@@ -140,10 +146,14 @@ impl Exchange {
         body: Bytes,
         began: Now,
     ) -> Box<Self> {
-        let Prepared { request, model, facts, fallbacks } = prepared;
+        let Prepared { request, model, facts, fallbacks, schema } = prepared;
         let shadow = arrival.mirror_of.is_some();
         let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
         let flow = flow.with_fallbacks(fallbacks.models);
+        let flow = match model.on_mismatch.filter(|_| schema.is_some() && !request.stream) {
+            Some(on_mismatch) => flow.checked(on_mismatch),
+            None => flow,
+        };
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
         let recalls = worker.recalls.get();
         Box::new(Self {
@@ -157,6 +167,7 @@ impl Exchange {
             attempt: None,
             hedge: None,
             broken: continuation::Broken::default(),
+            checked: structured::Checked::by(schema),
             granted: None,
             timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
             timer_at: Now::NEVER,
@@ -292,8 +303,12 @@ impl Exchange {
             });
         };
         let rest_of = self.broken.transcript.as_ref();
-        let composed = if convert::is_needed(&self.arrival, target) {
-            convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
+        let repairs = self.repairs();
+        let converts = convert::is_needed(&self.arrival, target);
+        let composed = if converts || repairs.is_some() {
+            // What is lost for a repair alone is no reason to refuse what was sent once already.
+            let refuses = converts && self.model.refuses_losses;
+            convert::write(&self.arrival, target, (request, body), refuses, repairs).map(|written| {
                 let parts =
                     outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
                 (parts, written.losses)
@@ -306,10 +321,18 @@ impl Exchange {
             Ok(composed) => composed,
             Err(refusal) => return Attempt::refused(refusal),
         };
-        let reading = convert::Reading::of(&self.arrival, target, request);
+        let schema = self.checked.schema.as_ref();
+        let reading = convert::Reading::of(&self.arrival, target, request, schema);
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
+        // The rest of an answer that broke off does not fit alone.
+        let watched = schema.filter(|_| reading.is_none() && self.broken.transcript.is_none());
+        let watch = watched.map(|schema| {
+            let reader = target.endpoint.vendor.dialect.dialect.stream();
+            Watch::new(Arc::clone(schema), Some(reader))
+        });
         let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
         attempt.read_by(reading, losses);
+        watch.into_iter().for_each(|watch| attempt.watch_by(watch));
         attempt
     }
 
@@ -335,6 +358,9 @@ impl Exchange {
                 self.provider_error = Some(error);
             }
             self.refusal = attempt.take_refusal();
+            if let Input::Misfit(usage) = &input {
+                self.note_misfit(usage);
+            }
             return Poll::Ready(input);
         }
         if let Some(hedge) = &mut self.hedge

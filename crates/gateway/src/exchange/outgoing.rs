@@ -11,7 +11,7 @@ use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
 use smallvec::SmallVec;
 
-use super::Arrival;
+use super::{Arrival, convert};
 use crate::snapshot::Target;
 
 /// Capacity of a request head; what nearly all fit in.
@@ -94,7 +94,9 @@ pub(super) fn compose_converted(
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let path = target.endpoint.vendor.dialect.dialect.path(&target.upstream_model_name, request.stream);
     target.endpoint.write_head(&path, &mut head);
-    put_passed(&mut head, target, &[]);
+    // What a provider of the client's own dialect gets is written anew only to repair an answer.
+    let own = !convert::is_needed(arrival, target);
+    put_passed(&mut head, target, if own { &arrival.passed } else { &[] });
     finish_head(&mut head, target, credential, request.stream, body.len() as u64, arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());

@@ -17,6 +17,7 @@ use super::fallback::{self, Fallbacks};
 use super::hints;
 use super::route::printable;
 use crate::snapshot::{Model, Snapshot};
+use crate::structured::{self, Schema};
 
 /// A request that is valid and may be routed.
 pub struct Prepared {
@@ -28,6 +29,8 @@ pub struct Prepared {
     pub facts: Facts,
     /// Other models it names.
     pub fallbacks: Fallbacks,
+    /// What its answer is held to, where the model's answers are checked.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// A request that is not valid.
@@ -63,6 +66,10 @@ pub fn prepare(
     let model = find_model(snapshot, client, &request.model)?;
     let of_model = |error: ErrorBody| Refused { error, model: Some(Name::clone(&model.name)) };
     rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
+    let schema = match model.on_mismatch {
+        Some(_) => structured::read(dialect, asked, &request, body).map_err(of_model)?.map(Arc::new),
+        None => None,
+    };
     let fallbacks = fallback::read(snapshot, client, headers, &request, &model).map_err(of_model)?;
     let hints = hints::read(headers, client, now).map_err(of_model)?;
     let (lane, class) = hints::rank(&hints, client, &model);
@@ -87,7 +94,7 @@ pub fn prepare(
         tags: hints.tags,
         deadline: hints.deadline,
     };
-    Ok(Prepared { request, model, facts, fallbacks })
+    Ok(Prepared { request, model, facts, fallbacks, schema })
 }
 
 /// The model of that name, if the client may use it.

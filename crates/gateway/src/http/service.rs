@@ -330,6 +330,7 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            noted: Default::default(),
             ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),

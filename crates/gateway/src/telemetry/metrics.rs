@@ -20,6 +20,7 @@ use waits::Waits;
 mod batches;
 mod beside;
 mod engine;
+mod events;
 mod figures;
 mod fleet;
 mod handles;
@@ -132,6 +133,7 @@ pub struct Metrics {
     pub memory_limit_bytes: Gauge,
     batches: BatchMetrics,
     beside: Beside,
+    events: events::AnswerEvents,
     waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
@@ -211,6 +213,7 @@ impl Metrics {
             memory_limit_bytes: Gauge::default(),
             batches: BatchMetrics::default(),
             beside: Beside::default(),
+            events: events::AnswerEvents::default(),
             waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
@@ -226,6 +229,7 @@ impl Metrics {
         metrics.register_requests();
         metrics.batches.register(&mut metrics.registry);
         metrics.beside.register(&mut metrics.registry);
+        metrics.events.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
@@ -352,6 +356,7 @@ impl Metrics {
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.beside.retain(model);
+        self.events.retain(model);
         self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {
