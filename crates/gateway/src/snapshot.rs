@@ -9,6 +9,7 @@ use http::HeaderValue;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::{Class, Lane};
 use pointsman_routing::flow::Usage;
+use pointsman_routing::flow::misfit::OnMismatch;
 use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
@@ -60,6 +61,8 @@ pub struct Model {
     pub class: Option<Class>,
     /// Whether it refuses what a deployment's dialect has no word for, rather than leave it out.
     pub refuses_losses: bool,
+    /// What becomes of answers that do not fit the schema that their request holds them to; `None`: they are not checked.
+    pub on_mismatch: Option<OnMismatch>,
     /// Where copies of its requests go, if anywhere.
     pub mirror: Option<MirrorSpec>,
     /// Where its requests are counted.
@@ -200,6 +203,7 @@ impl Snapshot {
             lane: config.and_then(|model| model.lane).map(LaneName::lane),
             class: config.and_then(|model| model.priority).map(ClassName::class),
             refuses_losses: config.is_some_and(|model| model.conversion.losses == LossesConfig::Refuse),
+            on_mismatch: config.and_then(|model| model.structured_output.on_mismatch.policy()),
             mirror: self.config.mirror(name),
             metrics: metrics.model(name),
         });

@@ -4,6 +4,7 @@ mod continuation;
 mod drain;
 pub mod fallback;
 mod hedge;
+pub mod misfit;
 mod preempt;
 mod retry;
 mod said;
@@ -30,6 +31,7 @@ use crate::time::Now;
 
 use fallback::Fallbacks;
 use hedge::Hedge;
+use misfit::OnMismatch;
 use upload::Body;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
 
@@ -50,6 +52,8 @@ pub struct Flow {
     shadow: bool,
     /// What is there of its body.
     body: Body,
+    /// What becomes of an answer that does not fit, if the whole answer is checked before any of it is relayed.
+    checked: Option<OnMismatch>,
     /// Other models, if the request named any.
     fallbacks: Option<Box<Fallbacks>>,
     state: State,
@@ -151,6 +155,7 @@ impl Flow {
             policy,
             shadow: false,
             body: Body::Whole,
+            checked: None,
             fallbacks: None,
             state: State::New,
             permit: None,
@@ -183,8 +188,9 @@ impl Flow {
             Input::Connected => self.on_connected(now),
             Input::Headers => self.on_headers(now),
             Input::FirstContent => self.on_first_content(fleet, now, rng),
-            Input::Done(_) | Input::Failed(_) if self.permit.is_none() => Action::Wait,
+            Input::Done(_) | Input::Misfit(_) | Input::Failed(_) if self.permit.is_none() => Action::Wait,
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
+            Input::Misfit(usage) => self.on_misfit(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
             Input::Recalled => self.on_recalled(fleet, now, rng),
@@ -223,6 +229,11 @@ impl Flow {
     /// The attempt that goes on, or the last.
     pub fn attempt(&self) -> Option<&AttemptRecord> {
         self.attempts.get(self.current)
+    }
+
+    /// The place of that attempt among [`attempts`](Self::attempts).
+    pub fn attempt_place(&self) -> usize {
+        self.current
     }
 
     fn attempt_mut(&mut self) -> Option<&mut AttemptRecord> {
@@ -350,7 +361,7 @@ impl Flow {
     fn begin(&mut self, fleet: &mut Fleet, choice: &Choice, mut permit: Permit, now: Now) {
         debug_assert!(self.permit.is_none(), "one attempt at a time");
         debug_assert!(now < self.total, "no attempt begins after the deadline");
-        let kind = if self.relayed { AttemptKind::Continuation } else { AttemptKind::Usual };
+        let kind = if self.relayed { AttemptKind::Continuation } else { self.kind_unless_relayed() };
         self.note_attempt(fleet, choice, kind, now);
         self.current = self.attempts.len() - 1;
         self.offer(fleet, &mut permit, self.attempts[self.current].free);
@@ -378,7 +389,11 @@ impl Flow {
     fn on_headers(&mut self, now: Now) -> Action {
         if let (State::AwaitingHeaders { until }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.headers = Some(now);
-            let hold = if self.relayed { Duration::MAX } else { self.policy.timeouts.header_hold };
+            let hold = if self.relayed || self.checked.is_some() {
+                Duration::MAX
+            } else {
+                self.policy.timeouts.header_hold
+            };
             self.state = State::HoldingHeaders { until, release: now + hold };
         }
         Action::Wait

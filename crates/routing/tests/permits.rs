@@ -232,7 +232,7 @@ impl Driver {
         let Some(one) = self.all.get_mut(&id) else { return };
         // What has ended by itself is no more.
         match &input {
-            Input::Failed(_) | Input::Done(_) => one.attempt = false,
+            Input::Failed(_) | Input::Misfit(_) | Input::Done(_) => one.attempt = false,
             Input::Hedge(HedgeInput::Failed(_)) => one.hedge = false,
             Input::ClientGone => (one.attempt, one.hedge) = (false, false),
             Input::Arrived

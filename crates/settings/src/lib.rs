@@ -22,6 +22,7 @@ mod read;
 mod reference;
 mod secret;
 pub mod sections;
+pub mod structured;
 mod tree;
 mod validate;
 

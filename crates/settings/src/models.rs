@@ -16,6 +16,7 @@ use crate::limiter::LimiterConfig;
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, TOKENS_MAX, WEIGHT_MAX};
 use crate::pools::PreemptConfig;
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
+use crate::structured::StructuredOutputConfig;
 
 /// What clients ask for, and its policy.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -40,6 +41,9 @@ pub struct ModelConfig {
     /// What becomes of what a deployment's dialect has no word for, where a request has to be turned into another dialect.
     #[serde(default)]
     pub conversion: ConversionConfig,
+    /// What becomes of answers that do not fit the JSON schema that their request holds them to.
+    #[serde(default)]
+    pub structured_output: StructuredOutputConfig,
     /// Copies a share of its requests to another model, whose answers nobody gets.
     pub mirror: Option<MirrorConfig>,
     /// How regions are preferred.

@@ -11,6 +11,7 @@ mod clouds;
 mod egress;
 mod lanes;
 mod schema;
+mod structured;
 
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
     let env = |name: &str| match name {

@@ -7,6 +7,7 @@ mod mirror;
 mod pools;
 mod provider;
 mod share;
+mod structured;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -280,6 +281,7 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
         found.push(Problem::new(format!("{path}.tiers.{tier}"), format!("no deployment is in tier {tier}")));
     }
     mirror::check(config, path, name, model, found);
+    structured::check(path, model, found);
     check_split(&join(path, "split"), model, found);
     for (at, region) in model.regions.order.iter().enumerate() {
         check_text(&format!("{path}.regions.order[{at}]"), Some(region), found);

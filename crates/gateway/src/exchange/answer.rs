@@ -181,6 +181,7 @@ impl Exchange {
                 from_provider(status, "server_error", "upstream_error")
             }
             FailureClass::Transient => ErrorBody::upstream_reset(provider),
+            FailureClass::SchemaMismatch => self.error_of_misfit(provider),
             FailureClass::Drained => ErrorBody::drained(),
             FailureClass::Protocol => {
                 let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);

@@ -16,7 +16,7 @@ use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::said::Said;
 use pointsman_routing::{Failure, FailureClass, Now};
-use pointsman_wire::chat::Losses;
+use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
@@ -28,6 +28,7 @@ use tokio::time::{Sleep, sleep};
 use crate::clock;
 use crate::http::server::Worker;
 use crate::snapshot::Target;
+use crate::structured::Watch;
 use crate::upstream::connection::{Call, CallError, Message};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
@@ -69,6 +70,10 @@ pub(super) struct Attempt {
     observer: Option<Box<StreamObserver>>,
     /// The end of an answer to a task, which is relayed as bytes.
     tail: Option<Tail>,
+    /// Checks a stream that is relayed by its bytes alone.
+    watch: Option<Box<Watch>>,
+    /// What is worth telling of an unstreamed answer that is relayed by its bytes alone.
+    findings: Findings,
     /// An unstreamed answer, kept for its usage.
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
@@ -180,6 +185,8 @@ impl Attempt {
             ready: SmallVec::new(),
             observer: None,
             tail: None,
+            watch: None,
+            findings: Findings::default(),
             kept: SmallVec::new(),
             kept_bytes: 0,
             held_bytes: 0,
@@ -349,7 +356,7 @@ impl Attempt {
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
         if let Some(reading) = self.reading.as_mut().filter(|_| good) {
-            if !readable && reading.converts() {
+            if !readable && reading.is_first_read() {
                 let detail = "its answer is compressed, though it was asked not to".to_owned();
                 return Some(Input::Failed(self.broke_protocol(detail)));
             }
@@ -463,6 +470,10 @@ impl Attempt {
         }
         if let Some(failure) = &self.told {
             return Input::Failed(failure.clone());
+        }
+        if self.reading.as_mut().is_some_and(|reading| reading.noting().is_misfit()) {
+            self.ready.clear();
+            return Input::Misfit(self.usage_so_far());
         }
         let usage = Usage { truncated, ..self.usage_so_far() };
         if self.content {

@@ -63,7 +63,8 @@ impl Exchange {
         if let Some(mut before) = self.attempt.take() {
             next.ready = std::mem::take(&mut before.ready);
             if before.is_event_stream() {
-                let usage = before.usage_so_far();
+                // What came of it is known, what was used for it is not.
+                let usage = Usage { estimated: true, ..before.usage_so_far() };
                 let cost = before.target.as_ref().and_then(|target| target.cost_micro_usd(&usage));
                 self.broken.add(&usage, cost);
             }
@@ -73,7 +74,7 @@ impl Exchange {
 }
 
 impl Broken {
-    fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
+    pub(super) fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
         self.cost_micro_usd = self.cost_with(true, cost_micro_usd);
         self.usage = Some(self.with(usage));
     }
@@ -101,7 +102,7 @@ impl Broken {
             tokens_out_reasoning: before.tokens_out_reasoning.saturating_add(usage.tokens_out_reasoning),
             tokens_out_audio: before.tokens_out_audio.saturating_add(usage.tokens_out_audio),
             tokens_out: before.tokens_out.saturating_add(usage.tokens_out),
-            estimated: true,
+            estimated: before.estimated || usage.estimated,
             truncated: usage.truncated,
         }
     }

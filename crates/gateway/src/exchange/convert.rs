@@ -1,6 +1,8 @@
 //! Requests that are served in another dialect than their client's, and answers in any dialect that is not read by the
 //! bytes alone: what is written for the provider, and what is read from it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pointsman_routing::flow::Usage;
 use pointsman_wire::chat::{Event, Losses, Usage as Used};
@@ -14,9 +16,11 @@ use pointsman_wire::openai::sse::StreamError;
 use smallvec::SmallVec;
 
 use super::Arrival;
+use super::noting::Noting;
 use super::tasks::Ranking;
 use crate::clock;
 use crate::snapshot::Target;
+use crate::structured::{Misfit, Schema};
 
 /// Bytes of an answer that is not streamed and has to be read as a whole before it can be turned into another dialect.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -37,17 +41,22 @@ pub(super) fn is_needed(arrival: &Arrival, target: &Target) -> bool {
     !plain && !(has && target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked))
 }
 
-/// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse.
+/// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse. One that is to
+/// repair an answer goes on with that.
 pub(super) fn write(
     arrival: &Arrival,
     target: &Target,
     (request, body): (&Request, &Bytes),
     refuses_losses: bool,
+    repairs: Option<&Misfit>,
 ) -> Result<Written, ErrorBody> {
     let text = std::str::from_utf8(body).map_err(|_| ErrorBody::malformed("the body is not UTF-8"))?;
     let tree = Tree::parse(text, CONVERTED_DEPTH_MAX).map_err(Invalid::from)?;
     let mut conversation = arrival.dialect.dialect.conversation(tree)?;
     conversation.stream = request.stream;
+    if let Some(misfit) = repairs {
+        misfit.ask_again(&mut conversation);
+    }
     let mut losses = std::mem::take(&mut conversation.losses);
     let provider = target.endpoint.vendor.dialect;
     let body = provider.dialect.request(&conversation, &target.upstream_model_name, &mut losses);
@@ -85,6 +94,7 @@ pub(super) struct Reading {
     whole: Vec<u8>,
     /// The model of that, as the provider names it, until it is told.
     model: Option<String>,
+    noting: Noting,
     losses: Losses,
 }
 
@@ -103,12 +113,13 @@ struct Streaming {
 
 impl Streaming {
     /// Says what was read, and notes what it brought.
-    fn tell(&mut self, text: &mut String, brought: &mut Brought, lost: &mut Losses) {
+    fn tell(&mut self, text: &mut String, brought: &mut Brought, noting: &mut Noting, lost: &mut Losses) {
         for event in self.events.drain(..) {
             if event.is_content() {
                 brought.content = true;
                 brought.content_events += 1;
             }
+            noting.take(&event);
             match &event {
                 Event::Used(usage) => brought.usage = Some(used(usage)),
                 Event::Started { usage, model, .. } => {
@@ -148,10 +159,19 @@ pub(super) struct Brought {
 
 impl Reading {
     /// What is to be read of an attempt's answer; `None` where the bytes are relayed as they are and observed on the way.
-    pub(super) fn of(arrival: &Arrival, target: &Target, request: &Request) -> Option<Box<Self>> {
+    pub(super) fn of(
+        arrival: &Arrival,
+        target: &Target,
+        request: &Request,
+        schema: Option<&Arc<Schema>>,
+    ) -> Option<Box<Self>> {
         let provider = target.endpoint.vendor.dialect;
         let converts = is_needed(arrival, target);
-        if !converts && (arrival.dialect == OPENAI || arrival.asked.operation != Operation::Chat) {
+        let noting = Noting::of(schema, request.stream);
+        if !converts
+            && !noting.holds()
+            && (arrival.dialect == OPENAI || arrival.asked.operation != Operation::Chat)
+        {
             return None;
         }
         Some(Box::new(Self {
@@ -165,6 +185,7 @@ impl Reading {
             stream: None,
             whole: Vec::new(),
             model: None,
+            noting,
             losses: Losses::default(),
         }))
     }
@@ -201,8 +222,14 @@ impl Reading {
             stream: None,
             whole: Vec::new(),
             model: None,
+            noting: Noting::default(),
             losses: Losses::default(),
         })
+    }
+
+    /// Whether the client gets other bytes than came.
+    pub(super) fn converts(&self) -> bool {
+        self.converts
     }
 
     /// The media type of what the client gets, if it is not what came.
@@ -218,6 +245,7 @@ impl Reading {
 
     /// Begins to read a stream.
     pub(super) fn begin_stream(&mut self) {
+        self.noting.begin_stream();
         self.stream = Some(Streaming {
             reader: self.provider.dialect.stream(),
             writer: self.converts.then(|| self.client.dialect.stream(self.told.clone())),
@@ -239,9 +267,14 @@ impl Reading {
         self.stream.as_ref().is_some_and(|stream| stream.writer.is_none() && !stream.at_line_end)
     }
 
-    /// Whether the client gets other bytes than came.
-    pub(super) fn converts(&self) -> bool {
-        self.converts
+    /// Whether the answer has to be read before the client gets any of it.
+    pub(super) fn is_first_read(&self) -> bool {
+        self.converts || self.noting.holds()
+    }
+
+    /// What is noted of the answer.
+    pub(super) fn noting(&mut self) -> &mut Noting {
+        &mut self.noting
     }
 
     /// Whether the stream came to its proper end.
@@ -261,10 +294,10 @@ impl Reading {
             let fits = self.whole.len() + data.len() <= WHOLE_BYTES_MAX;
             if fits {
                 self.whole.extend_from_slice(&data);
-            } else if self.converts {
+            } else if self.is_first_read() {
                 return Err(format!("its answer is longer than {WHOLE_BYTES_MAX} bytes"));
             }
-            if !self.converts {
+            if !self.is_first_read() {
                 out.push(data);
                 brought.content = true;
             }
@@ -279,7 +312,7 @@ impl Reading {
             (stream.blind, brought.content, pushed) = (true, true, Ok(()));
         }
         let mut text = String::new();
-        stream.tell(&mut text, &mut brought, &mut self.losses);
+        stream.tell(&mut text, &mut brought, &mut self.noting, &mut self.losses);
         if stream.writer.is_none() {
             stream.at_line_end = data.last().is_none_or(|last| *last == b'\n');
             out.push(data);
@@ -294,7 +327,7 @@ impl Reading {
         let (mut brought, mut text) = (Brought::default(), String::new());
         if let Some(stream) = self.stream.as_mut().filter(|stream| !stream.blind) {
             stream.reader.finish(&mut stream.events);
-            stream.tell(&mut text, &mut brought, &mut self.losses);
+            stream.tell(&mut text, &mut brought, &mut self.noting, &mut self.losses);
         }
         if !text.is_empty() {
             out.push(text.into());
@@ -319,13 +352,14 @@ impl Reading {
         let answer = match read {
             Ok(answer) => answer,
             // What is passed on as it is, is for the client to judge.
-            Err(_) if !self.converts => return Ok((None, None)),
+            Err(_) if !self.is_first_read() => return Ok((None, None)),
             Err(error) => return Err(format!("its answer cannot be read: {error}")),
         };
         let usage = answer.usage.as_ref().map(used);
         self.model = Some(answer.model.clone());
+        self.noting.take_whole(&answer);
         if !self.converts {
-            return Ok((usage, None));
+            return Ok((usage, self.noting.holds().then(|| whole.into())));
         }
         self.losses.extend(answer.losses.clone());
         let body = self.client.dialect.answer(&answer, &self.told, &mut self.losses);
@@ -397,6 +431,7 @@ mod tests {
             stream_type: "text/event-stream",
             counts: false,
             ranking: None,
+            noting: Noting::default(),
             losses: Losses::default(),
         }
     }

@@ -10,7 +10,7 @@ use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
 use smallvec::SmallVec;
 
-use super::Arrival;
+use super::{Arrival, convert};
 use crate::clock;
 use crate::snapshot::Target;
 use crate::upstream::credential::{Credential, Sent};
@@ -103,7 +103,9 @@ pub(super) fn compose_converted(
     let body = Bytes::from(body);
     target.endpoint.write_head(&path, &mut head);
     sign(&mut head, target, credential, &path, std::slice::from_ref(&body));
-    put_passed(&mut head, target, &[]);
+    // What a provider of the client's own dialect gets is written anew only to repair an answer.
+    let own = !convert::is_needed(arrival, target);
+    put_passed(&mut head, target, if own { &arrival.passed } else { &[] });
     finish_head(&mut head, target, credential, request, Some(body.len() as u64), arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());

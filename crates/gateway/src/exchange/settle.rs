@@ -32,7 +32,8 @@ impl Exchange {
         }
         let mut end = self.end();
         let own_usage = end.usage;
-        end.usage = end.usage.map(|usage| self.broken.with(&usage));
+        end.usage = end.usage.map(|usage| self.broken.with(&usage)).or(self.broken.usage);
+        self.note_findings();
         let app = &self.worker.app;
         app.requests.fetch_sub(1, Ordering::Relaxed);
         let metrics = &app.metrics;
@@ -80,6 +81,7 @@ impl Exchange {
             facts: Some(facts),
             decisions,
             attempts,
+            noted: std::mem::take(&mut self.checked.noted),
             ties,
             outcome: end.outcome,
             detail: end.detail,

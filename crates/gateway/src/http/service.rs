@@ -260,7 +260,7 @@ async fn infer(
     let prepared = match request {
         None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
         Some(request) => {
-            prepare_read(&snapshot, &arrival.client, asked, &head.headers, request, arrival.at)
+            prepare_read(&snapshot, &arrival.client, asked, &head.headers, (request, &body), arrival.at)
         }
     };
     match prepared {
@@ -427,6 +427,7 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            noted: Default::default(),
             ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),

@@ -22,6 +22,7 @@ mod batches;
 mod beside;
 mod costs;
 mod engine;
+mod events;
 mod figures;
 mod fleet;
 mod handles;
@@ -138,6 +139,7 @@ pub struct Metrics {
     beside: Beside,
     costs: Costs,
     tokens_fetched: tokens::TokenCounters,
+    events: events::AnswerEvents,
     waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
@@ -219,6 +221,7 @@ impl Metrics {
             beside: Beside::default(),
             costs: Costs::default(),
             tokens_fetched: tokens::TokenCounters::default(),
+            events: events::AnswerEvents::default(),
             waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
@@ -236,6 +239,7 @@ impl Metrics {
         metrics.beside.register(&mut metrics.registry);
         metrics.costs.register(&mut metrics.registry);
         metrics.tokens_fetched.register(&mut metrics.registry);
+        metrics.events.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
@@ -369,6 +373,7 @@ impl Metrics {
         self.beside.retain(model);
         self.costs.retain(model);
         self.tokens_fetched.retain(labels);
+        self.events.retain(model);
         self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {

@@ -23,6 +23,8 @@ pub enum Input {
     FirstContent,
     /// The answer came to its end.
     Done(Usage),
+    /// The answer came to its end and does not fit the schema that it is held to. Nothing of it was relayed.
+    Misfit(Usage),
     /// The attempt failed.
     Failed(Failure),
     /// Something happened to the hedge that runs beside the attempt.
@@ -47,6 +49,7 @@ impl Input {
             other @ (Self::Arrived
             | Self::Granted
             | Self::Done(_)
+            | Self::Misfit(_)
             | Self::Hedge(_)
             | Self::Recalled
             | Self::TimerFired
@@ -191,6 +194,8 @@ pub enum AttemptKind {
     Usual,
     /// The answer, beside another attempt whose first content was late.
     Hedge,
+    /// An answer in place of one that did not fit; it is told that one, and what was wrong with it.
+    Repair,
     /// The rest of an answer that broke off.
     Continuation,
 }
@@ -201,6 +206,7 @@ impl AttemptKind {
         match self {
             Self::Usual => "usual",
             Self::Hedge => "hedge",
+            Self::Repair => "repair",
             Self::Continuation => "continuation",
         }
     }

@@ -6,8 +6,9 @@ use pointsman_routing::Failure;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::said::Said;
 use pointsman_wire::answered;
-use pointsman_wire::chat::Losses;
+use pointsman_wire::chat::{Finding, Findings, Losses};
 use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::findings::findings_of_body;
 use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
 
@@ -16,6 +17,7 @@ use super::super::issue::Issues;
 use super::super::said::of_model;
 use super::super::words::{ProviderError, fault_of, known};
 use super::{Attempt, HELD_BYTES_MAX, State, USAGE_BYTES_MAX};
+use crate::structured::{Misfit, Watch};
 use crate::upstream::head::Framing;
 
 impl Attempt {
@@ -27,6 +29,31 @@ impl Attempt {
     /// Lets the answer be looked through for ids that only its account knows.
     pub(in crate::exchange) fn watch_for(&mut self, issues: Option<Box<Issues>>) {
         self.issues = issues;
+    }
+
+    /// Lets a stream that is relayed by its bytes alone be checked when it has ended.
+    pub(in crate::exchange) fn watch_by(&mut self, watch: Watch) {
+        self.watch = Some(Box::new(watch));
+    }
+
+    /// What was held back and does not fit its schema, once.
+    pub(in crate::exchange) fn take_misfit(&mut self) -> Option<Box<Misfit>> {
+        self.reading.as_mut()?.noting().take_misfit()
+    }
+
+    /// What is worth telling of the answer. Asked when the attempt is over.
+    pub(in crate::exchange) fn findings(&mut self) -> Findings {
+        if self.watch.take().is_some_and(|mut watch| watch.is_misfit()) {
+            self.findings.insert(Finding::SchemaMismatch);
+        }
+        let mut findings = self.findings;
+        if let Some(observer) = &self.observer {
+            findings.extend(observer.findings());
+        }
+        if let Some(reading) = &mut self.reading {
+            findings.extend(reading.noting().findings());
+        }
+        findings
     }
 
     /// Why the request was not sent, once.
@@ -126,12 +153,17 @@ impl Attempt {
             return tail.usage().as_ref().map(known);
         }
         let kept = std::mem::take(&mut self.kept);
-        let usage = match kept.as_slice() {
+        match kept.as_slice() {
             [] => None,
-            [only] => usage::usage_of_body(only),
-            pieces => usage::usage_of_body(&pieces.concat()),
-        };
-        usage.as_ref().map(known)
+            [only] => self.usage_of(only),
+            pieces => self.usage_of(&pieces.concat()),
+        }
+    }
+
+    /// What a whole answer used. What else is worth telling of it is noted.
+    fn usage_of(&mut self, body: &[u8]) -> Option<Usage> {
+        self.findings = findings_of_body(self.operation, body);
+        usage::usage_of_body(body).as_ref().map(known)
     }
 
     /// What the answer has used so far, for one that was cut short.
@@ -164,6 +196,9 @@ impl Attempt {
             issues.push(&data);
         }
         let bytes = data.len();
+        if let Some(watch) = self.watch.as_mut().filter(|_| self.observer.is_some()) {
+            watch.push(&data);
+        }
         let content = match &mut self.observer {
             None if let Some(tail) = &mut self.tail => {
                 tail.push(&data);
@@ -172,7 +207,7 @@ impl Attempt {
             }
             None => {
                 if self.kept.is_empty() && self.is_complete() {
-                    self.usage = usage::usage_of_body(&data).as_ref().map(known);
+                    self.usage = self.usage_of(&data);
                 } else {
                     self.keep_for_usage(&data);
                 }
