@@ -9,7 +9,7 @@ use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::deployment::Metered;
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
-use crate::ids::{CredentialId, DeploymentId};
+use crate::ids::{Arrival, CredentialId, DeploymentId};
 use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN, SPEED_BELIEVED};
 use crate::recover;
 use crate::rng::Rng;
@@ -20,12 +20,21 @@ mod pick;
 
 use pick::{choice, pick};
 
+/// What a request has behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    pub(crate) came: Arrival,
+    /// Deployments where earlier attempts failed.
+    pub(crate) tried: &'a [DeploymentId],
+}
+
 /// Decides one attempt of a request. When a deployment is chosen its permit is taken and belongs to the fleet's copy of
 /// the decision's flow; use [`Flow`](crate::Flow), which gives it back, rather than this, for anything that is sent.
 ///
 /// `tried` are deployments where earlier attempts failed. O(n) in the deployments of the model; at most 2 µs at 64.
 pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now, rng: &mut Rng) -> Decision {
-    let (decision, permit) = decide_with_permit(fleet, facts, tried, now, rng);
+    let past = Past { came: fleet.next_arrival(), tried };
+    let (decision, permit) = decide_with_permit(fleet, facts, past, now, rng);
     if let Some(permit) = permit {
         fleet.release(permit, crate::fleet::Ended::Unused, now, rng);
     }
@@ -36,19 +45,19 @@ pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now
 pub(crate) fn decide_with_permit(
     fleet: &mut Fleet,
     facts: &Facts,
-    tried: &[DeploymentId],
+    past: Past<'_>,
     now: Now,
     rng: &mut Rng,
 ) -> (Decision, Option<Permit>) {
     let account = fleet.arrive(facts, now, rng);
-    match choose(fleet, facts, tried, now, rng) {
+    match choose(fleet, facts, past.tried, now, rng) {
         Evaluation::Chosen(decision, permit) => {
             fleet.note_walked_past(facts.lane, permit.deployment());
             (decision, Some(permit))
         }
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = fleet.join_queue(facts, (tried, &decision), account, now, rng);
+            decision.outcome = fleet.join_queue(facts, (past, &decision), account, now, rng);
             (decision, None)
         }
     }

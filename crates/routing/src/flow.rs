@@ -17,12 +17,12 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::catalog::{HedgeSpec, ModelSpec, RetrySpec, TimeoutSpec};
-use crate::decide::decide_with_permit;
+use crate::decide::{Past, decide_with_permit};
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit, tokens_of};
-use crate::ids::{DeploymentId, Ticket};
+use crate::ids::{Arrival, DeploymentId, Ticket};
 use crate::invariants;
 use crate::rng::Rng;
 use crate::time::Now;
@@ -39,6 +39,8 @@ pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Inp
 pub struct Flow {
     facts: Facts,
     arrived: Now,
+    /// Before and after whom, whatever becomes of it.
+    came: Arrival,
     /// The end of all patience: the model's total timeout or the client's deadline.
     total: Now,
     policy: Policy,
@@ -140,6 +142,7 @@ impl Flow {
         Self {
             facts,
             arrived: now,
+            came: Arrival::default(),
             total: Now::NEVER,
             policy,
             shadow: false,
@@ -190,21 +193,6 @@ impl Flow {
     /// Content came while relaying. Touches no fleet, so that a chunk takes no lock.
     pub fn on_chunk(&mut self, now: Now) {
         self.last_chunk = now;
-    }
-
-    /// The place in the queue, while it waits.
-    pub fn ticket(&self) -> Option<Ticket> {
-        match self.state {
-            State::Queued { ticket, .. } => Some(ticket),
-            State::New
-            | State::BackingOff { .. }
-            | State::Connecting { .. }
-            | State::AwaitingHeaders { .. }
-            | State::HoldingHeaders { .. }
-            | State::AwaitingContent { .. }
-            | State::Relaying
-            | State::Over => None,
-        }
     }
 
     /// Where it is.
@@ -270,6 +258,7 @@ impl Flow {
 
     fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         debug_assert!(self.state == State::New, "a request arrives once");
+        self.came = fleet.next_arrival();
         if let Some(model) = fleet.models.get_mut(self.facts.model) {
             self.policy = Policy::of(&model.spec, self.facts.lane, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
@@ -289,7 +278,8 @@ impl Flow {
         let (decision, permit) = if self.shadow {
             self.decide_unqueued(fleet, now, rng)
         } else {
-            decide_with_permit(fleet, &self.facts, &self.tried, now, rng)
+            let past = Past { came: self.came, tried: &self.tried };
+            decide_with_permit(fleet, &self.facts, past, now, rng)
         };
         self.follow(fleet, now, (decision, permit), last, rng)
     }

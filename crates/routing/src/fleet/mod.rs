@@ -13,7 +13,7 @@ use crate::decision::Rejection;
 use crate::facts::Facts;
 use crate::figures::Meter;
 use crate::hedge::HedgeBudget;
-use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
+use crate::ids::{Arrival, CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
 use crate::outputs::Outputs;
 use crate::pool::Pool;
@@ -83,6 +83,7 @@ pub struct Fleet {
     preempted: u64,
     woken: Vec<Ticket>,
     next_ticket: u64,
+    arrivals: u64,
     /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
     pub(crate) credential_changes: u64,
     pub(crate) evaluations: u64,
@@ -251,6 +252,12 @@ impl Fleet {
     pub(crate) fn next_ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
+    }
+
+    /// A request comes for the first time.
+    pub(crate) fn next_arrival(&mut self) -> Arrival {
+        self.arrivals += 1;
+        Arrival(self.arrivals)
     }
 
     pub(crate) fn wake(&mut self, ticket: Ticket, told: Told) {
