@@ -38,14 +38,14 @@ fn look(text: &str, found: &mut Option<String>) -> Result<(), JsonError> {
     let mut members = scanner.object()?;
     while let Some(key) = scanner.next_key(&mut members)? {
         if key.is("model") && scanner.peek()? == Kind::String {
-            *found = scanner.string()?.decode().map(|name| name.into_owned());
+            *found = scanner.string()?.decode().map(std::borrow::Cow::into_owned);
             return Ok(());
         }
         if WITHIN.contains(&key.raw()) && scanner.peek()? == Kind::Object {
             let mut inner = scanner.object()?;
             while let Some(key) = scanner.next_key(&mut inner)? {
                 if key.is("model") && scanner.peek()? == Kind::String {
-                    *found = scanner.string()?.decode().map(|name| name.into_owned());
+                    *found = scanner.string()?.decode().map(std::borrow::Cow::into_owned);
                     return Ok(());
                 }
                 scanner.skip_value()?;

@@ -44,9 +44,8 @@ impl Left {
     /// The share that is left; `Err` with its reset when it is used up.
     fn share(&self, now: Now) -> Result<f64, Now> {
         match (now < self.until, self.remaining, self.limit) {
-            (false, ..) => Ok(1.0),
+            (false, ..) | (true, 1.., None) => Ok(1.0),
             (true, 0, _) => Err(self.until),
-            (true, _, None) => Ok(1.0),
             (true, remaining, Some(limit)) => Ok((remaining as f64 / limit.max(1) as f64).min(1.0)),
         }
     }
