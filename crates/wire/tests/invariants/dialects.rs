@@ -104,7 +104,7 @@ pub(crate) fn tasks(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
     for task in Task::ALL.into_iter().filter(|task| !task.is_multipart()) {
         let Ok(read) = tasks::json::parse(task, &body, &BodyLimits::default()) else { continue };
-        let sent = read.rewrite(&body, &literal("up"));
+        let sent = rewrite(&read.clone().into_request(), &body, &literal("up"), UsageAsk::AsSent);
         let whole = sent.concat();
         assert_eq!(whole.len() as u64, sent.len);
         let again = tasks::json::parse(task, &whole, &BodyLimits::default()).unwrap();
