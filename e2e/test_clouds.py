@@ -38,6 +38,11 @@ providers:
       - access_key_id: ${{AWS_ACCESS_KEY_ID}}
         secret_access_key: ${{AWS_SECRET_ACCESS_KEY}}
         session_token: ${{AWS_SESSION_TOKEN}}
+  limited:
+    kind: bedrock
+    base_url: {self.bedrock.url}
+    location: {bedrock.REGION}
+    keys: [ {{ access_key_id: {bedrock.ACCESS_KEY}, secret_access_key: "${{AWS_SECRET_ACCESS_KEY}}", session_token: "${{AWS_SESSION_TOKEN}}" }} ]
   forged:
     kind: bedrock
     base_url: {self.bedrock.url}
@@ -46,6 +51,9 @@ providers:
 models:
   claude: {{ attempts_max: 1, deployments: [ {{ name: claude, provider: aws, model: "{MODEL}" }} ] }}
   nova: {{ attempts_max: 1, deployments: [ {{ name: nova, provider: aws, model: amazon.nova-pro-v1:0 }} ] }}
+  long: {{ attempts_max: 1, deployments: [ {{ name: long, provider: aws, model: x.y }} ] }}
+  gone: {{ attempts_max: 1, deployments: [ {{ name: gone, provider: aws, model: x.y }} ] }}
+  limited: {{ attempts_max: 1, deployments: [ {{ name: limited, provider: limited, model: x.y }} ] }}
   forged: {{ attempts_max: 1, deployments: [ {{ name: forged, provider: forged, model: x.y }} ] }}
 """)
         secrets = {"AWS_ACCESS_KEY_ID": bedrock.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": bedrock.SECRET_KEY,
@@ -189,14 +197,14 @@ def test_images_documents_thoughts_and_schemas_are_what_the_service_takes(place)
 
 def test_errors_come_in_the_dialect_of_the_caller_with_awss_words(place):
     client = place.openai()
-    for refusal, kind in [
-        ((400, "ValidationException", "Input is too long for requested model."), openai.BadRequestError),
-        ((400, "ValidationException", "The provided model identifier is invalid."), openai.InternalServerError),
-        ((429, "ThrottlingException", "Too many requests"), openai.RateLimitError),
+    for model, refusal, kind in [
+        ("long", (400, "ValidationException", "Input is too long for requested model."), openai.BadRequestError),
+        ("gone", (400, "ValidationException", "The provided model identifier is invalid."), openai.InternalServerError),
+        ("limited", (429, "ThrottlingException", "Too many requests"), openai.RateLimitError),
     ]:
         place.bedrock.refuse = refusal
         with pytest.raises(kind) as refused:
-            client.chat.completions.create(model="nova", messages=HELLO)
+            client.chat.completions.create(model=model, messages=HELLO)
         if kind is openai.BadRequestError:
             assert refused.value.code == "context_length_exceeded" and "too long" in refused.value.message
     place.bedrock.refuse = None

@@ -119,18 +119,24 @@ impl Known {
 }
 
 /// A fetch under way. One that is given up with its thread leaves the way free for another.
-struct Fetching(Arc<Tokens>);
+struct Fetching {
+    tokens: Arc<Tokens>,
+    done: bool,
+}
+
+impl Fetching {
+    async fn run(mut self) {
+        self.tokens.fetch().await;
+        self.done = true;
+    }
+}
 
 impl Drop for Fetching {
     fn drop(&mut self) {
-        let now = clock::now();
-        self.0.known.send_if_modified(|known| {
-            let given_up = known.fetching;
-            if given_up {
-                known.learn(Err(Trouble::Network("the fetch was given up".to_owned())), now);
-            }
-            given_up
-        });
+        if !self.done {
+            let given_up = Trouble::Network("the fetch was given up".to_owned());
+            self.tokens.known.send_modify(|known| known.learn(Err(given_up), clock::now()));
+        }
     }
 }
 
@@ -184,8 +190,7 @@ impl Tokens {
         });
         let (value, begins) = looked;
         if begins {
-            let fetching = Fetching(Arc::clone(self));
-            tokio::spawn(async move { fetching.0.fetch().await });
+            tokio::spawn(Fetching { tokens: Arc::clone(self), done: false }.run());
         }
         value
     }
