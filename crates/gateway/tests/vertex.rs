@@ -27,7 +27,7 @@ fn text(kind: &str, vertex: &Fake, tokens: &Fake) -> String {
     let (at, from, account) = (vertex.url(), tokens.url(), account());
     format!(
         "timeouts: {{ connect_ms: 20000 }}\nproviders:\n  v:\n    kind: {kind}\n    base_url: '{at}'\n    project: my-project\n    location: us-east5\n    \
-         token_uri: '{from}/token?x=1'\n    keys: [ {{ name: robot, service_account: '{account}' }} ]\n\
+         token_uri: '{from}/token'\n    keys: [ {{ name: robot, service_account: '{account}' }} ]\n\
          models:\n  m:\n    deployments: [ {{ name: d, provider: v, model: 'claude@20250514' }} ]\n"
     )
 }
@@ -55,7 +55,7 @@ fn base64url(text: &str) -> Vec<u8> {
 
 /// The claims of an assertion whose signature holds.
 fn claims(seen: &Seen) -> Value {
-    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/token?x=1"));
+    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/token"));
     assert_eq!(seen.header("content-type"), Some("application/x-www-form-urlencoded"));
     let assertion = seen
         .body
@@ -76,7 +76,10 @@ fn claims(seen: &Seen) -> Value {
 /// A place that gives the tokens `t0`, `t1`, …
 fn tokens() -> Fake {
     Fake::new(|_, before| {
-        Reply::json(200, json!({"access_token": format!("t{before}"), "expires_in": 3599, "token_type": "Bearer"}))
+        Reply::json(
+            200,
+            json!({"access_token": format!("t{before}"), "expires_in": 3599, "token_type": "Bearer"}),
+        )
     })
 }
 
@@ -115,8 +118,14 @@ fn a_token_is_fetched_once_with_a_signed_assertion() {
     }
     let [fetch]: [Seen; 1] = tokens.seen().try_into().expect("one fetch");
     let claims = claims(&fetch);
-    assert_eq!((&claims["iss"], &claims["aud"]), (&json!(EMAIL), &json!("https://oauth2.googleapis.com/token")));
-    assert_eq!(claims["exp"].as_u64().zip(claims["iat"].as_u64()).map(|(end, begin)| end - begin), Some(3600));
+    assert_eq!(
+        (&claims["iss"], &claims["aud"]),
+        (&json!(EMAIL), &json!("https://oauth2.googleapis.com/token"))
+    );
+    assert_eq!(
+        claims["exp"].as_u64().zip(claims["iat"].as_u64()).map(|(end, begin)| end - begin),
+        Some(3600)
+    );
     let prefix = "/v1/projects/my-project/locations/us-east5/publishers/google/models/";
     assert_eq!(vertex.last().path, format!("{prefix}claude@20250514:generateContent"));
     let metrics = world.metrics();
@@ -179,8 +188,9 @@ fn i6_an_account_whose_tokens_are_refused_is_put_aside() {
 
 #[test]
 fn an_account_that_google_refuses_is_put_aside_and_counted() {
-    let tokens =
-        Fake::new(|_, _| Reply::json(400, json!({"error": "invalid_grant", "error_description": "Invalid JWT Signature."})));
+    let tokens = Fake::new(|_, _| {
+        Reply::json(400, json!({"error": "invalid_grant", "error_description": "Invalid JWT Signature."}))
+    });
     let vertex = vertex(&good("t0"));
     let world = World::of(&text("vertex", &vertex, &tokens));
     let answer = world.chat(&hello());
@@ -227,7 +237,8 @@ fn tokens_outlive_a_reload_and_other_accounts_get_their_own() {
 #[test]
 fn claude_is_asked_below_its_publisher() {
     let tokens = tokens();
-    let event = |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default());
+    let event =
+        |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default());
     let events = [
         json!({"type": "message_start", "message": {"id": "m1", "type": "message", "role": "assistant", "model": "c",
                "content": [], "stop_reason": null, "usage": {"input_tokens": 7, "output_tokens": 1}}}),
@@ -243,7 +254,10 @@ fn claude_is_asked_below_its_publisher() {
     });
     let world = World::of(&text("vertex_anthropic", &vertex, &tokens));
     let answer = world.chat(&stream());
-    assert!(answer.status == 200 && answer.body.contains("Hello") && answer.body.ends_with("[DONE]\n\n"), "{answer:?}");
+    assert!(
+        answer.status == 200 && answer.body.contains("Hello") && answer.body.ends_with("[DONE]\n\n"),
+        "{answer:?}"
+    );
     let seen = vertex.last();
     let path = "/v1/projects/my-project/locations/us-east5/publishers/anthropic/models/claude@20250514:streamRawPredict";
     assert_eq!((seen.path.as_str(), seen.header("authorization")), (path, Some("Bearer t0")));
