@@ -14,6 +14,7 @@ import pytest
 import bedrock
 from conftest import free_port, http, is_up, until
 
+ARN = "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -51,6 +52,7 @@ providers:
 models:
   claude: {{ attempts_max: 1, deployments: [ {{ name: claude, provider: aws, model: "{MODEL}" }} ] }}
   nova: {{ attempts_max: 1, deployments: [ {{ name: nova, provider: aws, model: amazon.nova-pro-v1:0 }} ] }}
+  profile: {{ attempts_max: 1, deployments: [ {{ name: profile, provider: aws, model: "{ARN}" }} ] }}
   long: {{ attempts_max: 1, deployments: [ {{ name: long, provider: aws, model: x.y }} ] }}
   gone: {{ attempts_max: 1, deployments: [ {{ name: gone, provider: aws, model: x.y }} ] }}
   limited: {{ attempts_max: 1, deployments: [ {{ name: limited, provider: limited, model: x.y }} ] }}
@@ -119,7 +121,7 @@ def test_boto3_takes_the_fake_for_bedrock(place):
 
 def test_what_boto3_and_clients_of_others_read_is_the_same(place):
     said = place.boto3().converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "hello"}]}])
-    for model in ("claude", "nova"):
+    for model in ("claude", "nova", "profile"):
         raw = place.openai().chat.completions.with_raw_response.create(
             model=model, messages=[{"role": "system", "content": "Be brief."}, *HELLO], max_tokens=20, temperature=0.5, stop=["END"])
         answer = raw.parse()
@@ -127,8 +129,9 @@ def test_what_boto3_and_clients_of_others_read_is_the_same(place):
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (11, 5)
         record = until("the record is there", lambda: found(place, raw.headers["x-pointsman-request-id"]))
         assert record["conversion"]["to"] == "bedrock" and record["usage"]["tokens_out"] == 5
-    boto, claude, nova = sent(place)
-    assert boto["messages"] == claude["messages"] == nova["messages"]
+    boto, claude, nova, profile = sent(place)
+    assert boto["messages"] == claude["messages"] == nova["messages"] == profile["messages"]
+    assert (nova["modelId"], profile["modelId"]) == ("amazon.nova-pro-v1:0", ARN)
     assert claude["system"] == [{"text": "Be brief."}] and claude["modelId"] == MODEL
     assert claude["inferenceConfig"] == {"maxTokens": 20, "temperature": 0.5, "stopSequences": ["END"]}
 

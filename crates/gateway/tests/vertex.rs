@@ -158,6 +158,36 @@ fn many_that_wait_for_the_first_token_cause_one_fetch() {
 }
 
 #[test]
+fn a_token_near_its_end_is_fetched_anew_beside_the_requests() {
+    let tokens = Fake::new(|_, before| {
+        let lasts_s = if before == 0 { 200 } else { 3599 };
+        Reply::json(200, json!({"access_token": format!("t{before}"), "expires_in": lasts_s}))
+    });
+    let vertex = Fake::new(|_, _| Reply::json(200, gemini_answer()));
+    let world = World::of(&text("vertex", &vertex, &tokens));
+    let sent = || {
+        assert_eq!(world.chat(&hello()).status, 200);
+        vertex.last().header("authorization").map(str::to_owned)
+    };
+    assert_eq!(sent().as_deref(), Some("Bearer t0"), "the old one is good while the next is fetched");
+    sent();
+    let fetched = r#"pointsman_access_tokens_total{provider="v",credential="robot",result="fetched"} 2"#;
+    world.until("the next one is there", || world.metrics().contains(fetched));
+    world.until("it is used", || sent().as_deref() == Some("Bearer t1"));
+    assert_eq!(tokens.seen().len(), 2);
+}
+
+#[test]
+fn a_token_that_is_given_for_no_time_is_an_error() {
+    let tokens = Fake::new(|_, _| Reply::json(200, json!({"access_token": "t0", "expires_in": 1})));
+    let vertex = vertex(&good("t0"));
+    let world = World::of(&text("vertex", &vertex, &tokens));
+    let answer = world.chat(&hello());
+    assert_eq!((answer.status, answer.error("code")), (502, json!("upstream_connect_failed")), "{answer:?}");
+    assert!(answer.body.contains("ends as soon as it came") && vertex.seen().is_empty(), "{answer:?}");
+}
+
+#[test]
 fn a_token_that_is_refused_is_renewed_once_and_the_request_sent_again() {
     let (tokens, good) = (tokens(), good("t0"));
     let vertex = vertex(&good);

@@ -233,6 +233,9 @@ impl Tokens {
         let asked = timeout(FETCH_MAX, self.ask()).await;
         let late = || Err(Trouble::Network(format!("no answer within {} s", FETCH_MAX.as_secs())));
         let fetched = asked.unwrap_or_else(|_| late()).and_then(|token| {
+            if token.expires_unix_s <= clock::unix_ms() / 1000 + USED_BEFORE_END_S {
+                return Err(Trouble::Network("it ends as soon as it came".to_owned()));
+            }
             let value = self.endpoint.auth_value(&token.access_token);
             Ok(Held { value: value.ok_or(TokenError::Missing("access_token"))?, token })
         });
@@ -256,7 +259,8 @@ impl Tokens {
         let now_unix_s = clock::unix_ms() / 1000;
         let this = Arc::clone(self);
         // A signature takes a millisecond or more, which is long for a thread that serves others.
-        let body = spawn_blocking(move || this.account.token_request(now_unix_s, |input| this.signature(input)));
+        let body =
+            spawn_blocking(move || this.account.token_request(now_unix_s, |input| this.signature(input)));
         let body = body.await.map_err(|error| Trouble::Network(error.to_string()))??;
         let failed = |error: &dyn std::fmt::Display| Trouble::Network(error.to_string());
         let (stream, _) = Stream::connect(&self.endpoint).await.map_err(|error| failed(&error))?;
@@ -314,7 +318,11 @@ mod tests {
         assert_eq!(known.look(4_300, at(2)), (value.clone(), true), "five minutes before its end");
         assert_eq!(known.look(4_300, at(2)), (value.clone(), false));
         known.learn(Err(Trouble::Network("gone".to_owned())), at(2));
-        assert_eq!(known.look(4_580, at(2)), (value, false), "a failure leaves it in force, and is not repeated at once");
+        assert_eq!(
+            known.look(4_580, at(2)),
+            (value, false),
+            "a failure leaves it in force, and is not repeated at once"
+        );
         assert_eq!(known.look(4_590, at(2)), (None, false), "until it ends");
     }
 
