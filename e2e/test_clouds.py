@@ -14,6 +14,7 @@ import pytest
 import bedrock
 from conftest import free_port, http, is_up, until
 
+ARN = "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -38,6 +39,11 @@ providers:
       - access_key_id: ${{AWS_ACCESS_KEY_ID}}
         secret_access_key: ${{AWS_SECRET_ACCESS_KEY}}
         session_token: ${{AWS_SESSION_TOKEN}}
+  limited:
+    kind: bedrock
+    base_url: {self.bedrock.url}
+    location: {bedrock.REGION}
+    keys: [ {{ access_key_id: {bedrock.ACCESS_KEY}, secret_access_key: "${{AWS_SECRET_ACCESS_KEY}}", session_token: "${{AWS_SESSION_TOKEN}}" }} ]
   forged:
     kind: bedrock
     base_url: {self.bedrock.url}
@@ -46,6 +52,10 @@ providers:
 models:
   claude: {{ attempts_max: 1, deployments: [ {{ name: claude, provider: aws, model: "{MODEL}" }} ] }}
   nova: {{ attempts_max: 1, deployments: [ {{ name: nova, provider: aws, model: amazon.nova-pro-v1:0 }} ] }}
+  profile: {{ attempts_max: 1, deployments: [ {{ name: profile, provider: aws, model: "{ARN}" }} ] }}
+  long: {{ attempts_max: 1, deployments: [ {{ name: long, provider: aws, model: x.y }} ] }}
+  gone: {{ attempts_max: 1, deployments: [ {{ name: gone, provider: aws, model: x.y }} ] }}
+  limited: {{ attempts_max: 1, deployments: [ {{ name: limited, provider: limited, model: x.y }} ] }}
   forged: {{ attempts_max: 1, deployments: [ {{ name: forged, provider: forged, model: x.y }} ] }}
 """)
         secrets = {"AWS_ACCESS_KEY_ID": bedrock.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": bedrock.SECRET_KEY,
@@ -111,7 +121,7 @@ def test_boto3_takes_the_fake_for_bedrock(place):
 
 def test_what_boto3_and_clients_of_others_read_is_the_same(place):
     said = place.boto3().converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "hello"}]}])
-    for model in ("claude", "nova"):
+    for model in ("claude", "nova", "profile"):
         raw = place.openai().chat.completions.with_raw_response.create(
             model=model, messages=[{"role": "system", "content": "Be brief."}, *HELLO], max_tokens=20, temperature=0.5, stop=["END"])
         answer = raw.parse()
@@ -119,8 +129,9 @@ def test_what_boto3_and_clients_of_others_read_is_the_same(place):
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (11, 5)
         record = until("the record is there", lambda: found(place, raw.headers["x-pointsman-request-id"]))
         assert record["conversion"]["to"] == "bedrock" and record["usage"]["tokens_out"] == 5
-    boto, claude, nova = sent(place)
-    assert boto["messages"] == claude["messages"] == nova["messages"]
+    boto, claude, nova, profile = sent(place)
+    assert boto["messages"] == claude["messages"] == nova["messages"] == profile["messages"]
+    assert (nova["modelId"], profile["modelId"]) == ("amazon.nova-pro-v1:0", ARN)
     assert claude["system"] == [{"text": "Be brief."}] and claude["modelId"] == MODEL
     assert claude["inferenceConfig"] == {"maxTokens": 20, "temperature": 0.5, "stopSequences": ["END"]}
 
@@ -189,14 +200,14 @@ def test_images_documents_thoughts_and_schemas_are_what_the_service_takes(place)
 
 def test_errors_come_in_the_dialect_of_the_caller_with_awss_words(place):
     client = place.openai()
-    for refusal, kind in [
-        ((400, "ValidationException", "Input is too long for requested model."), openai.BadRequestError),
-        ((400, "ValidationException", "The provided model identifier is invalid."), openai.InternalServerError),
-        ((429, "ThrottlingException", "Too many requests"), openai.RateLimitError),
+    for model, refusal, kind in [
+        ("long", (400, "ValidationException", "Input is too long for requested model."), openai.BadRequestError),
+        ("gone", (400, "ValidationException", "The provided model identifier is invalid."), openai.InternalServerError),
+        ("limited", (429, "ThrottlingException", "Too many requests"), openai.RateLimitError),
     ]:
         place.bedrock.refuse = refusal
         with pytest.raises(kind) as refused:
-            client.chat.completions.create(model="nova", messages=HELLO)
+            client.chat.completions.create(model=model, messages=HELLO)
         if kind is openai.BadRequestError:
             assert refused.value.code == "context_length_exceeded" and "too long" in refused.value.message
     place.bedrock.refuse = None

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::HeaderValue;
+use pointsman_settings::Config;
 use pointsman_settings::egress::EgressConfig;
 use pointsman_settings::models::{DeploymentConfig, ModelConfig};
 use pointsman_settings::providers::{CredentialConfig, ProviderConfig};
-use pointsman_settings::Config;
 use pointsman_wire::vendor::{Vendor, vendors};
 use serde_json::{Value, json};
 

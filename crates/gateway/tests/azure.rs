@@ -16,7 +16,12 @@ fn world(fake: &Fake, more: &str) -> World {
 
 #[test]
 fn requests_pass_as_they_are_below_the_deployment() {
-    let fake = Fake::new(|seen, _| Reply::json(200, json!({"id": "x", "object": seen.path, "usage": {"prompt_tokens": 7, "completion_tokens": 1}})));
+    let fake = Fake::new(|seen, _| {
+        Reply::json(
+            200,
+            json!({"id": "x", "object": seen.path, "usage": {"prompt_tokens": 7, "completion_tokens": 1}}),
+        )
+    });
     for (more, version) in [("", "2024-10-21"), (", api_version: 2025-04-01-preview", "2025-04-01-preview")] {
         let world = world(&fake, more);
         for (call, rest) in [
@@ -40,7 +45,10 @@ fn requests_pass_as_they_are_below_the_deployment() {
 fn a_client_of_another_dialect_is_served_in_the_same_version() {
     let fake = Fake::new(|_, _| {
         let message = json!({"role": "assistant", "content": "Hello"});
-        Reply::json(200, json!({"id": "x", "object": "chat.completion", "model": "gpt", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+        Reply::json(
+            200,
+            json!({"id": "x", "object": "chat.completion", "model": "gpt", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}),
+        )
     });
     let world = world(&fake, ", api_version: 2025-04-01-preview");
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
@@ -64,7 +72,10 @@ fn a_filtered_prompt_is_the_clients_and_says_why() {
     let messages = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
     let answer = world.post("/v1/messages", "", messages.to_string().as_bytes());
     assert_eq!((answer.status, &answer.json()["type"]), (400, &json!("error")), "{answer:?}");
-    assert!(answer.error("message").as_str().is_some_and(|text| text.contains("(filtered: violence)")), "{answer:?}");
+    assert!(
+        answer.error("message").as_str().is_some_and(|text| text.contains("(filtered: violence)")),
+        "{answer:?}"
+    );
 }
 
 /// A stream as Azure sends it: the prompt's filter first, usage last.
@@ -79,8 +90,10 @@ fn chunks(with_usage: bool) -> String {
     body += &delta(json!({"role": "assistant", "content": "Hello"}), None);
     body += &delta(json!({}), Some("stop"));
     if with_usage {
-        body += &chunk(json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt", "choices": [],
-            "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}}));
+        body += &chunk(
+            json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt", "choices": [],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}}),
+        );
     }
     body + "data: [DONE]\n\n"
 }
@@ -95,7 +108,10 @@ fn usage_is_asked_for_in_streams_and_hidden_from_who_did_not_ask() {
     assert_eq!(fake.last().json()["stream_options"], json!({"include_usage": true}));
     assert_eq!(answer.body, chunks(false), "the chunk of usage is hidden, and that of the filter is not");
     let usage = &world.record(&answer)["usage"];
-    assert_eq!((&usage["tokens_in"], &usage["tokens_out"], &usage["estimated"]), (&json!(7), &json!(1), &json!(false)));
+    assert_eq!(
+        (&usage["tokens_in"], &usage["tokens_out"], &usage["estimated"]),
+        (&json!(7), &json!(1), &json!(false))
+    );
     let mut asked = support::stream();
     asked["stream_options"] = json!({"include_usage": true});
     assert_eq!(world.chat(&asked).body, chunks(true));

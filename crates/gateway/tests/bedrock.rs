@@ -54,7 +54,8 @@ fn signature_fault(seen: &Seen) -> Result<(), String> {
     }
     let hash = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     canonical.push_str(&format!("\n{names}\n{}", hash(&seen.body)));
-    let to_sign = format!("AWS4-HMAC-SHA256\n{moment}\n{day}/eu-west-1/bedrock/aws4_request\n{}", hash(&canonical));
+    let to_sign =
+        format!("AWS4-HMAC-SHA256\n{moment}\n{day}/eu-west-1/bedrock/aws4_request\n{}", hash(&canonical));
     let mut key = mac(format!("AWS4{SECRET}").as_bytes(), day);
     for part in ["eu-west-1", "bedrock", "aws4_request"] {
         key = mac(&key, part);
@@ -74,7 +75,9 @@ fn said(text: &str) -> Value {
 fn strict(answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Fake {
     Fake::new(move |seen, before| match signature_fault(seen) {
         Ok(()) => answer(seen, before),
-        Err(fault) => Reply::json(403, json!({"message": fault})).with("x-amzn-errortype", "InvalidSignatureException"),
+        Err(fault) => {
+            Reply::json(403, json!({"message": fault})).with("x-amzn-errortype", "InvalidSignatureException")
+        }
     })
 }
 
@@ -145,7 +148,10 @@ fn an_access_key_without_a_token_sends_none() {
     assert_eq!(world(&fake, key).chat(&hello()).status, 200);
     let seen = fake.last();
     assert_eq!(seen.header("x-amz-security-token"), None);
-    assert!(seen.header("authorization").is_some_and(|value| value.contains("SignedHeaders=content-type;host;x-amz-date,")));
+    assert!(
+        seen.header("authorization")
+            .is_some_and(|value| value.contains("SignedHeaders=content-type;host;x-amz-date,"))
+    );
 }
 
 #[test]
@@ -153,7 +159,10 @@ fn an_api_key_of_bedrocks_goes_into_its_header_and_nothing_is_signed() {
     let fake = Fake::new(|_, _| Reply::json(200, said("Hello")));
     assert_eq!(world(&fake, "bedrock-api-key-1").chat(&hello()).status, 200);
     let seen = fake.last();
-    assert_eq!((seen.header("authorization"), seen.header("x-amz-date")), (Some("Bearer bedrock-api-key-1"), None));
+    assert_eq!(
+        (seen.header("authorization"), seen.header("x-amz-date")),
+        (Some("Bearer bedrock-api-key-1"), None)
+    );
 }
 
 #[test]
@@ -194,7 +203,11 @@ fn d4_an_exception_within_a_stream_is_told_and_counts_as_what_it_is() {
         assert_eq!(events.last().expect("an error")["error"]["message"], "it broke", "{answer:?}");
         assert!(!answer.body.contains("[DONE]"), "{answer:?}");
         let record = world.record(&answer);
-        assert_eq!((&record["outcome"], &record["detail"]), (&json!("truncated"), &json!(class)), "{exception}");
+        assert_eq!(
+            (&record["outcome"], &record["detail"]),
+            (&json!("truncated"), &json!(class)),
+            "{exception}"
+        );
     }
 }
 
@@ -205,9 +218,13 @@ fn an_exception_before_any_content_is_answered_elsewhere() {
     encode_exception("modelStreamErrorException", r#"{"message":"it broke"}"#, &mut broken);
     let (bad, good) = (streaming(broken, 10), streaming(frames(end), 10));
     let provider = |name: &str, fake: &Fake| {
-        format!("  {name}: {{ kind: bedrock, base_url: '{}', location: eu-west-1, keys: [ {KEY} ] }}\n", fake.url())
+        format!(
+            "  {name}: {{ kind: bedrock, base_url: '{}', location: eu-west-1, keys: [ {KEY} ] }}\n",
+            fake.url()
+        )
     };
-    let deployment = |name: &str, tier: u8| format!("{{ name: {name}, provider: {name}, model: x, tier: {tier} }}");
+    let deployment =
+        |name: &str, tier: u8| format!("{{ name: {name}, provider: {name}, model: x, tier: {tier} }}");
     let world = World::of(&format!(
         "providers:\n{}{}models:\n  m: {{ deployments: [ {}, {} ] }}\n",
         provider("bad", &bad),
@@ -243,7 +260,11 @@ fn errors_mean_what_the_header_says() {
         let fake = refusing(status, kind, message);
         let world = world(&fake, KEY);
         let answer = world.chat(&hello());
-        assert_eq!((answer.status, answer.error("code")), (expected.0, json!(expected.1)), "{kind}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.error("code")),
+            (expected.0, json!(expected.1)),
+            "{kind}: {answer:?}"
+        );
         assert_eq!(world.record(&answer)["detail"], class, "{kind}");
     };
     let long = "Input is too long for requested model.";

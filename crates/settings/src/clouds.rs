@@ -65,7 +65,8 @@ impl CredentialConfig {
 
     /// A number that differs from that of every other secret.
     pub(crate) fn revision(&self) -> u64 {
-        let all: Vec<u8> = self.secrets().flat_map(|(_, secret)| [secret.as_bytes(), b"\0"].concat()).collect();
+        let all: Vec<u8> =
+            self.secrets().flat_map(|(_, secret)| [secret.as_bytes(), b"\0"].concat()).collect();
         xxh3_64(&all)
     }
 }

@@ -190,7 +190,8 @@ mod tests {
         );
         let odd = Deployments { api_version: "v&x=1" };
         assert!(odd.path("m", false).ends_with("?api-version=v%26x%3D1"));
-        let other = with_version("/openai/deployments/m/embeddings?api-version=2024-10-21", "2025-04-01-preview");
+        let other =
+            with_version("/openai/deployments/m/embeddings?api-version=2024-10-21", "2025-04-01-preview");
         assert_eq!(other, "/openai/deployments/m/embeddings?api-version=2025-04-01-preview");
         assert_eq!(with_version("/openai/v1/responses", "2025-04-01-preview"), "/openai/v1/responses");
     }

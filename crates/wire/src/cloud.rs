@@ -62,10 +62,7 @@ mod tests {
     #[test]
     fn i2_a_location_never_names_another_host() {
         let bedrock = |region| Cloud::Bedrock.base_url(region);
-        assert_eq!(
-            bedrock("us-east-1").as_deref(),
-            Some("https://bedrock-runtime.us-east-1.amazonaws.com")
-        );
+        assert_eq!(bedrock("us-east-1").as_deref(), Some("https://bedrock-runtime.us-east-1.amazonaws.com"));
         assert_eq!(
             bedrock("us-gov-west-1").as_deref(),
             Some("https://bedrock-runtime.us-gov-west-1.amazonaws.com")

@@ -141,7 +141,11 @@ impl Attempt {
         let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
         let place = Some((target, Rc::clone(worker)));
-        Self { keeping, tokened, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
+        Self {
+            keeping,
+            tokened,
+            ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
+        }
     }
 
     /// Takes a connection that is idle, or begins to make one.
@@ -326,7 +330,8 @@ impl Attempt {
             | State::Over => Message::default(),
         };
         let connected = connected.and_then(|(stream, took)| {
-            let parts = self.parts_for(parts).ok_or_else(|| io::Error::other("the access token has ended"))?;
+            let parts =
+                self.parts_for(parts).ok_or_else(|| io::Error::other("the access token has ended"))?;
             Ok((stream, took, parts))
         });
         match connected {

@@ -120,18 +120,24 @@ impl Known {
 }
 
 /// A fetch under way. One that is given up with its thread leaves the way free for another.
-struct Fetching(Arc<Tokens>);
+struct Fetching {
+    tokens: Arc<Tokens>,
+    done: bool,
+}
+
+impl Fetching {
+    async fn run(mut self) {
+        self.tokens.fetch().await;
+        self.done = true;
+    }
+}
 
 impl Drop for Fetching {
     fn drop(&mut self) {
-        let now = clock::now();
-        self.0.known.send_if_modified(|known| {
-            let given_up = known.fetching;
-            if given_up {
-                known.learn(Err(Trouble::Network("the fetch was given up".to_owned())), now);
-            }
-            given_up
-        });
+        if !self.done {
+            let given_up = Trouble::Network("the fetch was given up".to_owned());
+            self.tokens.known.send_modify(|known| known.learn(Err(given_up), clock::now()));
+        }
     }
 }
 
@@ -186,8 +192,7 @@ impl Tokens {
         });
         let (value, begins) = looked;
         if begins {
-            let fetching = Fetching(Arc::clone(self));
-            tokio::spawn(async move { fetching.0.fetch().await });
+            tokio::spawn(Fetching { tokens: Arc::clone(self), done: false }.run());
         }
         value
     }
@@ -230,6 +235,9 @@ impl Tokens {
         let asked = timeout(FETCH_MAX, self.ask()).await;
         let late = || Err(Trouble::Network(format!("no answer within {} s", FETCH_MAX.as_secs())));
         let fetched = asked.unwrap_or_else(|_| late()).and_then(|token| {
+            if token.expires_unix_s <= clock::unix_ms() / 1000 + USED_BEFORE_END_S {
+                return Err(Trouble::Network("it ends as soon as it came".to_owned()));
+            }
             let value = self.endpoint.auth_value(&token.access_token);
             Ok(Held { value: value.ok_or(TokenError::Missing("access_token"))?, token })
         });
@@ -253,7 +261,8 @@ impl Tokens {
         let now_unix_s = clock::unix_ms() / 1000;
         let this = Arc::clone(self);
         // A signature takes a millisecond or more, which is long for a thread that serves others.
-        let body = spawn_blocking(move || this.account.token_request(now_unix_s, |input| this.signature(input)));
+        let body =
+            spawn_blocking(move || this.account.token_request(now_unix_s, |input| this.signature(input)));
         let body = body.await.map_err(|error| Trouble::Network(error.to_string()))??;
         let failed = |error: &dyn std::fmt::Display| Trouble::Network(error.to_string());
         let (stream, _) = Stream::connect(&self.endpoint).await.map_err(|error| failed(&error))?;
@@ -311,7 +320,11 @@ mod tests {
         assert_eq!(known.look(4_300, at(2)), (value.clone(), true), "five minutes before its end");
         assert_eq!(known.look(4_300, at(2)), (value.clone(), false));
         known.learn(Err(Trouble::Network("gone".to_owned())), at(2));
-        assert_eq!(known.look(4_580, at(2)), (value, false), "a failure leaves it in force, and is not repeated at once");
+        assert_eq!(
+            known.look(4_580, at(2)),
+            (value, false),
+            "a failure leaves it in force, and is not repeated at once"
+        );
         assert_eq!(known.look(4_590, at(2)), (None, false), "until it ends");
     }
 

@@ -40,7 +40,9 @@ impl Reply {
 
     /// A stream of that media type, a chunk a piece.
     pub fn stream(kind: &str, pieces: Vec<Vec<u8>>) -> Self {
-        Self { status: 200, headers: Vec::new(), pieces }.with("content-type", kind).with("transfer-encoding", "chunked")
+        Self { status: 200, headers: Vec::new(), pieces }
+            .with("content-type", kind)
+            .with("transfer-encoding", "chunked")
     }
 
     #[must_use]
@@ -56,7 +58,10 @@ impl Reply {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if !chunked {
-            head.push_str(&format!("content-length: {}\r\n", self.pieces.iter().map(Vec::len).sum::<usize>()));
+            head.push_str(&format!(
+                "content-length: {}\r\n",
+                self.pieces.iter().map(Vec::len).sum::<usize>()
+            ));
         }
         connection.write_all(format!("{head}\r\n").as_bytes())?;
         for piece in self.pieces.iter().filter(|piece| !piece.is_empty()) {

@@ -23,7 +23,8 @@ fn places_follow_from_location_and_project() {
     let aws = provider("kind: bedrock, location: eu-west-1, keys: [ an-api-key ]");
     assert_eq!(aws.base_url_in_use().as_deref(), Some("https://bedrock-runtime.eu-west-1.amazonaws.com"));
     assert_eq!(aws.path_prefix(), "");
-    let inside = provider("kind: bedrock, location: eu-west-1, base_url: 'https://vpce-1.example', keys: [ a ]");
+    let inside =
+        provider("kind: bedrock, location: eu-west-1, base_url: 'https://vpce-1.example', keys: [ a ]");
     assert_eq!(inside.base_url_in_use().as_deref(), Some("https://vpce-1.example"));
     let google = provider("kind: vertex, location: global, project: my-project");
     assert_eq!(google.base_url_in_use().as_deref(), Some("https://aiplatform.googleapis.com"));
@@ -41,13 +42,22 @@ fn what_a_cloud_needs_and_what_it_does_not_use_is_told() {
     check("kind: bedrock, location: us-east", "`us-east` is no location of `bedrock`");
     check("kind: vertex, location: us-east5", "providers of kind `vertex` need a `project`");
     check("kind: vertex, project: p, location: evil.test/", "`evil.test/` is no location of `vertex`");
-    check("kind: openai, location: us-east-1", "providers of kind `openai` have no `location`; remove the key");
+    check(
+        "kind: openai, location: us-east-1",
+        "providers of kind `openai` have no `location`; remove the key",
+    );
     check("kind: openai, api_version: x", "have no `api_version`");
     check("kind: azure, base_url: 'https://x.openai.azure.com', project: p", "have no `project`");
-    check("kind: vertex, project: p, location: eu, token_uri: 'ftp://x'", "token_uri: must begin with http:// or https://");
+    check(
+        "kind: vertex, project: p, location: eu, token_uri: 'ftp://x'",
+        "token_uri: must begin with http:// or https://",
+    );
     check("kind: bedrock, location: us-east-1, health: {}", "have no page that shows they are up");
     let header = "headers: { X-Amz-Date: now }";
-    check(&format!("kind: bedrock, location: us-east-1, {header}"), "`x-amz-date` is written where requests are signed");
+    check(
+        &format!("kind: bedrock, location: us-east-1, {header}"),
+        "`x-amz-date` is written where requests are signed",
+    );
 }
 
 #[test]
@@ -60,10 +70,26 @@ fn credentials_are_one_thing_and_fit_their_provider() {
     check(aws, "{ name: a }", "keys[0]: `key` is missing");
     check(aws, "{ access_key_id: AKID }", "`secret_access_key` is missing");
     check(aws, "{ secret_access_key: '${KEY}' }", "`access_key_id` is missing");
-    check(aws, "{ key: '${KEY}', access_key_id: AKID, secret_access_key: x }", "is several credentials at once");
-    check(aws, "{ access_key_id: AKID, secret_access_key: 'a b' }", "secret_access_key: the key is empty, or has spaces");
-    check(aws, &format!("{{ service_account: '{ACCOUNT}' }}"), "providers of kind `bedrock` have keys, no `service_account`");
-    check("kind: openai", "{ access_key_id: AKID, secret_access_key: '${KEY}' }", "kind `openai` have keys, no `access_key_id`");
+    check(
+        aws,
+        "{ key: '${KEY}', access_key_id: AKID, secret_access_key: x }",
+        "is several credentials at once",
+    );
+    check(
+        aws,
+        "{ access_key_id: AKID, secret_access_key: 'a b' }",
+        "secret_access_key: the key is empty, or has spaces",
+    );
+    check(
+        aws,
+        &format!("{{ service_account: '{ACCOUNT}' }}"),
+        "providers of kind `bedrock` have keys, no `service_account`",
+    );
+    check(
+        "kind: openai",
+        "{ access_key_id: AKID, secret_access_key: '${KEY}' }",
+        "kind `openai` have keys, no `access_key_id`",
+    );
     let google = "kind: vertex, project: p, location: global";
     check(google, "{ service_account: '{}' }", "service_account: the service account has no `type`");
     check(google, "{ service_account: '${KEY}' }", "service_account: the service account is no JSON object");
@@ -73,7 +99,8 @@ fn credentials_are_one_thing_and_fit_their_provider() {
 #[test]
 fn an_access_key_may_have_a_session_and_an_empty_one_is_none() {
     let form = |session: &str| {
-        let key = format!("{{ access_key_id: AKID, secret_access_key: '${{KEY}}', session_token: '{session}' }}");
+        let key =
+            format!("{{ access_key_id: AKID, secret_access_key: '${{KEY}}', session_token: '{session}' }}");
         let config = read(&text(&format!("kind: bedrock, location: us-east-1, keys: [ {key} ]"))).unwrap();
         let CredentialForm::Aws(Credentials { secret_access_key, session_token, .. }) =
             config.providers["c"].keys[0].form().unwrap()
@@ -104,9 +131,13 @@ fn m1_credentials_of_clouds_are_never_printed_and_changes_are_seen() {
     }
     assert_eq!(
         diff(&one, &other),
-        ["providers.a.keys.key-1.secret_access_key: another secret", "providers.g.keys.key-1.service_account: another secret"]
+        [
+            "providers.a.keys.key-1.secret_access_key: another secret",
+            "providers.g.keys.key-1.service_account: another secret"
+        ]
     );
-    let revision = |config: &Config, provider: &str| config.catalog().providers[provider].credentials[0].revision;
+    let revision =
+        |config: &Config, provider: &str| config.catalog().providers[provider].credentials[0].revision;
     assert_ne!(revision(&one, "a"), revision(&other, "a"));
     assert_ne!(revision(&one, "g"), revision(&other, "g"));
 }

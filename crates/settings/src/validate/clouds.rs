@@ -66,7 +66,12 @@ pub(super) fn check_cloud(path: &str, provider: &ProviderConfig, found: &mut Vec
 }
 
 /// Whether a credential is one that its provider can use.
-pub(super) fn check_form(path: &str, provider: &ProviderConfig, key: &CredentialConfig, found: &mut Vec<Problem>) {
+pub(super) fn check_form(
+    path: &str,
+    provider: &ProviderConfig,
+    key: &CredentialConfig,
+    found: &mut Vec<Problem>,
+) {
     let form = match key.form() {
         Ok(form) => form,
         Err(why) => {
@@ -77,9 +82,7 @@ pub(super) fn check_form(path: &str, provider: &ProviderConfig, key: &Credential
     let cloud = provider.cloud();
     let wrong = match form {
         CredentialForm::Key(_) => None,
-        CredentialForm::Aws(_) => {
-            cloud.and_then(Cloud::signing_service).is_none().then_some("access_key_id")
-        }
+        CredentialForm::Aws(_) => cloud.and_then(Cloud::signing_service).is_none().then_some("access_key_id"),
         CredentialForm::ServiceAccount(_) => (cloud != Some(Cloud::Vertex)).then_some("service_account"),
     };
     if let Some(name) = wrong {
@@ -90,7 +93,9 @@ pub(super) fn check_form(path: &str, provider: &ProviderConfig, key: &Credential
     match form {
         CredentialForm::Key(key) => check_secret(path, key.expose(), found),
         CredentialForm::Aws(_) => {
-            for (name, secret) in key.secrets().filter(|(name, secret)| *name != "session_token" || !secret.is_empty()) {
+            for (name, secret) in
+                key.secrets().filter(|(name, secret)| *name != "session_token" || !secret.is_empty())
+            {
                 check_secret(&join(path, name), secret, found);
             }
         }

@@ -79,10 +79,10 @@ impl Metrics {
             fetched: fetch("fetched"),
             refused: fetch("refused"),
             failed: fetch("failed"),
-            expires_unix_s: self.tokens_fetched.expires.get(&TokenLabels {
-                provider: provider.clone(),
-                credential: credential.clone(),
-            }),
+            expires_unix_s: self
+                .tokens_fetched
+                .expires
+                .get(&TokenLabels { provider: provider.clone(), credential: credential.clone() }),
         }
     }
 }
