@@ -8,6 +8,7 @@ mod answer;
 mod control;
 mod dialects;
 mod engine;
+mod example;
 mod server;
 
 use std::net::{SocketAddr, TcpListener};

@@ -68,6 +68,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     match (&head.method, path.as_str()) {
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
+        (&Method::GET, "/api/version") => Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")}))),
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
@@ -121,7 +122,7 @@ async fn infer(
         Ok(body) => body,
         Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
     };
-    let path = if other.is_some() { "/v1/chat/completions".to_owned() } else { path };
+    let path = other.as_ref().map_or(path, |other| other.own_path().to_owned());
     let asked = Asked { path, other, body: body_json, body_bytes: body.len() };
     if let Some(scripted) = scripted {
         return play(scripted, &asked, &settings, call).await;
