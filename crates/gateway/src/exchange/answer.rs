@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pointsman_routing::decision::{Outcome, Rejection};
 use pointsman_routing::flow::{Action, Input, Refusal};
 use pointsman_routing::{Failure, FailureClass};
-use pointsman_wire::dialect::{self, OPENAI, ProviderDef};
+use pointsman_wire::dialect::{self, ProviderDef};
 use pointsman_wire::openai::error::ErrorBody;
 
 use super::relay::Relay;

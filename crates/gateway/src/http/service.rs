@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
@@ -82,14 +82,12 @@ async fn answer(
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
     let mut early = Early::new(id, at);
+    let has_body = !body.is_end_stream();
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
-            let mut response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
-            if bad.close {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
+            let response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
+            return closing(response, bad.close || has_body);
         }
     };
     early.operation = route.name();
@@ -101,7 +99,7 @@ async fn answer(
     };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
-        Err(error) => return early.refuse(&worker, "auth", &error),
+        Err(error) => return closing(early.refuse(&worker, "auth", &error), has_body),
     };
     early.client = Some(Arc::clone(&client));
     match route {
@@ -142,6 +140,15 @@ async fn answer(
             Box::pin(kept(&worker, (&snapshot, &client), (&place, &head), body, &early)).await
         }
     }
+}
+
+/// Says that the connection ends with this response, where a body was not read: the next request could not be found behind
+/// it, and a client that was not told would send one.
+fn closing(mut response: Response<RouterBody>, closes: bool) -> Response<RouterBody> {
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What a client is told of the models that it may use.

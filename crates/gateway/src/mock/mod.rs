@@ -8,6 +8,7 @@ mod answer;
 mod control;
 mod dialects;
 mod engine;
+mod example;
 mod kept;
 mod server;
 mod tasks;

@@ -72,6 +72,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     match (&head.method, path.as_str()) {
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
+        (&Method::GET, "/api/version") => Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")}))),
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
@@ -133,7 +134,7 @@ async fn infer(
         Ok(body) => body,
         Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
     };
-    let path = if other.is_some() { "/v1/chat/completions".to_owned() } else { path };
+    let path = other.as_ref().map_or(path, |other| other.own_path().to_owned());
     let asked = Asked { path, other, body: body_json, body_bytes: body.len(), id: kept::new_id() };
     let against = control.lock().answers.against(key.as_deref(), &asked.body);
     if let Some(why) = against {
