@@ -55,7 +55,10 @@ fn read_all(connection: &mut TcpStream) -> (String, Vec<u8>) {
 
 fn answer_text(connection: &mut TcpStream) {
     let body = r#"{"text":"heard"}"#;
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     connection.write_all((head + body).as_bytes()).expect("written");
 }
 
@@ -159,7 +162,11 @@ fn c4_c9_what_is_wrong_behind_the_file_never_arrives_whole() {
         let (address, served) = upstream(|mut connection| read_all(&mut connection));
         let world = World::facing(address, HELD);
         let answer = send(&world, "", &large("m", &behind));
-        assert_eq!((answer.status, answer.error("param"), answer.error("who")), (400, param, json!("router")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.error("param"), answer.error("who")),
+            (400, param, json!("router")),
+            "{answer:?}"
+        );
         assert!(answer.closed);
         let (head, _) = served.join().expect("it was served");
         assert_eq!(head, "", "the connection ended before the form did");
@@ -235,7 +242,10 @@ fn an_answer_before_the_end_of_the_form_counts() {
         let mut buffer = vec![0; 64 << 10];
         let _ = connection.read(&mut buffer).expect("it comes");
         let body = r#"{"error":{"message":"no such language","type":"invalid_request_error"}}"#;
-        let head = format!("HTTP/1.1 400 Bad\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 400 Bad\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         connection.write_all((head + body).as_bytes()).expect("written");
         // Read on, so that the end of the connection does not overtake the answer.
         while connection.read(&mut buffer).is_ok_and(|read| read > 0) {}

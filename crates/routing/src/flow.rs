@@ -32,8 +32,8 @@ use crate::time::Now;
 use fallback::Fallbacks;
 use hedge::Hedge;
 use misfit::OnMismatch;
-use upload::Body;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
+use upload::Body;
 
 /// The life of one request.
 ///

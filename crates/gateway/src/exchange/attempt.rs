@@ -142,8 +142,8 @@ impl Attempt {
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
         let place = Some((target, Rc::clone(worker)));
         Self {
-            keeping,
             tokened,
+            keeping,
             ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
         }
     }

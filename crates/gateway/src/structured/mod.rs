@@ -4,6 +4,7 @@
 mod cost;
 mod watch;
 
+use std::fmt::Write as _;
 use jsonschema::{PatternOptions, Validator};
 use pointsman_wire::chat::{Answer, Choice, Conversation, Format, Message, Part, Role, Stop};
 use pointsman_wire::dialect::{Asked, CONVERTED_DEPTH_MAX, ClientDef, Elsewhere};
@@ -189,7 +190,10 @@ impl Misfit {
 
     /// Lets a conversation go on with the answer and what is wrong with it, so that the model can mend it.
     pub fn ask_again(&self, conversation: &mut Conversation) {
-        let faults: String = self.faults.iter().map(|fault| format!("- {fault}\n")).collect();
+        let mut faults = String::new();
+        for fault in &self.faults {
+            let _ = writeln!(faults, "- {fault}");
+        }
         let more = if self.more { "- and more\n" } else { "" };
         let text = format!(
             "Your answer does not fit the JSON schema that it is held to:\n{faults}{more}Answer again, with nothing but \

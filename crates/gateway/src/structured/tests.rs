@@ -135,7 +135,9 @@ fn the_model_is_told_its_answer_and_what_was_wrong() {
 fn watched(pieces: &[&str]) -> bool {
     let reader = provider("openai").expect("it is there").dialect.stream();
     let mut watch = Watch::new(Arc::new(person()), Some(reader));
-    pieces.iter().for_each(|piece| watch.push(piece.as_bytes()));
+    for piece in pieces {
+        watch.push(piece.as_bytes());
+    }
     watch.is_misfit()
 }
 

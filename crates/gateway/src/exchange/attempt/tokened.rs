@@ -41,11 +41,12 @@ impl Tokened {
     /// Begins to send it, or to wait for a token first.
     pub(super) fn open(&mut self, worker: &Worker, target: &Target, now: Now) -> State {
         if let Some(parts) = self.with_token(target) {
-            return match Attempt::open(worker, target, parts.into(), now) {
+            let state = Attempt::open(worker, target, parts.into(), now);
+            if self.renewed && let State::Connected(call) = state {
                 // The flow was told of a connection already.
-                State::Connected(call) if self.renewed => State::AwaitingHead(call),
-                state => state,
-            };
+                return State::AwaitingHead(call);
+            }
+            return state;
         }
         let (tokens, endpoint) = (Arc::clone(&self.tokens), Arc::clone(&target.endpoint));
         let connecting = async move {
@@ -75,7 +76,9 @@ impl Attempt {
     /// What is sent on a connection that stands now: `parts`, or what waited for a token.
     pub(super) fn parts_for(&mut self, parts: Message) -> Option<Message> {
         match (&mut self.tokened, &self.target) {
-            (Some(tokened), Some(target)) if tokened.sent.is_none() => tokened.with_token(target).map(Message::from),
+            (Some(tokened), Some(target)) if tokened.sent.is_none() => {
+                tokened.with_token(target).map(Message::from)
+            }
             (Some(_) | None, _) => Some(parts),
         }
     }
@@ -86,6 +89,7 @@ impl Attempt {
     }
 
     /// Sends the request with another token if this answer refuses the first that was sent; whether it does.
+    #[expect(clippy::result_large_err, reason = "the call goes on to be read where it came from")]
     pub(super) fn renew(&mut self, status: u16, call: Call) -> Result<(), Call> {
         let may = status == UNAUTHORIZED && !self.is_renewed();
         let place = self.worker.as_ref().map(Rc::clone).zip(self.target.as_ref().map(Arc::clone));
