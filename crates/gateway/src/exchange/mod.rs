@@ -383,7 +383,11 @@ impl Exchange {
             // What is lost for a repair alone is no reason to refuse what was sent once already.
             let written = convert::write(arrival, target, (request, body), converts && refuses, repairs)?;
             let parts = outgoing::compose_converted(target, credential, request, written.body, arrival);
-            return Ok(Composed { parts: parts.into(), losses: written.losses, reading: reading(written.echoed) });
+            return Ok(Composed {
+                parts: parts.into(),
+                losses: written.losses,
+                reading: reading(written.echoed),
+            });
         }
         let rest_of = self.broken.transcript.as_ref();
         let parts = outgoing::compose(target, credential, (request, body), rest_of, arrival);

@@ -4,7 +4,6 @@
 mod cost;
 mod watch;
 
-use std::fmt::Write as _;
 use jsonschema::{PatternOptions, Validator};
 use pointsman_wire::chat::{Answer, Choice, Conversation, Format, Message, Part, Role, Stop};
 use pointsman_wire::dialect::{Asked, CONVERTED_DEPTH_MAX, ClientDef, Elsewhere};
@@ -12,6 +11,7 @@ use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
 use pointsman_wire::openai::request::{Operation, Request};
 use serde_json::Value;
+use std::fmt::Write as _;
 
 pub use watch::Watch;
 

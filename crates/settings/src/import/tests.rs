@@ -102,7 +102,10 @@ fn a_config_of_litellm_passes_check_and_means_the_same() {
         (Some("cheap"), Some(128_000))
     );
     let key = &config.providers["openai"].keys[0];
-    assert_eq!((key.key.as_ref().expect("a key").expose(), key.rpm, key.tpm), ("value-of-OPENAI_API_KEY", Some(500), Some(30_000)));
+    assert_eq!(
+        (key.key.as_ref().expect("a key").expose(), key.rpm, key.tpm),
+        ("value-of-OPENAI_API_KEY", Some(500), Some(30_000))
+    );
     assert_eq!(
         config.providers["together"].keys[0].key.as_ref().expect("a key").expose(),
         "value-of-TOGETHER_API_KEY",
