@@ -332,7 +332,9 @@ impl Exchange {
         });
         let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
         attempt.read_by(reading, losses);
-        watch.into_iter().for_each(|watch| attempt.watch_by(watch));
+        if let Some(watch) = watch {
+            attempt.watch_by(watch);
+        }
         attempt
     }
 
