@@ -41,7 +41,9 @@ impl Place {
             Some(_) => return None,
         };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-        let good = !id.is_empty() && id.len() <= ID_BYTES_MAX && id.bytes().all(plain);
+        // These are calls of their own, and no ids.
+        let other = matches!(id, "compact" | "input_tokens");
+        let good = !id.is_empty() && !other && id.len() <= ID_BYTES_MAX && id.bytes().all(plain);
         good.then(|| Self { id: id.to_owned(), action })
     }
 
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(of("/v1/responses/resp_1/cancel"), Some((Action::Cancel, "/resp_1/cancel".to_owned())));
         let items = Some((Action::InputItems, "/resp_1/input_items".to_owned()));
         assert_eq!(of("/v1/responses/resp_1/input_items"), items);
-        for other in ["/v1/responses", "/v1/responses/", "/v1/responses/a/b", "/v1/responses/a%2Fb", "/v1/x"] {
+        for other in ["/v1/responses/compact", "/v1/responses", "/v1/responses/", "/v1/responses/a/b", "/v1/responses/a%2Fb", "/v1/x"] {
             assert_eq!(of(other), None, "{other}");
         }
         assert_eq!(of(&format!("/v1/responses/{}", "x".repeat(ID_BYTES_MAX + 1))), None);
