@@ -239,8 +239,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Option<usize>>) -> Option<Self> {
-        let any =
-            facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
+        let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
         any.then(|| Self { keeper, version: facts.version.as_ref(), tags: &facts.tags, arm })
     }
 

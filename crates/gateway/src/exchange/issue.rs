@@ -57,7 +57,9 @@ impl Exchange {
         if error.code.as_deref() != Some(UNAVAILABLE)
             && let Some((field, name)) = self.pinned_by()
         {
-            let text = format!("; `{field}` pins this request to the account of deployment `{name}`, so no other was asked");
+            let text = format!(
+                "; `{field}` pins this request to the account of deployment `{name}`, so no other was asked"
+            );
             error.message.push_str(&text);
         }
         error

@@ -67,7 +67,8 @@ pub async fn serve(
     let target = snapshot.targets.get(&pin.deployment).ok_or_else(|| gone(place))?;
     let asked = Asked::of(Operation::Response);
     let dialect = target.endpoint.vendor.dialect;
-    let path = dialect.relay_path(RESPONSES, &asked, &target.upstream_model_name).filter(|_| target.responses);
+    let path =
+        dialect.relay_path(RESPONSES, &asked, &target.upstream_model_name).filter(|_| target.responses);
     let path = path.ok_or_else(|| gone(place))? + &place.below();
     let request = compose(snapshot, target, pin.credential, (&head.method, &path, head.uri.query()), id)
         .ok_or_else(|| gone(place))?;

@@ -209,7 +209,11 @@ pub(super) fn annotations(citations: Option<&str>, text: &str, losses: &mut Loss
     let list = list.unwrap_or_default();
     let shown: Vec<String> =
         list.iter().filter_map(|citation| annotation(citation, text.chars().count())).collect();
-    losses.note_if(shown.len() < list.len(), "citations", "a response cites pages and its provider's files only");
+    losses.note_if(
+        shown.len() < list.len(),
+        "citations",
+        "a response cites pages and its provider's files only",
+    );
     shown
 }
 

@@ -169,7 +169,14 @@ mod tests {
         assert_eq!(of("/v1/responses/resp_1/cancel"), Some((Action::Cancel, "/resp_1/cancel".to_owned())));
         let items = Some((Action::InputItems, "/resp_1/input_items".to_owned()));
         assert_eq!(of("/v1/responses/resp_1/input_items"), items);
-        for other in ["/v1/responses/compact", "/v1/responses", "/v1/responses/", "/v1/responses/a/b", "/v1/responses/a%2Fb", "/v1/x"] {
+        for other in [
+            "/v1/responses/compact",
+            "/v1/responses",
+            "/v1/responses/",
+            "/v1/responses/a/b",
+            "/v1/responses/a%2Fb",
+            "/v1/x",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
         assert_eq!(of(&format!("/v1/responses/{}", "x".repeat(ID_BYTES_MAX + 1))), None);
@@ -194,7 +201,11 @@ mod tests {
             data: {\"type\":\"response.output_item.done\",\"item\":{\"type\":\"reasoning\",\"id\":\"rs_1\",\"encrypted_content\":\"gAAAAAé\"}}\n\n";
         for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
             let (head, tail) = whole.split_at(cut);
-            assert_eq!(ids(Watch::default(), &[head, tail]), ["conv_1", "gAAAAAé", "resp_1", "rs_1"], "{cut}");
+            assert_eq!(
+                ids(Watch::default(), &[head, tail]),
+                ["conv_1", "gAAAAAé", "resp_1", "rs_1"],
+                "{cut}"
+            );
         }
         for cut in (0..stream.len()).filter(|cut| stream.is_char_boundary(*cut)) {
             let (head, tail) = stream.split_at(cut);

@@ -216,7 +216,8 @@ impl Writer {
             Opened::HiddenThinking { .. } => {}
         }
         if self.kept_bytes > KEPT_BYTES_MAX {
-            let message = format!("the answer is longer than the {KEPT_BYTES_MAX} bytes that a response may have");
+            let message =
+                format!("the answer is longer than the {KEPT_BYTES_MAX} bytes that a response may have");
             self.fail(&StreamError { message: Some(message), ..StreamError::default() }, out);
         }
     }
