@@ -152,7 +152,9 @@ impl App {
             let generation = self.snapshot.load().generation + 1;
             self.metrics.configure(&config);
             self.idempotency.configure(config.idempotency.limits());
-            let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
+            let mut snapshot = Snapshot::build(generation, &config, fleet, &self.metrics);
+            snapshot.inherit(&self.snapshot.load());
+            let snapshot = Arc::new(snapshot);
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot
         });

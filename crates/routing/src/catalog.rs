@@ -164,6 +164,17 @@ impl Capabilities {
 
     /// Responses, as they come or turned into chats. Not configured: whoever can do either can do it.
     pub const ANSWERS: Self = Self(1 << 8);
+    /// Documents put in order.
+    pub const RERANK: Self = Self(1 << 12);
+    /// Moderations.
+    pub const MODERATIONS: Self = Self(1 << 13);
+    /// Images that are made or changed.
+    pub const IMAGES: Self = Self(1 << 14);
+    /// Text that is spoken.
+    pub const SPEECH: Self = Self(1 << 15);
+    /// Speech that is written down, also in English.
+    pub const TRANSCRIPTIONS: Self = Self(1 << 16);
+
     /// Going on with an answer that broke off elsewhere. Not configured but known of the provider.
     pub const CONTINUATION: Self = Self(1 << 7);
 
@@ -178,14 +189,27 @@ impl Capabilities {
     }
 
     /// The operations: a request needs just one of them.
-    const OPERATIONS: u32 =
-        Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::RESPONSES.0 | Self::ANSWERS.0;
+    const OPERATIONS: u32 = Self::CHAT.0
+        | Self::COMPLETIONS.0
+        | Self::EMBEDDINGS.0
+        | Self::RERANK.0
+        | Self::MODERATIONS.0
+        | Self::IMAGES.0
+        | Self::SPEECH.0
+        | Self::TRANSCRIPTIONS.0
+        | Self::RESPONSES.0
+        | Self::ANSWERS.0;
 
     /// Every capability that is configured, with its name there and in messages.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 12] = [
         (Self::CHAT, "chat"),
         (Self::COMPLETIONS, "completions"),
         (Self::EMBEDDINGS, "embeddings"),
+        (Self::RERANK, "rerank"),
+        (Self::MODERATIONS, "moderations"),
+        (Self::IMAGES, "images"),
+        (Self::SPEECH, "speech"),
+        (Self::TRANSCRIPTIONS, "transcriptions"),
         (Self::RESPONSES, "responses"),
         (Self::TOOLS, "tools"),
         (Self::VISION, "vision"),

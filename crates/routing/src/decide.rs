@@ -9,7 +9,7 @@ use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::deployment::Metered;
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
-use crate::ids::{CredentialId, DeploymentId};
+use crate::ids::{Arrival, CredentialId, DeploymentId};
 use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN, SPEED_BELIEVED};
 use crate::recover;
 use crate::rng::Rng;
@@ -20,12 +20,21 @@ mod pick;
 
 use pick::{choice, pick};
 
+/// What a request has behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    pub(crate) came: Arrival,
+    /// Deployments where earlier attempts failed.
+    pub(crate) tried: &'a [DeploymentId],
+}
+
 /// Decides one attempt of a request. When a deployment is chosen its permit is taken and belongs to the fleet's copy of
 /// the decision's flow; use [`Flow`](crate::Flow), which gives it back, rather than this, for anything that is sent.
 ///
 /// `tried` are deployments where earlier attempts failed. O(n) in the deployments of the model; at most 2 µs at 64.
 pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now, rng: &mut Rng) -> Decision {
-    let (decision, permit) = decide_with_permit(fleet, facts, tried, now, rng);
+    let past = Past { came: fleet.next_arrival(), tried };
+    let (decision, permit) = decide_with_permit(fleet, facts, past, now, rng);
     if let Some(permit) = permit {
         fleet.release(permit, crate::fleet::Ended::Unused, now, rng);
     }
@@ -36,19 +45,19 @@ pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now
 pub(crate) fn decide_with_permit(
     fleet: &mut Fleet,
     facts: &Facts,
-    tried: &[DeploymentId],
+    past: Past<'_>,
     now: Now,
     rng: &mut Rng,
 ) -> (Decision, Option<Permit>) {
     let account = fleet.arrive(facts, now, rng);
-    match choose(fleet, facts, tried, now, rng) {
+    match choose(fleet, facts, past.tried, now, rng) {
         Evaluation::Chosen(decision, permit) => {
             fleet.note_walked_past(facts.lane, permit.deployment());
             (decision, Some(permit))
         }
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = fleet.join_queue(facts, (tried, &decision), account, now, rng);
+            decision.outcome = fleet.join_queue(facts, (past, &decision), account, now, rng);
             (decision, None)
         }
     }
@@ -131,7 +140,7 @@ fn filter(
     let Some(model) = fleet.models.get(facts.model) else { return };
     // One draw for all that are on a ramp, and only if there is one.
     let (now, mut drawn) = (decision.at, None);
-    let keeper = facts.pinned.map(|pin| fleet.provider_of_pin(pin));
+    let keeper = facts.pinned.map(|pin| Keeper { provider: fleet.provider_of_pin(pin) });
     let wanted = Wanted::new(facts, decision.arm.as_ref(), keeper, now);
     scratch.clear();
     decision.candidates.clear();
@@ -216,7 +225,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Option<usize>>, now: Now) -> Self {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>, now: Now) -> Self {
         Self {
             asked: Asked::new(facts, arm, keeper),
             needs: facts.needs,
@@ -228,17 +237,24 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Who keeps what a request names.
+#[derive(Clone, Copy)]
+struct Keeper {
+    /// The provider's place; `None` if it is not known any more.
+    provider: Option<usize>,
+}
+
 /// Which deployments a request asks for by name; most do not.
 struct Asked<'a> {
-    /// The provider that keeps what it names, if it is still known.
-    keeper: Option<Option<usize>>,
+    /// Who keeps what it names.
+    keeper: Option<Keeper>,
     version: Option<&'a Name>,
     tags: &'a [Name],
     arm: Option<&'a Name>,
 }
 
 impl<'a> Asked<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Option<usize>>) -> Option<Self> {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>) -> Option<Self> {
         let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
         any.then(|| Self { keeper, version: facts.version.as_ref(), tags: &facts.tags, arm })
     }
@@ -247,7 +263,7 @@ impl<'a> Asked<'a> {
     #[inline(never)]
     fn against(&self, deployment: &Deployment) -> Option<WhyNot> {
         let spec: &DeploymentSpec = &deployment.spec;
-        if self.keeper.is_some_and(|keeper| keeper != Some(deployment.provider)) {
+        if self.keeper.is_some_and(|keeper| keeper.provider != Some(deployment.provider)) {
             return Some(WhyNot::OtherAccount);
         }
         if self.version.is_some() && self.version != spec.version.as_ref() {

@@ -37,6 +37,7 @@ mod prefix;
 mod recover;
 pub mod rng;
 mod room;
+pub mod said;
 pub mod shed;
 mod slab;
 mod split;

@@ -11,7 +11,8 @@ use pointsman_routing::mirror::MirrorSpec;
 use pointsman_wire::dialect::CLIENTS;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
-use xxhash_rust::xxh3::xxh3_64;
+use pointsman_wire::prices::{self, Price};
+use pointsman_wire::tasks::Task;
 
 use crate::Config;
 use crate::auth::LaneName;
@@ -39,6 +40,15 @@ impl Config {
         }
     }
 
+    /// What a deployment of the model called `model` costs, if that is known: what it says itself, or the list of prices.
+    pub fn price_of(&self, model: &str, deployment: &DeploymentConfig) -> Option<Price> {
+        if let Some(price) = &deployment.price {
+            return Some(price.price());
+        }
+        let kind = &self.providers.get(&deployment.provider)?.kind;
+        prices::price(&self.price_list, kind, deployment.model.as_deref().unwrap_or(model))
+    }
+
     /// The pool that a deployment takes slots from, if it does.
     pub fn pool_of<'c>(&'c self, deployment: &'c DeploymentConfig) -> Option<&'c str> {
         deployment.pool.as_deref().or_else(|| self.providers.get(&deployment.provider)?.slot_pool.as_deref())
@@ -61,6 +71,11 @@ impl Config {
                 chat: has(Capabilities::CHAT),
                 completions: has(Capabilities::COMPLETIONS),
                 embeddings: has(Capabilities::EMBEDDINGS),
+                rerank: has(Capabilities::RERANK),
+                moderations: has(Capabilities::MODERATIONS),
+                images: has(Capabilities::IMAGES),
+                speech: has(Capabilities::SPEECH),
+                transcriptions: has(Capabilities::TRANSCRIPTIONS),
                 responses: has(Capabilities::ANSWERS),
                 tools: has(Capabilities::TOOLS),
                 vision: has(Capabilities::VISION),
@@ -76,6 +91,17 @@ impl Config {
     pub fn takes_responses(&self, model: &ModelConfig, deployment: &DeploymentConfig) -> bool {
         let provider = self.providers.get(&deployment.provider);
         capabilities(deployment, model, provider).contains(Capabilities::RESPONSES)
+    }
+
+    /// The models that say they can do a thing, in their own list or in one of a deployment.
+    pub fn models_listing(&self, wanted: Capabilities) -> impl Iterator<Item = &str> {
+        let lists =
+            move |list: Option<&[Capability]>| list.is_some_and(|list| of_list(Some(list)).contains(wanted));
+        let listing = move |model: &ModelConfig| {
+            let of_deployments = model.deployments.iter().map(|one| one.capabilities.as_deref());
+            of_deployments.chain([model.capabilities.as_deref()]).any(lists)
+        };
+        self.models.iter().filter(move |(_, model)| listing(model)).map(|(name, _)| name.as_str())
     }
 
     /// Where copies of a model's requests go, if anywhere.
@@ -168,7 +194,7 @@ impl ProviderConfig {
             tpm: key.tpm,
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             lane: key.lane.map(LaneName::lane),
-            revision: xxh3_64(key.key.expose().as_bytes()),
+            revision: key.revision(),
         });
         ProviderSpec { credentials: credentials.collect() }
     }
@@ -199,6 +225,11 @@ fn capabilities(
     let operations = [
         (Operation::Completion, Capabilities::COMPLETIONS),
         (Operation::Embedding, Capabilities::EMBEDDINGS),
+        (Operation::Task(Task::Rerank), Capabilities::RERANK),
+        (Operation::Task(Task::Moderation), Capabilities::MODERATIONS),
+        (Operation::Task(Task::ImageGeneration), Capabilities::IMAGES),
+        (Operation::Task(Task::Speech), Capabilities::SPEECH),
+        (Operation::Task(Task::Transcription), Capabilities::TRANSCRIPTIONS),
         (Operation::Response, Capabilities::RESPONSES),
     ];
     let taken = |one: Operation| dialect.relays.iter().any(|relay| relay.operations.contains(&one));
@@ -230,6 +261,11 @@ fn of_list(list: Option<&[Capability]>) -> Capabilities {
             Capability::Chat => Capabilities::CHAT,
             Capability::Completions => Capabilities::COMPLETIONS,
             Capability::Embeddings => Capabilities::EMBEDDINGS,
+            Capability::Rerank => Capabilities::RERANK,
+            Capability::Moderations => Capabilities::MODERATIONS,
+            Capability::Images => Capabilities::IMAGES,
+            Capability::Speech => Capabilities::SPEECH,
+            Capability::Transcriptions => Capabilities::TRANSCRIPTIONS,
             Capability::Responses => Capabilities::RESPONSES,
             Capability::Tools => Capabilities::TOOLS,
             Capability::Vision => Capabilities::VISION,

@@ -9,6 +9,7 @@ use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
 use crate::openai::request::{BodyLimits, Operation, Request};
 use crate::openai::sse::StreamFault;
+use crate::rerank::Form;
 
 /// Nesting that is accepted in the bodies of clients that are turned into another dialect, and in answers.
 pub const CONVERTED_DEPTH_MAX: usize = 256;
@@ -18,6 +19,11 @@ pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
 /// The Responses API.
 pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+/// Looks up a header of an answer, by its name in lower case.
+pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
+
+/// An answer of whose headers nothing is known.
+pub const NO_HEADERS: Headers<'static> = &|_| None;
 
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
@@ -70,6 +76,16 @@ impl Asked {
     /// An operation of OpenAI's, whose body says everything else.
     pub const fn of(operation: Operation) -> Self {
         Self::call(operation, operation.name())
+    }
+
+    /// What a path of OpenAI's, or of a rerank, asks for.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let operation = Operation::of_path(path)?;
+        let form = match operation {
+            Operation::Task(_) => Form::of_path(path),
+            Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => None,
+        };
+        Some(Self::call(operation, form.map_or(operation.name(), Form::name)))
     }
 
     /// A call whose body says everything else.
@@ -175,7 +191,7 @@ pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Ask
 /// The dialect of OpenAI's that an operation belongs to.
 pub fn openai_of(operation: Operation) -> &'static ClientDef {
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => OPENAI,
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => OPENAI,
         Operation::Response => RESPONSES,
     }
 }
@@ -231,6 +247,11 @@ pub trait ClientDialect: Sync {
 pub trait WriteStream: Send {
     /// Puts what an event is in the dialect behind `out`; nothing for what the dialect does not show.
     fn write(&mut self, event: &Event, out: &mut String);
+
+    /// The field of an answer that an event belongs to, and why the dialect does not show it, if it does not.
+    fn lost(&self, _event: &Event) -> Option<(&'static str, &'static str)> {
+        None
+    }
 }
 
 /// A chat dialect that providers speak.
@@ -248,7 +269,7 @@ pub trait ProviderDialect: Sync {
     fn stream(&self) -> Box<dyn ReadStream>;
 
     /// What an error means.
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault;
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault;
 }
 
 /// Reads the bytes of one streamed answer.

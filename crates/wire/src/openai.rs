@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod continuation;
 pub mod error;
+pub mod findings;
 pub mod request;
 pub mod responses;
 pub mod rewrite;

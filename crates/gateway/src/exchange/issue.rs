@@ -89,8 +89,8 @@ impl Issues {
     }
 
     /// The answer is there as a whole.
-    pub(super) fn finish(mut self: Box<Self>) {
-        let Self { app, tenant_hash, pin, watch } = &mut *self;
+    pub(super) fn finish(mut self) {
+        let Self { app, tenant_hash, pin, watch } = &mut self;
         watch.finish(|id| note(app, *tenant_hash, *pin, id));
     }
 }

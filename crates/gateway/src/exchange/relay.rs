@@ -18,8 +18,6 @@ use crate::batches::files::FileBody;
 use crate::clock;
 use crate::http::kept::Piped;
 
-/// A comment, which clients of event streams skip.
-
 /// The body of a response.
 pub enum RouterBody {
     /// It is all there.
@@ -88,7 +86,11 @@ impl Relay {
                 continue;
             }
             let ping_at = self.ping_every.map_or(Now::NEVER, |every| self.spoke + every);
-            let input = match attempt.poll(cx) {
+            let polled = attempt.poll(cx);
+            if let Some(upload) = &self.exchange.upload {
+                upload.tell(&mut self.exchange.flow);
+            }
+            let input = match polled {
                 Poll::Ready(input) => input,
                 Poll::Pending if !attempt.ready.is_empty() => {
                     self.spoke = clock::now();

@@ -159,6 +159,14 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     bytes
 }
 
+/// Whether two requests are the same cannot be told of a body that is not there as a whole.
+pub fn passes_by() -> ErrorBody {
+    let text = "an Idempotency-Key cannot be kept for a form that is larger than `limits.multipart_buffer_bytes`; leave \
+                the key out, or send a smaller form";
+    ErrorBody::router(400, "invalid_request_error", "idempotency_body_too_large", text)
+        .with_param("idempotency-key")
+}
+
 /// Answers a request with a key.
 pub async fn serve(worker: &Rc<Worker>, asked: Asked, key: &Key) -> Result<Response<RouterBody>, ErrorBody> {
     let (scope, fingerprint) = (asked.scope(key), asked.fingerprint());
@@ -280,6 +288,7 @@ fn tell(
         facts: Some(prepared.facts.clone()),
         decisions: Vec::new(),
         attempts: Vec::new(),
+        noted: Default::default(),
         ties: Ties { idempotency: Some((result, first)), ..Ties::default() },
         outcome,
         detail,

@@ -29,6 +29,7 @@ use crate::exchange::RouterBody;
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::record::RequestId;
 use crate::upstream::connection::{Call, CallError};
+use crate::upstream::credential::Credential;
 use crate::upstream::head::Head;
 use crate::upstream::stream::Stream;
 
@@ -113,7 +114,9 @@ fn compose(
     }
     target.endpoint.write_head_of(method.as_str(), &full, &mut head);
     if let Some(credential) = credential {
-        target.endpoint.write_auth(&mut head, snapshot.credentials.get(&credential)?);
+        // Nobody who is signed for or given tokens keeps responses.
+        let Credential::Header(value) = snapshot.credentials.get(&credential)? else { return None };
+        target.endpoint.write_auth(&mut head, value);
     }
     head.put_slice(b"accept: application/json, text/event-stream\r\nx-request-id: ");
     head.put_slice(&id.to_hex());

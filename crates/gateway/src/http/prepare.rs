@@ -11,12 +11,15 @@ use pointsman_wire::ollama::models::without_latest;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{BodyLimits, Operation, Request};
 use pointsman_wire::openai::rules;
+use pointsman_wire::tasks::{Task, multipart};
 
 use super::auth::ClientKey;
 use super::fallback::{self, Fallbacks};
+use super::form;
 use super::hints;
 use super::route::printable;
 use crate::snapshot::{Model, Snapshot};
+use crate::structured::{self, Schema};
 
 /// A request that is valid and may be routed.
 pub struct Prepared {
@@ -28,6 +31,8 @@ pub struct Prepared {
     pub facts: Facts,
     /// Other models it names.
     pub fallbacks: Fallbacks,
+    /// What its answer is held to, where the model's answers are checked.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// A request that is not valid.
@@ -54,15 +59,47 @@ pub fn prepare(
     body: &[u8],
     now: Now,
 ) -> Result<Prepared, Refused> {
-    let limits = BodyLimits {
-        depth_max: snapshot.config.limits.json_depth_max,
-        messages_max: snapshot.config.limits.messages_max,
-        ..BodyLimits::default()
+    let config = &snapshot.config.limits;
+    let request = match asked.operation {
+        Operation::Task(task) if task.is_multipart() => {
+            let limits = form::part_limits(config, body.len() as u64);
+            multipart::read(task, form::content_type(headers), body, limits)?
+        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Task(_)
+        | Operation::Embedding
+        | Operation::Response => {
+            let limits = BodyLimits {
+                depth_max: config.json_depth_max,
+                messages_max: config.messages_max,
+                ..BodyLimits::default()
+            };
+            (dialect.read)(asked, body, &limits, client.tenant_hash)?
+        }
     };
-    let request = (dialect.read)(asked, body, &limits, client.tenant_hash)?;
+    prepare_read(snapshot, client, (dialect, asked), headers, (request, body), now)
+}
+
+/// The same for a request whose body is understood already; of one that is still on its way `body` is what is there.
+pub fn prepare_read(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    (dialect, asked): (&ClientDef, &Asked),
+    headers: &HeaderMap,
+    (mut request, body): (Request, &[u8]),
+    now: Now,
+) -> Result<Prepared, Refused> {
+    if request.model.is_empty() {
+        request.model = only_model(snapshot, client, request.operation)?;
+    }
     let model = find_model(snapshot, client, &request.model)?;
     let of_model = |error: ErrorBody| Refused { error, model: Some(Name::clone(&model.name)) };
     rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
+    let schema = match model.on_mismatch {
+        Some(_) => structured::read(dialect, asked, &request, body).map_err(of_model)?.map(Arc::new),
+        None => None,
+    };
     let fallbacks = fallback::read(snapshot, client, headers, &request, &model).map_err(of_model)?;
     let hints = hints::read(headers, client, now).map_err(of_model)?;
     let (lane, class) = hints::rank(&hints, client, &model);
@@ -88,7 +125,7 @@ pub fn prepare(
         tags: hints.tags,
         deadline: hints.deadline,
     };
-    Ok(Prepared { request, model, facts, fallbacks })
+    Ok(Prepared { request, model, facts, fallbacks, schema })
 }
 
 /// The model of that name, if the client may use it.
@@ -104,6 +141,18 @@ pub fn find_model(snapshot: &Snapshot, client: &ClientKey, name: &str) -> Result
     Ok(Arc::clone(model))
 }
 
+/// The model of a request that names none, where its dialect lets it: the only one that lists such requests.
+fn only_model(snapshot: &Snapshot, client: &ClientKey, operation: Operation) -> Result<String, ErrorBody> {
+    let listing = snapshot.config.models_listing(ability(operation)).filter(|name| client.may_use(name));
+    let listing: Vec<&str> = listing.collect();
+    match listing.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err("name the model to use".to_owned()),
+        [one, other, ..] => Err(format!("name the model to use, such as `{one}` or `{other}`")),
+    }
+    .map_err(|what| ErrorBody::malformed(format!("`model` is missing; {what}")).with_param("model"))
+}
+
 /// The prompt's beginnings. Of a short one there are none, and nothing is allocated.
 fn prefix(request: &Request) -> Arc<[PrefixBlock]> {
     if request.prefix.is_empty() {
@@ -112,14 +161,24 @@ fn prefix(request: &Request) -> Arc<[PrefixBlock]> {
     request.prefix.iter().map(|block| PrefixBlock { tokens: block.tokens, hash: block.hash }).collect()
 }
 
-fn needs(request: &Request, dialect: &ClientDef, asked: &Asked) -> Capabilities {
-    let base = match request.operation {
+/// What a deployment must be able to do for an operation.
+const fn ability(operation: Operation) -> Capabilities {
+    match operation {
         Operation::Chat => Capabilities::CHAT,
         Operation::Completion => Capabilities::COMPLETIONS,
+        Operation::Task(Task::Rerank) => Capabilities::RERANK,
+        Operation::Task(Task::Moderation) => Capabilities::MODERATIONS,
+        Operation::Task(Task::ImageGeneration | Task::ImageEdit) => Capabilities::IMAGES,
+        Operation::Task(Task::Speech) => Capabilities::SPEECH,
+        Operation::Task(Task::Transcription | Task::Translation) => Capabilities::TRANSCRIPTIONS,
         Operation::Embedding => Capabilities::EMBEDDINGS,
-        Operation::Response if request.needs_keeper() => Capabilities::RESPONSES,
         Operation::Response => Capabilities::ANSWERS,
-    };
+    }
+}
+
+fn needs(request: &Request, dialect: &ClientDef, asked: &Asked) -> Capabilities {
+    let kept = request.operation == Operation::Response && request.needs_keeper();
+    let base = if kept { Capabilities::RESPONSES } else { ability(request.operation) };
     // What cannot be turned into another dialect needs a provider that speaks the client's.
     let turned = matches!(asked.operation, Operation::Chat | Operation::Response);
     let own = !turned || asked.elsewhere != Elsewhere::Converted || request.needs_keeper();

@@ -63,8 +63,8 @@ pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, Ba
 
 /// The route of a path. The usual ones are compared before anything else is asked.
 fn find(path: &str, query: Option<&str>) -> Result<Route, BadHead> {
-    if let Some(operation) = Operation::of_path(path) {
-        return Ok(Route::Infer(dialect::openai_of(operation), Asked::of(operation)));
+    if let Some(asked) = Asked::of_path(path) {
+        return Ok(Route::Infer(dialect::openai_of(asked.operation), asked));
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
@@ -149,7 +149,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { error, close: false });
     }
     if head.method == Method::POST {
-        return check_content(lines, *route != Route::Stored(Place::Files));
+        return check_content(lines, is_json(route));
     }
     let announces =
         lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
@@ -158,6 +158,15 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { close: true, ..refuse(text) });
     }
     Ok(())
+}
+
+/// Whether the body has to be JSON. What comes in parts is asked for its boundary when it is read.
+fn is_json(route: &Route) -> bool {
+    match route {
+        Route::Infer(_, Asked { operation: Operation::Task(task), .. }) => !task.is_multipart(),
+        Route::Infer(..) | Route::Models(_) | Route::Kept(_) => true,
+        Route::Stored(place) => *place != Place::Files,
+    }
 }
 
 fn check_content(lines: &Lines<'_>, json: bool) -> Result<(), BadHead> {
@@ -251,7 +260,8 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses, /v1/messages, /v1beta/models/{{model}}:generateContent, /api/chat, /api/generate, /v1/models, \
+         /v1/responses, /v1/rerank, /v2/rerank, /v1/moderations, /v1/images/generations, /v1/images/edits, \
+         /v1/audio/speech, /v1/audio/transcriptions, /v1/audio/translations, /v1/messages, /v1beta/models/{{model}}:generateContent, /api/chat, /api/generate, /v1/models, \
          /v1/files and /v1/batches",
         printable(path)
     );

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
@@ -19,18 +19,20 @@ use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
 use pointsman_wire::ollama;
 use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::responses::state::Place;
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::client_io::Answering;
+use super::form::{self, Received};
 use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
 use super::kept::{self, Given};
 use super::models;
 use super::pins;
-use super::prepare::{self, Prepared, prepare};
+use super::prepare::{self, Prepared, prepare, prepare_read};
 use super::respond;
 use super::route::{self, Route};
 use super::server::Worker;
@@ -80,14 +82,12 @@ async fn answer(
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
     let mut early = Early::new(id, at);
+    let has_body = !body.is_end_stream();
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
-            let mut response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
-            if bad.close {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
+            let response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
+            return closing(response, bad.close || has_body);
         }
     };
     early.operation = route.name();
@@ -99,11 +99,12 @@ async fn answer(
     };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
-        Err(error) => return early.refuse(&worker, "auth", &error),
+        Err(error) => return closing(early.refuse(&worker, "auth", &error), has_body),
     };
     early.client = Some(Arc::clone(&client));
     match route {
         Route::Infer(dialect, asked) => {
+            early.call = asked.call;
             let trace = Trace::read(&head.headers, id.0);
             let arrival = Arrival {
                 id,
@@ -139,6 +140,15 @@ async fn answer(
             Box::pin(kept(&worker, (&snapshot, &client), (&place, &head), body, &early)).await
         }
     }
+}
+
+/// Says that the connection ends with this response, where a body was not read: the next request could not be found behind
+/// it, and a client that was not told would send one.
+fn closing(mut response: Response<RouterBody>, closes: bool) -> Response<RouterBody> {
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What a client is told of the models that it may use.
@@ -234,8 +244,8 @@ async fn infer(
     if let Some(reason) = worker.app.memory.grade().against(lane) {
         return early.shed(&worker, lane, reason);
     }
-    let body = match body::read(body, body_rules(&snapshot, head.uri.path())).await {
-        Ok(body) => body,
+    let received = match receive(&snapshot, &arrival, &head, body, &answering).await {
+        Ok(received) => received,
         Err(error) => {
             let mut response = early.refuse(&worker, "invalid", &error);
             // What is left of the body may still be on its way; the next request could not be found behind it.
@@ -243,14 +253,24 @@ async fn infer(
             return response;
         }
     };
-    answering.set(true);
+    let Received { body, request, upload } = received;
+    answering.set(upload.is_none());
     let began = clock::now();
     let key = match idempotency::key(&worker.app, &head.headers) {
+        Ok(Some(_)) if upload.is_some() => {
+            return early.refuse(&worker, "idempotency", &idempotency::passes_by());
+        }
         Ok(key) => key,
         Err(error) => return early.refuse(&worker, "idempotency", &error),
     };
     let asked = (arrival.dialect, &arrival.asked);
-    match prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at) {
+    let prepared = match request {
+        None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
+        Some(request) => {
+            prepare_read(&snapshot, &arrival.client, asked, &head.headers, (request, &body), arrival.at)
+        }
+    };
+    match prepared {
         Ok(mut prepared) => {
             drop(head);
             if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
@@ -268,7 +288,8 @@ async fn infer(
             }
             let Some(key) = key else {
                 drop(early);
-                return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
+                let exchange = Exchange::new(worker, snapshot, arrival, prepared, body, began);
+                return exchange.passing(upload).run().await;
             };
             (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
             let asked = Asked { snapshot, arrival, prepared, body, began };
@@ -282,6 +303,29 @@ async fn infer(
             (early.began, early.model) = (began, refused.model);
             early.refuse(&worker, "invalid", &refused.error)
         }
+    }
+}
+
+/// Reads a body as far as it has to be there.
+async fn receive(
+    snapshot: &Snapshot,
+    arrival: &Arrival,
+    head: &Parts,
+    body: Incoming,
+    answering: &Answering,
+) -> Result<Received, ErrorBody> {
+    let rules = body_rules(snapshot, head.uri.path());
+    match arrival.asked.operation {
+        Operation::Task(task) if task.is_multipart() => {
+            let limits = &snapshot.config.limits;
+            // Boxed, for the room of what few requests need is moved about with every request.
+            Box::pin(form::receive(task, &head.headers, body, rules, limits, answering)).await
+        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Task(_)
+        | Operation::Embedding
+        | Operation::Response => body::read(body, rules).await.map(Received::from),
     }
 }
 
@@ -309,6 +353,8 @@ struct Early {
     /// When the router's own work began.
     began: Now,
     operation: &'static str,
+    /// Which of the dialect's calls it is; empty until that is known.
+    call: &'static str,
     /// The dialect that its errors are told in.
     dialect: &'static ClientDef,
     client: Option<Arc<ClientKey>>,
@@ -317,7 +363,16 @@ struct Early {
 
 impl Early {
     fn new(id: RequestId, arrived: Now) -> Self {
-        Self { id, arrived, began: arrived, operation: "unknown", dialect: OPENAI, client: None, model: None }
+        Self {
+            id,
+            arrived,
+            began: arrived,
+            operation: "unknown",
+            call: "",
+            dialect: OPENAI,
+            client: None,
+            model: None,
+        }
     }
 
     /// Answers with what the router itself knows.
@@ -359,7 +414,8 @@ impl Early {
     ) -> Response<RouterBody> {
         let overhead = clock::now() - self.began;
         self.note(worker, outcome, detail, error.status);
-        let mut response = respond::error(self.dialect, error, None, self.id);
+        let body = respond::error_of_rerank(self.call, error, self.id);
+        let mut response = respond::error(self.dialect, error, body, self.id);
         if error.status == 503 {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
         }
@@ -387,6 +443,7 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            noted: Default::default(),
             ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),

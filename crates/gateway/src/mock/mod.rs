@@ -8,8 +8,10 @@ mod answer;
 mod control;
 mod dialects;
 mod engine;
+mod example;
 mod kept;
 mod server;
+mod tasks;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -28,6 +28,7 @@ use super::control::{Control, Scripted, Settings};
 use super::dialects::Other;
 use super::engine::Metrics;
 use super::kept;
+use super::tasks;
 
 /// Bytes of the last body that are kept.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -71,6 +72,9 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     match (&head.method, path.as_str()) {
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
+        (&Method::GET, "/api/version") => {
+            Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")})))
+        }
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
@@ -88,7 +92,8 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
                 stats.last_headers = headers;
                 stats.last_body = String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned();
             });
-            infer(control, path, &body, key_of(&head)).await
+            let form = tasks::fields(head.uri.path(), &head.headers, &body);
+            infer(control, path, (&body, form), key_of(&head)).await
         }
         (_, path) if let Some(place) = Place::of(path) => {
             let (status, body) = control.lock().answers.ask(&head.method, &place, key_of(&head).as_deref());
@@ -109,7 +114,7 @@ fn key_of(head: &Parts) -> Option<String> {
 async fn infer(
     control: Arc<Control>,
     path: String,
-    body: &Bytes,
+    (body, form): (&Bytes, Option<Result<Value, String>>),
     key: Option<String>,
 ) -> Result<Answer, io::Error> {
     let mut call = Call::new(&control);
@@ -123,6 +128,7 @@ async fn infer(
     }
     let mut other = Other::of_path(&path);
     let read = match &mut other {
+        None if let Some(form) = form => form,
         Some(other) => other.own(&String::from_utf8_lossy(body)),
         None => serde_json::from_slice(body).map_err(|_| "the body is not JSON".to_owned()),
     };
@@ -130,7 +136,7 @@ async fn infer(
         Ok(body) => body,
         Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
     };
-    let path = if other.is_some() { "/v1/chat/completions".to_owned() } else { path };
+    let path = other.as_ref().map_or(path, |other| other.own_path().to_owned());
     let asked = Asked { path, other, body: body_json, body_bytes: body.len(), id: kept::new_id() };
     let against = control.lock().answers.against(key.as_deref(), &asked.body);
     if let Some(why) = against {
@@ -186,6 +192,11 @@ fn refusal(settings: &Settings, dice: f64) -> Option<Answer> {
 /// What the model says to a request, as steps.
 fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
     let tokens = asked.tokens(settings.tokens);
+    if let Some(said) = tasks::answer(&asked.path, &asked.body, asked.tokens_in()) {
+        let mut answer = Response::new(Steps::new(said.pieces.into_iter().map(Step::Data).collect()));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(said.kind));
+        return answer;
+    }
     if !asked.streams() {
         let whole = asked.whole(tokens);
         return match &asked.other {

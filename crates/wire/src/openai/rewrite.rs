@@ -74,6 +74,12 @@ pub fn rewrite_from(
     if span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model) {
         edits.push(Edit { span, replacement: upstream_model.clone() });
     }
+    if request.spans.unnamed {
+        let at = request.spans.body_start;
+        // A required member always follows.
+        let member = [&b"\"model\":"[..], upstream_model, b","].concat();
+        edits.push(Edit { span: Span { start: at, end: at }, replacement: member.into() });
+    }
     for span in &request.spans.named {
         edits.push(Edit { span: *span, replacement: behind_models(upstream_model) });
     }
@@ -108,7 +114,7 @@ fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
     let streams = match request.operation {
         Operation::Chat | Operation::Completion => request.stream,
         // Responses report usage unasked; embeddings are not streamed.
-        Operation::Embedding | Operation::Response => false,
+        Operation::Embedding | Operation::Response | Operation::Task(_) => false,
     };
     if !streams || usage == UsageAsk::AsSent || request.include_usage == Some(true) {
         return None;
@@ -140,15 +146,6 @@ fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
         };
         edits.push(Edit { span, replacement: Bytes::new() });
     }
-}
-
-/// A body of another kind: the model's name at its place, and without what must not pass.
-pub(crate) fn splice(body: &Bytes, place: Span, model: Bytes, forbidden: &[Forbidden]) -> Rewritten {
-    let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
-    edits.push(Edit { span: place, replacement: model });
-    drop_forbidden(forbidden, &mut edits);
-    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
-    assemble(body, edits)
 }
 
 fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {

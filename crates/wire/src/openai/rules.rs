@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Invalid;
 use super::request::{Operation, Request};
+use crate::tasks::Task;
 
 /// A parameter whose range a model can restrict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -58,7 +59,7 @@ impl ParamName {
 
 /// What a model can do: true where any of its deployments can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "seven independent abilities, each a yes or no")]
+#[expect(clippy::struct_excessive_bools, reason = "independent abilities, each a yes or no")]
 pub struct Abilities {
     /// Chat completions.
     pub chat: bool,
@@ -66,6 +67,16 @@ pub struct Abilities {
     pub completions: bool,
     /// Embeddings.
     pub embeddings: bool,
+    /// Documents put in order.
+    pub rerank: bool,
+    /// Moderations.
+    pub moderations: bool,
+    /// Images that are made or changed.
+    pub images: bool,
+    /// Text that is spoken.
+    pub speech: bool,
+    /// Speech that is written down, also in English.
+    pub transcriptions: bool,
     /// The responses API.
     pub responses: bool,
     /// Tool calls.
@@ -82,6 +93,11 @@ impl Abilities {
         chat: true,
         completions: true,
         embeddings: true,
+        rerank: true,
+        moderations: true,
+        images: true,
+        speech: true,
+        transcriptions: true,
         responses: true,
         tools: true,
         vision: true,
@@ -93,6 +109,11 @@ impl Abilities {
             Operation::Chat => self.chat,
             Operation::Completion => self.completions,
             Operation::Embedding => self.embeddings,
+            Operation::Task(Task::Rerank) => self.rerank,
+            Operation::Task(Task::Moderation) => self.moderations,
+            Operation::Task(Task::ImageGeneration | Task::ImageEdit) => self.images,
+            Operation::Task(Task::Speech) => self.speech,
+            Operation::Task(Task::Transcription | Task::Translation) => self.transcriptions,
             Operation::Response => self.responses,
         }
     }
@@ -137,7 +158,9 @@ fn check_abilities(request: &Request, abilities: Abilities) -> Result<(), Invali
     let operation = request.operation;
     let format_field = match operation {
         Operation::Response => "text.format",
-        Operation::Chat | Operation::Completion | Operation::Embedding => "response_format",
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => {
+            "response_format"
+        }
     };
     let prompt_field = prompt_field(operation);
     let needs = request.needs;
@@ -205,8 +228,12 @@ fn check_range(request: &Request, param: ParamName, range: &RangeInclusive<f64>)
 const fn prompt_field(operation: Operation) -> &'static str {
     match operation {
         Operation::Chat => "messages",
-        Operation::Completion => "prompt",
-        Operation::Embedding | Operation::Response => "input",
+        Operation::Completion | Operation::Task(Task::ImageGeneration | Task::ImageEdit) => "prompt",
+        Operation::Task(Task::Rerank) => "documents",
+        Operation::Task(Task::Transcription | Task::Translation) => "file",
+        Operation::Embedding | Operation::Response | Operation::Task(Task::Moderation | Task::Speech) => {
+            "input"
+        }
     }
 }
 

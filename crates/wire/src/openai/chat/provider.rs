@@ -4,7 +4,7 @@ use crate::chat::{
     Answer, CHOICES_MAX, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source,
     Tool, ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream, Relay};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
@@ -90,8 +90,8 @@ impl ProviderDialect for ChatProvider {
         Box::new(Chunks::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        classify(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        classify(status, headers("retry-after"), body)
     }
 }
 

@@ -97,7 +97,9 @@ pub(super) fn usage_of(tree: &Tree<'_>) -> Usage {
     let within = |group: &str, name: &str| tree.get(group).map_or(0, |group| count(group, name));
     Usage {
         tokens_in: count(tree, "prompt_tokens"),
-        tokens_in_cached: within("prompt_tokens_details", "cached_tokens"),
+        // DeepSeek says it beside the others.
+        tokens_in_cached: within("prompt_tokens_details", "cached_tokens")
+            .max(count(tree, "prompt_cache_hit_tokens")),
         tokens_in_cache_written: within("prompt_tokens_details", "cache_write_tokens"),
         tokens_in_audio: within("prompt_tokens_details", "audio_tokens"),
         tokens_out: count(tree, "completion_tokens"),

@@ -395,6 +395,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             prefix: self.prompt.beginnings.finish(),
             kept_by_provider: self.kept.iter().any(|kept| kept.kind != KeptKind::Thoughts),
             kept: self.kept,
+            parts: None,
             formatted: self.formatted,
             forbidden: self.forbidden,
             fallbacks: self.fallbacks,
@@ -426,6 +427,8 @@ impl<'a, 'l> Reader<'a, 'l> {
             Operation::Completion => Field::Prompt,
             // A response may be made from a stored prompt template instead.
             Operation::Response if self.seen & Field::Prompt.bit() != 0 => return Ok(()),
+            // Has a reader of its own, which asks for its fields.
+            Operation::Task(_) => return Ok(()),
             Operation::Embedding | Operation::Response => Field::Input,
         };
         if self.seen & field.bit() != 0 {

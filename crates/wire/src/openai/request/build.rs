@@ -106,6 +106,7 @@ impl<'a> Builder<'a> {
             prefix: self.prompt.beginnings.finish(),
             kept_by_provider: false,
             kept: Vec::new(),
+            parts: None,
             formatted: self.formatted,
             forbidden: found.forbidden,
             shape: Shape::default(),

@@ -106,6 +106,7 @@ impl<'a> Found<'a> {
             prefix: self.prompt.beginnings.finish(),
             kept_by_provider: false,
             kept: Vec::new(),
+            parts: None,
             formatted: false,
             forbidden: smallvec::SmallVec::new(),
             shape: Shape::default(),
