@@ -38,8 +38,8 @@ models:
   tiny-embed: {{ capabilities: [embeddings], deployments: [ {{ provider: embed, model: engine-model }} ] }}
   plain: {{ deployments: [ {{ provider: openai }} ] }}
   o3-plain: {{ deployments: [ {{ provider: openai }} ] }}
-  claude: {{ deployments: [ {{ provider: anthropic, model: claude-sonnet-4-5 }} ] }}
-  claude-sonnet-4: {{ deployments: [ {{ provider: anthropic, model: claude-sonnet-4-5 }} ] }}
+  claude: {{ deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}
+  claude-sonnet-4: {{ deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}
   gemini: {{ deployments: [ {{ provider: gemini, model: gemini-2.5-flash }} ] }}
   gemini-embedding-001: {{ capabilities: [embeddings], deployments: [ {{ provider: gemini, model: gemini-embedding-001 }} ] }}
   llama: {{ deployments: [ {{ provider: ollama, model: "llama3.2:1b" }} ] }}
