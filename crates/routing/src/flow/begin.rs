@@ -1,7 +1,6 @@
 //! How an attempt begins, and where it is written down.
 
 use super::{Flow, State};
-use crate::catalog::Name;
 use crate::decision::Choice;
 use crate::fleet::{Fleet, Permit};
 use crate::flow::{AttemptKind, AttemptRecord};
@@ -27,24 +26,7 @@ impl Flow {
 
     pub(super) fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, kind: AttemptKind, now: Now) {
         let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
-        self.attempts.push(AttemptRecord {
-            deployment: choice.deployment,
-            name: Name::clone(&choice.name),
-            provider: Name::clone(&choice.provider),
-            credential_name: choice.credential_name.clone(),
-            why: choice.why,
-            free,
-            kind,
-            // It is put there right after.
-            decision: self.decisions.len(),
-            outrun: false,
-            taken_back: false,
-            started: now,
-            connected: None,
-            headers: None,
-            first_content: None,
-            ended: None,
-            failure: None,
-        });
+        // Its decision is put there right after.
+        self.attempts.push(AttemptRecord::new(choice, kind, free, self.decisions.len(), now));
     }
 }
