@@ -17,11 +17,11 @@ fn world(kinds: &[&str], models: &str, extra: &str) -> World {
     let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
     for (number, (kind, mock)) in kinds.iter().zip(&mocks).enumerate() {
         let at = mock.address();
-        text += &format!("  m{number}: {{ kind: {kind}, base_url: 'http://{at}', health: off }}\n");
+        text.push_str(&format!("  m{number}: {{ kind: {kind}, base_url: 'http://{at}', health: off }}\n"));
     }
     text += "models:\n  m:\n    deployments:\n";
     for number in 0..kinds.len() {
-        text += &format!("      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n");
+        text.push_str(&format!("      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"));
     }
     text += models;
     let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
