@@ -59,9 +59,24 @@ fn json_tasks_are_relayed_with_another_model() {
     let world = world(&["mock"], "", "");
     for (path, body, operation, has) in [
         ("/v1/moderations", json!({"model": "m", "input": "bad"}), "moderation", "flagged"),
-        ("/v1/images/generations", json!({"model": "m", "prompt": "a cat", "n": 2, "x": [1]}), "image_generation", "b64_json"),
-        ("/v1/rerank", json!({"model": "m", "query": "q", "documents": ["a", "b"]}), "rerank", "relevance_score"),
-        ("/rerank", json!({"model": "m", "query": "q", "documents": ["a", "b"]}), "rerank", "relevance_score"),
+        (
+            "/v1/images/generations",
+            json!({"model": "m", "prompt": "a cat", "n": 2, "x": [1]}),
+            "image_generation",
+            "b64_json",
+        ),
+        (
+            "/v1/rerank",
+            json!({"model": "m", "query": "q", "documents": ["a", "b"]}),
+            "rerank",
+            "relevance_score",
+        ),
+        (
+            "/rerank",
+            json!({"model": "m", "query": "q", "documents": ["a", "b"]}),
+            "rerank",
+            "relevance_score",
+        ),
     ] {
         let answer = post(&world, path, &body);
         assert!(answer.status == 200 && answer.body.contains(has), "{path}: {answer:?}");
@@ -69,7 +84,11 @@ fn json_tasks_are_relayed_with_another_model() {
         expected["model"] = "up".into();
         assert_eq!(last_body(&world, 0), expected, "{path}");
         let record = world.record(&answer);
-        assert_eq!((&record["operation"], &record["outcome"]), (&json!(operation), &json!("completed")), "{path}");
+        assert_eq!(
+            (&record["operation"], &record["outcome"]),
+            (&json!(operation), &json!("completed")),
+            "{path}"
+        );
         assert_eq!(answer.header("x-pointsman-served-by"), Some("d0"), "{path}");
     }
     assert_eq!(world.stats(0).paths["/v1/rerank"], 2, "both are asked at one path");
@@ -83,7 +102,10 @@ fn sounds_come_back_as_they_are_and_streams_as_streams() {
     let world = world(&["mock"], "", "");
     let body = json!({"model": "m", "input": "Hello", "voice": "alloy"});
     let answer = post(&world, "/v1/audio/speech", &body);
-    assert_eq!((answer.header("content-type"), answer.header("content-length")), (Some("audio/wav"), Some("844")));
+    assert_eq!(
+        (answer.header("content-type"), answer.header("content-length")),
+        (Some("audio/wav"), Some("844"))
+    );
     assert!(answer.body.starts_with("RIFF") && answer.whole, "{answer:?}");
     assert_eq!(world.stats(0).last_headers["accept"], "*/*");
     let mut streamed = body;
@@ -99,7 +121,10 @@ fn c12_reranks_are_turned_into_the_form_that_a_provider_takes_and_back() {
     let world = world(&["cohere"], "", "");
     let body = json!({"model": "m", "query": "q", "documents": ["a", {"text": "b"}], "top_n": 1, "truncation": true});
     let answer = post(&world, "/v1/rerank", &body);
-    assert_eq!(last_body(&world, 0), json!({"model": "up", "query": "q", "documents": ["a", "b"], "top_n": 1}));
+    assert_eq!(
+        last_body(&world, 0),
+        json!({"model": "up", "query": "q", "documents": ["a", "b"], "top_n": 1})
+    );
     assert_eq!(world.stats(0).paths.keys().collect::<Vec<_>>(), ["/v2/rerank"]);
     let told = answer.json();
     assert_eq!(told["results"], json!([{"index": 1, "relevance_score": 1.0, "document": {"text": "b"}}]));
@@ -118,7 +143,10 @@ fn c12_a_client_of_cohere_is_answered_by_an_engine() {
     let answer = post(&world, "/v2/rerank", &json!({"model": "m", "query": "q", "documents": ["a", "b"]}));
     assert_eq!(last_body(&world, 0)["return_documents"], false);
     let told = answer.json();
-    assert_eq!(told["results"], json!([{"index": 1, "relevance_score": 1.0}, {"index": 0, "relevance_score": 0.5}]));
+    assert_eq!(
+        told["results"],
+        json!([{"index": 1, "relevance_score": 1.0}, {"index": 0, "relevance_score": 0.5}])
+    );
     assert!(told["meta"]["tokens"]["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{told}");
     assert!(told.get("usage").is_none());
     assert_eq!(world.record(&answer)["usage"]["estimated"], false);
@@ -160,7 +188,11 @@ fn forms_pass_byte_for_byte_but_for_the_model() {
     let more = part("name=\"prompt\"", "a\r\nb") + &part("name=\"x[]\"", "y");
     for path in ["/v1/audio/transcriptions", "/v1/audio/translations"] {
         let answer = send_form(&world, path, "", &transcription("m", &more));
-        assert_eq!((answer.status, answer.json()["text"].as_str()), (200, Some("This is the mock.")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.json()["text"].as_str()),
+            (200, Some("This is the mock.")),
+            "{answer:?}"
+        );
         let stats = world.stats(0);
         assert_eq!(stats.last_body, transcription("up", &more));
         assert_eq!(stats.last_headers["content-type"], "multipart/form-data; boundary=b");
@@ -188,7 +220,8 @@ fn c4_c9_bad_forms_are_refused_before_anything_is_sent() {
         assert_eq!((answer.status, answer.error("param")), (400, param), "{name}: {answer:?}");
     }
     let long = "x".repeat(71);
-    for kind in ["multipart/form-data", "application/json", &format!("multipart/form-data; boundary={long}")] {
+    for kind in ["multipart/form-data", "application/json", &format!("multipart/form-data; boundary={long}")]
+    {
         let text = format!(
             "POST /v1/images/edits HTTP/1.1\r\nhost: g\r\ncontent-type: {kind}\r\ncontent-length: 4\r\n\r\n--b-"
         );
@@ -203,7 +236,11 @@ fn the_model_that_lists_a_task_serves_those_that_name_none() {
     let listing = "  guard:\n    capabilities: [moderations, images]\n    deployments: [{ provider: m0, model: omni }]\n";
     let world = world(&["mock"], listing, "");
     let answer = post(&world, "/v1/moderations", &json!({"input": "x"}));
-    assert_eq!((answer.status, last_body(&world, 0)), (200, json!({"model": "omni", "input": "x"})), "{answer:?}");
+    assert_eq!(
+        (answer.status, last_body(&world, 0)),
+        (200, json!({"model": "omni", "input": "x"})),
+        "{answer:?}"
+    );
     let image = part("name=\"image\"; filename=\"a.png\"", "x") + &part("name=\"prompt\"", "a cat") + "--b--";
     let answer = send_form(&world, "/v1/images/edits", "", &image);
     assert_eq!(answer.status, 200, "{answer:?}");

@@ -29,8 +29,8 @@ use crate::time::Now;
 
 use fallback::Fallbacks;
 use hedge::Hedge;
-use upload::Body;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
+use upload::Body;
 
 /// The life of one request.
 ///
@@ -190,21 +190,6 @@ impl Flow {
     /// Content came while relaying. Touches no fleet, so that a chunk takes no lock.
     pub fn on_chunk(&mut self, now: Now) {
         self.last_chunk = now;
-    }
-
-    /// The place in the queue, while it waits.
-    pub fn ticket(&self) -> Option<Ticket> {
-        match self.state {
-            State::Queued { ticket, .. } => Some(ticket),
-            State::New
-            | State::BackingOff { .. }
-            | State::Connecting { .. }
-            | State::AwaitingHeaders { .. }
-            | State::HoldingHeaders { .. }
-            | State::AwaitingContent { .. }
-            | State::Relaying
-            | State::Over => None,
-        }
     }
 
     /// Where it is.

@@ -80,9 +80,8 @@ impl Config {
 
     /// The models that say they can do a thing, in their own list or in one of a deployment.
     pub fn models_listing(&self, wanted: Capabilities) -> impl Iterator<Item = &str> {
-        let lists = move |list: Option<&[Capability]>| {
-            list.is_some_and(|list| of_list(Some(list)).contains(wanted))
-        };
+        let lists =
+            move |list: Option<&[Capability]>| list.is_some_and(|list| of_list(Some(list)).contains(wanted));
         let listing = move |model: &ModelConfig| {
             let of_deployments = model.deployments.iter().map(|one| one.capabilities.as_deref());
             of_deployments.chain([model.capabilities.as_deref()]).any(lists)

@@ -192,7 +192,10 @@ pub fn read_answer(body: &str) -> Result<Ranked, JsonError> {
                         .filter(|score| score.number().is_some())?
                         .raw()
                         .to_owned(),
-                    document: result.get("document").map(|given| given.raw().to_owned()).filter(|given| given != "null"),
+                    document: result
+                        .get("document")
+                        .map(|given| given.raw().to_owned())
+                        .filter(|given| given != "null"),
                 })
             })
             .collect(),

@@ -52,8 +52,8 @@ use continuation::Keeping;
 use convert::Reading;
 pub use outgoing::{Passed, Trace, passed};
 pub use relay::RouterBody;
-pub use upload::Upload;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
+pub use upload::Upload;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
 /// [`Call::poll_head`](crate::upstream::connection::Call::poll_head)).
@@ -310,16 +310,24 @@ impl Exchange {
         let rest_of = self.broken.transcript.as_ref();
         let mut reading = None;
         let composed = if let Some(parts) = &request.parts {
-            let message =
-                tasks::compose(target, credential, (request, parts), body, self.upload.as_ref(), &self.arrival);
+            let message = tasks::compose(
+                target,
+                credential,
+                (request, parts),
+                body,
+                self.upload.as_ref(),
+                &self.arrival,
+            );
             Ok((message, Losses::default()))
         } else if let Some(form) = tasks::other_form(&self.arrival, target) {
-            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(|(written, ranking)| {
-                let parts =
-                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
-                (parts.into(), written.losses)
-            })
+            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(
+                |(written, ranking)| {
+                    let parts =
+                        outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
+                    reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
+                    (parts.into(), written.losses)
+                },
+            )
         } else if convert::is_needed(&self.arrival, target) {
             convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
                 let parts =

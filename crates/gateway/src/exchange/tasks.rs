@@ -9,10 +9,10 @@ use pointsman_wire::openai::request::Request;
 use pointsman_wire::rerank::{self, Form, Rerank, Told};
 use pointsman_wire::tasks::multipart::Parts;
 
+use super::Arrival;
 use super::convert::{self, Written};
 use super::outgoing::{HEAD_BYTES, finish_head, put_passed};
 use super::upload::{Feed, Upload};
-use super::Arrival;
 use crate::snapshot::Target;
 use crate::upstream::connection::{Message, Rest};
 

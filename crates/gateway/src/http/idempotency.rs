@@ -163,7 +163,8 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
 pub fn passes_by() -> ErrorBody {
     let text = "an Idempotency-Key cannot be kept for a form that is larger than `limits.multipart_buffer_bytes`; leave \
                 the key out, or send a smaller form";
-    ErrorBody::router(400, "invalid_request_error", "idempotency_body_too_large", text).with_param("idempotency-key")
+    ErrorBody::router(400, "invalid_request_error", "idempotency_body_too_large", text)
+        .with_param("idempotency-key")
 }
 
 /// Answers a request with a key.

@@ -220,9 +220,7 @@ async fn infer(
     let asked = (arrival.dialect, &arrival.asked);
     let prepared = match request {
         None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
-        Some(request) => {
-            prepare_read(&snapshot, &arrival.client, asked, &head.headers, request, arrival.at)
-        }
+        Some(request) => prepare_read(&snapshot, &arrival.client, asked, &head.headers, request, arrival.at),
     };
     match prepared {
         Ok(prepared) => {
@@ -264,7 +262,14 @@ async fn receive(
     body: Incoming,
     answering: &Answering,
 ) -> Result<Received, ErrorBody> {
-    let rules = body_rules(snapshot, head.uri.path());
+    let path = match arrival.asked.operation {
+        // Whichever of its paths it came by.
+        Operation::Task(task) => task.path(),
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            head.uri.path()
+        }
+    };
+    let rules = body_rules(snapshot, path);
     match arrival.asked.operation {
         Operation::Task(task) if task.is_multipart() => {
             let limits = &snapshot.config.limits;
@@ -313,7 +318,16 @@ struct Early {
 
 impl Early {
     fn new(id: RequestId, arrived: Now) -> Self {
-        Self { id, arrived, began: arrived, operation: "unknown", call: "", dialect: OPENAI, client: None, model: None }
+        Self {
+            id,
+            arrived,
+            began: arrived,
+            operation: "unknown",
+            call: "",
+            dialect: OPENAI,
+            client: None,
+            model: None,
+        }
     }
 
     /// Answers with what the router itself knows.

@@ -90,7 +90,8 @@ fn ranked(path: &str, body: &Value, tokens_in: usize) -> Value {
 
 /// What says `bad` is.
 fn moderated(body: &Value) -> Value {
-    let inputs = body["input"].as_array().map_or_else(|| vec![&body["input"]], |inputs| inputs.iter().collect());
+    let inputs =
+        body["input"].as_array().map_or_else(|| vec![&body["input"]], |inputs| inputs.iter().collect());
     let results = inputs.iter().map(|input| {
         let bad = input.to_string().contains("bad");
         json!({"flagged": bad, "categories": {"violence": bad},

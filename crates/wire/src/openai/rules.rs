@@ -228,8 +228,7 @@ fn check_range(request: &Request, param: ParamName, range: &RangeInclusive<f64>)
 const fn prompt_field(operation: Operation) -> &'static str {
     match operation {
         Operation::Chat => "messages",
-        Operation::Completion
-        | Operation::Task(Task::ImageGeneration | Task::ImageEdit) => "prompt",
+        Operation::Completion | Operation::Task(Task::ImageGeneration | Task::ImageEdit) => "prompt",
         Operation::Task(Task::Rerank) => "documents",
         Operation::Task(Task::Moderation | Task::Speech) => "input",
         Operation::Task(Task::Transcription | Task::Translation) => "file",

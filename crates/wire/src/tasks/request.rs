@@ -3,9 +3,9 @@
 use crate::json::Span;
 use crate::openai::request::{Needs, Operation, Params, Request, Shape, Spans};
 
+use super::Task;
 use super::json::{Place, TaskRequest};
 use super::multipart::{Form, Parts};
-use super::Task;
 
 /// Bytes of a sound or an image to a token, by rule of thumb: 16 kB of a sound are a second, or ten tokens.
 const FILE_TOKEN_BYTES: u64 = 2_048;

@@ -72,7 +72,8 @@ impl Tail {
 
     /// Whether what came ends inside an event.
     pub fn is_inside_event(&self) -> bool {
-        let ended = self.kept.is_empty() || [&b"\n\n"[..], b"\r\n\r\n"].iter().any(|end| self.kept.ends_with(end));
+        let ended =
+            self.kept.is_empty() || [&b"\n\n"[..], b"\r\n\r\n"].iter().any(|end| self.kept.ends_with(end));
         self.streams() && !ended
     }
 
@@ -119,7 +120,9 @@ mod tests {
         check("application/json", json.as_bytes(), Some((50, 4160)));
         check("application/json", br#"{"text":"x","usage":{"type":"duration","seconds":9}}"#, None);
         check("audio/mpeg", json.as_bytes(), None);
-        let event = format!("event: e\ndata: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{image}\",{usage}}}\n\n");
+        let event = format!(
+            "event: e\ndata: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{image}\",{usage}}}\n\n"
+        );
         check("text/event-stream; charset=utf-8", event.as_bytes(), Some((50, 4160)));
         check("Text/Event-Stream", format!("{event}data: [DONE]\n\n").as_bytes(), Some((50, 4160)));
         check("application/json", br#"{"results":[],"usage":{"total_tokens":815}}"#, Some((815, 0)));
@@ -136,7 +139,9 @@ mod tests {
             tail.is_inside_event()
         };
         assert!(inside("data: {}\n", "text/event-stream"));
-        assert!(!inside("data: {}\n\n", "text/event-stream") && !inside("data: {}\r\n\r\n", "text/event-stream"));
+        assert!(
+            !inside("data: {}\n\n", "text/event-stream") && !inside("data: {}\r\n\r\n", "text/event-stream")
+        );
         assert!(!inside("", "text/event-stream") && !inside("{", "application/json"));
     }
 }
