@@ -162,6 +162,8 @@ impl Capabilities {
     /// Output held to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(1 << 6);
 
+    /// Responses, as they come or turned into chats. Not configured: whoever can do either can do it.
+    pub const ANSWERS: Self = Self(1 << 8);
     /// Documents put in order.
     pub const RERANK: Self = Self(1 << 12);
     /// Moderations.
@@ -195,7 +197,8 @@ impl Capabilities {
         | Self::IMAGES.0
         | Self::SPEECH.0
         | Self::TRANSCRIPTIONS.0
-        | Self::RESPONSES.0;
+        | Self::RESPONSES.0
+        | Self::ANSWERS.0;
 
     /// Every capability that is configured, with its name there and in messages.
     pub const NAMES: [(Self, &'static str); 12] = [
@@ -243,7 +246,8 @@ impl Capabilities {
 
     /// The names of what is in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let named = Self::NAMES.into_iter().chain([(Self::CONTINUATION, "continuation")]);
+        let known = [(Self::ANSWERS, "responses or chat"), (Self::CONTINUATION, "continuation")];
+        let named = Self::NAMES.into_iter().chain(known);
         let own = (self.0 >> Self::OWN_FROM != 0).then_some("the client's dialect");
         named.filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name).chain(own)
     }

@@ -11,8 +11,8 @@ use pointsman_routing::mirror::MirrorSpec;
 use pointsman_wire::dialect::CLIENTS;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
+use pointsman_wire::prices::{self, Price};
 use pointsman_wire::tasks::Task;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
 use crate::auth::LaneName;
@@ -38,6 +38,15 @@ impl Config {
             pools: pools.collect(),
             models: models.collect(),
         }
+    }
+
+    /// What a deployment of the model called `model` costs, if that is known: what it says itself, or the list of prices.
+    pub fn price_of(&self, model: &str, deployment: &DeploymentConfig) -> Option<Price> {
+        if let Some(price) = &deployment.price {
+            return Some(price.price());
+        }
+        let kind = &self.providers.get(&deployment.provider)?.kind;
+        prices::price(&self.price_list, kind, deployment.model.as_deref().unwrap_or(model))
     }
 
     /// The pool that a deployment takes slots from, if it does.
@@ -67,7 +76,7 @@ impl Config {
                 images: has(Capabilities::IMAGES),
                 speech: has(Capabilities::SPEECH),
                 transcriptions: has(Capabilities::TRANSCRIPTIONS),
-                responses: has(Capabilities::RESPONSES),
+                responses: has(Capabilities::ANSWERS),
                 tools: has(Capabilities::TOOLS),
                 vision: has(Capabilities::VISION),
                 json_schema: has(Capabilities::JSON_SCHEMA),
@@ -76,6 +85,12 @@ impl Config {
             output_tokens_max: widest(config, |d| d.output_tokens_max, config.output_tokens_max),
             ranges: ranges.collect(),
         }
+    }
+
+    /// Whether a deployment takes requests of the Responses API as they come.
+    pub fn takes_responses(&self, model: &ModelConfig, deployment: &DeploymentConfig) -> bool {
+        let provider = self.providers.get(&deployment.provider);
+        capabilities(deployment, model, provider).contains(Capabilities::RESPONSES)
     }
 
     /// The models that say they can do a thing, in their own list or in one of a deployment.
@@ -179,7 +194,7 @@ impl ProviderConfig {
             tpm: key.tpm,
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             lane: key.lane.map(LaneName::lane),
-            revision: xxh3_64(key.key.expose().as_bytes()),
+            revision: key.revision(),
         });
         ProviderSpec { credentials: credentials.collect() }
     }
@@ -203,7 +218,10 @@ fn capabilities(
     let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
     let dialect =
         provider.and_then(ProviderConfig::dialect).unwrap_or(&pointsman_wire::openai::chat::provider::DEF);
-    // Chats are turned into other dialects; all else is taken as it comes, or not at all.
+    // Chats and responses are turned into other dialects; all else is taken as it comes, or not at all. What is listed for
+    // a deployment is believed.
+    let known = deployment.capabilities.is_some() || provider.is_none_or(ProviderConfig::has_responses);
+    let listed = if known { listed } else { listed.without(Capabilities::RESPONSES) };
     let operations = [
         (Operation::Completion, Capabilities::COMPLETIONS),
         (Operation::Embedding, Capabilities::EMBEDDINGS),
@@ -219,6 +237,8 @@ fn capabilities(
         .into_iter()
         .filter(|(operation, _)| !taken(*operation))
         .fold(listed, |all, (_, one)| all.without(one));
+    let answers = able.contains(Capabilities::CHAT) || able.contains(Capabilities::RESPONSES);
+    let able = if answers { able.with(Capabilities::ANSWERS) } else { able };
     (0..)
         .zip(CLIENTS)
         .filter(|(_, client)| dialect.relays.iter().any(|relay| relay.client == client.name))

@@ -7,8 +7,11 @@ use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
 use super::*;
 
 mod batches;
+mod clouds;
+mod egress;
 mod lanes;
 mod schema;
+mod structured;
 
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
     let env = |name: &str| match name {

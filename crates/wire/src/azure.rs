@@ -3,10 +3,11 @@
 //! The newer form of the API (`/openai/v1/…`, where the body names the deployment) is the OpenAI dialect behind another
 //! prefix and needs nothing of this: its credentials go into `api-key`, and [`V1_PREFIX`] comes before its paths.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::chat::{Answer, Conversation, Losses};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream, Relay};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{Fault, FaultKind};
@@ -24,20 +25,26 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "azure",
     summary: "Azure OpenAI chat completions, by deployment.",
     stream_type: "text/event-stream",
-    relays: &[Relay {
-        client: "openai",
-        operations: &TAKEN,
-        path: |asked, model| relay_path(asked.operation, model),
-    }],
+    relays: &[
+        Relay {
+            client: "openai",
+            operations: &TAKEN,
+            path: |asked, model| relay_path(asked.operation, model),
+        },
+        Relay {
+            client: "openai-responses",
+            operations: &[Operation::Response],
+            path: |asked, model| relay_path(asked.operation, model),
+        },
+    ],
     dialect: &Deployments { api_version: API_VERSION },
 };
 
 /// What deployments are asked for.
-const TAKEN: [Operation; 9] = [
+const TAKEN: [Operation; 8] = [
     Operation::Chat,
     Operation::Completion,
     Operation::Embedding,
-    Operation::Response,
     Operation::Task(Task::ImageGeneration),
     Operation::Task(Task::ImageEdit),
     Operation::Task(Task::Speech),
@@ -56,6 +63,11 @@ fn path_of(model: &str, operation: Operation, api_version: &str) -> String {
     let mut path = String::from("/openai/deployments/");
     segment_into(model, &mut path);
     path.push_str(operation.path_suffix());
+    version_into(api_version, &mut path);
+    path
+}
+
+fn version_into(api_version: &str, path: &mut String) {
     path.push_str("?api-version=");
     for byte in api_version.bytes() {
         if is_unreserved(byte) {
@@ -64,7 +76,14 @@ fn path_of(model: &str, operation: Operation, api_version: &str) -> String {
             let _ = write!(path, "%{byte:02X}");
         }
     }
-    path
+}
+
+/// A path of the dialect with another version of the API. What asks for none is left as it is.
+pub fn with_version<'p>(path: &'p str, api_version: &str) -> Cow<'p, str> {
+    let Some((path, _)) = path.rsplit_once("?api-version=") else { return Cow::Borrowed(path) };
+    let mut path = path.to_owned();
+    version_into(api_version, &mut path);
+    Cow::Owned(path)
 }
 
 /// Responses are asked for below no deployment, in a version of the API of their own.
@@ -105,8 +124,8 @@ impl ProviderDialect for Deployments {
         openai().stream()
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        let mut fault = openai().fault(status, retry_after, body);
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        let mut fault = openai().fault(status, headers, body);
         if let Some(what) = filtered_prompt(body) {
             fault.kind = FaultKind::ContentPolicy;
             let message = fault.message.get_or_insert_default();
@@ -155,6 +174,7 @@ fn filtered_prompt(body: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::chat::Event;
+    use crate::dialect::NO_HEADERS;
 
     #[test]
     fn i8_deployments_stay_one_segment() {
@@ -166,6 +186,10 @@ mod tests {
         );
         let odd = Deployments { api_version: "v&x=1" };
         assert!(odd.path("m", false).ends_with("?api-version=v%26x%3D1"));
+        let other =
+            with_version("/openai/deployments/m/embeddings?api-version=2024-10-21", "2025-04-01-preview");
+        assert_eq!(other, "/openai/deployments/m/embeddings?api-version=2025-04-01-preview");
+        assert_eq!(with_version("/openai/v1/responses", "2025-04-01-preview"), "/openai/v1/responses");
     }
 
     #[test]
@@ -174,16 +198,17 @@ mod tests {
             "code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation",
             "content_filter_result":{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":true,
             "filtered":true},"violence":{"filtered":true,"severity":"high"}}}}}"#;
-        let fault = DEF.dialect.fault(400, None, body);
+        let fault = DEF.dialect.fault(400, NO_HEADERS, body);
         assert_eq!(fault.kind, FaultKind::ContentPolicy);
         assert_eq!(
             fault.message.as_deref(),
             Some("The response was filtered (filtered: jailbreak, violence)")
         );
         let missing = br#"{"error":{"code":"DeploymentNotFound","message":"no such deployment"}}"#;
-        assert_eq!(DEF.dialect.fault(404, None, missing).kind, FaultKind::ModelMissing);
-        assert_eq!(DEF.dialect.fault(401, None, b"").kind, FaultKind::CredentialDead);
-        assert_eq!(DEF.dialect.fault(429, Some("3"), b"").retry_after_ms, Some(3_000));
+        assert_eq!(DEF.dialect.fault(404, NO_HEADERS, missing).kind, FaultKind::ModelMissing);
+        assert_eq!(DEF.dialect.fault(401, NO_HEADERS, b"").kind, FaultKind::CredentialDead);
+        let soon = |name: &str| (name == "retry-after").then_some("3");
+        assert_eq!(DEF.dialect.fault(429, &soon, b"").retry_after_ms, Some(3_000));
     }
 
     #[test]

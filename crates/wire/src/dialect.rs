@@ -17,9 +17,18 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 /// The dialect that clients speak where nothing says otherwise.
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
+/// The Responses API.
+pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+/// Looks up a header of an answer, by its name in lower case.
+pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
+
+/// An answer of whose headers nothing is known.
+pub const NO_HEADERS: Headers<'static> = &|_| None;
+
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
     OPENAI,
+    RESPONSES,
     &crate::anthropic::client::DEF,
     &crate::gemini::client::DEF,
     &crate::ollama::client::DEF,
@@ -153,6 +162,13 @@ impl std::fmt::Debug for ClientDef {
     }
 }
 
+impl ClientDef {
+    /// Whether it is one of OpenAI's own, whose errors and headers are alike.
+    pub fn is_openai(&self) -> bool {
+        self.name == OPENAI.name || self.name == RESPONSES.name
+    }
+}
+
 impl PartialEq for ClientDef {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -170,6 +186,14 @@ impl std::fmt::Debug for ProviderDef {
 /// The dialect that a path belongs to, and what it asks for together with the query behind it.
 pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Asked)> {
     CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path, query)?)))
+}
+
+/// The dialect of OpenAI's that an operation belongs to.
+pub fn openai_of(operation: Operation) -> &'static ClientDef {
+    match operation {
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => OPENAI,
+        Operation::Response => RESPONSES,
+    }
 }
 
 /// The client dialect of that name.
@@ -195,6 +219,8 @@ pub struct Told {
     pub id: String,
     /// Whether the stream is to end with usage, where the dialect lets the client choose.
     pub stream_usage: bool,
+    /// What the answer repeats of the request (see [`Conversation::echoed`]).
+    pub echoed: String,
 }
 
 /// A chat dialect that clients speak.
@@ -221,6 +247,11 @@ pub trait ClientDialect: Sync {
 pub trait WriteStream: Send {
     /// Puts what an event is in the dialect behind `out`; nothing for what the dialect does not show.
     fn write(&mut self, event: &Event, out: &mut String);
+
+    /// The field of an answer that an event belongs to, and why the dialect does not show it, if it does not.
+    fn lost(&self, _event: &Event) -> Option<(&'static str, &'static str)> {
+        None
+    }
 }
 
 /// A chat dialect that providers speak.
@@ -238,7 +269,7 @@ pub trait ProviderDialect: Sync {
     fn stream(&self) -> Box<dyn ReadStream>;
 
     /// What an error means.
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault;
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault;
 }
 
 /// Reads the bytes of one streamed answer.

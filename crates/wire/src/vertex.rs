@@ -6,7 +6,7 @@
 pub mod account;
 
 use crate::chat::{Answer, Conversation, Losses};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::json::write::Object;
@@ -119,8 +119,8 @@ impl ProviderDialect for Vertex {
         self.inner.stream()
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        self.inner.fault(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        self.inner.fault(status, headers, body)
     }
 }
 

@@ -108,6 +108,7 @@ fn told() -> Told {
         now_unix_s: 1_700_000_000,
         id: "req_1".to_owned(),
         stream_usage: true,
+        echoed: String::new(),
     }
 }
 
@@ -365,4 +366,17 @@ fn a_stream_written_and_read_again_says_the_same() {
         }
     }
     all_hold(&wrong);
+}
+
+#[test]
+fn what_a_stream_cannot_show_is_named() {
+    let lost = |name: &str, event: &Event| client(name).unwrap().dialect.stream(told()).lost(event).map(|lost| lost.0);
+    let cited = Event::Cited { choice: 0, part: 0, citation: r#"{"url":"https://example.org"}"#.to_owned() };
+    let second = Event::Opened { choice: 1, part: 0, what: Opened::Text };
+    let likely = Event::Likely { choice: 0, logprobs: Vec::new() };
+    let names = ["openai", "anthropic", "gemini", "ollama"];
+    assert_eq!(names.map(|name| lost(name, &cited)), [Some("citations"); 4]);
+    assert_eq!(names.map(|name| lost(name, &second)), [None, Some("choices"), None, Some("choices")]);
+    assert_eq!(names.map(|name| lost(name, &likely)), [None, Some("logprobs"), None, None]);
+    assert_eq!(names.map(|name| lost(name, &Event::Ended)), [None; 4]);
 }

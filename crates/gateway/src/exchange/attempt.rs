@@ -1,6 +1,7 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 mod reading;
+mod tokened;
 
 use std::io;
 use std::pin::Pin;
@@ -10,11 +11,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
+use pointsman_routing::said::Said;
 use pointsman_routing::{Failure, FailureClass, Now};
-use pointsman_wire::chat::Losses;
+use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
@@ -26,13 +28,17 @@ use tokio::time::{Sleep, sleep};
 use crate::clock;
 use crate::http::server::Worker;
 use crate::snapshot::Target;
+use crate::structured::Watch;
 use crate::upstream::connection::{Call, CallError, Message};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
+use crate::upstream::token::Tokens;
 
 use super::continuation::Keeping;
 use super::convert::Reading;
+use super::issue::Issues;
 use super::words::{ProviderError, failure, refused};
+use tokened::Tokened;
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -50,6 +56,8 @@ pub(super) struct Attempt {
     pub target: Option<Arc<Target>>,
     worker: Option<Rc<Worker>>,
     state: State,
+    /// The request, where it carries a token that may be refused before its time; until an answer is there.
+    tokened: Option<Box<Tokened>>,
     operation: Operation,
     /// Whether the client asked for a stream, and to see its usage.
     wants: Wants,
@@ -62,6 +70,10 @@ pub(super) struct Attempt {
     observer: Option<Box<StreamObserver>>,
     /// The end of an answer to a task, which is relayed as bytes.
     tail: Option<Tail>,
+    /// Checks a stream that is relayed by its bytes alone.
+    watch: Option<Box<Watch>>,
+    /// What is worth telling of an unstreamed answer that is relayed by its bytes alone.
+    findings: Findings,
     /// An unstreamed answer, kept for its usage.
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
@@ -78,6 +90,10 @@ pub(super) struct Attempt {
     detail: Option<String>,
     /// Reads the answer, where it is not relayed by its bytes alone.
     reading: Option<Box<Reading>>,
+    /// What the provider said of itself, until it is told.
+    said: Option<Said>,
+    /// Looks for what the answer gives out that only its account can go on with.
+    issues: Option<Box<Issues>>,
     /// What could not be carried over into the provider's dialect.
     losses: Losses,
     /// Why the request was not sent: it could not be written in the provider's dialect.
@@ -109,23 +125,36 @@ impl Attempt {
     pub(super) fn begin(
         worker: &Rc<Worker>,
         target: Arc<Target>,
-        parts: Message,
+        (parts, tokens): (Message, Option<&Arc<Tokens>>),
         request: &Request,
         keeping: Keeping,
         now: Now,
     ) -> Self {
-        let state = match worker.pool.take(&target.endpoint, now) {
-            Some(stream) => State::Connected(Call::new(stream, parts)),
-            None => {
-                let endpoint = Arc::clone(&target.endpoint);
-                State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
+        let (state, tokened) = match tokens {
+            None => (Self::open(worker, &target, parts, now), None),
+            Some(tokens) => {
+                let mut tokened = Box::new(Tokened::new(tokens, parts.parts));
+                (tokened.open(worker, &target, now), Some(tokened))
             }
         };
         let asked = request.include_usage == Some(true);
         let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
         let place = Some((target, Rc::clone(worker)));
-        Self { keeping, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
+        Self {
+            keeping,
+            tokened,
+            ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
+        }
+    }
+
+    /// Takes a connection that is idle, or begins to make one.
+    fn open(worker: &Worker, target: &Target, parts: Message, now: Now) -> State {
+        if let Some(stream) = worker.pool.take(&target.endpoint, now) {
+            return State::Connected(Call::new(stream, parts));
+        }
+        let endpoint = Arc::clone(&target.endpoint);
+        State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
     }
 
     /// An attempt that failed before it began.
@@ -152,6 +181,7 @@ impl Attempt {
             target,
             worker,
             state,
+            tokened: None,
             operation,
             wants,
             keeping: Keeping::Nothing,
@@ -159,6 +189,8 @@ impl Attempt {
             ready: SmallVec::new(),
             observer: None,
             tail: None,
+            watch: None,
+            findings: Findings::default(),
             kept: SmallVec::new(),
             kept_bytes: 0,
             held_bytes: 0,
@@ -170,6 +202,8 @@ impl Attempt {
             told: None,
             detail: None,
             reading: None,
+            said: None,
+            issues: None,
             losses: Losses::default(),
             refusal: None,
         }
@@ -182,7 +216,9 @@ impl Attempt {
             match &mut self.state {
                 State::Connecting(connecting, _) => {
                     let connected = ready!(connecting.as_mut().poll(cx));
-                    return Poll::Ready(self.on_connected(connected));
+                    if let Some(input) = self.on_connected(connected) {
+                        return Poll::Ready(input);
+                    }
                 }
                 State::Connected(_) => {
                     if let State::Connected(call) = std::mem::replace(&mut self.state, State::Over) {
@@ -212,7 +248,9 @@ impl Attempt {
                             continue;
                         }
                     }
-                    return Poll::Ready(self.on_refused());
+                    if let Some(input) = self.on_refused() {
+                        return Poll::Ready(input);
+                    }
                 }
                 State::Body(_) if self.content && is_enough(&self.ready) => return Poll::Pending,
                 State::Body(call) => {
@@ -280,7 +318,7 @@ impl Attempt {
         matches!(&self.state, State::Body(call) if call.is_done()) || matches!(self.state, State::Ended(_))
     }
 
-    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Input {
+    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Option<Input> {
         let parts = match std::mem::replace(&mut self.state, State::Over) {
             State::Connecting(_, parts) => parts,
             State::Connected(_)
@@ -291,18 +329,23 @@ impl Attempt {
             | State::Ended(_)
             | State::Over => Message::default(),
         };
+        let connected = connected.and_then(|(stream, took)| {
+            let parts =
+                self.parts_for(parts).ok_or_else(|| io::Error::other("the access token has ended"))?;
+            Ok((stream, took, parts))
+        });
         match connected {
-            Ok((stream, took)) => {
+            Ok((stream, took, parts)) => {
                 self.state = State::AwaitingHead(Call::new(stream, parts));
                 if let (Some(worker), Some(target)) = (&self.worker, &self.target) {
                     worker.app.live.note_connect_time(target.id, took);
                 }
-                Input::Connected
+                (!self.is_renewed()).then_some(Input::Connected)
             }
             Err(error) => {
                 tracing::debug!(deployment = self.name(), %error, "cannot connect");
                 self.detail = Some(error.to_string());
-                Input::Failed(failure(FailureClass::Connect, Processed::No))
+                Some(Input::Failed(failure(tokened::class_of(&error), Processed::No)))
             }
         }
     }
@@ -313,11 +356,12 @@ impl Attempt {
             Ok(head) => head,
             Err(error) => return Some(Input::Failed(self.lost(&error, call.has_sent()))),
         };
+        self.said = super::said::of_head(&head.headers);
         let good = head.status.is_success();
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
         if let Some(reading) = self.reading.as_mut().filter(|_| good) {
-            if !readable && reading.converts() {
+            if !readable && reading.is_first_read() {
                 let detail = "its answer is compressed, though it was asked not to".to_owned();
                 return Some(Input::Failed(self.broke_protocol(detail)));
             }
@@ -337,12 +381,14 @@ impl Attempt {
                 }
             }
             self.observer = Some(observer);
+            self.issues.iter_mut().for_each(|issues| issues.of_stream());
         } else if good && matches!(self.keeping, Keeping::From(_)) {
             let detail = "it was asked for the rest of a stream and answered with something else";
             return Some(Input::Failed(self.broke_protocol(detail.to_owned())));
         }
         self.head = Some(head);
         if good {
+            self.tokened = None;
             self.retitle();
             self.state = State::Body(call);
             return Some(Input::Headers);
@@ -351,17 +397,22 @@ impl Attempt {
         None
     }
 
-    fn on_refused(&mut self) -> Input {
+    /// `None` where the request is on its way again, with another token.
+    fn on_refused(&mut self) -> Option<Input> {
+        let broke = || Some(Input::Failed(failure(FailureClass::Protocol, Processed::Maybe)));
         let State::Refused(call, body, _) = std::mem::replace(&mut self.state, State::Over) else {
-            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+            return broke();
         };
-        let Some(head) = &self.head else {
-            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+        let status = self.head.as_ref().map_or(0, |head| head.status.as_u16());
+        let call = match self.renew(status, call) {
+            Ok(()) => return None,
+            Err(call) => call,
         };
-        let status = head.status.as_u16();
-        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let Some(head) = &self.head else { return broke() };
+        let header = |name: &'static str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header("retry-after");
         let mut fault = match &self.target {
-            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, retry_after, &body),
+            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, &header, &body),
             None => classify(status, retry_after, &body),
         };
         // An HTTP date has to be held against the clock, which the classification does not read.
@@ -375,7 +426,7 @@ impl Attempt {
             self.error = Some(ProviderError { body: body.freeze(), fault, dialect });
         }
         self.keep(call);
-        Input::Failed(failure)
+        Some(Input::Failed(failure))
     }
 
     fn on_data(&mut self, data: Option<Result<Bytes, CallError>>) -> Option<Input> {
@@ -419,8 +470,15 @@ impl Attempt {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
         }
         self.keep(call);
+        if let Some(issues) = self.issues.take() {
+            issues.finish();
+        }
         if let Some(failure) = &self.told {
             return Input::Failed(failure.clone());
+        }
+        if self.reading.as_mut().is_some_and(|reading| reading.noting().is_misfit()) {
+            self.ready.clear();
+            return Input::Misfit(self.usage_so_far());
         }
         let usage = Usage { truncated, ..self.usage_so_far() };
         if self.content {

@@ -92,6 +92,8 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         model: Arc::clone(model),
         facts,
         fallbacks: Fallbacks::default(),
+        // Nobody gets its answer.
+        schema: None,
     };
     let exchange =
         Exchange::new(Rc::clone(worker), Arc::clone(snapshot), arrival, prepared, body.clone(), at);

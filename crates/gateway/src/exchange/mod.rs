@@ -8,11 +8,15 @@ mod answer;
 mod attempt;
 mod continuation;
 mod convert;
+mod issue;
 mod mirror;
+mod noting;
 mod outgoing;
 mod relay;
+mod said;
 mod settle;
 pub mod shared;
+mod structured;
 mod tasks;
 mod upload;
 mod words;
@@ -44,7 +48,9 @@ use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
 use crate::http::server::Worker;
 use crate::snapshot::{Model, Snapshot};
+use crate::structured::Watch;
 use crate::telemetry::record::RequestId;
+use crate::upstream::credential::Credential;
 
 pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
@@ -53,6 +59,7 @@ use convert::Reading;
 pub use outgoing::{Passed, Trace, passed};
 pub use relay::RouterBody;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
+pub use structured::Noted;
 pub use upload::Upload;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
@@ -113,6 +120,8 @@ pub struct Exchange {
     hedge: Option<Attempt>,
     /// What came of an answer that broke off, while its rest is awaited.
     broken: continuation::Broken,
+    /// What answers are held to.
+    checked: structured::Checked,
     granted: Option<oneshot::Receiver<()>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Now,
@@ -146,10 +155,14 @@ impl Exchange {
         body: Bytes,
         began: Now,
     ) -> Box<Self> {
-        let Prepared { request, model, facts, fallbacks } = prepared;
+        let Prepared { request, model, facts, fallbacks, schema } = prepared;
         let shadow = arrival.mirror_of.is_some();
         let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
         let flow = flow.with_fallbacks(fallbacks.models);
+        let flow = match model.on_mismatch.filter(|_| schema.is_some() && !request.stream) {
+            Some(on_mismatch) => flow.checked(on_mismatch),
+            None => flow,
+        };
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
         let recalls = worker.recalls.get();
         Box::new(Self {
@@ -164,6 +177,7 @@ impl Exchange {
             attempt: None,
             hedge: None,
             broken: continuation::Broken::default(),
+            checked: structured::Checked::by(schema),
             granted: None,
             timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
             timer_at: Now::NEVER,
@@ -308,7 +322,9 @@ impl Exchange {
             });
         };
         let rest_of = self.broken.transcript.as_ref();
-        let mut reading = None;
+        let (mut reading, mut echoed) = (None, String::new());
+        let repairs = self.repairs();
+        let converts = convert::is_needed(&self.arrival, target);
         let composed = if let Some(parts) = &request.parts {
             let message = tasks::compose(
                 target,
@@ -320,18 +336,19 @@ impl Exchange {
             );
             Ok((message, Losses::default()))
         } else if let Some(form) = tasks::other_form(&self.arrival, target) {
-            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(
-                |(written, ranking)| {
-                    let parts =
-                        outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                    reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
-                    (parts.into(), written.losses)
-                },
-            )
-        } else if convert::is_needed(&self.arrival, target) {
-            convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
+            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(|(written, ranking)| {
                 let parts =
                     outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
+                reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
+                (parts.into(), written.losses)
+            })
+        } else if converts || repairs.is_some() {
+            // What is lost for a repair alone is no reason to refuse what was sent once already.
+            let refuses = converts && self.model.refuses_losses;
+            convert::write(&self.arrival, target, (request, body), refuses, repairs).map(|written| {
+                let parts =
+                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
+                echoed = written.echoed;
                 (parts.into(), written.losses)
             })
         } else {
@@ -342,10 +359,22 @@ impl Exchange {
             Ok(composed) => composed,
             Err(refusal) => return Attempt::refused(refusal),
         };
-        let reading = reading.or_else(|| Reading::of(&self.arrival, target, request));
+        let schema = self.checked.schema.as_ref();
+        let reading = reading.or_else(|| Reading::of(&self.arrival, target, request, schema));
+        let reading = reading.map(|reading| reading.echoing(echoed));
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
-        let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
+        // The rest of an answer that broke off does not fit alone.
+        let watched = schema.filter(|_| reading.is_none() && self.broken.transcript.is_none());
+        let watch = watched.map(|schema| {
+            let reader = target.endpoint.vendor.dialect.dialect.stream();
+            Watch::new(Arc::clone(schema), Some(reader))
+        });
+        let tokens = credential.and_then(Credential::tokens);
+        let mut attempt =
+            Attempt::begin(&self.worker, Arc::clone(target), (parts, tokens), request, keeping, now);
+        attempt.watch_for(self.issues(choice, reading.as_ref().is_some_and(|reading| reading.converts())));
         attempt.read_by(reading, losses);
+        watch.into_iter().for_each(|watch| attempt.watch_by(watch));
         attempt
     }
 
@@ -374,12 +403,21 @@ impl Exchange {
                     self.provider_error = Some(error);
                 }
                 self.refusal = attempt.take_refusal().or_else(|| self.upload.as_ref()?.take_error());
+                if let Some(said) = attempt.take_said() {
+                    self.flow.note_said(false, said);
+                }
+                if let Input::Misfit(usage) = &input {
+                    self.note_misfit(usage);
+                }
                 return Poll::Ready(input);
             }
         }
         if let Some(hedge) = &mut self.hedge
             && let Poll::Ready(input) = hedge.poll(cx)
         {
+            if let Some(said) = hedge.take_said() {
+                self.flow.note_said(true, said);
+            }
             return Poll::Ready(input.of_hedge());
         }
         if self.is_recalled() {

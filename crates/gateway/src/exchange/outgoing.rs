@@ -4,15 +4,16 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
-use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
 use smallvec::SmallVec;
 
-use super::Arrival;
+use super::{Arrival, convert};
+use crate::clock;
 use crate::snapshot::Target;
+use crate::upstream::credential::{Credential, Sent};
 
 /// Capacity of a request head; what nearly all fit in.
 pub(super) const HEAD_BYTES: usize = 640;
@@ -58,12 +59,12 @@ fn parse_parent(text: &str) -> Option<(u128, u8)> {
 /// The bytes of one attempt, in the dialect that the request came in.
 pub(super) fn compose(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     (request, body): (&Request, &Bytes),
     rest_of: Option<&Transcript>,
     arrival: &Arrival,
 ) -> Segments {
-    let openai = arrival.dialect == OPENAI;
+    let openai = arrival.dialect.is_openai();
     let usage = if openai && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rest_of = rest_of.zip(target.continuation);
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
@@ -74,7 +75,9 @@ pub(super) fn compose(
     } else {
         let dialect = target.endpoint.vendor.dialect;
         let path = dialect.relay_path(arrival.dialect, &arrival.asked, &target.upstream_model_name);
-        target.endpoint.write_head(&path.unwrap_or_default(), &mut head);
+        let path = path.unwrap_or_default();
+        target.endpoint.write_head(&path, &mut head);
+        sign(&mut head, target, credential, &path, &rewritten.segments);
     }
     put_passed(&mut head, target, &arrival.passed);
     finish_head(&mut head, target, credential, request, Some(rewritten.len), arrival);
@@ -87,7 +90,7 @@ pub(super) fn compose(
 /// The bytes of one attempt whose body was written in the provider's dialect.
 pub(super) fn compose_converted(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     request: &Request,
     body: String,
     arrival: &Arrival,
@@ -97,13 +100,25 @@ pub(super) fn compose_converted(
     // What is turned into another form of the same dialect goes where that is taken.
     let path = dialect.relay_path(arrival.dialect, &arrival.asked, model);
     let path = path.unwrap_or_else(|| dialect.dialect.path(model, request.stream));
+    let body = Bytes::from(body);
     target.endpoint.write_head(&path, &mut head);
-    put_passed(&mut head, target, &[]);
+    sign(&mut head, target, credential, &path, std::slice::from_ref(&body));
+    // What a provider of the client's own dialect gets is written anew only to repair an answer.
+    let own = !convert::is_needed(arrival, target);
+    put_passed(&mut head, target, if own { &arrival.passed } else { &[] });
     finish_head(&mut head, target, credential, request, Some(body.len() as u64), arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());
-    parts.push(body.into());
+    parts.push(body);
     parts
+}
+
+/// Puts the signature of a request behind its head, if its credential signs.
+fn sign(head: &mut BytesMut, target: &Target, credential: Option<&Credential>, path: &str, body: &[Bytes]) {
+    if let Some(credential) = credential {
+        let sent = Sent { path, body, now_unix_s: clock::unix_ms() / 1000 };
+        credential.sign(head, &target.endpoint, &sent);
+    }
 }
 
 /// Puts the headers behind a head that the provider's kind wants: the client's, where it said another thing.
@@ -128,13 +143,13 @@ pub fn passed(headers: &HeaderMap, names: &[&'static str]) -> Passed {
 pub(super) fn finish_head(
     head: &mut BytesMut,
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     request: &Request,
     len: Option<u64>,
     arrival: &Arrival,
 ) {
-    if let Some(credential) = credential {
-        target.endpoint.write_auth(head, credential);
+    if let Some(Credential::Header(value)) = credential {
+        target.endpoint.write_auth(head, value);
     }
     head.put_slice(b"accept: ");
     let accept = match request.operation {

@@ -16,6 +16,7 @@ use super::{Exchange, convert};
 use crate::app::Shutdown;
 use crate::batches::files::FileBody;
 use crate::clock;
+use crate::http::kept::Piped;
 
 /// A comment, which clients of event streams skip.
 
@@ -29,6 +30,8 @@ pub enum RouterBody {
     Shared(Reader),
     /// It is a file.
     File(FileBody),
+    /// It is kept by a provider, and passed on as it comes.
+    Piped(Box<Piped>),
 }
 
 impl RouterBody {
@@ -42,6 +45,7 @@ impl RouterBody {
             ),
             Self::Shared(reader) => reader.is_at_end(),
             Self::File(file) => file.left() == 0,
+            Self::Piped(piped) => piped.is_at_end(),
         }
     }
 }
@@ -176,6 +180,7 @@ impl Body for RouterBody {
                 reader.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data)))
             }
             Self::File(file) => file.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
+            Self::Piped(piped) => piped.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -189,6 +194,7 @@ impl Body for RouterBody {
             }
             Self::Shared(reader) => reader.is_at_end(),
             Self::File(file) => file.left() == 0,
+            Self::Piped(piped) => piped.is_at_end(),
         }
     }
 
@@ -198,6 +204,7 @@ impl Body for RouterBody {
             Self::Relay(relay) => relay.left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Shared(reader) => reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::File(file) => SizeHint::with_exact(file.left()),
+            Self::Piped(_) => SizeHint::default(),
         }
     }
 }

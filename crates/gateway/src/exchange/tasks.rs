@@ -1,7 +1,6 @@
 //! Requests that are no chats: forms with files, and reranks, which have two forms.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::HeaderValue;
 use pointsman_routing::flow::Usage;
 use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::error::ErrorBody;
@@ -15,11 +14,12 @@ use super::outgoing::{HEAD_BYTES, finish_head, put_passed};
 use super::upload::{Feed, Upload};
 use crate::snapshot::Target;
 use crate::upstream::connection::{Message, Rest};
+use crate::upstream::credential::Credential;
 
 /// The bytes of one attempt at a form, with the model's name put in. With `upload` its body passes by.
 pub(super) fn compose(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     (request, form): (&Request, &Parts),
     body: &Bytes,
     upload: Option<&Upload>,
@@ -76,7 +76,7 @@ pub(super) fn write(
     }
     let told = Told { model: request.model_asked(), id: arrival.id.to_string() };
     let client = Form::of_name(arrival.asked.call).unwrap_or_default();
-    Ok((Written { body, losses }, Ranking { asked, client, told }))
+    Ok((Written { body, losses, echoed: String::new() }, Ranking { asked, client, told }))
 }
 
 impl Ranking {

@@ -288,6 +288,7 @@ fn tell(
         facts: Some(prepared.facts.clone()),
         decisions: Vec::new(),
         attempts: Vec::new(),
+        noted: Default::default(),
         ties: Ties { idempotency: Some((result, first)), ..Ties::default() },
         outcome,
         detail,

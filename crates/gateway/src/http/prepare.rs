@@ -19,6 +19,7 @@ use super::form;
 use super::hints;
 use super::route::printable;
 use crate::snapshot::{Model, Snapshot};
+use crate::structured::{self, Schema};
 
 /// A request that is valid and may be routed.
 pub struct Prepared {
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub facts: Facts,
     /// Other models it names.
     pub fallbacks: Fallbacks,
+    /// What its answer is held to, where the model's answers are checked.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// A request that is not valid.
@@ -75,16 +78,16 @@ pub fn prepare(
             (dialect.read)(asked, body, &limits, client.tenant_hash)?
         }
     };
-    prepare_read(snapshot, client, (dialect, asked), headers, request, now)
+    prepare_read(snapshot, client, (dialect, asked), headers, (request, body), now)
 }
 
-/// The same for a request whose body is understood already.
+/// The same for a request whose body is understood already; of one that is still on its way `body` is what is there.
 pub fn prepare_read(
     snapshot: &Snapshot,
     client: &ClientKey,
     (dialect, asked): (&ClientDef, &Asked),
     headers: &HeaderMap,
-    mut request: Request,
+    (mut request, body): (Request, &[u8]),
     now: Now,
 ) -> Result<Prepared, Refused> {
     if request.model.is_empty() {
@@ -93,6 +96,10 @@ pub fn prepare_read(
     let model = find_model(snapshot, client, &request.model)?;
     let of_model = |error: ErrorBody| Refused { error, model: Some(Name::clone(&model.name)) };
     rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
+    let schema = match model.on_mismatch {
+        Some(_) => structured::read(dialect, asked, &request, body).map_err(of_model)?.map(Arc::new),
+        None => None,
+    };
     let fallbacks = fallback::read(snapshot, client, headers, &request, &model).map_err(of_model)?;
     let hints = hints::read(headers, client, now).map_err(of_model)?;
     let (lane, class) = hints::rank(&hints, client, &model);
@@ -114,10 +121,11 @@ pub fn prepare_read(
         class,
         objective: hints.objective,
         region: hints.region,
+        pinned: None,
         tags: hints.tags,
         deadline: hints.deadline,
     };
-    Ok(Prepared { request, model, facts, fallbacks })
+    Ok(Prepared { request, model, facts, fallbacks, schema })
 }
 
 /// The model of that name, if the client may use it.
@@ -164,14 +172,18 @@ const fn ability(operation: Operation) -> Capabilities {
         Operation::Task(Task::Speech) => Capabilities::SPEECH,
         Operation::Task(Task::Transcription | Task::Translation) => Capabilities::TRANSCRIPTIONS,
         Operation::Embedding => Capabilities::EMBEDDINGS,
-        Operation::Response => Capabilities::RESPONSES,
+        Operation::Response => Capabilities::ANSWERS,
     }
 }
 
 fn needs(request: &Request, dialect: &ClientDef, asked: &Asked) -> Capabilities {
-    let base = ability(request.operation);
+    let base = match request.operation {
+        Operation::Response if request.needs_keeper() => Capabilities::RESPONSES,
+        operation => ability(operation),
+    };
     // What cannot be turned into another dialect needs a provider that speaks the client's.
-    let own = asked.operation != Operation::Chat || asked.elsewhere != Elsewhere::Converted;
+    let turned = matches!(asked.operation, Operation::Chat | Operation::Response);
+    let own = !turned || asked.elsewhere != Elsewhere::Converted || request.needs_keeper();
     let place = CLIENTS.iter().position(|client| *client == dialect).and_then(|at| u32::try_from(at).ok());
     let base = place.filter(|_| own).map_or(base, |place| base.with(Capabilities::own(place)));
     [

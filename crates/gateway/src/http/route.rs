@@ -4,11 +4,12 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, Uri, Version, request};
-use pointsman_wire::dialect::{self, Asked, ClientDef, OPENAI};
+use pointsman_wire::dialect::{self, Asked, ClientDef};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
+use pointsman_wire::openai::responses::state;
 
-use super::models;
+use super::{kept, models};
 use crate::batches::api::Place;
 
 /// Bytes of a header line beside its name and value: `: ` and the line's end.
@@ -25,6 +26,8 @@ pub enum Route {
     Models(models::Asked),
     /// Files and batches.
     Stored(Place),
+    /// A response that its provider keeps.
+    Kept(state::Place),
 }
 
 impl Route {
@@ -34,6 +37,7 @@ impl Route {
             Self::Infer(_, asked) => asked.operation.name(),
             Self::Models(_) => "models",
             Self::Stored(place) => place.name(),
+            Self::Kept(_) => "kept_response",
         }
     }
 }
@@ -60,7 +64,7 @@ pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, Ba
 /// The route of a path. The usual ones are compared before anything else is asked.
 fn find(path: &str, query: Option<&str>) -> Result<Route, BadHead> {
     if let Some(asked) = Asked::of_path(path) {
-        return Ok(Route::Infer(OPENAI, asked));
+        return Ok(Route::Infer(dialect::openai_of(asked.operation), asked));
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
@@ -70,6 +74,9 @@ fn find(path: &str, query: Option<&str>) -> Result<Route, BadHead> {
     }
     if let Some(place) = Place::of(path) {
         return Ok(Route::Stored(place));
+    }
+    if let Some(place) = state::Place::of(path) {
+        return Ok(Route::Kept(place));
     }
     match models::Asked::of_path(path) {
         Some(models::Asked::One(form, name)) => Ok(Route::Models(models::Asked::One(form, decode(&name)?))),
@@ -133,6 +140,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
             &one[..]
         }
         Route::Stored(place) => place.methods(),
+        Route::Kept(place) => kept::methods(place.action),
     };
     if !allowed.contains(&head.method) {
         let path = printable(head.uri.path());
@@ -156,7 +164,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
 fn is_json(route: &Route) -> bool {
     match route {
         Route::Infer(_, Asked { operation: Operation::Task(task), .. }) => !task.is_multipart(),
-        Route::Infer(..) | Route::Models(_) => true,
+        Route::Infer(..) | Route::Models(_) | Route::Kept(_) => true,
         Route::Stored(place) => *place != Place::Files,
     }
 }

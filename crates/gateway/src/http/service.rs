@@ -8,17 +8,18 @@ use std::time::Duration;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
 use pointsman_settings::models::DeploymentConfig;
 use pointsman_settings::providers::ProviderConfig;
-use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI};
+use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
 use pointsman_wire::ollama;
 use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::responses::state::Place;
 use pointsman_wire::openai::request::Operation;
 
 use super::auth::ClientKey;
@@ -28,7 +29,9 @@ use super::form::{self, Received};
 use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
+use super::kept::{self, Given};
 use super::models;
+use super::pins;
 use super::prepare::{self, Prepared, prepare, prepare_read};
 use super::respond;
 use super::route::{self, Route};
@@ -79,14 +82,12 @@ async fn answer(
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
     let mut early = Early::new(id, at);
+    let has_body = !body.is_end_stream();
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
-            let mut response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
-            if bad.close {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
+            let response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
+            return closing(response, bad.close || has_body);
         }
     };
     early.operation = route.name();
@@ -94,10 +95,11 @@ async fn answer(
         Route::Infer(dialect, _) => dialect,
         Route::Models(asked) => dialect::client(asked.dialect(&head.headers)).unwrap_or(OPENAI),
         Route::Stored(_) => OPENAI,
+        Route::Kept(_) => RESPONSES,
     };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
-        Err(error) => return early.refuse(&worker, "auth", &error),
+        Err(error) => return closing(early.refuse(&worker, "auth", &error), has_body),
     };
     early.client = Some(Arc::clone(&client));
     match route {
@@ -132,7 +134,21 @@ async fn answer(
             // Boxed, for the room of what few requests need is moved about with every request.
             Box::pin(stored(&worker, asked, body, &early)).await
         }
+        Route::Kept(place) => {
+            answering.set(head.method != Method::POST);
+            // Boxed, for the room of what few requests need is moved about with every request.
+            Box::pin(kept(&worker, (&snapshot, &client), (&place, &head), body, &early)).await
+        }
     }
+}
+
+/// Says that the connection ends with this response, where a body was not read: the next request could not be found behind
+/// it, and a client that was not told would send one.
+fn closing(mut response: Response<RouterBody>, closes: bool) -> Response<RouterBody> {
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What a client is told of the models that it may use.
@@ -186,6 +202,36 @@ async fn stored(
     }
 }
 
+/// Answers a request about a response that its provider keeps.
+async fn kept(
+    worker: &Rc<Worker>,
+    (snapshot, client): (&Snapshot, &ClientKey),
+    asked: (&Place, &Parts),
+    body: Incoming,
+    early: &Early,
+) -> Response<RouterBody> {
+    let read = match asked.1.method {
+        Method::POST => body::read(body, body_rules(snapshot, asked.1.uri.path())).await.map(drop),
+        _ => Ok(()),
+    };
+    let given = match read {
+        Ok(()) => kept::serve(worker, snapshot, client, asked, early.id).await,
+        Err(error) => Err(error),
+    };
+    match given {
+        Ok(Given { mut response, target }) => {
+            let took = clock::now() - early.began;
+            early.note(worker, "kept", &target.name, response.status().as_u16());
+            let headers = response.headers_mut();
+            respond::put_own_headers(headers, early.id, "pinned", took);
+            headers.insert(respond::SERVED_BY, target.served_by.clone());
+            headers.insert(respond::ATTEMPTS, HeaderValue::from_static("1"));
+            response
+        }
+        Err(error) => early.refuse(worker, "invalid", &error),
+    }
+}
+
 async fn infer(
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
@@ -220,11 +266,17 @@ async fn infer(
     let asked = (arrival.dialect, &arrival.asked);
     let prepared = match request {
         None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
-        Some(request) => prepare_read(&snapshot, &arrival.client, asked, &head.headers, request, arrival.at),
+        Some(request) => {
+            prepare_read(&snapshot, &arrival.client, asked, &head.headers, (request, &body), arrival.at)
+        }
     };
     match prepared {
-        Ok(prepared) => {
+        Ok(mut prepared) => {
             drop(head);
+            if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
+                (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+                return early.refuse(&worker, "invalid", &error);
+            }
             // The model may have put it into another lane than its head said.
             let moved = prepared.facts.lane != lane;
             if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
@@ -367,10 +419,25 @@ impl Early {
         detail: &str,
         error: &ErrorBody,
     ) -> Response<RouterBody> {
-        let app = &worker.app;
+        let overhead = clock::now() - self.began;
+        self.note(worker, outcome, detail, error.status);
+        let body = respond::error_of_rerank(self.call, error, self.id);
+        let mut response = respond::error(self.dialect, error, body, self.id);
+        if error.status == 503 {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+        }
+        let why = match outcome {
+            "rejected" => format!("shed:{detail}"),
+            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
+        };
+        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
+        response
+    }
+
+    /// Records how it ended.
+    fn note(&self, worker: &Worker, outcome: &'static str, detail: &str, status: u16) {
         let now = clock::now();
-        let overhead = now - self.began;
-        app.record(Record {
+        worker.app.record(Record {
             id: self.id,
             at_unix_ms: clock::unix_ms(),
             arrived: self.arrived,
@@ -383,30 +450,20 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            noted: Default::default(),
             ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),
-            status: error.status,
+            status,
             usage: None,
             cost_micro_usd: None,
             hedge_cost_micro_usd: None,
             queue_us: 0,
-            overhead_us: overhead.as_micros() as u64,
+            overhead_us: (now - self.began).as_micros() as u64,
             first_content_us: None,
             total_us: (now - self.arrived).as_micros() as u64,
             names: Arc::default(),
         });
-        let body = respond::error_of_rerank(self.call, error, self.id);
-        let mut response = respond::error(self.dialect, error, body, self.id);
-        if error.status == 503 {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
-        }
-        let why = match outcome {
-            "rejected" => format!("shed:{detail}"),
-            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
-        };
-        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
-        response
     }
 }
 

@@ -8,6 +8,8 @@ mod answer;
 mod control;
 mod dialects;
 mod engine;
+mod example;
+mod kept;
 mod server;
 mod tasks;
 

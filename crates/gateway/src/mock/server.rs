@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -18,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pointsman_wire::dialect;
+use pointsman_wire::openai::responses::state::Place;
 use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
@@ -25,6 +27,7 @@ use super::answer::Asked;
 use super::control::{Control, Scripted, Settings};
 use super::dialects::Other;
 use super::engine::Metrics;
+use super::kept;
 use super::tasks;
 
 /// Bytes of the last body that are kept.
@@ -69,6 +72,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     match (&head.method, path.as_str()) {
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
+        (&Method::GET, "/api/version") => Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")}))),
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
@@ -86,10 +90,12 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
                 stats.last_headers = headers;
                 stats.last_body = String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned();
             });
-            let key =
-                head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
             let form = tasks::fields(head.uri.path(), &head.headers, &body);
-            infer(control, path, (&body, form), key).await
+            infer(control, path, (&body, form), key_of(&head)).await
+        }
+        (_, path) if let Some(place) = Place::of(path) => {
+            let (status, body) = control.lock().answers.ask(&head.method, &place, key_of(&head).as_deref());
+            Ok(json_answer(status, &body))
         }
         (&Method::GET, path) if let Some(answer) = engine(&control, path).await => Ok(answer),
         _ => Ok(json_answer(
@@ -97,6 +103,10 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             &json!({"error": {"message": "the mock has nothing here", "type": "not_found_error"}}),
         )),
     }
+}
+
+fn key_of(head: &Parts) -> Option<String> {
+    head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 async fn infer(
@@ -124,8 +134,16 @@ async fn infer(
         Ok(body) => body,
         Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
     };
-    let path = if other.is_some() { "/v1/chat/completions".to_owned() } else { path };
-    let asked = Asked { path, other, body: body_json, body_bytes: body.len() };
+    let path = other.as_ref().map_or(path, |other| other.own_path().to_owned());
+    let asked = Asked { path, other, body: body_json, body_bytes: body.len(), id: kept::new_id() };
+    let against = control.lock().answers.against(key.as_deref(), &asked.body);
+    if let Some(why) = against {
+        return Ok(json_answer(400, &why).finish(call));
+    }
+    if asked.path == "/v1/responses" && asked.body["store"] != json!(false) {
+        let answer = asked.whole(asked.tokens(settings.tokens));
+        control.lock().answers.keep(key.as_deref(), answer, asked.body["input"].clone());
+    }
     if let Some(scripted) = scripted {
         return play(scripted, &asked, &settings, call).await;
     }

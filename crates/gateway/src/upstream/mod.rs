@@ -6,9 +6,11 @@
 
 pub mod body;
 pub mod connection;
+pub mod credential;
 pub mod head;
 pub mod pool;
 pub mod probe;
 pub mod resolve;
 pub mod stream;
 pub mod target;
+pub mod token;

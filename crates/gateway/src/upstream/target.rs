@@ -1,18 +1,25 @@
 //! Where a provider is, and what every request to it says in its head.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
+use pointsman_settings::egress::{EgressConfig, Guard};
 use pointsman_settings::providers::ProviderConfig;
+use pointsman_wire::azure;
 use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
-/// What most bodies are.
+/// What we call ourselves.
+pub const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
+
+/// The media type of every request that is written here, but for those that come in parts.
+pub const CONTENT_TYPE: &str = "application/json";
+/// The line that says so.
 const JSON_LINE: &[u8] = b"content-type: application/json\r\n";
-const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
 /// How a provider is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Host and port as the `host` header has them.
     pub authority: String,
+    /// Which of its addresses may be dialled.
+    pub guard: Guard,
     /// What connections may be shared by: the provider and all that identifies its host. A connection is never used
     /// for another provider, even on the same host.
     pub pool_key: Arc<str>,
@@ -47,6 +56,8 @@ pub struct Endpoint {
     pub idle_time: Duration,
     /// What precedes the path of every operation, such as `/v1`.
     prefix: String,
+    /// The version of the API that is asked for, if another than the dialect's.
+    api_version: Option<String>,
     heads: [Bytes; 4],
     /// What stands in every head behind its request line.
     lines: Bytes,
@@ -56,16 +67,25 @@ pub struct Endpoint {
 ///
 /// The settings have checked the kind and the URL; what they would not let through ends up at a host that does not
 /// resolve, and is reported as a failed connection.
-pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
+pub fn endpoint(name: &str, config: &ProviderConfig, egress: &EgressConfig) -> Endpoint {
     let vendor = vendor::vendor(&config.kind).unwrap_or(&vendor::vendors()[0]);
-    let base = config.base_url.as_deref().or(vendor.base_url.as_deref()).unwrap_or_default();
+    endpoint_of(vendor, name, config, egress)
+}
+
+fn endpoint_of(
+    vendor: &'static Vendor,
+    name: &str,
+    config: &ProviderConfig,
+    egress: &EgressConfig,
+) -> Endpoint {
+    let base = config.base_url_in_use().unwrap_or_default();
     let url: http::Uri = base.parse().unwrap_or_default();
     let (scheme, default_port) =
         if url.scheme_str() == Some("https") { (Scheme::Https, 443) } else { (Scheme::Http, 80) };
     let host = url.host().unwrap_or("invalid").trim_matches(['[', ']']).to_owned();
     let port = url.port_u16().unwrap_or(default_port);
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
-    let prefix = prefix(url.path(), &vendor.path_prefix);
+    let prefix = prefix(url.path(), &config.path_prefix());
     let mut fixed = BytesMut::new();
     for (header, value) in &config.headers {
         fixed.put_slice(format!("{}: {}\r\n", header.to_ascii_lowercase(), value.expose()).as_bytes());
@@ -78,6 +98,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
         provider: name.to_owned(),
         vendor,
         scheme,
+        guard: Guard::new(egress, config),
         pool_key: format!("{name}|{at}://{host}:{port}").into(),
         host,
         port,
@@ -85,6 +106,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
         idle_max: config.pool.idle_max_per_worker,
         idle_time: Duration::from_millis(config.pool.idle_ms),
         prefix,
+        api_version: config.api_version.clone(),
         heads,
         lines,
     }
@@ -133,17 +155,33 @@ impl Endpoint {
 
     /// Writes the beginning of the head of a request to a path below its prefix.
     pub fn write_head(&self, path: &str, head: &mut BytesMut) {
-        self.write_bare_head(path, head);
+        self.write_head_of("POST", path, head);
         head.put_slice(JSON_LINE);
     }
 
     /// The same without a content type.
     pub fn write_bare_head(&self, path: &str, head: &mut BytesMut) {
-        head.put_slice(b"POST ");
+        self.write_head_of("POST", path, head);
+    }
+
+    /// The same with another method.
+    pub fn write_head_of(&self, method: &str, path: &str, head: &mut BytesMut) {
+        head.put_slice(method.as_bytes());
+        head.put_slice(b" ");
         head.put_slice(self.prefix.as_bytes());
-        head.put_slice(path.as_bytes());
+        head.put_slice(self.versioned(path).as_bytes());
         head.put_slice(b" HTTP/1.1\r\n");
         head.put_slice(&self.lines);
+    }
+
+    /// The whole path of a request to a path below its prefix, as [`Self::write_head`] writes it.
+    pub fn path_of(&self, path: &str) -> String {
+        format!("{}{}", self.prefix, self.versioned(path))
+    }
+
+    fn versioned<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        let Some(api_version) = &self.api_version else { return Cow::Borrowed(path) };
+        azure::with_version(path, api_version)
     }
 
     /// Goes to another port of the same host, as another place whose connections are not shared with those of requests.
@@ -177,7 +215,50 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
-    use super::prefix;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::upstream::stream::Stream;
+
+    /// All that there is of this vendor.
+    const RECORD: &str = "[[vendor]]\nkind = 'acme'\nbase_url = 'https://llm.acme.example'\n\
+                          path_prefix = '/serve/v2'\nauth = 'api_key'\n";
+
+    #[tokio::test]
+    async fn a_vendor_that_is_one_record_is_served() {
+        let acme: &'static Vendor = Box::leak(Box::new(vendor::read(RECORD).expect("a table").remove(0)));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("bound").port();
+        let config = ProviderConfig {
+            base_url: Some(format!("http://127.0.0.1:{port}")),
+            ..ProviderConfig::default()
+        };
+        let endpoint = endpoint_of(acme, "acme", &config, &EgressConfig::default());
+        assert_eq!(endpoint.models_path(), "/serve/v2/models");
+        let ask = async {
+            let (mut stream, _) = Stream::connect(&endpoint).await.expect("it listens");
+            let mut head = BytesMut::from(endpoint.head(Operation::Chat).expect("it is kept ready"));
+            endpoint.write_auth(&mut head, &endpoint.auth_value("the-key").expect("a header"));
+            head.put_slice(b"content-length: 2\r\n\r\n{}");
+            stream.write_all(&head).await.expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("read");
+            answer
+        };
+        let serve = async {
+            let (mut tcp, _) = listener.accept().await.expect("it connects");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"{}") {
+                tcp.read_buf(&mut asked).await.expect("read");
+            }
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}").await.expect("sent");
+            String::from_utf8(asked).expect("text")
+        };
+        let (answer, asked) = tokio::join!(ask, serve);
+        assert!(asked.starts_with("POST /serve/v2/chat/completions HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("\r\napi-key: the-key\r\n"), "{asked}");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 
     #[test]
     fn base_urls_with_and_without_the_version_mean_the_same() {

@@ -14,9 +14,9 @@ use crate::time::Now;
 /// The second attempt, while both run.
 #[derive(Debug)]
 pub(super) struct Hedge {
-    permit: Permit,
+    pub(super) permit: Permit,
     /// Its place among the attempts.
-    attempt: usize,
+    pub(super) attempt: usize,
     /// It is never further than the head of its answer: with the first content one of the two is dropped.
     state: State,
 }

@@ -8,7 +8,7 @@ use crate::openai::error::{ErrorBody, Invalid};
 use crate::openai::request::{self, Operation, Shape};
 
 use super::blocks::answer_block;
-use super::words::{stop_word, usage_json};
+use super::words::{fill_nothing, stop_word, usage_json};
 use super::writer::Writer;
 use super::{conversation, error};
 
@@ -66,6 +66,7 @@ impl ClientDialect for MessagesClient {
                 Some(sequence) => it.text("stop_sequence", sequence),
                 None => it.raw("stop_sequence", "null"),
             };
+            fill_nothing(it);
             let usage: Usage = answer.usage.unwrap_or_default();
             it.raw("usage", &usage_json(&usage, answer.service_tier.as_deref()));
         })

@@ -1,7 +1,7 @@
 //! What providers of the Messages API are sent, and send.
 
 use crate::chat::{Answer, Choice, Conversation, Losses, Part};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream, Relay};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::Fault;
@@ -71,8 +71,8 @@ impl ProviderDialect for MessagesProvider {
         Box::new(Reader::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        error::fault(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        error::fault(status, headers("retry-after"), body)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What Bedrock is sent.
 
 use crate::chat::{Answer, Conversation, Format, Losses, ToolChoice};
-use crate::dialect::{ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{Headers, ProviderDef, ProviderDialect, ReadStream};
 use crate::json::JsonError;
 use crate::json::write::{Object, object};
 use crate::openai::error::Fault;
@@ -63,8 +63,8 @@ impl ProviderDialect for Converse {
         Box::new(Frames::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        super::fault(None, status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        super::fault(headers("x-amzn-errortype"), status, headers("retry-after"), body)
     }
 }
 

@@ -202,4 +202,9 @@ impl WriteStream for Deltas {
             Event::Cited { .. } | Event::Lost(_) => {}
         }
     }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        let cited = matches!(event, Event::Cited { .. });
+        cited.then_some(("citations", "Gemini cites in its own way"))
+    }
 }

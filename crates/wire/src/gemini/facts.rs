@@ -9,7 +9,7 @@ use crate::json::{Kind, Scanner, Span, Text};
 use crate::openai::error::Invalid;
 use crate::openai::request::foreign::{Found, expect, member_of};
 use crate::openai::request::values::{absent, text};
-use crate::openai::request::{BodyLimits, Params, Request};
+use crate::openai::request::{BodyLimits, KEPT_MAX, Kept, KeptKind, Params, Request, kept_hash};
 
 use super::route::Method;
 
@@ -59,7 +59,8 @@ pub fn parse(
         found: Found::new(method.operation(), limits, salt),
         config: Config::default(),
         tools: false,
-        cached: false,
+        kept: Vec::new(),
+        salt,
         longest_tokens_min: None,
         models: SmallVec::new(),
     };
@@ -86,7 +87,9 @@ struct Reader<'a, 'l> {
     found: Found<'a>,
     config: Config,
     tools: bool,
-    cached: bool,
+    /// What it names that Google keeps.
+    kept: Vec<Kept>,
+    salt: u64,
     /// Of several prompts that are read one by one, what the longest has at least.
     longest_tokens_min: Option<u64>,
     models: SmallVec<[Span; 1]>,
@@ -143,7 +146,9 @@ impl<'a> Reader<'a, '_> {
             }
             CONFIG => config::read(&mut self.scanner, at, self.limits, &mut self.config),
             CACHED => {
-                self.cached |= text(&mut self.scanner, at)?.is_some_and(|name| !name.is_empty());
+                if let Some(name) = text(&mut self.scanner, at)? {
+                    self.keep(at, &name, KeptKind::Cache);
+                }
                 Ok(())
             }
             // Belongs to another method: passed on for the upstream to judge.
@@ -262,7 +267,10 @@ impl<'a> Reader<'a, '_> {
             Some("inlineData" | "inline_data" | "fileData" | "file_data") => {
                 let mut inside = self.scanner.clone();
                 let span = self.scanner.skip_value()?;
-                let image = is_image(&mut inside)?;
+                let (image, uri) = read_media(&mut inside)?;
+                if let Some(uri) = uri {
+                    self.keep_file(&format!("{}.fileData.fileUri", at()), &uri);
+                }
                 self.found.media(&self.text.as_bytes()[span.start..span.end], image);
             }
             Some("functionCall" | "function_call" | "functionResponse" | "function_response") => {
@@ -272,6 +280,23 @@ impl<'a> Reader<'a, '_> {
             Some(_) | None => drop(self.scanner.skip_value()?),
         }
         Ok(())
+    }
+
+    fn keep_file(&mut self, field: &str, uri: &Text<'_>) {
+        // Of Google's own storage who may read it is not told by the key.
+        let meant = uri.decode().unwrap_or_default();
+        if meant.starts_with("https://generativelanguage.googleapis.com/") || meant.starts_with("files/") {
+            self.keep(field, uri, KeptKind::File);
+        }
+    }
+
+    fn keep(&mut self, field: &str, id: &Text<'_>, kind: KeptKind) {
+        let meant = id.decode().unwrap_or_default();
+        let hash = kept_hash(&meant, self.salt);
+        let new = !meant.is_empty() && !self.kept.iter().any(|known| known.hash == hash);
+        if new && self.kept.len() < KEPT_MAX {
+            self.kept.push(Kept { field: field.to_owned(), hash, kind });
+        }
     }
 
     fn finish(self, method: Method) -> Result<Request, Invalid> {
@@ -285,27 +310,30 @@ impl<'a> Reader<'a, '_> {
         request.choices = u32::try_from(params.n.unwrap_or(1)).unwrap_or(u32::MAX);
         request.params = params;
         request.tokens_in_min = self.longest_tokens_min.unwrap_or(request.tokens_in_min);
-        request.kept_by_provider = self.cached;
+        request.kept_by_provider = !self.kept.is_empty();
+        request.kept = self.kept;
         request.spans.named = self.models;
         Ok(request)
     }
 }
 
-/// Whether media are an image by their type.
-fn is_image(scanner: &mut Scanner<'_>) -> Result<bool, Invalid> {
+/// Whether media are an image by their type, and where they are if not here.
+fn read_media<'a>(scanner: &mut Scanner<'a>) -> Result<(bool, Option<Text<'a>>), Invalid> {
     if scanner.peek()? != Kind::Object {
-        return Ok(false);
+        return Ok((false, None));
     }
-    let (mut members, mut image) = (scanner.object()?, false);
+    let (mut members, mut image, mut uri) = (scanner.object()?, false, None);
     while let Some(key) = scanner.next_key(&mut members)? {
         let is_type = key.is("mimeType") || key.is("mime_type");
         if is_type && scanner.peek()? == Kind::String {
             image |= scanner.string()?.decode().is_some_and(|kind| kind.starts_with("image/"));
+        } else if (key.is("fileUri") || key.is("file_uri")) && scanner.peek()? == Kind::String {
+            uri = Some(scanner.string()?);
         } else {
             scanner.skip_value()?;
         }
     }
-    Ok(image)
+    Ok((image, uri))
 }
 
 fn once(seen: &mut u32, field: usize, param: impl Fn() -> String) -> Result<(), Invalid> {

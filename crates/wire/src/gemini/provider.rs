@@ -1,7 +1,7 @@
 //! What providers of `generateContent` are sent, and send.
 
 use crate::chat::{Answer, Conversation, Effort, Format, Losses, Part, Reasoning, ToolChoice};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream, Relay};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
@@ -60,8 +60,8 @@ impl ProviderDialect for GeminiProvider {
         Box::new(Chunks::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        super::fault::classify(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        super::fault::classify(status, headers("retry-after"), body)
     }
 }
 

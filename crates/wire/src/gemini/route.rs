@@ -1,9 +1,8 @@
 //! The paths of this dialect, which name the model and what is asked of it.
 
-use std::fmt::Write as _;
-
 use crate::dialect::{Asked, Elsewhere};
 use crate::openai::request::Operation;
+use crate::url::segment_into;
 
 /// A stream of events, and one that is a single array.
 pub(super) const STREAM: &str = "streamGenerateContent?alt=sse";
@@ -116,17 +115,12 @@ pub(super) fn method_of(call: &str) -> Method {
 
 /// The path below a provider's prefix.
 pub(super) fn path_of(model: &str, method: &str) -> String {
-    let prefix =
-        if model.starts_with("models/") || model.starts_with("tunedModels/") { "/" } else { "/models/" };
-    let mut path = prefix.to_owned();
-    for byte in model.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'@' => {
-                path.push(char::from(byte));
-            }
-            _ => _ = write!(path, "%{byte:02X}"),
-        }
-    }
+    let (folder, name) = ["models/", "tunedModels/"]
+        .into_iter()
+        .find_map(|folder| Some((folder, model.strip_prefix(folder)?)))
+        .unwrap_or(("models/", model));
+    let mut path = format!("/{folder}");
+    segment_into(name, &mut path);
     path.push(':');
     path.push_str(method);
     path

@@ -20,6 +20,7 @@ pub(crate) mod build;
 mod fallbacks;
 mod fields;
 pub(crate) mod foreign;
+mod kept;
 pub(crate) mod members;
 mod prompt;
 mod shape;
@@ -28,6 +29,7 @@ pub(crate) mod values;
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
+pub use kept::{KEPT_MAX, Kept, KeptKind, kept_hash};
 pub use shape::Shape;
 
 /// What a request asks the model to do.
@@ -44,6 +46,20 @@ pub enum Operation {
     /// `/v1/responses`
     Response,
 }
+
+/// The operations of the dialect that is named after chat completions: all but responses.
+pub const CHATS: [Operation; 10] = [
+    Operation::Chat,
+    Operation::Completion,
+    Operation::Embedding,
+    Operation::Task(Task::Rerank),
+    Operation::Task(Task::Moderation),
+    Operation::Task(Task::ImageGeneration),
+    Operation::Task(Task::ImageEdit),
+    Operation::Task(Task::Speech),
+    Operation::Task(Task::Transcription),
+    Operation::Task(Task::Translation),
+];
 
 impl Operation {
     /// Those of models that read and write text.
@@ -221,6 +237,8 @@ pub struct Request {
     pub prefix: Vec<PrefixBlock>,
     /// Whether it refers to what a provider keeps, which only the account that owns it can read.
     pub kept_by_provider: bool,
+    /// What that is, each thing once; at most [`KEPT_MAX`].
+    pub kept: Vec<Kept>,
     /// The parts that its body comes in, if it does.
     pub parts: Option<Box<Parts>>,
     /// Whether the output is held to a form (`response_format`).

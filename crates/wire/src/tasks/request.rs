@@ -34,6 +34,7 @@ fn request(task: Task) -> Request {
         prefix_hash: None,
         prefix: Vec::new(),
         kept_by_provider: false,
+        kept: Vec::new(),
         parts: None,
         formatted: false,
         forbidden: smallvec::SmallVec::new(),

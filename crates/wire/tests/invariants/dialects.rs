@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::{Event, Losses};
-use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, PROVIDERS, Told};
+use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDERS, Told};
 use pointsman_wire::json;
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::json::write::compact;
@@ -21,6 +21,7 @@ fn told() -> Told {
         now_unix_s: 1_700_000_000,
         id: "req_1".to_owned(),
         stream_usage: true,
+        ..Told::default()
     }
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn conversions(input: &[u8]) {
         }
     }
     for provider in PROVIDERS {
-        let _ = provider.dialect.fault(400, None, input);
+        let _ = provider.dialect.fault(400, NO_HEADERS, input);
         let Ok(answer) = provider.dialect.answer(text) else { continue };
         for client in CLIENTS {
             let given = client.dialect.answer(&answer, &told(), &mut Losses::default());

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::{Event, Losses};
-use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, PROVIDERS, Told, client, provider};
+use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDERS, Told, client, provider};
 use pointsman_wire::gemini::{Form, Method, Observer, Route, parse, usage_of_body};
 use pointsman_wire::json::{check, tree::Tree};
 use pointsman_wire::openai::rewrite::{UsageAsk, literal, rewrite};
@@ -83,7 +83,7 @@ pub(crate) fn answer(input: &[u8]) {
         );
     }
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let _ = (usage_of_body(input), provider("gemini").unwrap().dialect.fault(500, None, input));
+    let _ = (usage_of_body(input), provider("gemini").unwrap().dialect.fault(500, NO_HEADERS, input));
     let Ok(answer) = provider("gemini").unwrap().dialect.answer(text) else { return };
     for client in CLIENTS {
         let given = client.dialect.answer(&answer, &told(), &mut Losses::default());

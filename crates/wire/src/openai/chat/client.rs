@@ -20,8 +20,8 @@ use super::words::{
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
     name: "openai",
-    summary: "OpenAI (`/v1/chat/completions`; completions, embeddings, responses and tasks as they are).",
-    route: |path, _| Asked::of_path(path),
+    summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and tasks as they are).",
+    route: |path, _| Asked::of_path(path).filter(|asked| asked.operation != Operation::Response),
     read: |asked, body, limits, salt| match asked.operation {
         Operation::Task(task) => tasks::json::parse(task, body, limits).map(TaskRequest::into_request),
         Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {

@@ -105,6 +105,7 @@ impl<'a> Found<'a> {
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
             kept_by_provider: false,
+            kept: Vec::new(),
             parts: None,
             formatted: false,
             forbidden: smallvec::SmallVec::new(),
