@@ -336,12 +336,14 @@ impl Exchange {
             );
             Ok((message, Losses::default()))
         } else if let Some(form) = tasks::other_form(&self.arrival, target) {
-            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(|(written, ranking)| {
-                let parts =
-                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
-                (parts.into(), written.losses)
-            })
+            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(
+                |(written, ranking)| {
+                    let parts =
+                        outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
+                    reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
+                    (parts.into(), written.losses)
+                },
+            )
         } else if converts || repairs.is_some() {
             // What is lost for a repair alone is no reason to refuse what was sent once already.
             let refuses = converts && self.model.refuses_losses;

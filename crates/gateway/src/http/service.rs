@@ -19,8 +19,8 @@ use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
 use pointsman_wire::ollama;
 use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::responses::state::Place;
 use pointsman_wire::openai::request::Operation;
+use pointsman_wire::openai::responses::state::Place;
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};

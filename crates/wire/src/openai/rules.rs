@@ -230,9 +230,10 @@ const fn prompt_field(operation: Operation) -> &'static str {
         Operation::Chat => "messages",
         Operation::Completion | Operation::Task(Task::ImageGeneration | Task::ImageEdit) => "prompt",
         Operation::Task(Task::Rerank) => "documents",
-        Operation::Task(Task::Moderation | Task::Speech) => "input",
         Operation::Task(Task::Transcription | Task::Translation) => "file",
-        Operation::Embedding | Operation::Response => "input",
+        Operation::Embedding | Operation::Response | Operation::Task(Task::Moderation | Task::Speech) => {
+            "input"
+        }
     }
 }
 
