@@ -138,7 +138,8 @@ impl Call {
         }
         let wrote = match self.poll_write(cx) {
             Poll::Ready(Err(cut @ CallError::Cut(_))) => return Poll::Ready(Err(cut)),
-            other => other,
+            wrote @ (Poll::Ready(Ok(()) | Err(CallError::Lost(_) | CallError::Malformed(_)))
+            | Poll::Pending) => wrote,
         };
         // A provider may answer before it has read everything, so a write that waits or fails does not keep the answer
         // from being read.
