@@ -172,7 +172,8 @@ impl Snapshot {
             for (at, key) in provider.keys.iter().enumerate() {
                 let key_name = key.name_at(at);
                 if let Some(id) = fleet.credential(name, &key_name)
-                    && let Some(credential) = Credential::of(&endpoint, provider, (&key_name, key), &self.config.egress, metrics)
+                    && let Some(credential) =
+                        Credential::of(&endpoint, provider, (&key_name, key), &self.config.egress, metrics)
                 {
                     self.credentials.insert(id, credential);
                 }

@@ -31,7 +31,9 @@ fn text(mocks: &[MockServer], kinds: &[&str], keys: &str, extra: &str) -> String
     }
     text.push_str("models:\n  m:\n    deployments:\n");
     for number in 0..kinds.len() {
-        text.push_str(&format!("      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"));
+        text.push_str(&format!(
+            "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"
+        ));
     }
     text
 }
@@ -168,7 +170,8 @@ fn a_pinned_request_is_not_failed_over_and_says_so() {
 fn what_a_drained_deployment_keeps_is_out_of_reach() {
     let world = world(&["mock", "mock"], "", "");
     let id = respond(&world, &json!({})).json()["id"].clone();
-    let drained = text(&world.mocks, &["mock", "mock"], "", "").replace("tier: 0 }", "tier: 0, draining: true }");
+    let drained =
+        text(&world.mocks, &["mock", "mock"], "", "").replace("tier: 0 }", "tier: 0, draining: true }");
     world.app().install(config(&drained));
     let answer = respond(&world, &json!({"previous_response_id": id}));
     assert_eq!((answer.status, answer.error("code")), (400, json!("issuer_unavailable")), "{answer:?}");
@@ -197,7 +200,8 @@ fn an_id_nobody_knows_goes_to_the_only_account_there_is() {
 
 #[test]
 fn d9_another_tenants_id_is_never_found() {
-    let auth = "auth: { keys: [ { name: a, tenant: a, key: key-of-a }, { name: b, tenant: b, key: key-of-b } ] }";
+    let auth =
+        "auth: { keys: [ { name: a, tenant: a, key: key-of-a }, { name: b, tenant: b, key: key-of-b } ] }";
     let world = world(&["mock"], ", keys: [ key-one ]", auth);
     let of = |key: &str| format!("authorization: Bearer {key}\r\n");
     let ask_as = |key: &str, extra: &Value| world.post(PATH, &of(key), ask(extra).to_string().as_bytes());
@@ -207,7 +211,11 @@ fn d9_another_tenants_id_is_never_found() {
     assert_eq!(get(&world, "GET", &path, &of("key-of-b")).status, 404);
     assert_eq!(get(&world, "DELETE", &path, &of("key-of-b")).status, 404);
     let answer = ask_as("key-of-b", &json!({"previous_response_id": id}));
-    assert_eq!((answer.status, answer.error("code")), (400, json!("previous_response_not_found")), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.error("code")),
+        (400, json!("previous_response_not_found")),
+        "{answer:?}"
+    );
     assert_eq!((world.reached(), world.stats(0).paths.get(&path)), (reached, None), "nothing was sent");
     assert_eq!(get(&world, "GET", &path, &of("key-of-a")).status, 200);
 }

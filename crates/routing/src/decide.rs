@@ -140,7 +140,7 @@ fn filter(
     let Some(model) = fleet.models.get(facts.model) else { return };
     // One draw for all that are on a ramp, and only if there is one.
     let (now, mut drawn) = (decision.at, None);
-    let keeper = facts.pinned.map(|pin| fleet.provider_of_pin(pin));
+    let keeper = facts.pinned.map(|pin| Keeper { provider: fleet.provider_of_pin(pin) });
     let wanted = Wanted::new(facts, decision.arm.as_ref(), keeper, now);
     scratch.clear();
     decision.candidates.clear();
@@ -225,7 +225,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Option<usize>>, now: Now) -> Self {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>, now: Now) -> Self {
         Self {
             asked: Asked::new(facts, arm, keeper),
             needs: facts.needs,
@@ -237,19 +237,25 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Who keeps what a request names.
+#[derive(Clone, Copy)]
+struct Keeper {
+    /// The provider's place; `None` if it is not known any more.
+    provider: Option<usize>,
+}
+
 /// Which deployments a request asks for by name; most do not.
 struct Asked<'a> {
-    /// The provider that keeps what it names, if it is still known.
-    keeper: Option<Option<usize>>,
+    /// Who keeps what it names.
+    keeper: Option<Keeper>,
     version: Option<&'a Name>,
     tags: &'a [Name],
     arm: Option<&'a Name>,
 }
 
 impl<'a> Asked<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Option<usize>>) -> Option<Self> {
-        let any =
-            facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>) -> Option<Self> {
+        let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
         any.then(|| Self { keeper, version: facts.version.as_ref(), tags: &facts.tags, arm })
     }
 
@@ -257,7 +263,7 @@ impl<'a> Asked<'a> {
     #[inline(never)]
     fn against(&self, deployment: &Deployment) -> Option<WhyNot> {
         let spec: &DeploymentSpec = &deployment.spec;
-        if self.keeper.is_some_and(|keeper| keeper != Some(deployment.provider)) {
+        if self.keeper.is_some_and(|keeper| keeper.provider != Some(deployment.provider)) {
             return Some(WhyNot::OtherAccount);
         }
         if self.version.is_some() && self.version != spec.version.as_ref() {

@@ -48,9 +48,10 @@ fn it_is_not_failed_over_to_another_account() {
         let wanted = pin(&world, "b", Some("k0"));
         let (mut flow, _) = pinned(&mut world, wanted);
         let action = world.step(&mut flow, failed(class, Processed::No, None));
-        let others = flow.attempts().iter().filter(|attempt| {
-            &*attempt.name != "b" || attempt.credential_name.as_deref() != Some("k0")
-        });
+        let others = flow
+            .attempts()
+            .iter()
+            .filter(|attempt| &*attempt.name != "b" || attempt.credential_name.as_deref() != Some("k0"));
         assert_eq!(others.count(), 0, "{class:?} {action:?}");
         assert!(sent(&action).is_none(), "{class:?} {action:?}");
     }

@@ -18,6 +18,7 @@ use crate::rerank::Form;
 /// How a vendor is spoken to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a vendor, each a yes or no")]
 pub struct Vendor {
     /// The `kind` in the configuration.
     pub kind: String,

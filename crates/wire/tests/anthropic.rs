@@ -445,7 +445,14 @@ fn what_only_anthropic_runs_is_refused_by_name_when_converted() {
 }
 
 fn told() -> Told {
-    Told { call: "", model: "asked".to_owned(), now_unix_s: 0, id: "req_1".to_owned(), stream_usage: true, ..Told::default() }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 0,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 fn answered(choice: Choice) -> (String, Losses) {

@@ -21,7 +21,14 @@ fn sent(all: &Conversation, model: &str) -> (String, Losses) {
 }
 
 fn told() -> Told {
-    Told { call: "", model: "asked".to_owned(), now_unix_s: 0, id: "req_1".to_owned(), stream_usage: true, ..Told::default() }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 0,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 #[test]

@@ -370,7 +370,9 @@ fn a_stream_written_and_read_again_says_the_same() {
 
 #[test]
 fn what_a_stream_cannot_show_is_named() {
-    let lost = |name: &str, event: &Event| client(name).unwrap().dialect.stream(told()).lost(event).map(|lost| lost.0);
+    let lost = |name: &str, event: &Event| {
+        client(name).unwrap().dialect.stream(told()).lost(event).map(|lost| lost.0)
+    };
     let cited = Event::Cited { choice: 0, part: 0, citation: r#"{"url":"https://example.org"}"#.to_owned() };
     let second = Event::Opened { choice: 1, part: 0, what: Opened::Text };
     let likely = Event::Likely { choice: 0, logprobs: Vec::new() };

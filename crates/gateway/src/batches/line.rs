@@ -188,7 +188,8 @@ fn exchange(
     })?;
     let client = Arc::new(client.in_lane(Lane::Batch));
     let asked = Asked::of(job.operation);
-    let prepared = prepare(&snapshot, &client, (openai_of(job.operation), &asked), &HeaderMap::new(), &body, at);
+    let prepared =
+        prepare(&snapshot, &client, (openai_of(job.operation), &asked), &HeaderMap::new(), &body, at);
     let mut prepared = prepared.map_err(|refused| refused.error)?;
     // Whatever the model's rule says.
     prepared.facts.lane = Lane::Batch;

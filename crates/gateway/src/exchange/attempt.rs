@@ -142,8 +142,8 @@ impl Attempt {
         let tokens_in_estimate = u64::from(request.tokens_in_estimate());
         let place = Some((target, Rc::clone(worker)));
         Self {
-            keeping,
             tokened,
+            keeping,
             ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
         }
     }
@@ -404,10 +404,7 @@ impl Attempt {
             return broke();
         };
         let status = self.head.as_ref().map_or(0, |head| head.status.as_u16());
-        let call = match self.renew(status, call) {
-            Ok(()) => return None,
-            Err(call) => call,
-        };
+        let call = self.renew(status, call)?;
         let Some(head) = &self.head else { return broke() };
         let header = |name: &'static str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let retry_after = header("retry-after");

@@ -38,7 +38,7 @@ pub(super) fn is_needed(arrival: &Arrival, target: &Target) -> bool {
     let plain = arrival.dialect == OPENAI && target.endpoint.speaks_plainly();
     // Few of those who speak OpenAI's chat completions have its Responses API as well.
     let has = arrival.asked.operation != Operation::Response || target.responses;
-    !plain && !(has && target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked))
+    !(plain || has && target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked))
 }
 
 /// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse. One that is to

@@ -57,7 +57,9 @@ impl Exchange {
         if error.code.as_deref() != Some(UNAVAILABLE)
             && let Some((field, name)) = self.pinned_by()
         {
-            let text = format!("; `{field}` pins this request to the account of deployment `{name}`, so no other was asked");
+            let text = format!(
+                "; `{field}` pins this request to the account of deployment `{name}`, so no other was asked"
+            );
             error.message.push_str(&text);
         }
         error
@@ -87,8 +89,8 @@ impl Issues {
     }
 
     /// The answer is there as a whole.
-    pub(super) fn finish(mut self: Box<Self>) {
-        let Self { app, tenant_hash, pin, watch } = &mut *self;
+    pub(super) fn finish(mut self) {
+        let Self { app, tenant_hash, pin, watch } = &mut self;
         watch.finish(|id| note(app, *tenant_hash, *pin, id));
     }
 }

@@ -47,9 +47,10 @@ use crate::clock;
 use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
 use crate::http::server::Worker;
-use crate::snapshot::{Model, Snapshot};
+use crate::snapshot::{Model, Snapshot, Target};
 use crate::structured::Watch;
 use crate::telemetry::record::RequestId;
+use crate::upstream::connection::Message;
 use crate::upstream::credential::Credential;
 
 pub(crate) use answer::{COST, QUEUE};
@@ -143,6 +144,15 @@ pub struct Exchange {
     settled: bool,
     /// The process stops, and this with it.
     stopped: bool,
+}
+
+/// What is sent to a deployment.
+struct Composed {
+    parts: Message,
+    /// What could not be carried over into its dialect.
+    losses: Losses,
+    /// Who reads the answer, where it is not relayed by its bytes alone.
+    reading: Option<Box<Reading>>,
 }
 
 impl Exchange {
@@ -321,49 +331,11 @@ impl Exchange {
                 retry_after: None,
             });
         };
-        let rest_of = self.broken.transcript.as_ref();
-        let (mut reading, mut echoed) = (None, String::new());
-        let repairs = self.repairs();
-        let converts = convert::is_needed(&self.arrival, target);
-        let composed = if let Some(parts) = &request.parts {
-            let message = tasks::compose(
-                target,
-                credential,
-                (request, parts),
-                body,
-                self.upload.as_ref(),
-                &self.arrival,
-            );
-            Ok((message, Losses::default()))
-        } else if let Some(form) = tasks::other_form(&self.arrival, target) {
-            tasks::write(&self.arrival, target, form, (request, body), self.model.refuses_losses).map(
-                |(written, ranking)| {
-                    let parts =
-                        outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                    reading = Some(Reading::of_rerank(&self.arrival, target, request, ranking));
-                    (parts.into(), written.losses)
-                },
-            )
-        } else if converts || repairs.is_some() {
-            // What is lost for a repair alone is no reason to refuse what was sent once already.
-            let refuses = converts && self.model.refuses_losses;
-            convert::write(&self.arrival, target, (request, body), refuses, repairs).map(|written| {
-                let parts =
-                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                echoed = written.echoed;
-                (parts.into(), written.losses)
-            })
-        } else {
-            let parts = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
-            Ok((parts.into(), Losses::default()))
-        };
-        let (parts, losses) = match composed {
+        let Composed { parts, losses, reading } = match self.compose(target, credential, (request, body)) {
             Ok(composed) => composed,
             Err(refusal) => return Attempt::refused(refusal),
         };
         let schema = self.checked.schema.as_ref();
-        let reading = reading.or_else(|| Reading::of(&self.arrival, target, request, schema));
-        let reading = reading.map(|reading| reading.echoing(echoed));
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
         // The rest of an answer that broke off does not fit alone.
         let watched = schema.filter(|_| reading.is_none() && self.broken.transcript.is_none());
@@ -376,8 +348,50 @@ impl Exchange {
             Attempt::begin(&self.worker, Arc::clone(target), (parts, tokens), request, keeping, now);
         attempt.watch_for(self.issues(choice, reading.as_ref().is_some_and(|reading| reading.converts())));
         attempt.read_by(reading, losses);
-        watch.into_iter().for_each(|watch| attempt.watch_by(watch));
+        if let Some(watch) = watch {
+            attempt.watch_by(watch);
+        }
         attempt
+    }
+
+    /// What is sent to a deployment, in its dialect and form, and who reads the answer.
+    fn compose(
+        &self,
+        target: &Target,
+        credential: Option<&Credential>,
+        (request, body): (&Request, &Bytes),
+    ) -> Result<Composed, ErrorBody> {
+        let (arrival, refuses) = (&self.arrival, self.model.refuses_losses);
+        let schema = self.checked.schema.as_ref();
+        let reading = |echoed: String| {
+            let reading = Reading::of(arrival, target, request, schema);
+            reading.map(|reading| reading.echoing(echoed))
+        };
+        if let Some(form) = &request.parts {
+            let upload = self.upload.as_ref();
+            let parts = tasks::compose(target, credential, (request, form), body, upload, arrival);
+            return Ok(Composed { parts, losses: Losses::default(), reading: reading(String::new()) });
+        }
+        if let Some(form) = tasks::other_form(arrival, target) {
+            let (written, ranking) = tasks::write(arrival, target, form, (request, body), refuses)?;
+            let parts = outgoing::compose_converted(target, credential, request, written.body, arrival);
+            let reading = Some(Reading::of_rerank(arrival, target, request, ranking));
+            return Ok(Composed { parts: parts.into(), losses: written.losses, reading });
+        }
+        let (repairs, converts) = (self.repairs(), convert::is_needed(arrival, target));
+        if converts || repairs.is_some() {
+            // What is lost for a repair alone is no reason to refuse what was sent once already.
+            let written = convert::write(arrival, target, (request, body), converts && refuses, repairs)?;
+            let parts = outgoing::compose_converted(target, credential, request, written.body, arrival);
+            return Ok(Composed {
+                parts: parts.into(),
+                losses: written.losses,
+                reading: reading(written.echoed),
+            });
+        }
+        let rest_of = self.broken.transcript.as_ref();
+        let parts = outgoing::compose(target, credential, (request, body), rest_of, arrival);
+        Ok(Composed { parts: parts.into(), losses: Losses::default(), reading: reading(String::new()) })
     }
 
     /// `None` when the grace of a process that stops is over.

@@ -18,8 +18,6 @@ use crate::batches::files::FileBody;
 use crate::clock;
 use crate::http::kept::Piped;
 
-/// A comment, which clients of event streams skip.
-
 /// The body of a response.
 pub enum RouterBody {
     /// It is all there.

@@ -26,10 +26,10 @@ use super::route::printable;
 use super::server::Worker;
 use crate::clock;
 use crate::exchange::RouterBody;
-use crate::upstream::credential::Credential;
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::record::RequestId;
 use crate::upstream::connection::{Call, CallError};
+use crate::upstream::credential::Credential;
 use crate::upstream::head::Head;
 use crate::upstream::stream::Stream;
 
@@ -68,7 +68,8 @@ pub async fn serve(
     let target = snapshot.targets.get(&pin.deployment).ok_or_else(|| gone(place))?;
     let asked = Asked::of(Operation::Response);
     let dialect = target.endpoint.vendor.dialect;
-    let path = dialect.relay_path(RESPONSES, &asked, &target.upstream_model_name).filter(|_| target.responses);
+    let path =
+        dialect.relay_path(RESPONSES, &asked, &target.upstream_model_name).filter(|_| target.responses);
     let path = path.ok_or_else(|| gone(place))? + &place.below();
     let request = compose(snapshot, target, pin.credential, (&head.method, &path, head.uri.query()), id)
         .ok_or_else(|| gone(place))?;

@@ -168,7 +168,8 @@ mod tests {
     fn who_asks_at_a_shared_path_is_told_by_its_headers() {
         let check = |name: Option<&'static str>, expected: &str| {
             let value = || http::HeaderValue::from_static("x");
-            let headers = name.map(|name| (http::HeaderName::from_static(name), value())).into_iter().collect();
+            let headers =
+                name.map(|name| (http::HeaderName::from_static(name), value())).into_iter().collect();
             for asked in [Asked::All(Form::Plain), Asked::One(Form::Plain, "m".to_owned())] {
                 assert_eq!(asked.dialect(&headers), expected, "{name:?}");
             }

@@ -85,7 +85,9 @@ fn never_given(kept: &Kept) -> ErrorBody {
     refuse(
         kept,
         "previous_response_not_found",
-        format!("`{field}`: this gateway knows of no such id given to you; send the whole conversation instead"),
+        format!(
+            "`{field}`: this gateway knows of no such id given to you; send the whole conversation instead"
+        ),
     )
 }
 
@@ -104,7 +106,9 @@ fn of_no_account(kept: &Kept, model: &str, why: NoSoleAccount) -> ErrorBody {
         NoSoleAccount::Nobody => refuse(
             kept,
             "not_capable",
-            format!("`{field}`: no deployment of model `{model}` keeps such things; send what it names itself"),
+            format!(
+                "`{field}`: no deployment of model `{model}` keeps such things; send what it names itself"
+            ),
         ),
         NoSoleAccount::Several => refuse(
             kept,

@@ -177,10 +177,8 @@ const fn ability(operation: Operation) -> Capabilities {
 }
 
 fn needs(request: &Request, dialect: &ClientDef, asked: &Asked) -> Capabilities {
-    let base = match request.operation {
-        Operation::Response if request.needs_keeper() => Capabilities::RESPONSES,
-        operation => ability(operation),
-    };
+    let kept = request.operation == Operation::Response && request.needs_keeper();
+    let base = if kept { Capabilities::RESPONSES } else { ability(request.operation) };
     // What cannot be turned into another dialect needs a provider that speaks the client's.
     let turned = matches!(asked.operation, Operation::Chat | Operation::Response);
     let own = !turned || asked.elsewhere != Elsewhere::Converted || request.needs_keeper();

@@ -86,8 +86,7 @@ impl Asked {
 
     fn usage(&self, tokens: usize) -> Value {
         let tokens_in = self.tokens_in();
-        let mut usage =
-            json!({"prompt_tokens": tokens_in, "completion_tokens": tokens, "total_tokens": tokens_in + tokens});
+        let mut usage = json!({"prompt_tokens": tokens_in, "completion_tokens": tokens, "total_tokens": tokens_in + tokens});
         if let Some(thoughts) = self.thoughts() {
             let words = thoughts.split(' ').count().min(tokens);
             usage["completion_tokens_details"] = json!({"reasoning_tokens": words});
@@ -113,8 +112,10 @@ impl Asked {
             }),
             _ => {
                 let mut message = match self.calls_tool() {
-                    Some(tool) => json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
-                        "tool_calls": [{"id": "call_mock", "type": "function", "function": self.call(tool)}]}),
+                    Some(tool) => {
+                        json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
+                        "tool_calls": [{"id": "call_mock", "type": "function", "function": self.call(tool)}]})
+                    }
                     None => json!({"role": "assistant", "content": text, "refusal": null, "annotations": []}),
                 };
                 if let Some(thoughts) = self.thoughts() {
@@ -177,7 +178,9 @@ impl Asked {
                 first.push(chunk(json!({"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": null})));
             }
             if let Some(thoughts) = self.thoughts().filter(|_| chat) {
-                first.push(chunk(json!({"index": index, "delta": {"reasoning_content": thoughts}, "finish_reason": null})));
+                first.push(chunk(
+                    json!({"index": index, "delta": {"reasoning_content": thoughts}, "finish_reason": null}),
+                ));
             }
             match self.calls_tool().filter(|_| chat) {
                 Some(tool) => middle.push(chunk(json!({"index": index, "delta": {"tool_calls": [{"index": 0,

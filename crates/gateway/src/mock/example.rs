@@ -27,7 +27,9 @@ fn inner(schema: &Value, root: &Value, depth: usize) -> Value {
     match kind.map(str::to_ascii_lowercase).as_deref() {
         Some("string") => "mock".into(),
         Some("integer") => schema["minimum"].as_i64().unwrap_or(1).into(),
-        Some("number") => schema.get("minimum").filter(|least| least.is_number()).cloned().unwrap_or(json!(1.5)),
+        Some("number") => {
+            schema.get("minimum").filter(|least| least.is_number()).cloned().unwrap_or(json!(1.5))
+        }
         Some("boolean") => true.into(),
         Some("array") => {
             let least = schema["minItems"].as_u64().unwrap_or(1).clamp(1, DEPTH_MAX as u64);

@@ -53,7 +53,10 @@ impl Answers {
     pub(super) fn ask(&mut self, method: &Method, place: &Place, key: Option<&str>) -> (u16, Value) {
         let Some(at) = self.place(key, &place.id) else {
             let message = format!("Response with id '{}' not found.", place.id);
-            return (404, json!({"error": {"message": message, "type": "invalid_request_error", "param": "id", "code": null}}));
+            return (
+                404,
+                json!({"error": {"message": message, "type": "invalid_request_error", "param": "id", "code": null}}),
+            );
         };
         let kept = &mut self.0[at];
         match (place.action, method) {
@@ -71,7 +74,10 @@ impl Answers {
                 let text = json!([{"type": "input_text", "text": kept.input}]);
                 let item = json!({"id": "msg_in", "type": "message", "role": "user", "content": text});
                 let items = if kept.input.is_array() { kept.input.clone() } else { json!([item]) };
-                (200, json!({"object": "list", "data": items, "first_id": "msg_in", "last_id": "msg_in", "has_more": false}))
+                (
+                    200,
+                    json!({"object": "list", "data": items, "first_id": "msg_in", "last_id": "msg_in", "has_more": false}),
+                )
             }
             _ => (405, json!({"error": {"message": "not here", "type": "invalid_request_error"}})),
         }

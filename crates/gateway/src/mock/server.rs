@@ -72,7 +72,9 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     match (&head.method, path.as_str()) {
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
-        (&Method::GET, "/api/version") => Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")}))),
+        (&Method::GET, "/api/version") => {
+            Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")})))
+        }
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),

@@ -89,16 +89,16 @@ impl<'a> Count<'a> {
             return self.referred(member).map_or(Some(1), |schema| self.steps(schema, value, depth));
         }
         if IN_PLACE.contains(&name) {
-            return self.all(schemas(member), [value], depth);
+            return self.all(schemas(member), &[value], depth);
         }
         if IN_PLACE_BY_NAME.contains(&name) {
-            return self.all(by_name(member).map(|(_, schema)| schema), [value], depth);
+            return self.all(by_name(member).map(|(_, schema)| schema), &[value], depth);
         }
         if INSIDE.contains(&name) {
-            return self.all(schemas(member), inside(value), depth);
+            return self.all(schemas(member), &inside(value), depth);
         }
         if name == "patternProperties" {
-            return self.all(by_name(member).map(|(_, schema)| schema), inside(value), depth);
+            return self.all(by_name(member).map(|(_, schema)| schema), &inside(value), depth);
         }
         if name == "properties" {
             let mut steps = 0_u64;
@@ -111,15 +111,15 @@ impl<'a> Count<'a> {
         Some(0)
     }
 
-    fn all<'v>(
+    fn all(
         &mut self,
         schemas: impl Iterator<Item = &'a Value>,
-        values: impl IntoIterator<Item = &'v Value> + Clone,
+        values: &[&Value],
         depth: usize,
     ) -> Option<u64> {
         let mut steps = 0_u64;
         for schema in schemas {
-            for value in values.clone() {
+            for value in values {
                 steps = steps.saturating_add(self.steps(schema, value, depth)?);
             }
         }

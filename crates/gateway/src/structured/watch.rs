@@ -95,7 +95,9 @@ impl Watch {
         if let Some(reader) = self.reader.as_mut().filter(|_| !self.blind) {
             let mut events = std::mem::take(&mut self.events);
             reader.finish(&mut events);
-            events.iter().for_each(|event| self.take(event));
+            for event in &events {
+                self.take(event);
+            }
         }
         let choices = std::mem::take(&mut self.choices);
         if self.blind || !self.ended {

@@ -57,7 +57,14 @@ impl Credential {
             }
             CredentialForm::ServiceAccount(account) => {
                 let handles = metrics.tokens(&endpoint.provider, name);
-                Self::Google(Arc::new(Tokens::new(&endpoint.provider, provider, name, account, egress, handles)?))
+                Self::Google(Arc::new(Tokens::new(
+                    &endpoint.provider,
+                    provider,
+                    name,
+                    account,
+                    egress,
+                    handles,
+                )?))
             }
         })
     }

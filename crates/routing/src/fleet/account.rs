@@ -48,7 +48,9 @@ impl Fleet {
     pub fn is_same_account(&self, one: Pin, other: Pin) -> bool {
         one == other
             || (one.credential == other.credential
-                && self.provider_of_pin(one).is_some_and(|provider| Some(provider) == self.provider_of_pin(other)))
+                && self
+                    .provider_of_pin(one)
+                    .is_some_and(|provider| Some(provider) == self.provider_of_pin(other)))
     }
 
     /// The place of the provider whose account it is; `None` if that is not known any more.

@@ -49,9 +49,9 @@ pub(crate) mod underway;
 mod view;
 mod waiting;
 
+pub use account::NoSoleAccount;
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
-pub use account::NoSoleAccount;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
 pub use event::Event;
 pub use figures::{DeploymentFigures, ModelFigures};

@@ -102,9 +102,12 @@ fn a_config_of_litellm_passes_check_and_means_the_same() {
         (Some("cheap"), Some(128_000))
     );
     let key = &config.providers["openai"].keys[0];
-    assert_eq!((key.key.expose(), key.rpm, key.tpm), ("value-of-OPENAI_API_KEY", Some(500), Some(30_000)));
     assert_eq!(
-        config.providers["together"].keys[0].key.expose(),
+        (key.key.as_ref().expect("a key").expose(), key.rpm, key.tpm),
+        ("value-of-OPENAI_API_KEY", Some(500), Some(30_000))
+    );
+    assert_eq!(
+        config.providers["together"].keys[0].key.as_ref().expect("a key").expose(),
         "value-of-TOGETHER_API_KEY",
         "as LiteLLM finds it"
     );
@@ -313,7 +316,7 @@ fn an_object_of_neurolink_passes_check_and_means_the_same() {
             (text("local"), 1, 1),
         ]
     );
-    let key = |name: &str| config.providers[name].keys[0].key.expose().to_owned();
+    let key = |name: &str| config.providers[name].keys[0].key.as_ref().expect("a key").expose().to_owned();
     assert_eq!(
         (key("openai-key-1"), key("openai-key-2")),
         (text("value-of-OPENAI_KEY_1"), text("value-of-OPENAI_KEY_2"))

@@ -13,7 +13,14 @@ use pointsman_wire::openai::{
 const NAME: &str = "anthropic";
 
 fn told() -> Told {
-    Told { call: "", model: "m".to_owned(), now_unix_s: 1, id: "req_1".to_owned(), stream_usage: true, ..Told::default() }
+    Told {
+        call: "",
+        model: "m".to_owned(),
+        now_unix_s: 1,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 #[track_caller]

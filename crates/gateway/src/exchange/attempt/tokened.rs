@@ -41,11 +41,10 @@ impl Tokened {
     /// Begins to send it, or to wait for a token first.
     pub(super) fn open(&mut self, worker: &Worker, target: &Target, now: Now) -> State {
         if let Some(parts) = self.with_token(target) {
-            return match Attempt::open(worker, target, parts.into(), now) {
-                // The flow was told of a connection already.
-                State::Connected(call) if self.renewed => State::AwaitingHead(call),
-                state => state,
-            };
+            let state = Attempt::open(worker, target, parts.into(), now);
+            let State::Connected(call) = state else { return state };
+            // Where a token was renewed, the flow was told of a connection already.
+            return if self.renewed { State::AwaitingHead(call) } else { State::Connected(call) };
         }
         let (tokens, endpoint) = (Arc::clone(&self.tokens), Arc::clone(&target.endpoint));
         let connecting = async move {
@@ -75,7 +74,9 @@ impl Attempt {
     /// What is sent on a connection that stands now: `parts`, or what waited for a token.
     pub(super) fn parts_for(&mut self, parts: Message) -> Option<Message> {
         match (&mut self.tokened, &self.target) {
-            (Some(tokened), Some(target)) if tokened.sent.is_none() => tokened.with_token(target).map(Message::from),
+            (Some(tokened), Some(target)) if tokened.sent.is_none() => {
+                tokened.with_token(target).map(Message::from)
+            }
             (Some(_) | None, _) => Some(parts),
         }
     }
@@ -85,12 +86,12 @@ impl Attempt {
         self.tokened.as_ref().is_some_and(|tokened| tokened.renewed)
     }
 
-    /// Sends the request with another token if this answer refuses the first that was sent; whether it does.
-    pub(super) fn renew(&mut self, status: u16, call: Call) -> Result<(), Call> {
+    /// Sends the request with another token if this answer refuses the first that was sent; otherwise gives the call back.
+    pub(super) fn renew(&mut self, status: u16, call: Call) -> Option<Call> {
         let may = status == UNAUTHORIZED && !self.is_renewed();
         let place = self.worker.as_ref().map(Rc::clone).zip(self.target.as_ref().map(Arc::clone));
         let (Some(mut tokened), Some((worker, target))) = (self.tokened.take().filter(|_| may), place) else {
-            return Err(call);
+            return Some(call);
         };
         self.keep(call);
         if let Some(sent) = tokened.sent.take() {
@@ -100,7 +101,7 @@ impl Attempt {
         self.head = None;
         self.state = tokened.open(&worker, &target, clock::now());
         self.tokened = Some(tokened);
-        Ok(())
+        None
     }
 }
 

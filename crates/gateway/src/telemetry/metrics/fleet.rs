@@ -74,7 +74,7 @@ impl FleetGauges {
                     let labels = AllowanceLabels {
                         provider: values.value(Kind::Provider, &provider.name),
                         credential: values.value(Kind::Credential, &credential.name),
-                        limit: *limit,
+                        limit,
                     };
                     let remaining = i64::try_from(left.remaining).unwrap_or(i64::MAX);
                     self.credential_remaining.get_or_create(&labels).set(remaining);

@@ -46,7 +46,7 @@ impl super::Request {
     }
 }
 
-impl<'a> Reader<'a, '_> {
+impl Reader<'_, '_> {
     /// Notes something that is kept.
     pub(super) fn keep(&mut self, field: impl FnOnce() -> String, id: &Text<'_>, kind: KeptKind) {
         let meant = id.decode();

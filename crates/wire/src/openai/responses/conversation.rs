@@ -72,12 +72,7 @@ fn read_input(input: Option<Tree<'_>>, all: &mut Conversation) -> Result<(), Inv
     Ok(())
 }
 
-fn read_item(
-    kind: &str,
-    item: &mut Members<'_>,
-    path: &str,
-    all: &mut Conversation,
-) -> Result<(), Invalid> {
+fn read_item(kind: &str, item: &mut Members<'_>, path: &str, all: &mut Conversation) -> Result<(), Invalid> {
     match kind {
         "message" => return read_message(item, path, all),
         "function_call" => {
@@ -186,7 +181,8 @@ fn read_tools(body: &mut Members<'_>, all: &mut Conversation) {
         let mut tool = tool.into_members();
         let kind = tool.take_text("type").unwrap_or_default();
         if kind != "function" {
-            let why = why_lost(&kind).unwrap_or("a tool of this type is run by its provider; others have none");
+            let why =
+                why_lost(&kind).unwrap_or("a tool of this type is run by its provider; others have none");
             all.losses.note(format!("tools[{at}]"), why);
             continue;
         }

@@ -174,7 +174,7 @@ pub(super) fn hidden(data: &str) -> String {
 /// A call of a tool.
 pub(super) struct Call<'a> {
     pub(super) id: &'a str,
-    pub(super) call: &'a str,
+    pub(super) of: &'a str,
     pub(super) name: &'a str,
     pub(super) arguments: &'a str,
     pub(super) signature: Option<&'a str>,
@@ -184,7 +184,7 @@ impl Call<'_> {
     pub(super) fn json(&self, status: &str) -> String {
         object(|it| {
             it.text("id", self.id).text("type", "function_call").text("status", status);
-            it.text("call_id", self.call).text("name", self.name).text("arguments", self.arguments);
+            it.text("call_id", self.of).text("name", self.name).text("arguments", self.arguments);
             if let Some(signature) = self.signature {
                 fill_signature(it, signature);
             }
@@ -209,7 +209,11 @@ pub(super) fn annotations(citations: Option<&str>, text: &str, losses: &mut Loss
     let list = list.unwrap_or_default();
     let shown: Vec<String> =
         list.iter().filter_map(|citation| annotation(citation, text.chars().count())).collect();
-    losses.note_if(shown.len() < list.len(), "citations", "a response cites pages and its provider's files only");
+    losses.note_if(
+        shown.len() < list.len(),
+        "citations",
+        "a response cites pages and its provider's files only",
+    );
     shown
 }
 
@@ -246,7 +250,7 @@ pub(super) fn output(choice: &Choice, response: &str, losses: &mut Losses) -> Ve
             Part::ToolCall { id, name, arguments, signature } => {
                 let call = Call {
                     id: &item_id("fc", response, index),
-                    call: id,
+                    of: id,
                     name,
                     arguments,
                     signature: signature.as_deref(),

@@ -5,8 +5,14 @@ pub(super) fn why_lost(kind: &str) -> Option<&'static str> {
     const WHYS: [(&str, &str); 14] = [
         ("web_search", "`web_search` is run by a provider of the Responses API; others have none"),
         ("file_search", "`file_search` is run by a provider of the Responses API; others have none"),
-        ("code_interpreter", "`code_interpreter` is run by a provider of the Responses API; others have none"),
-        ("image_generation", "`image_generation` is run by a provider of the Responses API; others have none"),
+        (
+            "code_interpreter",
+            "`code_interpreter` is run by a provider of the Responses API; others have none",
+        ),
+        (
+            "image_generation",
+            "`image_generation` is run by a provider of the Responses API; others have none",
+        ),
         ("computer", "`computer` is a tool of the Responses API; others have none"),
         ("mcp", "`mcp` servers are called by a provider of the Responses API; others call none"),
         ("local_shell", "`local_shell` is a tool of the Responses API; others have none"),

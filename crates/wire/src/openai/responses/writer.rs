@@ -166,7 +166,7 @@ impl Writer {
             Opened::ToolCall { id, name } => {
                 self.close_message(out);
                 let item = self.item("fc");
-                let call = Call { id: &item, call: id, name, arguments: "", signature: None };
+                let call = Call { id: &item, of: id, name, arguments: "", signature: None };
                 self.add_item(&call.json("in_progress"), out);
             }
         }
@@ -216,7 +216,8 @@ impl Writer {
             Opened::HiddenThinking { .. } => {}
         }
         if self.kept_bytes > KEPT_BYTES_MAX {
-            let message = format!("the answer is longer than the {KEPT_BYTES_MAX} bytes that a response may have");
+            let message =
+                format!("the answer is longer than the {KEPT_BYTES_MAX} bytes that a response may have");
             self.fail(&StreamError { message: Some(message), ..StreamError::default() }, out);
         }
     }
@@ -263,7 +264,7 @@ impl Writer {
                 let done = |it: &mut Object| _ = it.text("name", name).text("arguments", text);
                 self.emit_part("response.function_call_arguments.done", (&id, ""), done, out);
                 let signature = open.signature.as_deref();
-                let call = Call { id: &id, call, name, arguments: text, signature };
+                let call = Call { id: &id, of: call, name, arguments: text, signature };
                 self.end_item(call.json("completed"), out);
             }
         }
