@@ -314,7 +314,14 @@ async fn receive(
     body: Incoming,
     answering: &Answering,
 ) -> Result<Received, ErrorBody> {
-    let rules = body_rules(snapshot, head.uri.path());
+    let path = match arrival.asked.operation {
+        // Whichever of its paths it came by.
+        Operation::Task(task) => task.path(),
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            head.uri.path()
+        }
+    };
+    let rules = body_rules(snapshot, path);
     match arrival.asked.operation {
         Operation::Task(task) if task.is_multipart() => {
             let limits = &snapshot.config.limits;
