@@ -188,7 +188,7 @@ mod tests {
     fn streams_tell_the_same() {
         let told = |events: &[Event]| {
             let mut tally = Tally::default();
-            for event in &events {
+            for event in events {
                 tally.take(event);
             }
             names(tally.findings())
