@@ -97,9 +97,13 @@ pub(super) fn compose_converted(
 ) -> Segments {
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let (dialect, model) = (target.endpoint.vendor.dialect, &target.upstream_model_name);
-    // What is turned into another form of the same dialect goes where that is taken.
-    let path = dialect.relay_path(arrival.dialect, &arrival.asked, model);
-    let path = path.unwrap_or_else(|| dialect.dialect.path(model, request.stream));
+    let path = match request.operation {
+        // Turned into another form of the same dialect, it goes where that is taken.
+        Operation::Task(_) => dialect.relay_path(arrival.dialect, &arrival.asked, model).unwrap_or_default(),
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            dialect.dialect.path(model, request.stream)
+        }
+    };
     let body = Bytes::from(body);
     target.endpoint.write_head(&path, &mut head);
     sign(&mut head, target, credential, &path, std::slice::from_ref(&body));

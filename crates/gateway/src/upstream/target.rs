@@ -85,7 +85,8 @@ fn endpoint_of(
     let host = url.host().unwrap_or("invalid").trim_matches(['[', ']']).to_owned();
     let port = url.port_u16().unwrap_or(default_port);
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
-    let prefix = prefix(url.path(), &config.path_prefix());
+    let usual = config.cloud().map_or(Cow::Borrowed(&*vendor.path_prefix), |_| config.path_prefix());
+    let prefix = prefix(url.path(), &usual);
     let mut fixed = BytesMut::new();
     for (header, value) in &config.headers {
         fixed.put_slice(format!("{}: {}\r\n", header.to_ascii_lowercase(), value.expose()).as_bytes());
