@@ -10,6 +10,7 @@
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes.
+//! - [`kserve`]: tensors in, tensors out: the Open Inference Protocol.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod chat;
@@ -17,5 +18,6 @@ pub mod dialect;
 pub mod engine;
 pub mod events;
 pub mod json;
+pub mod kserve;
 pub mod openai;
 pub mod vendor;

@@ -16,11 +16,13 @@ mod body;
 mod fallbacks;
 mod fields;
 mod prompt;
+mod tensors;
 mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
+pub use tensors::Tensors;
 
 /// What a request asks the model to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,12 +33,14 @@ pub enum Operation {
     Completion,
     /// `/v1/embeddings`
     Embedding,
+    /// `/v2/models/{model}/infer`, in the dialect of [`kserve`](crate::kserve)
+    Infer,
     /// `/v1/responses`
     Response,
 }
 
 impl Operation {
-    /// Every operation.
+    /// Every operation of this dialect, which are those with a path of their own.
     pub const ALL: [Self; 4] = [Self::Chat, Self::Completion, Self::Embedding, Self::Response];
 
     /// The name in records and logs.
@@ -45,6 +49,7 @@ impl Operation {
             Self::Chat => "chat",
             Self::Completion => "completion",
             Self::Embedding => "embedding",
+            Self::Infer => "infer",
             Self::Response => "response",
         }
     }
@@ -55,6 +60,7 @@ impl Operation {
             Self::Chat => "/v1/chat/completions",
             Self::Completion => "/v1/completions",
             Self::Embedding => "/v1/embeddings",
+            Self::Infer => "/v2/models/{model}/infer",
             Self::Response => "/v1/responses",
         }
     }
@@ -65,6 +71,7 @@ impl Operation {
             Self::Chat => "/chat/completions",
             Self::Completion => "/completions",
             Self::Embedding => "/embeddings",
+            Self::Infer => "/infer",
             Self::Response => "/responses",
         }
     }
@@ -80,6 +87,7 @@ impl Operation {
             Self::Chat | Self::Response => "chat",
             Self::Completion => "text_completion",
             Self::Embedding => "embeddings",
+            Self::Infer => "infer",
         }
     }
 }
@@ -178,6 +186,8 @@ pub struct Request {
     pub params: Params,
     /// Models to try when the one asked for cannot serve, with their versions; at most [`FALLBACKS_MAX`].
     pub fallbacks: Vec<String>,
+    /// The tensors of an inference request.
+    pub tensors: Option<Tensors>,
     /// Hash of the `user` field, salted.
     pub user_hash: Option<u64>,
     /// Hash of the first two blocks of 2 KiB of prompt text, salted; `None` if there is less.

@@ -1,9 +1,12 @@
 //! What a registered model accepts, and whether a request keeps to it.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::kserve::Signature;
 
 use super::error::Invalid;
 use super::request::{Operation, Request};
@@ -58,7 +61,7 @@ impl ParamName {
 
 /// What a model can do: true where any of its deployments can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "seven independent abilities, each a yes or no")]
+#[expect(clippy::struct_excessive_bools, reason = "eight independent abilities, each a yes or no")]
 pub struct Abilities {
     /// Chat completions.
     pub chat: bool,
@@ -66,6 +69,8 @@ pub struct Abilities {
     pub completions: bool,
     /// Embeddings.
     pub embeddings: bool,
+    /// Tensors by the Open Inference Protocol.
+    pub infer: bool,
     /// The responses API.
     pub responses: bool,
     /// Tool calls.
@@ -82,6 +87,7 @@ impl Abilities {
         chat: true,
         completions: true,
         embeddings: true,
+        infer: true,
         responses: true,
         tools: true,
         vision: true,
@@ -93,6 +99,7 @@ impl Abilities {
             Operation::Chat => self.chat,
             Operation::Completion => self.completions,
             Operation::Embedding => self.embeddings,
+            Operation::Infer => self.infer,
             Operation::Response => self.responses,
         }
     }
@@ -107,6 +114,8 @@ pub struct ModelRules {
     pub context_tokens_max: Option<u32>,
     /// Output it can give, in tokens.
     pub output_tokens_max: Option<u32>,
+    /// The tensors it takes and gives.
+    pub signature: Arc<Signature>,
     /// Ranges of parameters, where narrower than the dialect's.
     pub ranges: Vec<(ParamName, RangeInclusive<f64>)>,
 }
@@ -117,6 +126,7 @@ impl Default for ModelRules {
             capabilities: Abilities::ALL,
             context_tokens_max: None,
             output_tokens_max: None,
+            signature: Arc::default(),
             ranges: Vec::new(),
         }
     }
@@ -137,7 +147,7 @@ fn check_abilities(request: &Request, abilities: Abilities) -> Result<(), Invali
     let operation = request.operation;
     let format_field = match operation {
         Operation::Response => "text.format",
-        Operation::Chat | Operation::Completion | Operation::Embedding => "response_format",
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => "response_format",
     };
     let prompt_field = prompt_field(operation);
     let needs = request.needs;
@@ -206,6 +216,7 @@ const fn prompt_field(operation: Operation) -> &'static str {
     match operation {
         Operation::Chat => "messages",
         Operation::Completion => "prompt",
+        Operation::Infer => "inputs",
         Operation::Embedding | Operation::Response => "input",
     }
 }

@@ -316,7 +316,7 @@ impl StreamObserver {
 pub fn error_event(operation: Operation, error: &ErrorBody) -> Bytes {
     let members = error.members();
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => {
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => {
             Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n"))
         }
         Operation::Response => {
