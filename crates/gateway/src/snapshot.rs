@@ -21,6 +21,7 @@ use rustc_hash::FxHashMap;
 use crate::http::auth::Keys;
 use crate::http::respond;
 use crate::telemetry::metrics::{DeploymentMetrics, Metrics, ModelMetrics};
+use crate::upstream::kserve::TensorsHead;
 use crate::upstream::target::{self, Endpoint};
 
 /// The configuration, ready for requests.
@@ -73,6 +74,8 @@ pub struct Target {
     pub upstream_model: Bytes,
     /// Where connections go.
     pub endpoint: Arc<Endpoint>,
+    /// How the head of an inference request to it begins.
+    pub tensors: TensorsHead,
     /// Whether the provider accepts `stream_options.include_usage`.
     pub stream_usage: bool,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
@@ -117,6 +120,11 @@ impl Snapshot {
                     name: deployment_name,
                     provider: deployment.provider.as_str().into(),
                     upstream_model: literal(deployment.model.as_deref().unwrap_or(&name)),
+                    tensors: TensorsHead::new(
+                        endpoint,
+                        deployment.model.as_deref().unwrap_or(&name),
+                        deployment.upstream_version.as_deref().or(deployment.version.as_deref()),
+                    ),
                     endpoint: Arc::clone(endpoint),
                     stream_usage: endpoint.vendor.stream_usage,
                     continuation: config

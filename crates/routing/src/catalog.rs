@@ -162,17 +162,22 @@ impl Capabilities {
     /// Output held to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(1 << 6);
 
+    /// Tensors by the Open Inference Protocol.
+    pub const INFER: Self = Self(1 << 8);
+
     /// Going on with an answer that broke off elsewhere. Not configured but known of the provider.
     pub const CONTINUATION: Self = Self(1 << 7);
 
     /// The operations: a request needs just one of them.
-    const OPERATIONS: u32 = Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::RESPONSES.0;
+    const OPERATIONS: u32 =
+        Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::INFER.0 | Self::RESPONSES.0;
 
     /// Every capability that is configured, with its name there and in messages.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 8] = [
         (Self::CHAT, "chat"),
         (Self::COMPLETIONS, "completions"),
         (Self::EMBEDDINGS, "embeddings"),
+        (Self::INFER, "infer"),
         (Self::RESPONSES, "responses"),
         (Self::TOOLS, "tools"),
         (Self::VISION, "vision"),
@@ -200,6 +205,11 @@ impl Capabilities {
     #[must_use]
     pub const fn operation(self) -> Self {
         Self(self.0 & Self::OPERATIONS)
+    }
+
+    /// Whether what is asked for takes one pass over the input, so that all of its time tells how fast a deployment is.
+    pub const fn is_one_pass(self) -> bool {
+        self.0 & (Self::EMBEDDINGS.0 | Self::INFER.0) != 0
     }
 
     /// Whether the set is empty.

@@ -17,8 +17,10 @@ use crate::split;
 use crate::time::Now;
 
 mod pick;
+mod ready;
 
 use pick::{choice, pick};
+pub use ready::readiness;
 
 /// Decides one attempt of a request. When a deployment is chosen its permit is taken and belongs to the fleet's copy of
 /// the decision's flow; use [`Flow`](crate::Flow), which gives it back, rather than this, for anything that is sent.

@@ -9,6 +9,7 @@ use pointsman_routing::catalog::{
 };
 use pointsman_routing::mirror::MirrorSpec;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
+use pointsman_wire::vendor::Kserve;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
@@ -17,6 +18,7 @@ use crate::limits::DRAIN_MS_USUAL;
 use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyConfig, StickyName};
 use crate::pools::PreemptConfig;
 use crate::providers::ProviderConfig;
+use crate::tensors;
 
 /// Sends of a request where nothing is configured.
 const ATTEMPTS_MAX: u32 = 3;
@@ -45,7 +47,7 @@ impl Config {
     /// What requests for a model must keep to, whichever deployment serves them: the widest of its deployments.
     pub fn rules(&self, model: &str) -> ModelRules {
         let Some(config) = self.models.get(model) else { return ModelRules::default() };
-        let able = config.deployments.iter().map(|deployment| capabilities(deployment, config));
+        let able = config.deployments.iter().map(|deployment| self.capabilities(deployment, config));
         let able = able.reduce(Capabilities::with).unwrap_or_else(|| of_list(config.capabilities.as_deref()));
         let has = |capability| able.contains(capability);
         let ranges = config.params.iter().map(|(param, range)| {
@@ -56,6 +58,7 @@ impl Config {
                 chat: has(Capabilities::CHAT),
                 completions: has(Capabilities::COMPLETIONS),
                 embeddings: has(Capabilities::EMBEDDINGS),
+                infer: has(Capabilities::INFER),
                 responses: has(Capabilities::RESPONSES),
                 tools: has(Capabilities::TOOLS),
                 vision: has(Capabilities::VISION),
@@ -63,6 +66,7 @@ impl Config {
             },
             context_tokens_max: widest(config, |d| d.context_tokens_max, config.context_tokens_max),
             output_tokens_max: widest(config, |d| d.output_tokens_max, config.output_tokens_max),
+            signature: Arc::new(tensors::signature(config)),
             ranges: ranges.collect(),
         }
     }
@@ -139,7 +143,7 @@ impl Config {
             quota_domain: quota_domain.map(Name::from),
             tags: deployment.tags.iter().map(|tag| tag.as_str().into()).collect(),
             arm: deployment.arm.as_deref().map(Name::from),
-            capabilities: capabilities(deployment, model).with(continuation(provider)),
+            capabilities: self.capabilities(deployment, model).with(continuation(provider)),
             context_tokens_max: deployment.context_tokens_max.or(model.context_tokens_max),
             output_tokens_max: deployment.output_tokens_max.or(model.output_tokens_max),
             free: deployment.free.unwrap_or_else(|| provider.is_some_and(ProviderConfig::is_free)),
@@ -173,8 +177,16 @@ fn widest(
     limits.reduce(|a, b| Some(a?.max(b?))).unwrap_or(general)
 }
 
-fn capabilities(deployment: &DeploymentConfig, model: &ModelConfig) -> Capabilities {
-    of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()))
+impl Config {
+    /// What a deployment can do: what is said of it, as far as its provider's protocols go.
+    fn capabilities(&self, deployment: &DeploymentConfig, model: &ModelConfig) -> Capabilities {
+        let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
+        match self.providers.get(&deployment.provider).map_or(Kserve::No, ProviderConfig::kserve) {
+            Kserve::No => listed.without(Capabilities::INFER),
+            Kserve::Also => listed,
+            Kserve::Only => listed.without(listed.without(Capabilities::INFER)),
+        }
+    }
 }
 
 /// What a provider's way to go on with broken answers adds to the capabilities of its deployments.
@@ -193,6 +205,7 @@ fn of_list(list: Option<&[Capability]>) -> Capabilities {
             Capability::Chat => Capabilities::CHAT,
             Capability::Completions => Capabilities::COMPLETIONS,
             Capability::Embeddings => Capabilities::EMBEDDINGS,
+            Capability::Infer => Capabilities::INFER,
             Capability::Responses => Capabilities::RESPONSES,
             Capability::Tools => Capabilities::TOOLS,
             Capability::Vision => Capabilities::VISION,

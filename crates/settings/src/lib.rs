@@ -19,6 +19,7 @@ mod read;
 mod reference;
 mod secret;
 pub mod sections;
+pub mod tensors;
 mod tree;
 mod validate;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use pointsman_wire::openai::continuation::Style;
-use pointsman_wire::vendor::{self, VendorKind};
+use pointsman_wire::vendor::{self, Kserve, VendorKind};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
@@ -244,6 +244,11 @@ impl ProviderConfig {
             Some(ContinuationChoice::ContinueFinalMessage) => Some(Style::ContinueFinalMessage),
             Some(ContinuationChoice::Prefix) => Some(Style::Prefix),
         }
+    }
+
+    /// Whether it speaks the Open Inference Protocol.
+    pub fn kserve(&self) -> Kserve {
+        vendor::vendor(&self.kind).map_or(Kserve::No, |vendor| vendor.kserve)
     }
 
     /// Whether requests cost nothing.

@@ -18,7 +18,8 @@ pub struct LimitsConfig {
     /// Bytes of a request body. Default: 33554432 (32 MiB).
     #[schemars(range(min = BODY_BYTES_MIN, max = BODY_BYTES_MAX))]
     pub body_bytes_max: u64,
-    /// The same for single routes: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`.
+    /// The same for single routes: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`,
+    /// `/v2/models/{model}/infer`.
     pub body_bytes_max_by_route: BTreeMap<String, u64>,
     /// Bytes of a request's head. Default: 65536.
     #[schemars(range(min = 8192, max = 1_048_576))]

@@ -5,6 +5,7 @@ mod mirror;
 mod pools;
 mod provider;
 mod share;
+mod tensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,7 +100,7 @@ fn check_text(path: &str, text: Option<&str>, found: &mut Vec<Problem>) {
 }
 
 fn check_routes(config: &Config, found: &mut Vec<Problem>) {
-    let routes = || Operation::ALL.iter().map(|operation| operation.path());
+    let routes = || Operation::ALL.into_iter().chain([Operation::Infer]).map(Operation::path);
     for (route, bytes) in &config.limits.body_bytes_max_by_route {
         if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(bytes) {
             let text = format!("{bytes} is not from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}");
@@ -277,6 +278,7 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
         found.push(Problem::new(format!("{path}.tiers.{tier}"), format!("no deployment is in tier {tier}")));
     }
     mirror::check(config, path, name, model, found);
+    tensors::check(config, path, model, found);
     check_split(&join(path, "split"), model, found);
     for (at, region) in model.regions.order.iter().enumerate() {
         check_text(&format!("{path}.regions.order[{at}]"), Some(region), found);
@@ -351,6 +353,7 @@ fn check_deployment(
         ("name", &deployment.name),
         ("model", &deployment.model),
         ("version", &deployment.version),
+        ("upstream_version", &deployment.upstream_version.clone().filter(|version| !version.is_empty())),
         ("region", &deployment.region),
         ("quota_domain", &deployment.quota_domain),
     ];

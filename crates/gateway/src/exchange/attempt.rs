@@ -29,6 +29,7 @@ use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
 
 use super::continuation::Keeping;
+use super::tensors::Counted;
 use super::words::{ProviderError, failure, fault_of, known, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
@@ -61,6 +62,8 @@ pub(super) struct Attempt {
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
     held_bytes: usize,
+    /// The tensors that are asked with, and those of the answer.
+    pub tensors: Option<Counted>,
     content: bool,
     tokens_out_seen: u64,
     /// What the prompt was thought to have, for an answer that does not say.
@@ -112,9 +115,14 @@ impl Attempt {
         };
         let asked = request.include_usage == Some(true);
         let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
-        let tokens_in_estimate = u64::from(request.tokens_in_estimate());
+        // Tensors are no tokens: their size counts for routing, and nobody is told that they were used.
+        let tokens_in_estimate = match request.tensors {
+            Some(_) => 0,
+            None => u64::from(request.tokens_in_estimate()),
+        };
         let place = Some((target, Rc::clone(worker)));
-        Self { keeping, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
+        let tensors = request.tensors.map(Counted::new);
+        Self { keeping, tensors, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
     }
 
     /// An attempt that failed before it began.
@@ -144,6 +152,7 @@ impl Attempt {
             kept: SmallVec::new(),
             kept_bytes: 0,
             held_bytes: 0,
+            tensors: None,
             content: false,
             tokens_out_seen: 0,
             tokens_in_estimate,
@@ -364,7 +373,9 @@ impl Attempt {
         let bytes = data.len();
         let content = match &mut self.observer {
             None => {
-                if self.kept.is_empty() && self.is_complete() {
+                if let Some(tensors) = &mut self.tensors {
+                    tensors.note(&data);
+                } else if self.kept.is_empty() && self.is_complete() {
                     self.usage = usage::usage_of_body(&data).as_ref().map(known);
                 } else {
                     self.keep_for_usage(&data);

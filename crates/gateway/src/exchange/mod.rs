@@ -12,6 +12,7 @@ mod outgoing;
 mod relay;
 mod settle;
 pub mod shared;
+mod tensors;
 mod words;
 
 use std::future::poll_fn;

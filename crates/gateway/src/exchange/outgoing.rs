@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 use pointsman_wire::openai::continuation::Transcript;
-use pointsman_wire::openai::request::Request;
+use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
 use super::Arrival;
@@ -61,7 +61,12 @@ pub(super) fn compose(
     let rest_of = rest_of.zip(target.continuation);
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    head.put_slice(target.endpoint.head(request.operation));
+    match request.operation {
+        Operation::Infer => target.tensors.write_head(&mut head, request),
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            head.put_slice(target.endpoint.head(request.operation));
+        }
+    }
     if let Some(credential) = credential {
         target.endpoint.write_auth(&mut head, credential);
     }

@@ -8,6 +8,7 @@ use pointsman_routing::Now;
 use pointsman_routing::flow::{AttemptKind, FlowOutcome, Input, Usage};
 
 use super::Exchange;
+use super::tensors::Counted;
 use crate::clock;
 use crate::telemetry::record::{Record, Ties};
 
@@ -108,6 +109,7 @@ impl Exchange {
         Ties {
             fallbacks: std::mem::take(&mut self.named),
             stops: self.flow.stops().to_vec(),
+            tensors: self.attempt.as_ref().and_then(|attempt| attempt.tensors.as_ref()).map(Counted::to_json),
             mirror_of: self.arrival.mirror_of,
             line: self.arrival.line.as_ref().map(|line| (Arc::clone(&line.batch_id), line.number)),
             idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)),

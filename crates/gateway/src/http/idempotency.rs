@@ -139,7 +139,9 @@ impl Asked {
     /// Fallback models count, for a header may name them: who may not use one must not be given its answer.
     fn fingerprint(&self) -> Fingerprint {
         let (operation, named) = (self.arrival.operation.name().as_bytes(), &self.prepared.fallbacks.named);
-        let parts = [operation, &*self.body].into_iter().chain(named.iter().map(|(name, _)| name.as_bytes()));
+        // Where the model stands in the path, the body does not tell it.
+        let asked = self.prepared.request.model_asked();
+        let parts = [operation, asked.as_bytes(), &*self.body].into_iter().chain(named.iter().map(|(name, _)| name.as_bytes()));
         Fingerprint(digest(&parts.collect::<Vec<_>>()))
     }
 }

@@ -7,6 +7,7 @@ pub mod fallback;
 pub mod guard;
 pub mod hints;
 pub mod idempotency;
+pub mod kserve;
 pub mod prepare;
 pub mod respond;
 pub mod route;

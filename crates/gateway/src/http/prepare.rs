@@ -58,6 +58,17 @@ pub fn prepare(
         ..BodyLimits::default()
     };
     let request = request::parse(operation, body, &limits, client.tenant_hash)?;
+    of_request(snapshot, client, headers, request, now)
+}
+
+/// Validates a request that was read and gathers its facts.
+pub fn of_request(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    headers: &HeaderMap,
+    request: Request,
+    now: Now,
+) -> Result<Prepared, Refused> {
     let model = find_model(snapshot, client, &request.model)?;
     let of_model = |error: ErrorBody| Refused { error, model: Some(Name::clone(&model.name)) };
     rules::validate(&request, &model.rules).map_err(|invalid| of_model(invalid.into()))?;
@@ -113,6 +124,7 @@ fn needs(request: &Request) -> Capabilities {
         Operation::Chat => Capabilities::CHAT,
         Operation::Completion => Capabilities::COMPLETIONS,
         Operation::Embedding => Capabilities::EMBEDDINGS,
+        Operation::Infer => Capabilities::INFER,
         Operation::Response => Capabilities::RESPONSES,
     };
     [

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Uri, Version, request};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
+use super::kserve;
 use crate::batches::api::Place;
 
 /// Bytes of a header line beside its name and value: `: ` and the line's end.
@@ -19,6 +20,8 @@ const REQUEST_LINE_BYTES: usize = 12;
 pub enum Route {
     /// A generation or embedding.
     Infer(Operation),
+    /// What servers and models say of themselves by the Open Inference Protocol.
+    Kserve(kserve::Place),
     /// The list of models.
     Models,
     /// One model.
@@ -32,6 +35,7 @@ impl Route {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Infer(operation) => operation.name(),
+            Self::Kserve(place) => place.name(),
             Self::Models | Self::Model(_) => "models",
             Self::Stored(place) => place.name(),
         }
@@ -72,6 +76,11 @@ fn find(path: &str) -> Result<Route, BadHead> {
     }
     if let Some(place) = Place::of(path) {
         return Ok(Route::Stored(place));
+    }
+    match kserve::Place::of(path) {
+        Some(kserve::Place::Infer(_)) => return Ok(Route::Infer(Operation::Infer)),
+        Some(place) => return Ok(Route::Kserve(place)),
+        None => {}
     }
     match path.strip_prefix("/v1/models/") {
         Some(name) if !name.is_empty() => Ok(Route::Model(decode(name)?)),
@@ -129,6 +138,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
     let allowed = match route {
         Route::Infer(_) => &[Method::POST],
         Route::Models | Route::Model(_) => &[Method::GET],
+        Route::Kserve(place) => place.methods(),
         Route::Stored(place) => place.methods(),
     };
     if !allowed.contains(&head.method) {
@@ -138,7 +148,8 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { error, close: false });
     }
     if head.method == Method::POST {
-        return check_content(lines, *route != Route::Stored(Place::Files));
+        let binary = matches!(route, Route::Infer(Operation::Infer) | Route::Kserve(_));
+        return check_content(lines, *route != Route::Stored(Place::Files), binary);
     }
     let announces =
         lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
@@ -149,10 +160,12 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
     Ok(())
 }
 
-fn check_content(lines: &Lines<'_>, json: bool) -> Result<(), BadHead> {
+/// `binary` bodies may be declared as what they are.
+fn check_content(lines: &Lines<'_>, json: bool, binary: bool) -> Result<(), BadHead> {
     if let Some(kind) = lines.content_type.first.filter(|_| json) {
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or(kind).trim_ascii();
-        if !essence.eq_ignore_ascii_case(b"application/json") {
+        let binary = binary && essence.eq_ignore_ascii_case(b"application/octet-stream");
+        if !binary && !essence.eq_ignore_ascii_case(b"application/json") {
             let kind = printable(&String::from_utf8_lossy(kind));
             return Err(BadHead { error: ErrorBody::wrong_content_type(&kind), close: false });
         }
@@ -240,7 +253,7 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses, /v1/models, /v1/files and /v1/batches",
+         /v1/responses, /v1/models, /v1/files, /v1/batches and /v2",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }

@@ -22,6 +22,7 @@ use super::client_io::Answering;
 use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
+use super::kserve;
 use super::prepare::{self, prepare};
 use super::respond;
 use super::route::{self, Route};
@@ -43,6 +44,7 @@ pub async fn serve(
 ) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
+    let tensors = kserve::is_under(request.uri().path());
     let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at, answering))).await {
         Some(response) => response,
         None => {
@@ -55,6 +57,9 @@ pub async fn serve(
             )
         }
     };
+    if tensors {
+        kserve::tell_error(&mut response);
+    }
     if worker.app.is_draining() || worker.app.memory.grade().refuses_connections() {
         // The client's next connection finds another gateway, if there is one.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -103,6 +108,14 @@ async fn answer(
                 trace,
             };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
+        }
+        Route::Kserve(place) => {
+            answering.set(head.method != Method::POST);
+            // Boxed, for the room of what few requests need is moved about with every request.
+            match Box::pin(kserve::tell(&worker.app, &snapshot, &client, &place, body)).await {
+                Ok(text) => early.tell(text),
+                Err(error) => early.refuse(&worker, "invalid", &error),
+            }
         }
         Route::Models => {
             let listed = snapshot.listed(|model| client.may_use(model));
@@ -175,7 +188,13 @@ async fn infer(
         Ok(key) => key,
         Err(error) => return early.refuse(&worker, "idempotency", &error),
     };
-    match prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at) {
+    let prepared = match operation {
+        Operation::Infer => kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at),
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at)
+        }
+    };
+    match prepared {
         Ok(prepared) => {
             drop(head);
             // The model may have put it into another lane than its head said.

@@ -1,5 +1,6 @@
 //! What the mock's model says, in the shapes of the OpenAI API.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// What was asked.
@@ -7,6 +8,8 @@ pub(super) struct Asked {
     pub(super) path: String,
     pub(super) body: Value,
     pub(super) body_bytes: usize,
+    /// What follows the JSON.
+    pub(super) tail: Bytes,
 }
 
 const WORDS: [&str; 12] = [

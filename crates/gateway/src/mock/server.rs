@@ -23,6 +23,7 @@ use tokio::time::{Sleep, sleep};
 use super::answer::Asked;
 use super::control::{Control, Scripted, Settings};
 use super::engine::Metrics;
+use super::tensors;
 
 /// Bytes of the last body that are kept.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -57,7 +58,7 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) -> io::R
     }
 }
 
-type Answer = Response<Steps>;
+pub(super) type Answer = Response<Steps>;
 
 async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Answer, io::Error> {
     let (head, body) = request.into_parts();
@@ -73,7 +74,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             Ok(()) => json_answer(200, &json!({"ok": true})),
             Err(error) => json_answer(400, &json!({"error": {"message": error}})),
         }),
-        (&Method::POST, "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses") => {
+        (&Method::POST, path) if is_generation(path) || tensors::is_inference(path) => {
             let headers = head.headers.iter().map(|(name, value)| {
                 (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
             });
@@ -84,8 +85,10 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             });
             let key =
                 head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            infer(control, path, &body, key).await
+            let json_end = tensors::json_end(&head.headers, &body);
+            infer(control, path.to_owned(), &body, json_end, key).await
         }
+        (method, path) if let Some(answer) = tensors::told(method, path) => Ok(answer),
         (&Method::GET, path) if let Some(answer) = engine(&control, path).await => Ok(answer),
         _ => Ok(json_answer(
             404,
@@ -94,10 +97,15 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     }
 }
 
+fn is_generation(path: &str) -> bool {
+    matches!(path, "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses")
+}
+
 async fn infer(
     control: Arc<Control>,
     path: String,
     body: &Bytes,
+    json_end: usize,
     key: Option<String>,
 ) -> Result<Answer, io::Error> {
     let mut call = Call::new(&control);
@@ -109,10 +117,10 @@ async fn infer(
     if settings.api_key.as_ref().is_some_and(|wanted| key.as_deref() != Some(&format!("Bearer {wanted}"))) {
         return Ok(error(401, "wrong API key", "invalid_request_error", None).finish(call));
     }
-    let Ok(body_json) = serde_json::from_slice(body) else {
+    let Ok(body_json) = serde_json::from_slice(&body[..json_end]) else {
         return Ok(error(400, "the body is not JSON", "invalid_request_error", None).finish(call));
     };
-    let asked = Asked { path, body: body_json, body_bytes: body.len() };
+    let asked = Asked { path, body: body_json, body_bytes: body.len(), tail: body.slice(json_end..) };
     if let Some(scripted) = scripted {
         return play(scripted, &asked, &settings, call).await;
     }
@@ -158,6 +166,9 @@ fn refusal(settings: &Settings, dice: f64) -> Option<Answer> {
 
 /// What the model says to a request, as steps.
 fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
+    if tensors::is_inference(&asked.path) {
+        return tensors::answer(asked);
+    }
     let tokens = asked.tokens(settings.tokens);
     if !asked.streams() {
         return json_answer(200, &asked.whole(tokens));
@@ -270,7 +281,7 @@ fn error(status: u16, message: &str, kind: &str, retry_after: Option<String>) ->
     answer
 }
 
-fn json_answer(status: u16, body: &Value) -> Answer {
+pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
     let mut answer = Response::new(Steps::new([Step::Data(body.to_string().into())].into()));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -347,7 +358,7 @@ pub(super) struct Steps {
     call: Option<Call>,
 }
 
-enum Step {
+pub(super) enum Step {
     Data(Bytes),
     Wait(Duration),
     Cut,
@@ -355,7 +366,7 @@ enum Step {
 }
 
 impl Steps {
-    fn new(steps: VecDeque<Step>) -> Self {
+    pub(super) fn new(steps: VecDeque<Step>) -> Self {
         Self { queue: steps, pause: None, call: None }
     }
 

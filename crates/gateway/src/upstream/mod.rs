@@ -7,6 +7,7 @@
 pub mod body;
 pub mod connection;
 pub mod head;
+pub mod kserve;
 pub mod pool;
 pub mod probe;
 pub mod resolve;

@@ -9,6 +9,8 @@ use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
+use super::kserve;
+
 const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
 /// How a provider is connected to.
@@ -45,6 +47,10 @@ pub struct Endpoint {
     /// What precedes the path of every operation, such as `/v1`.
     prefix: String,
     heads: [Bytes; 4],
+    /// The lines of every head that the configuration adds.
+    fixed: Bytes,
+    /// What precedes `/v2`.
+    tensors_prefix: String,
 }
 
 /// The endpoint of a provider.
@@ -67,6 +73,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
     }
     let head = |operation: Operation| head(operation, &prefix, &authority, &fixed);
     let heads = [Operation::Chat, Operation::Completion, Operation::Embedding, Operation::Response].map(head);
+    let tensors_prefix = kserve::prefix(url.path(), &vendor.path_prefix);
     let at = if scheme == Scheme::Https { "https" } else { "http" };
     Endpoint {
         provider: name.to_owned(),
@@ -78,8 +85,10 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
         authority,
         idle_max: config.pool.idle_max_per_worker,
         idle_time: Duration::from_millis(config.pool.idle_ms),
+        tensors_prefix,
         prefix,
         heads,
+        fixed: fixed.freeze(),
     }
 }
 
@@ -101,12 +110,24 @@ fn head(operation: Operation, prefix: &str, authority: &str, fixed: &[u8]) -> By
 }
 
 impl Endpoint {
+    /// The same for tensors: of a path below `/v2`.
+    pub(super) fn tensors_head(&self, path: &str) -> Bytes {
+        let (prefix, authority) = (&self.tensors_prefix, &self.authority);
+        let mut head = BytesMut::new();
+        head.put_slice(format!("POST {prefix}/v2{path} HTTP/1.1\r\nhost: {authority}\r\n").as_bytes());
+        head.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
+        head.put_slice(&self.fixed);
+        head.freeze()
+    }
+
     /// The beginning of the head of every request for an operation.
     pub fn head(&self, operation: Operation) -> &[u8] {
         match operation {
             Operation::Chat => &self.heads[0],
             Operation::Completion => &self.heads[1],
             Operation::Embedding => &self.heads[2],
+            // Written by `kserve`, for each has the path of its model.
+            Operation::Infer => &[],
             Operation::Response => &self.heads[3],
         }
     }
