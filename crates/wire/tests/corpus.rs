@@ -28,6 +28,11 @@ fn requests_of_the_corpus_are_forwarded_as_authorised() {
 }
 
 #[test]
+fn c12_tensors_of_the_corpus_are_what_they_say() {
+    replay("kserve", invariants::kserve);
+}
+
+#[test]
 fn d1_streams_of_the_corpus_are_relayed_whole() {
     replay("sse", invariants::sse);
 }
