@@ -9,6 +9,7 @@ use super::*;
 mod batches;
 mod lanes;
 mod schema;
+mod tensors;
 
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
     let env = |name: &str| match name {

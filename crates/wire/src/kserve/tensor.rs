@@ -180,7 +180,7 @@ fn told(misfit: Misfit<'_>, name: Option<&str>, datatype: Datatype, shape: &[u64
             format!("{label}: element {element} is {}, out of range; {datatype} takes {takes}", short(text))
         }
         Misfit::Count { found } => {
-            let needs: u64 = shape.iter().product();
+            let needs = count(shape, path).unwrap_or_default();
             format!("{label}: `data` has {found} elements, the shape {} takes {needs}", list(shape))
         }
         Misfit::Nesting => format!(
