@@ -11,7 +11,9 @@ from tritonclient.utils import InferenceServerException
 
 from conftest import free_port, is_up, until
 
-KEY = {"authorization": "Bearer key-of-acme"}
+def key():
+    """Anew each time, for the client puts headers of its own into what it is given."""
+    return {"authorization": "Bearer key-of-acme"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_tensors_come_back_as_they_went(client, binary, version):
         "echo",
         [given("x", x, "FP32", binary), given("words", words, "BYTES", binary)],
         outputs=[triton.InferRequestedOutput("y", binary_data=binary), triton.InferRequestedOutput("said", binary_data=binary)],
-        model_version=version, headers=KEY, request_id="42")
+        model_version=version, headers=key(), request_id="42")
     np.testing.assert_array_equal(answer.as_numpy("y"), x)
     said = [one.decode() if isinstance(one, bytes) else one for one in answer.as_numpy("said")]
     assert said == ["a", "é\n", ""]
@@ -93,20 +95,20 @@ def test_every_datatype_in_binary_and_in_json(client, dtype, datatype):
         array = np.array([info.min, info.max], dtype=dtype)
     for binary in [True] if datatype == "FP16" else [True, False]:
         outputs = [triton.InferRequestedOutput("x", binary_data=binary)]
-        answer = client.infer("free", [given("x", array, datatype, binary)], outputs=outputs, headers=KEY)
+        answer = client.infer("free", [given("x", array, datatype, binary)], outputs=outputs, headers=key())
         np.testing.assert_array_equal(answer.as_numpy("x"), array)
 
 
 def test_metadata_and_health(client):
-    assert client.is_server_live(headers=KEY) and client.is_server_ready(headers=KEY)
-    assert client.get_server_metadata(headers=KEY)["name"] == "pointsman"
-    metadata = client.get_model_metadata("echo", headers=KEY)
+    assert client.is_server_live(headers=key()) and client.is_server_ready(headers=key())
+    assert client.get_server_metadata(headers=key())["name"] == "pointsman"
+    metadata = client.get_model_metadata("echo", headers=key())
     assert metadata["versions"] == ["7"]
     assert metadata["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
-    assert client.is_model_ready("echo", headers=KEY) and client.is_model_ready("echo", "7", headers=KEY)
-    assert not client.is_model_ready("echo", "8", headers=KEY)
-    assert not client.is_model_ready("nope", headers=KEY)
-    index = client.get_model_repository_index(headers=KEY)
+    assert client.is_model_ready("echo", headers=key()) and client.is_model_ready("echo", "7", headers=key())
+    assert not client.is_model_ready("echo", "8", headers=key())
+    assert not client.is_model_ready("nope", headers=key())
+    index = client.get_model_repository_index(headers=key())
     assert [(one["name"], one.get("version"), one["state"]) for one in index] == [("echo", "7", "READY"), ("free", None, "READY")]
 
 
@@ -114,7 +116,7 @@ def test_metadata_and_health(client):
 def test_what_does_not_fit_is_named(client, binary):
     def refused(name, array, datatype, *words):
         with pytest.raises(InferenceServerException) as told:
-            client.infer("echo", [given(name, array, datatype, binary)], headers=KEY)
+            client.infer("echo", [given(name, array, datatype, binary)], headers=key())
         assert told.value.status() == "400"
         for word in words:
             assert word in told.value.message(), told.value.message()
@@ -131,7 +133,7 @@ def test_errors_are_only_words(router):
     import urllib.error
     import urllib.request
 
-    request = urllib.request.Request(f"http://{router}/v2/models/nope/infer", data=b"{}", headers={**KEY, "content-type": "application/json"})
+    request = urllib.request.Request(f"http://{router}/v2/models/nope/infer", data=b"{}", headers={**key(), "content-type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as told:
         urllib.request.urlopen(request, timeout=10)
     assert told.value.code == 404
