@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use pointsman_wire::{json, kserve};
 use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{BodyLimits, Operation, StreamObserver, UsageAsk, literal, parse, rewrite};
+use pointsman_wire::{json, kserve};
 
 fn main() {
     divan::main();
@@ -60,10 +60,17 @@ fn validate_tensors(bencher: Bencher<'_, '_>, form: &str) {
         let row = if form == "nested" { format!("[{row}]") } else { row };
         let data = vec![row; count / 64].join(",");
         let shape = if form == "nested" { vec![count as i64 / 64, 64] } else { vec![count as i64] };
-        let body = format!(r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"{datatype}","data":[{data}]}}]}}"#);
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"{datatype}","data":[{data}]}}]}}"#
+        );
         (body.into_bytes(), None, shape)
     };
-    let spec = |datatype| kserve::TensorSpec { name: "x".to_owned(), datatype, shape: shape.clone(), optional: false };
+    let spec = |datatype| kserve::TensorSpec {
+        name: "x".to_owned(),
+        datatype,
+        shape: shape.clone(),
+        optional: false,
+    };
     let inputs = kserve::Datatype::of(datatype).map(spec).into_iter().collect();
     let signature = kserve::Signature { inputs, outputs: Vec::new() };
     let limits = BodyLimits::default();

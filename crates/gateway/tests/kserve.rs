@@ -13,7 +13,8 @@ use support::{Answer, World, config, fast, request};
 fn world(extra: &str) -> World {
     let mocks: Vec<MockServer> = (0..2)
         .map(|_| {
-            MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() }).expect("a mock starts")
+            MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() })
+                .expect("a mock starts")
         })
         .collect();
     let text = format!(
@@ -92,7 +93,11 @@ fn tensors_go_to_the_version_asked_for_and_come_back_as_they_were() {
     assert_eq!((answer.status, answer.header("x-pointsman-served-by")), (200, Some("r2")), "{answer:?}");
     assert_eq!(world.stats(1).paths.get("/v2/models/resnet-b/infer"), Some(&1));
     let record = world.record(&answer);
-    assert_eq!((&record["operation"], &record["outcome"]), (&json!("infer"), &json!("completed")), "{record}");
+    assert_eq!(
+        (&record["operation"], &record["outcome"]),
+        (&json!("infer"), &json!("completed")),
+        "{record}"
+    );
     assert_eq!(record["facts"]["needs"], json!(["infer"]));
     assert_eq!(record["facts"]["version"], "2");
     assert_eq!(record["facts"]["tokens_in_estimate"], json!(good().len().div_ceil(4)));
@@ -119,7 +124,8 @@ fn binary_tensors_pass_untouched() {
     };
     let answer = sent(&head);
     assert_eq!(answer.status, 200, "{answer:?}");
-    let end: usize = answer.header("inference-header-content-length").expect("a length").parse().expect("a number");
+    let end: usize =
+        answer.header("inference-header-content-length").expect("a length").parse().expect("a number");
     assert_eq!(&answer.body[end..], "\0\0\u{fffd}?abcdefgh", "the tensors follow");
     let headers = world.stats(0).last_headers;
     assert_eq!(headers["inference-header-content-length"], json.len().to_string());
@@ -161,12 +167,18 @@ fn what_the_model_does_not_take_is_refused_before_anything_is_sent() {
     }
     assert_eq!(world.reached(), 0);
     let anything = tensor("q", "INT8", "[1]", "[1]");
-    assert_eq!(world.post("/v2/models/free/infer", "", anything.as_bytes()).status, 200, "nothing is registered");
+    assert_eq!(
+        world.post("/v2/models/free/infer", "", anything.as_bytes()).status,
+        200,
+        "nothing is registered"
+    );
 }
 
 #[test]
 fn every_refusal_is_told_in_the_dialect() {
-    let world = world("auth: { keys: [ { name: k, key: 'a-good-key' }, { name: s, key: 'a-small-key', models: [free] } ] }");
+    let world = world(
+        "auth: { keys: [ { name: k, key: 'a-good-key' }, { name: s, key: 'a-small-key', models: [free] } ] }",
+    );
     let key = "authorization: Bearer a-good-key\r\n";
     let ask = |path: &str, headers: &str| world.post(path, headers, good().as_bytes());
     assert!(error(&ask("/v2/models/resnet/infer", ""), 401).contains("key"));
@@ -178,20 +190,34 @@ fn every_refusal_is_told_in_the_dialect() {
     assert!(error(&ask("/v2/models/resnet/ready", key), 405).contains("GET"));
     assert!(error(&ask("/v2/models/chatty/infer", key), 400).contains("does not support"));
     assert!(error(&ask("/v2/repository/models/resnet/load", key), 404).contains("nothing at"));
-    let plain = format!("POST /v2/models/resnet/infer HTTP/1.1\r\nhost: g\r\n{key}content-type: text/plain\r\ncontent-length: 2\r\n\r\n{{}}");
+    let plain = format!(
+        "POST /v2/models/resnet/infer HTTP/1.1\r\nhost: g\r\n{key}content-type: text/plain\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
     assert!(error(&world.send(plain.as_bytes()), 415).contains("text/plain"));
     let short = good().replace("]}]}", "");
-    assert!(error(&world.post("/v2/models/resnet/infer", key, short.as_bytes()), 400).contains("not valid JSON"));
+    assert!(
+        error(&world.post("/v2/models/resnet/infer", key, short.as_bytes()), 400).contains("not valid JSON")
+    );
     assert_eq!(world.reached(), 0);
-    let chat = world.post("/v1/chat/completions", key, br#"{"model":"free","messages":[{"role":"user","content":"x"}]}"#);
-    assert!(body(&chat)["error"]["message"].as_str().is_some_and(|text| text.contains("does not support")), "{chat:?}");
+    let chat = world.post(
+        "/v1/chat/completions",
+        key,
+        br#"{"model":"free","messages":[{"role":"user","content":"x"}]}"#,
+    );
+    assert!(
+        body(&chat)["error"]["message"].as_str().is_some_and(|text| text.contains("does not support")),
+        "{chat:?}"
+    );
 }
 
 #[test]
 fn servers_and_models_tell_what_they_are() {
     let world = world("");
     let server = body(&get(&world, "/v2"));
-    assert_eq!((&server["name"], &server["version"]), (&json!("pointsman"), &json!(env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        (&server["name"], &server["version"]),
+        (&json!("pointsman"), &json!(env!("CARGO_PKG_VERSION")))
+    );
     assert_eq!(body(&get(&world, "/v2/health/live")), json!({"live": true}));
     assert_eq!(body(&get(&world, "/v2/health/ready")), json!({"ready": true}));
     let y = json!([{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]);
@@ -204,7 +230,8 @@ fn servers_and_models_tell_what_they_are() {
     let index = |asked: &str| body(&world.post("/v2/repository/index", "", asked.as_bytes()));
     let names = |index: &Value| {
         let all = index.as_array().expect("a list").iter();
-        all.map(|one| format!("{}@{} {}", one["name"], one["version"], one["state"]).replace('"', "")).collect::<Vec<_>>()
+        all.map(|one| format!("{}@{} {}", one["name"], one["version"], one["state"]).replace('"', ""))
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         names(&index("{}")),
@@ -242,7 +269,10 @@ fn an_engine_that_fails_is_followed_by_the_next() {
 fn what_an_engine_says_of_a_request_comes_back() {
     let world = world("");
     let said = r#"{"error":"[request id: 1] unexpected shape for input 'x'"}"#;
-    world.script(0, [Scripted { status: Some(400), pieces: Some(vec![said.to_owned()]), ..Scripted::default() }]);
+    world.script(
+        0,
+        [Scripted { status: Some(400), pieces: Some(vec![said.to_owned()]), ..Scripted::default() }],
+    );
     let answer = world.post("/v2/models/resnet/infer", "", good().as_bytes());
     assert_eq!(error(&answer, 400), "[request id: 1] unexpected shape for input 'x'");
     assert_eq!(answer.header("x-pointsman-served-by"), Some("r1"));

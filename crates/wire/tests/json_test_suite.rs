@@ -64,7 +64,9 @@ fn readers() -> Vec<Reader> {
         parse(operation, body, &BodyLimits::default(), 1).map(drop).map_err(|invalid| invalid.status)
     }
     vec![
-        ("chat", r#""model":"m","messages":[{"role":"user","content":"x"}]"#, |body| openai(Operation::Chat, body)),
+        ("chat", r#""model":"m","messages":[{"role":"user","content":"x"}]"#, |body| {
+            openai(Operation::Chat, body)
+        }),
         ("completions", r#""model":"m","prompt":"x""#, |body| openai(Operation::Completion, body)),
         ("embeddings", r#""model":"m","input":"x""#, |body| openai(Operation::Embedding, body)),
         ("responses", r#""model":"m","input":"x""#, |body| openai(Operation::Response, body)),

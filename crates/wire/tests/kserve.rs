@@ -80,7 +80,9 @@ fn every_datatype_has_its_elements_and_ranges() {
 
 #[test]
 fn data_is_checked_wherever_it_stands() {
-    let early = |data: &str| format!(r#"{{"inputs":[{{"data":{data},"shape":[1,2],"datatype":"INT8","name":"x"}}]}}"#);
+    let early = |data: &str| {
+        format!(r#"{{"inputs":[{{"data":{data},"shape":[1,2],"datatype":"INT8","name":"x"}}]}}"#)
+    };
     assert_eq!(read(&early("[[1,2]]")), Ok(()));
     assert_eq!(read(&early("[1,2]")), Ok(()));
     refused(read(&early("[[1,2],[3,4]]")), "inputs[0].data", &["axis 0", "\"x\"", "[1, 2]"]);
@@ -122,7 +124,14 @@ fn c4_what_could_be_read_in_two_ways_is_refused() {
     refused(read(&format!(r#"{{"inputs":[{one}],"inputs":[{one}]}}"#)), "inputs", &["more than once"]);
     refused(read(&format!(r#"{{"inputs":[{one}],"Inputs":[{one}]}}"#)), "inputs", &["capitals"]);
     refused(read(&format!(r#"{{"inputs":[{one},{one}]}}"#)), "inputs", &["\"x\"", "more than one"]);
-    for double in ["\"name\":\"y\"", "\"shape\":[1]", "\"datatype\":\"INT8\"", "\"data\":[2]", "\"DATA\":[2]", "\"d\\u0061ta\":[2]"] {
+    for double in [
+        "\"name\":\"y\"",
+        "\"shape\":[1]",
+        "\"datatype\":\"INT8\"",
+        "\"data\":[2]",
+        "\"DATA\":[2]",
+        "\"d\\u0061ta\":[2]",
+    ] {
         let two = one.replacen('{', &format!("{{{double},"), 1);
         let error = read(&format!(r#"{{"inputs":[{two}]}}"#)).unwrap_err();
         assert!(error.param.is_some_and(|param| param.starts_with("inputs[0].")), "{double}");
@@ -147,11 +156,17 @@ fn memory_shared_with_a_server_is_refused() {
 
 #[test]
 fn binary_tensors_follow_the_json() {
-    for (datatype, width) in [("BOOL", 1), ("INT8", 1), ("UINT16", 2), ("FP16", 2), ("BF16", 2), ("FP32", 4), ("INT64", 8)] {
+    for (datatype, width) in
+        [("BOOL", 1), ("INT8", 1), ("UINT16", 2), ("FP16", 2), ("BF16", 2), ("FP32", 4), ("INT64", 8)]
+    {
         assert_eq!(binary(datatype, "[2,3]", &vec![0; 6 * width], 6 * width), Ok(()), "{datatype}");
         let size = "inputs[0].parameters.binary_data_size";
         let needs = format!("takes {}", 6 * width);
-        refused(binary(datatype, "[2,3]", &vec![0; 7 * width], 7 * width), size, &["\"x\"", &needs, datatype, "[2, 3]"]);
+        refused(
+            binary(datatype, "[2,3]", &vec![0; 7 * width], 7 * width),
+            size,
+            &["\"x\"", &needs, datatype, "[2, 3]"],
+        );
     }
     let size = "inputs[0].parameters.binary_data_size";
     refused(binary("FP32", "[1]", &[0; 3], 4), size, &["is 4", "only 3"]);
@@ -166,18 +181,29 @@ fn binary_tensors_follow_the_json() {
     refused(binary("BYTES", "[3]", &texts[..14], 14), size, &["element 2", "2 bytes", "only 1"]);
     refused(binary("BYTES", "[2]", &texts[..10], 10), size, &["too few for a length"]);
     let both = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1],"parameters":{"binary_data_size":1}}]}"#;
-    refused(parse(format!("{both}\0").as_bytes(), Some(both.len() as u64), &BodyLimits::default()).map(drop), "inputs[0].data", &["both"]);
-    let json = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","parameters":{"binary_data_size":1}}]}"#;
+    refused(
+        parse(format!("{both}\0").as_bytes(), Some(both.len() as u64), &BodyLimits::default()).map(drop),
+        "inputs[0].data",
+        &["both"],
+    );
+    let json =
+        r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","parameters":{"binary_data_size":1}}]}"#;
     refused(read(json), size, &["inference-header-content-length"]);
     let beyond = parse(json.as_bytes(), Some(1000), &BodyLimits::default()).map(drop);
     refused(beyond, "inference-header-content-length", &["1000", "only"]);
     assert!(parse(json.as_bytes(), Some(10), &BodyLimits::default()).is_err());
     refused(read(&json.replace(":1}", ":-1}")), size, &["number of bytes"]);
-    let (a, b) = (r#"{"name":"a","shape":[1],"datatype":"INT8","parameters":{"binary_data_size":1}}"#, r#"{"name":"b","shape":[2],"datatype":"INT16","parameters":{"binary_data_size":4}}"#);
+    let (a, b) = (
+        r#"{"name":"a","shape":[1],"datatype":"INT8","parameters":{"binary_data_size":1}}"#,
+        r#"{"name":"b","shape":[2],"datatype":"INT16","parameters":{"binary_data_size":4}}"#,
+    );
     let json = format!(r#"{{"inputs":[{a},{{"name":"c","shape":[1],"datatype":"INT8","data":[1]}},{b}]}}"#);
     let body = [json.as_bytes(), &[0; 5]].concat();
     let request = parse(&body, Some(json.len() as u64), &BodyLimits::default()).unwrap();
-    assert_eq!(request.inputs.iter().map(|input| input.binary_bytes).collect::<Vec<_>>(), [Some(1), None, Some(4)]);
+    assert_eq!(
+        request.inputs.iter().map(|input| input.binary_bytes).collect::<Vec<_>>(),
+        [Some(1), None, Some(4)]
+    );
 }
 
 #[test]
@@ -223,10 +249,22 @@ fn a_registered_model_is_held_to() {
     assert_eq!(ask(&format!("{mask},{good}"), r#"{"name":"y"}"#), Ok(()));
     assert_eq!(ask(&x("FP32", "[2,3]", "[[1,2,3],[1,2,3]]"), ""), Ok(()));
     assert_eq!(ask(&x("FP32", "[0,3]", "[]"), ""), Ok(()));
-    refused(ask(&x("INT64", "[1,3]", "[1,2,3]"), ""), "inputs[0].datatype", &["`x`", "INT64", "takes FP32", "`m`"]);
-    refused(ask(&x("FP32", "[3]", "[1,2,3]"), ""), "inputs[0].shape", &["`x`", "[3]", "[-1, 3]", "any length"]);
+    refused(
+        ask(&x("INT64", "[1,3]", "[1,2,3]"), ""),
+        "inputs[0].datatype",
+        &["`x`", "INT64", "takes FP32", "`m`"],
+    );
+    refused(
+        ask(&x("FP32", "[3]", "[1,2,3]"), ""),
+        "inputs[0].shape",
+        &["`x`", "[3]", "[-1, 3]", "any length"],
+    );
     refused(ask(&x("FP32", "[1,2]", "[1,2]"), ""), "inputs[0].shape", &["[1, 2]", "[-1, 3]"]);
-    refused(ask(&format!("{good},{}", mask.replace("mask", "z")), ""), "inputs[1].name", &["no input \"z\"", "`x` (FP32 [-1, 3])"]);
+    refused(
+        ask(&format!("{good},{}", mask.replace("mask", "z")), ""),
+        "inputs[1].name",
+        &["no input \"z\"", "`x` (FP32 [-1, 3])"],
+    );
     refused(ask(mask, ""), "inputs", &["`x` is missing", "`m`"]);
     refused(ask(&good, r#"{"name":"z"}"#), "outputs[0].name", &["no output \"z\"", "`y`"]);
     let body = with_data("INT8", "[1]", "[1]");

@@ -122,7 +122,11 @@ impl Attempt {
         };
         let place = Some((target, Rc::clone(worker)));
         let tensors = request.tensors.map(Counted::new);
-        Self { keeping, tensors, ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place) }
+        Self {
+            keeping,
+            tensors,
+            ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
+        }
     }
 
     /// An attempt that failed before it began.

@@ -141,7 +141,9 @@ impl Asked {
         let (operation, named) = (self.arrival.operation.name().as_bytes(), &self.prepared.fallbacks.named);
         // Where the model stands in the path, the body does not tell it.
         let asked = self.prepared.request.model_asked();
-        let parts = [operation, asked.as_bytes(), &*self.body].into_iter().chain(named.iter().map(|(name, _)| name.as_bytes()));
+        let parts = [operation, asked.as_bytes(), &*self.body]
+            .into_iter()
+            .chain(named.iter().map(|(name, _)| name.as_bytes()));
         Fingerprint(digest(&parts.collect::<Vec<_>>()))
     }
 }

@@ -159,7 +159,9 @@ pub async fn tell(
             let version = wanted.version.as_deref();
             match why_not(app, &model, version) {
                 Ok(()) => Ok(answer::model_ready(&model.name)),
-                Err(why) => Err(not_ready(&format!("no deployment of model `{}` can serve: {why}", model.name))),
+                Err(why) => {
+                    Err(not_ready(&format!("no deployment of model `{}` can serve: {why}", model.name)))
+                }
             }
         }
         Place::Index => {
@@ -196,7 +198,8 @@ fn find(snapshot: &Snapshot, client: &ClientKey, wanted: &Wanted) -> Result<Arc<
 /// The versions that a model's deployments serve, in the order of the configuration.
 fn versions<'s>(snapshot: &'s Snapshot, model: &Model) -> Vec<&'s str> {
     let mut all: Vec<&str> = Vec::new();
-    let deployments = snapshot.config.models.get(&*model.name).into_iter().flat_map(|model| &model.deployments);
+    let deployments =
+        snapshot.config.models.get(&*model.name).into_iter().flat_map(|model| &model.deployments);
     for version in deployments.filter_map(|deployment| deployment.version.as_deref()) {
         if !all.contains(&version) {
             all.push(version);
@@ -245,7 +248,8 @@ pub fn prepare(
         return Err(ErrorBody::internal("an inference request lost its way").into());
     };
     let known = find_model(snapshot, client, &model)?;
-    let of_model = |invalid: Invalid| Refused { error: invalid.into(), model: Some(Name::clone(&known.name)) };
+    let of_model =
+        |invalid: Invalid| Refused { error: invalid.into(), model: Some(Name::clone(&known.name)) };
     let limits = BodyLimits { depth_max: snapshot.config.limits.json_depth_max, ..BodyLimits::default() };
     let json_bytes = json_bytes(&head.headers)?;
     let inference = kserve::parse(body, json_bytes, &limits).map_err(of_model)?;
@@ -261,8 +265,11 @@ pub fn prepare(
     // Other models that the request names take the same tensors or none.
     prepared.fallbacks.models.retain(|other| {
         let Some(model) = snapshot.models.get(&other.name) else { return false };
-        let Err(invalid) = kserve::check(&inference, &model.name, &model.rules.signature) else { return true };
-        let left_out = prepared.fallbacks.named.iter_mut().find(|(name, why)| *name == other.name && why.is_none());
+        let Err(invalid) = kserve::check(&inference, &model.name, &model.rules.signature) else {
+            return true;
+        };
+        let left_out =
+            prepared.fallbacks.named.iter_mut().find(|(name, why)| *name == other.name && why.is_none());
         left_out.into_iter().for_each(|(_, why)| *why = Some(invalid.message.clone()));
         false
     });
@@ -277,7 +284,8 @@ fn json_bytes(headers: &HeaderMap) -> Result<Option<u64>, ErrorBody> {
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) && values.next().is_none();
     let length = value.to_str().ok().filter(|_| plain).and_then(|text| text.parse().ok());
     length.map(Some).ok_or_else(|| {
-        let text = format!("header `{HEADER_LENGTH}` must be one number: the bytes of JSON at the body's beginning");
+        let text =
+            format!("header `{HEADER_LENGTH}` must be one number: the bytes of JSON at the body's beginning");
         ErrorBody::malformed(text).with_param(HEADER_LENGTH)
     })
 }

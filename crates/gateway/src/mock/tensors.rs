@@ -15,7 +15,9 @@ pub(super) fn told(method: &Method, path: &str) -> Option<Answer> {
     }
     let parts: Vec<&str> = path.strip_prefix("/v2")?.trim_matches('/').split('/').collect();
     let told = match parts.as_slice() {
-        [""] => json!({"name": "mock", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}),
+        [""] => {
+            json!({"name": "mock", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]})
+        }
         ["health", "live"] => json!({"live": true}),
         ["health", "ready"] => json!({"ready": true}),
         ["models", model] | ["models", model, "versions", _] => {
@@ -63,13 +65,17 @@ pub(super) fn answer(asked: &Asked) -> Answer {
         })
         .collect();
     let mut parts = asked.path.split('/').skip(3);
-    let (model, version) = (parts.next().unwrap_or_default(), parts.nth(1).filter(|version| !version.is_empty()));
+    let (model, version) =
+        (parts.next().unwrap_or_default(), parts.nth(1).filter(|version| !version.is_empty()));
     let mut told = json!({"model_name": model, "model_version": version.unwrap_or("1"), "outputs": outputs});
     if asked.body["id"].is_string() {
         told["id"] = asked.body["id"].clone();
     }
     if asked.body.get("inputs").is_none() {
-        return json_answer(400, &serde_json::from_str(&answer::error("there are no inputs")).unwrap_or_default());
+        return json_answer(
+            400,
+            &serde_json::from_str(&answer::error("there are no inputs")).unwrap_or_default(),
+        );
     }
     if binary_bytes == 0 {
         return json_answer(200, &told);

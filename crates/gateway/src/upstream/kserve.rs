@@ -68,7 +68,12 @@ mod tests {
             ("http://h:1", "m", None, "POST /v2/models/m/infer HTTP/1.1"),
             ("http://h:1/v2/", "m", Some("3"), "POST /v2/models/m/versions/3/infer HTTP/1.1"),
             ("http://h:1/v1", "a/b c", Some(""), "POST /v2/models/a%2Fb%20c/infer HTTP/1.1"),
-            ("http://h:1/team", "..", Some("1\r\n"), "POST /team/v2/models/%2E%2E/versions/1%0D%0A/infer HTTP/1.1"),
+            (
+                "http://h:1/team",
+                "..",
+                Some("1\r\n"),
+                "POST /team/v2/models/%2E%2E/versions/1%0D%0A/infer HTTP/1.1",
+            ),
         ] {
             let config = ProviderConfig {
                 kind: "triton".to_owned(),
@@ -78,7 +83,10 @@ mod tests {
             let head = TensorsHead::new(&endpoint("p", &config), model, version).0;
             let head = String::from_utf8(head.to_vec()).expect("text");
             assert_eq!(head.lines().next(), Some(line));
-            assert!(head.contains("host: h:1\r\n") && head.ends_with("\r\n") && !head.contains("\r\n\r\n"), "{head}");
+            assert!(
+                head.contains("host: h:1\r\n") && head.ends_with("\r\n") && !head.contains("\r\n\r\n"),
+                "{head}"
+            );
         }
     }
 }

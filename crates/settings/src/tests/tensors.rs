@@ -27,18 +27,29 @@ models:
 fn tensors_are_known_and_sent_only_to_who_takes_them() {
     let config = read(TEXT).expect("a good config");
     let rules = config.rules("m");
-    let inputs: Vec<_> =
-        rules.signature.inputs.iter().map(|one| (&*one.name, one.datatype, &*one.shape, one.optional)).collect();
+    let inputs: Vec<_> = rules
+        .signature
+        .inputs
+        .iter()
+        .map(|one| (&*one.name, one.datatype, &*one.shape, one.optional))
+        .collect();
     assert_eq!(
         inputs,
         [("x", Datatype::Fp32, &[-1, 3][..], false), ("mask", Datatype::Bool, &[1][..], true)]
     );
-    assert_eq!((rules.signature.outputs[0].datatype, rules.signature.outputs[0].shape.len()), (Datatype::Bf16, 0));
+    assert_eq!(
+        (rules.signature.outputs[0].datatype, rules.signature.outputs[0].shape.len()),
+        (Datatype::Bf16, 0)
+    );
     assert!(rules.capabilities.infer && rules.capabilities.chat);
     let catalog = config.catalog();
     let can = |at: usize, what| catalog.models["m"].deployments[at].capabilities.contains(what);
     assert_eq!((can(0, Capabilities::INFER), can(0, Capabilities::CHAT)), (true, false), "kserve");
-    assert_eq!((can(1, Capabilities::INFER), can(1, Capabilities::EMBEDDINGS)), (true, false), "triton, as listed");
+    assert_eq!(
+        (can(1, Capabilities::INFER), can(1, Capabilities::EMBEDDINGS)),
+        (true, false),
+        "triton, as listed"
+    );
     assert_eq!((can(2, Capabilities::INFER), can(2, Capabilities::CHAT)), (false, true), "openai");
 }
 
@@ -47,7 +58,11 @@ fn l1_tensors_that_cannot_be_are_told() {
     for (from, to, says) in [
         ("name: mask", "name: x", "models.m.inputs[1].name: there is another tensor named `x`"),
         ("name: y", "name: ''", "models.m.outputs[0].name: must have 1 to 1024 bytes"),
-        ("shape: [-1, 3]", "shape: [-2, 3]", "models.m.inputs[0].shape: -2 is no length; give 0 or more, or -1"),
+        (
+            "shape: [-1, 3]",
+            "shape: [-2, 3]",
+            "models.m.inputs[0].shape: -2 is no length; give 0 or more, or -1",
+        ),
         ("datatype: FP32", "datatype: FLOAT", "FLOAT"),
         ("datatype: BF16, shape: []", "datatype: BF16, shape: [], optional: true", "optional"),
         ("- { provider: o }", "- { provider: o, capabilities: [infer] }", "provider `o` takes no tensors"),
@@ -57,8 +72,15 @@ fn l1_tensors_that_cannot_be_are_told() {
         let said: Vec<String> = said.iter().map(ToString::to_string).collect();
         assert!(said.iter().any(|one| one.contains(says)), "{says}: {said:?}");
     }
-    let nobody = TEXT.replace("kind: kserve", "kind: vllm").replace("kind: triton", "kind: vllm").replace("[infer, chat]", "[chat]");
+    let nobody = TEXT
+        .replace("kind: kserve", "kind: vllm")
+        .replace("kind: triton", "kind: vllm")
+        .replace("[infer, chat]", "[chat]");
     let said = read(&nobody).expect_err("it is refused");
     let said: Vec<String> = said.iter().map(ToString::to_string).collect();
-    assert!(said.iter().any(|one| one.contains("models.m.inputs: no deployment of the model is at a provider that takes tensors")), "{said:?}");
+    assert!(
+        said.iter().any(|one| one
+            .contains("models.m.inputs: no deployment of the model is at a provider that takes tensors")),
+        "{said:?}"
+    );
 }

@@ -30,7 +30,8 @@ pub(super) fn check(config: &Config, path: &str, model: &ModelConfig, found: &mu
     for (at, deployment) in model.deployments.iter().enumerate() {
         let infers = deployment.capabilities.as_deref().is_some_and(|list| list.contains(&Capability::Infer));
         if infers && !speaks(deployment) {
-            let text = format!("provider `{}` takes no tensors, so `infer` cannot be served", deployment.provider);
+            let text =
+                format!("provider `{}` takes no tensors, so `infer` cannot be served", deployment.provider);
             let help = "the kinds `kserve` and `triton` speak the Open Inference Protocol";
             found.push(Problem::new(format!("{path}.deployments[{at}].capabilities"), text).help(help));
         }

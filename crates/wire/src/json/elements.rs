@@ -182,7 +182,8 @@ impl<'a> Scanner<'a> {
             }),
             Wanted::Integer { below, above } => {
                 // One digit less than the least of the bounds has; below may be 0, where only -0 is left.
-                let digits_safe = if below == 0 { above.ilog10() } else { below.min(above).ilog10() } as usize;
+                let digits_safe =
+                    if below == 0 { above.ilog10() } else { below.min(above).ilog10() } as usize;
                 let bounds = Bounds { below, above, digits_safe };
                 self.row_of(before, |scanner, element| scanner.integer(bounds, element))
             }
@@ -403,7 +404,18 @@ mod tests {
         bad(signed, &[1], &[("[-9223372036854775809]", "Range"), ("[9223372036854775808]", "Range")]);
         let half = Wanted::Float { infinite: 65520.0 };
         good(half, &[1], &["[0.5]", "[-65504]", "[1e4]", "[12345.678901234567]", "[1E-400]"]);
-        bad(half, &[1], &[("[65520]", "Range"), ("[1e5]", "Range"), ("[-1e400]", "Range"), ("[1.]", "Number"), ("[.5]", "Value"), ("[01.5]", "Comma")]);
+        bad(
+            half,
+            &[1],
+            &[
+                ("[65520]", "Range"),
+                ("[1e5]", "Range"),
+                ("[-1e400]", "Range"),
+                ("[1.]", "Number"),
+                ("[.5]", "Value"),
+                ("[01.5]", "Comma"),
+            ],
+        );
         let double = Wanted::Float { infinite: f64::INFINITY };
         good(double, &[1], &["[1e308]", "[-0.0]"]);
         bad(double, &[1], &[("[1e400]", "Range")]);

@@ -16,7 +16,8 @@ pub(super) fn check(inputs: &[Tensor<'_>], data: &[u8], announced: bool) -> Resu
     for (at, input) in inputs.iter().enumerate() {
         let Some(size) = input.binary_bytes else { continue };
         let field = format!("inputs[{at}].parameters.binary_data_size");
-        let bad = |text: String| Invalid::field(field.clone(), format!("input {}: {text}", shown(&input.name)));
+        let bad =
+            |text: String| Invalid::field(field.clone(), format!("input {}: {text}", shown(&input.name)));
         if !announced {
             return Err(bad(format!(
                 "`binary_data_size` is given, but not the header `{HEADER_LENGTH}`, which tells where the JSON ends"

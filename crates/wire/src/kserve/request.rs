@@ -191,8 +191,7 @@ pub(super) fn read_name<'a>(scanner: &mut Scanner<'a>, path: &str) -> Result<Cow
         !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control)
     });
     name.ok_or_else(|| {
-        let text =
-            format!("`{}` must have 1 to {NAME_BYTES_MAX} bytes and no control characters", field());
+        let text = format!("`{}` must have 1 to {NAME_BYTES_MAX} bytes and no control characters", field());
         Invalid::field(field(), text)
     })
 }

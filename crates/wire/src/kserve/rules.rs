@@ -79,7 +79,9 @@ fn check_input(input: &Tensor<'_>, at: usize, model: &str, specs: &[TensorSpec])
         let text = format!("input `{name}` is {given}, the model `{model}` takes {takes}");
         return Err(Invalid::field(format!("inputs[{at}].datatype"), text));
     }
-    let fits = |(length, allowed): (&u64, &i64)| u64::try_from(*allowed).is_ok_and(|one| one == *length) || *allowed == -1;
+    let fits = |(length, allowed): (&u64, &i64)| {
+        u64::try_from(*allowed).is_ok_and(|one| one == *length) || *allowed == -1
+    };
     let same = input.shape.len() == spec.shape.len() && input.shape.iter().zip(&spec.shape).all(fits);
     if !same {
         let text = format!(

@@ -126,7 +126,10 @@ fn read_shape(scanner: &mut Scanner<'_>, path: &str) -> Result<Shape, Invalid> {
         let length = if kind == Kind::Number { scanner.number()?.parse().ok() } else { None };
         let length = length.filter(|length| i64::try_from(*length).is_ok());
         shape.push(length.ok_or_else(|| {
-            bad(format!("`{field}[{}]` must be an integer of at least 0; a request's shape is whole", shape.len()))
+            bad(format!(
+                "`{field}[{}]` must be an integer of at least 0; a request's shape is whole",
+                shape.len()
+            ))
         })?);
     }
     Ok(shape)
@@ -174,7 +177,10 @@ fn told(misfit: Misfit<'_>, name: Option<&str>, datatype: Datatype, shape: &[u64
             format!("{label}: element {element} is {}; {datatype} takes {takes}", found.name())
         }
         Misfit::Fraction { element, text } => {
-            format!("{label}: element {element} is {}, which is no integer; {datatype} takes {takes}", short(text))
+            format!(
+                "{label}: element {element} is {}, which is no integer; {datatype} takes {takes}",
+                short(text)
+            )
         }
         Misfit::Range { element, text } => {
             format!("{label}: element {element} is {}, out of range; {datatype} takes {takes}", short(text))

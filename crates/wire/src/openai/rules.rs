@@ -147,7 +147,9 @@ fn check_abilities(request: &Request, abilities: Abilities) -> Result<(), Invali
     let operation = request.operation;
     let format_field = match operation {
         Operation::Response => "text.format",
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => "response_format",
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => {
+            "response_format"
+        }
     };
     let prompt_field = prompt_field(operation);
     let needs = request.needs;
