@@ -12,7 +12,7 @@ const COMMAND: &str = "cargo xtask codegen";
 /// Writes every generated file, or with `check` fails if one differs from what would be written.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let mut stale = Vec::new();
-    for (name, text) in generated() {
+    for (name, text) in generated()? {
         let path = crate::root().join(name);
         let present = match fs::read_to_string(&path) {
             Ok(present) => Some(present),
@@ -38,11 +38,12 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 }
 
 /// Every generated file with its text.
-fn generated() -> [(&'static str, String); 4] {
-    [
+fn generated() -> anyhow::Result<[(&'static str, String); 5]> {
+    Ok([
         ("schema/config.schema.json", format!("{:#}\n", pointsman_settings::schema())),
         ("docs/reference/config.md", pointsman_settings::reference_markdown()),
         ("docs/reference/strategies.md", pointsman_settings::strategies_markdown()),
         ("docs/reference/vendors.md", pointsman_settings::vendors_markdown()),
-    ]
+        ("docs/protocols.md", crate::protocols::page()?),
+    ])
 }

@@ -1,6 +1,7 @@
 //! Checks and generators of this repository: `cargo xtask tidy`, `cargo xtask codegen [--check]`.
 
 mod codegen;
+mod protocols;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use http::HeaderMap;
 use pointsman_routing::{Fleet, Rng, decide};
+use pointsman_wire::dialect;
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::request::Operation;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,12 +36,12 @@ pub fn explain(
     body: &[u8],
 ) -> Result<Value, ErrorBody> {
     let path = options.path.as_deref().unwrap_or("/v1/chat/completions");
-    let operation = Operation::of_path(path)
+    let (dialect, asked) = dialect::route(path)
         .ok_or_else(|| ErrorBody::malformed(format!("`{path}` is no path that is routed")))?;
     let client = ClientKey::operator(options.tenant.as_deref().unwrap_or("operator"));
     let now = clock::now();
     let mut prepared =
-        prepare(snapshot, &client, operation, headers, body, now).map_err(|refused| refused.error)?;
+        prepare(snapshot, &client, (dialect, &asked), headers, body, now).map_err(|refused| refused.error)?;
     prepared.facts.deadline = fleet.deadline(&prepared.facts, now);
     let decision = decide(fleet, &prepared.facts, &[], now, rng);
     Ok(json!({

@@ -12,6 +12,7 @@ use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
 use pointsman_settings::auth::{ClassName, LaneName};
+use pointsman_settings::models::LossesConfig;
 use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::openai::literal;
@@ -54,6 +55,8 @@ pub struct Model {
     pub lane: Option<Lane>,
     /// The class of its requests where neither they nor their key say.
     pub class: Option<Class>,
+    /// Whether it refuses what a deployment's dialect has no word for, rather than leave it out.
+    pub refuses_losses: bool,
     /// Where copies of its requests go, if anywhere.
     pub mirror: Option<MirrorSpec>,
     /// Where its requests are counted.
@@ -72,6 +75,8 @@ pub struct Target {
     pub served_by: HeaderValue,
     /// The model name the provider knows, as it stands in a body.
     pub upstream_model: Bytes,
+    /// The same as text.
+    pub upstream_model_name: Name,
     /// Where connections go.
     pub endpoint: Arc<Endpoint>,
     /// How the head of an inference request to it begins.
@@ -120,6 +125,7 @@ impl Snapshot {
                     name: deployment_name,
                     provider: deployment.provider.as_str().into(),
                     upstream_model: literal(deployment.model.as_deref().unwrap_or(&name)),
+                    upstream_model_name: deployment.model.as_deref().unwrap_or(&name).into(),
                     tensors: TensorsHead::new(
                         endpoint,
                         deployment.model.as_deref().unwrap_or(&name),
@@ -165,6 +171,7 @@ impl Snapshot {
             rules: self.config.rules(name),
             lane: config.and_then(|model| model.lane).map(LaneName::lane),
             class: config.and_then(|model| model.priority).map(ClassName::class),
+            refuses_losses: config.is_some_and(|model| model.conversion.losses == LossesConfig::Refuse),
             mirror: self.config.mirror(name),
             metrics: metrics.model(name),
         });

@@ -258,10 +258,8 @@ impl Flow {
 
     /// What is known, was decided and was tried, for a record. The flow keeps none of it.
     pub fn take_history(&mut self) -> (Facts, Vec<Decision>, Vec<AttemptRecord>) {
-        debug_assert!(
-            self.state == State::Over && self.permit.is_none(),
-            "history is taken from what is over"
-        );
+        let over = self.state == State::Over && self.permit.is_none();
+        debug_assert!(over, "history is taken from what is over");
         (self.facts.clone(), std::mem::take(&mut self.decisions), std::mem::take(&mut self.attempts))
     }
 

@@ -99,6 +99,7 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
     let mut catalog = catalog(strategy, lines);
     let model = catalog.models.get_mut("m").expect("the model m");
     model.hedge = Some(HedgeSpec { after: 2.0 });
+    let batch_wait = model.queue.wait_max(Lane::Batch);
     let mut world = World::new(&catalog);
     prime(&mut world);
     let slots: u64 = lines.iter().map(|line| if line.contains("slots=2") { 2 } else { 1 }).sum();
@@ -119,7 +120,8 @@ fn walk(strategy: &str, lines: &[&str], events: &[Event]) -> Vec<String> {
         );
         assert!(!(*relayed && flow.is_hedged()), "no hedge after content");
         assert!(flow.attempts().len() <= 3);
-        let total = Duration::from_secs(60);
+        let wait = if flow.facts().lane == Lane::Batch { batch_wait } else { Duration::ZERO };
+        let total = Duration::from_secs(60) + wait;
         let arrived = flow.attempts().first().map_or(world.now, |attempt| attempt.started);
         assert!(
             flow.attempts().iter().all(|attempt| attempt.started - arrived < total),

@@ -60,6 +60,21 @@ fn f2_a_green_health_check_does_not_make_a_failed_deployment_healthy() {
 }
 
 #[test]
+fn f2_a_request_that_was_never_sent_makes_nobody_healthy() {
+    let mut world = World::new(&catalog("round_robin", &["a", "b"]));
+    fail(&mut world, "a");
+    world.wait(Duration::from_secs(8));
+    let (mut flow, action) = world.arrive();
+    assert_eq!(sent(&action), Some("a"), "it is probed");
+    // It could not be written in the dialect of the deployment.
+    let action = world.step(&mut flow, failed(FailureClass::Client, Processed::No, None));
+    assert!(matches!(action, Action::Reject(_)), "{action:?}");
+    assert_eq!(state(&world, "a"), "failed");
+    let (_flow, action) = world.arrive();
+    assert_eq!(sent(&action), Some("a"), "the next one probes it");
+}
+
+#[test]
 fn f3_one_timeout_quarantines_nobody_and_many_not_for_ever() {
     let mut world = World::new(&catalog("round_robin", &["a", "b"]));
     let (mut flow, action) = world.arrive();

@@ -47,7 +47,10 @@ impl Config {
     /// What requests for a model must keep to, whichever deployment serves them: the widest of its deployments.
     pub fn rules(&self, model: &str) -> ModelRules {
         let Some(config) = self.models.get(model) else { return ModelRules::default() };
-        let able = config.deployments.iter().map(|deployment| self.capabilities(deployment, config));
+        let able = config
+            .deployments
+            .iter()
+            .map(|deployment| capabilities(deployment, config, self.providers.get(&deployment.provider)));
         let able = able.reduce(Capabilities::with).unwrap_or_else(|| of_list(config.capabilities.as_deref()));
         let has = |capability| able.contains(capability);
         let ranges = config.params.iter().map(|(param, range)| {
@@ -143,7 +146,7 @@ impl Config {
             quota_domain: quota_domain.map(Name::from),
             tags: deployment.tags.iter().map(|tag| tag.as_str().into()).collect(),
             arm: deployment.arm.as_deref().map(Name::from),
-            capabilities: self.capabilities(deployment, model).with(continuation(provider)),
+            capabilities: capabilities(deployment, model, provider).with(continuation(provider)),
             context_tokens_max: deployment.context_tokens_max.or(model.context_tokens_max),
             output_tokens_max: deployment.output_tokens_max.or(model.output_tokens_max),
             free: deployment.free.unwrap_or_else(|| provider.is_some_and(ProviderConfig::is_free)),
@@ -177,16 +180,23 @@ fn widest(
     limits.reduce(|a, b| Some(a?.max(b?))).unwrap_or(general)
 }
 
-impl Config {
-    /// What a deployment can do: what is said of it, as far as its provider's protocols go.
-    fn capabilities(&self, deployment: &DeploymentConfig, model: &ModelConfig) -> Capabilities {
-        let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
-        match self.providers.get(&deployment.provider).map_or(Kserve::No, ProviderConfig::kserve) {
-            Kserve::No => listed.without(Capabilities::INFER),
-            Kserve::Also => listed,
-            Kserve::Only => listed.without(listed.without(Capabilities::INFER)),
-        }
+fn capabilities(
+    deployment: &DeploymentConfig,
+    model: &ModelConfig,
+    provider: Option<&ProviderConfig>,
+) -> Capabilities {
+    let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
+    let listed = match provider.map_or(Kserve::No, ProviderConfig::kserve) {
+        Kserve::No => listed.without(Capabilities::INFER),
+        Kserve::Also => listed,
+        Kserve::Only => listed.without(listed.without(Capabilities::INFER)),
+    };
+    if provider.is_none_or(ProviderConfig::speaks_plainly) {
+        return listed;
     }
+    // Chats are turned into other dialects; nothing else is.
+    let plain = [Capabilities::COMPLETIONS, Capabilities::EMBEDDINGS, Capabilities::RESPONSES];
+    plain.into_iter().fold(listed, Capabilities::without)
 }
 
 /// What a provider's way to go on with broken answers adds to the capabilities of its deployments.

@@ -37,6 +37,9 @@ pub struct ModelConfig {
     /// The lane of all its requests, whatever their key or header says; those of the batch API stay in lane `batch`.
     /// Default: as key or header say.
     pub lane: Option<LaneName>,
+    /// What becomes of what a deployment's dialect has no word for, where a request has to be turned into another dialect.
+    #[serde(default)]
+    pub conversion: ConversionConfig,
     /// Copies a share of its requests to another model, whose answers nobody gets.
     pub mirror: Option<MirrorConfig>,
     /// How regions are preferred.
@@ -93,6 +96,25 @@ pub struct ModelConfig {
     /// The ways to serve it.
     #[serde(default)]
     pub deployments: Vec<DeploymentConfig>,
+}
+
+/// What becomes of requests that are served in another dialect than their client's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConversionConfig {
+    /// What becomes of what cannot be carried over. Default: `drop`.
+    pub losses: LossesConfig,
+}
+
+/// What becomes of what cannot be carried over into another dialect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossesConfig {
+    /// It is left out, and named in the decision record.
+    #[default]
+    Drop,
+    /// The request is refused with 400, naming the first such field.
+    Refuse,
 }
 
 /// How long a session (`x-pointsman-session`) stays where it was, and what moves it. It moves when its deployment cannot

@@ -251,6 +251,11 @@ impl ProviderConfig {
         vendor::vendor(&self.kind).map_or(Kserve::No, |vendor| vendor.kserve)
     }
 
+    /// Whether it speaks the dialect that all operations are in.
+    pub fn speaks_plainly(&self) -> bool {
+        !vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.dialect.name != "openai")
+    }
+
     /// Whether requests cost nothing.
     pub fn is_free(&self) -> bool {
         self.free.unwrap_or_else(|| vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.engine))

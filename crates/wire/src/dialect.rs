@@ -7,16 +7,42 @@ use crate::chat::{Answer, Conversation, Event, Losses};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
+use crate::openai::request::{BodyLimits, Operation, Request};
 use crate::openai::sse::StreamFault;
 
 /// Nesting that is accepted in the bodies of clients that are turned into another dialect, and in answers.
 pub const CONVERTED_DEPTH_MAX: usize = 256;
 
+/// The dialect that clients speak where nothing says otherwise.
+pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
+
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[&crate::openai::chat::client::DEF];
+pub static CLIENTS: &[&ClientDef] = &[OPENAI, &crate::anthropic::client::DEF];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] = &[&crate::openai::chat::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] =
+    &[&crate::openai::chat::provider::DEF, &crate::anthropic::provider::DEF];
+
+/// What a path asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What is to be done.
+    pub operation: Operation,
+    /// The model, where the path names it and not the body.
+    pub model: Option<String>,
+    /// Whether the answer is to be streamed, where the path says so and not the body.
+    pub stream: Option<bool>,
+}
+
+impl Asked {
+    /// An operation whose body says everything else.
+    pub const fn of(operation: Operation) -> Self {
+        Self { operation, model: None, stream: None }
+    }
+}
+
+/// Reads what a body asks for and holds it to its types and ranges. The last argument salts hashes.
+pub type ReadFacts = fn(&Asked, &[u8], &BodyLimits, u64) -> Result<Request, Invalid>;
 
 /// The definition of a dialect that clients speak.
 pub struct ClientDef {
@@ -24,6 +50,12 @@ pub struct ClientDef {
     pub name: &'static str,
     /// What it is, in one sentence.
     pub summary: &'static str,
+    /// What a path asks for, if it is one of the dialect's.
+    pub route: fn(&str) -> Option<Asked>,
+    /// Reads a body.
+    pub read: ReadFacts,
+    /// The media type of its streams.
+    pub stream_type: &'static str,
     /// It.
     pub dialect: &'static dyn ClientDialect,
 }
@@ -34,6 +66,8 @@ pub struct ProviderDef {
     pub name: &'static str,
     /// What it is, in one sentence.
     pub summary: &'static str,
+    /// The media type of its streams.
+    pub stream_type: &'static str,
     /// It.
     pub dialect: &'static dyn ProviderDialect,
 }
@@ -44,10 +78,23 @@ impl std::fmt::Debug for ClientDef {
     }
 }
 
+impl PartialEq for ClientDef {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for ClientDef {}
+
 impl std::fmt::Debug for ProviderDef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
+}
+
+/// The dialect that a path belongs to, and what it asks for.
+pub fn route(path: &str) -> Option<(&'static ClientDef, Asked)> {
+    CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path)?)))
 }
 
 /// The client dialect of that name.

@@ -8,11 +8,13 @@
 
 pub mod answer;
 mod binary;
+mod client;
 pub mod datatype;
 pub mod request;
 pub mod rules;
 mod tensor;
 
+pub use client::DEF;
 pub use datatype::Datatype;
 pub use request::{Inference, Tensor, parse};
 pub use rules::{Signature, TensorSpec, check};

@@ -8,11 +8,13 @@
 //! - [`openai::rewrite`]: the same bytes with the upstream's model name.
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
+//! - [`anthropic`]: the Messages API, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes.
 //! - [`kserve`]: tensors in, tensors out: the Open Inference Protocol.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
+pub mod anthropic;
 pub mod chat;
 pub mod dialect;
 pub mod engine;

@@ -10,8 +10,8 @@ pub mod sse;
 pub mod usage;
 
 pub use error::{ErrorBody, Fault, FaultKind, Invalid, Who, classify, retry_after_ms};
-pub use request::{BodyLimits, Operation, Request, parse};
+pub use request::{BodyLimits, Operation, Request, Shape, parse, parse_as};
 pub use rewrite::{Rewritten, Segments, UsageAsk, literal, rewrite, rewrite_from};
 pub use rules::{Abilities, ModelRules, ParamName, validate};
 pub use sse::{End, Seen, StreamError, StreamFault, StreamObserver, error_event};
-pub use usage::{Usage, usage_of_body};
+pub use usage::{Usage, usage_of_body, usage_of_body_as};

@@ -3,11 +3,13 @@
 //! A new vendor is a new table in `vendors.toml`; no code knows one by name.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::dialect::{self, ProviderDef};
 use crate::engine::Family;
 use crate::openai::continuation::Style;
 
@@ -22,6 +24,12 @@ pub struct Vendor {
     pub aliases: Vec<String>,
     /// Where it is, unless the configuration says otherwise: scheme, host and port, no path.
     pub base_url: Option<String>,
+    /// What it speaks, by a name of [`PROVIDERS`](crate::dialect::PROVIDERS).
+    #[serde(default = "openai", deserialize_with = "dialect")]
+    pub dialect: &'static ProviderDef,
+    /// Headers that every request to it carries, such as the version of its API.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// What precedes the operation's path, such as `/v1`.
     #[serde(default = "default_path_prefix")]
     pub path_prefix: String,
@@ -176,6 +184,15 @@ impl JsonSchema for VendorKind {
             .collect();
         json_schema!({ "type": "string", "enum": kinds })
     }
+}
+
+fn openai() -> &'static ProviderDef {
+    &crate::openai::chat::provider::DEF
+}
+
+fn dialect<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<&'static ProviderDef, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    dialect::provider(&name).ok_or_else(|| serde::de::Error::custom(format!("unknown dialect `{name}`")))
 }
 
 fn default_path_prefix() -> String {

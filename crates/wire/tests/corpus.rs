@@ -38,6 +38,26 @@ fn d1_streams_of_the_corpus_are_relayed_whole() {
 }
 
 #[test]
+fn c4_anthropic_requests_of_the_corpus_are_forwarded_as_authorised() {
+    replay("anthropic_request", invariants::anthropic::request);
+}
+
+#[test]
+fn c12_anthropic_conversations_of_the_corpus_keep_their_meaning() {
+    replay("anthropic_conversation", invariants::anthropic::conversation);
+}
+
+#[test]
+fn anthropic_answers_of_the_corpus_can_be_said_in_every_dialect() {
+    replay("anthropic_answer", invariants::anthropic::answer);
+}
+
+#[test]
+fn d1_anthropic_streams_of_the_corpus_are_read_however_they_are_cut() {
+    replay("anthropic_stream", invariants::anthropic::stream);
+}
+
+#[test]
 fn c5_texts_of_the_corpus_are_judged_as_others_do() {
     replay("json", invariants::json);
 }

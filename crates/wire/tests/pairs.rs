@@ -315,7 +315,9 @@ fn a_stream_written_and_read_again_says_the_same() {
     for (written, provider) in pairs() {
         let Some(reader) = PROVIDERS.iter().find(|reader| reader.name == written.name) else { continue };
         for (case, bytes) in cases("stream", provider.name) {
-            let first = events(provider, &[bytes.as_bytes()]);
+            // A ping is a comment in some dialects, which nobody reads.
+            let mut first = events(provider, &[bytes.as_bytes()]);
+            first.retain(|event| *event != Event::Ping);
             let write = |events: &[Event]| {
                 let (mut writer, mut text) = (written.dialect.stream(told()), String::new());
                 for event in events {

@@ -17,6 +17,7 @@ use http::header::RETRY_AFTER;
 use http_body::Body;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
+use pointsman_wire::dialect::{Asked, OPENAI};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::usage_of_body;
@@ -185,7 +186,8 @@ fn exchange(
         ErrorBody::bad_key("the key that made this batch is not known to this gateway any more")
     })?;
     let client = Arc::new(client.in_lane(Lane::Batch));
-    let prepared = prepare(&snapshot, &client, job.operation, &HeaderMap::new(), &body, at);
+    let asked = Asked::of(job.operation);
+    let prepared = prepare(&snapshot, &client, (OPENAI, &asked), &HeaderMap::new(), &body, at);
     let mut prepared = prepared.map_err(|refused| refused.error)?;
     // Whatever the model's rule says.
     prepared.facts.lane = Lane::Batch;
@@ -193,7 +195,8 @@ fn exchange(
         id,
         at,
         at_unix_ms: clock::unix_ms(),
-        operation: job.operation,
+        dialect: OPENAI,
+        asked,
         client,
         keyed: false,
         mirror_of: None,

@@ -91,7 +91,7 @@ impl Exchange {
                 (self.error_of_rejection(*why), retry_after)
             }
             Refusal::Failed(failure) => {
-                let error = self.error_of(failure);
+                let error = self.refusal.take().unwrap_or_else(|| self.error_of(failure));
                 if !is_about_the_request(failure.class) {
                     self.provider_error = None;
                 }
@@ -125,8 +125,8 @@ impl Exchange {
         error: &ErrorBody,
         retry_after: Option<Duration>,
     ) -> Response<RouterBody> {
-        let body = self.provider_error.as_ref().and_then(|provider| provider.body_with(&error.who.name()));
-        let mut response = respond::error(error, body, self.arrival.id);
+        let body = self.provider_error.as_ref().and_then(|provider| self.words_of(provider, error));
+        let mut response = respond::error(self.arrival.dialect, error, body, self.arrival.id);
         let wants_retry = matches!(error.status, 429 | 503);
         if let Some(after) =
             retry_after.or_else(|| wants_retry.then_some(Duration::from_secs(1))).filter(|_| wants_retry)
@@ -136,6 +136,17 @@ impl Exchange {
         }
         self.put_headers(response.headers_mut());
         response
+    }
+
+    /// A provider's own error, where it is in the client's dialect.
+    fn words_of(&self, provider: &words::ProviderError, error: &ErrorBody) -> Option<Bytes> {
+        if provider.dialect != self.arrival.dialect.name {
+            return None;
+        }
+        if provider.dialect == "openai" {
+            return provider.body_with(&error.who.name());
+        }
+        serde_json::from_slice::<serde_json::Value>(&provider.body).ok().map(|_| provider.body.clone())
     }
 
     /// The error for a failed attempt.

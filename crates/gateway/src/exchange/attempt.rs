@@ -1,5 +1,7 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
+mod reading;
+
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,12 +14,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass, Now};
+use pointsman_wire::chat::Losses;
 use pointsman_wire::openai::Segments;
 use pointsman_wire::openai::continuation::Transcript;
-use pointsman_wire::openai::error::{FaultKind, classify, retry_after_ms};
+use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
-use pointsman_wire::openai::sse::{StreamError, StreamObserver};
-use pointsman_wire::openai::usage;
+use pointsman_wire::openai::sse::StreamObserver;
 use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep};
 
@@ -29,8 +31,9 @@ use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
 
 use super::continuation::Keeping;
+use super::convert::Reading;
 use super::tensors::Counted;
-use super::words::{ProviderError, failure, fault_of, known, refused};
+use super::words::{ProviderError, failure, refused};
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -74,6 +77,12 @@ pub(super) struct Attempt {
     told: Option<Failure>,
     /// How the provider broke its protocol, in words.
     detail: Option<String>,
+    /// Reads the answer, where it is not relayed by its bytes alone.
+    reading: Option<Box<Reading>>,
+    /// What could not be carried over into the provider's dialect.
+    losses: Losses,
+    /// Why the request was not sent: it could not be written in the provider's dialect.
+    refusal: Option<ErrorBody>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +144,12 @@ impl Attempt {
         Self::with_state(State::Failed(failure), Operation::Chat, wants, 0, None)
     }
 
+    /// An attempt at what cannot be written in the provider's dialect.
+    pub(super) fn refused(refusal: ErrorBody) -> Self {
+        // Without a status: the deployment did not answer, and nothing is learnt of it.
+        Self { refusal: Some(refusal), ..Self::failed(failure(FailureClass::Client, Processed::No)) }
+    }
+
     fn with_state(
         state: State,
         operation: Operation,
@@ -164,6 +179,9 @@ impl Attempt {
             error: None,
             told: None,
             detail: None,
+            reading: None,
+            losses: Losses::default(),
+            refusal: None,
         }
     }
 
@@ -241,6 +259,7 @@ impl Attempt {
     /// Whether what the client was given ends inside an event.
     pub(super) fn is_inside_event(&self) -> bool {
         self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
+            || self.reading.as_ref().is_some_and(|reading| reading.is_inside_event())
     }
 
     /// Whether the client was told of a failure by the provider itself.
@@ -260,23 +279,12 @@ impl Attempt {
 
     /// Whether the answer is an event stream.
     pub(super) fn is_event_stream(&self) -> bool {
-        self.observer.is_some()
+        self.observer.is_some() || self.reading.as_ref().is_some_and(|reading| reading.is_stream())
     }
 
     /// Whether all of the answer has been read; what is left lies in `ready`.
     pub(super) fn is_complete(&self) -> bool {
         matches!(&self.state, State::Body(call) if call.is_done()) || matches!(self.state, State::Ended(_))
-    }
-
-    /// What the answer has used so far, for one that was cut short.
-    pub(super) fn usage_so_far(&self) -> Usage {
-        self.usage.unwrap_or(Usage {
-            tokens_in: self.tokens_in_estimate,
-            tokens_in_cached: 0,
-            tokens_out: self.tokens_out_seen,
-            estimated: true,
-            truncated: false,
-        })
     }
 
     fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Input {
@@ -315,7 +323,15 @@ impl Attempt {
         let good = head.status.is_success();
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
-        if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
+        if let Some(reading) = self.reading.as_mut().filter(|_| good) {
+            if !readable && reading.converts() {
+                let detail = "its answer is compressed, though it was asked not to".to_owned();
+                return Some(Input::Failed(self.broke_protocol(detail)));
+            }
+            if self.wants.stream && readable && kind.starts_with(reading.stream_type().as_bytes()) {
+                reading.begin_stream();
+            }
+        } else if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
             let hide_usage = self.wants.injected && !self.wants.usage;
             let mut observer = Box::new(StreamObserver::new(self.operation, hide_usage));
             match std::mem::replace(&mut self.keeping, Keeping::Nothing) {
@@ -332,6 +348,7 @@ impl Attempt {
         }
         self.head = Some(head);
         if good {
+            self.retitle();
             self.state = State::Body(call);
             return Some(Input::Headers);
         }
@@ -348,7 +365,10 @@ impl Attempt {
         };
         let status = head.status.as_u16();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let mut fault = classify(status, retry_after, &body);
+        let mut fault = match &self.target {
+            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, retry_after, &body),
+            None => classify(status, retry_after, &body),
+        };
         // An HTTP date has to be held against the clock, which the classification does not read.
         fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
         let failure = refused(status, &fault);
@@ -356,7 +376,8 @@ impl Attempt {
             let redirect = if head.status.is_redirection() { ", and redirects are not followed" } else { "" };
             self.detail = Some(format!("its status is {status}{redirect}"));
         } else {
-            self.error = Some(ProviderError { body: body.freeze(), fault });
+            let dialect = self.target.as_ref().map_or("openai", |target| target.endpoint.vendor.dialect.name);
+            self.error = Some(ProviderError { body: body.freeze(), fault, dialect });
         }
         self.keep(call);
         Input::Failed(failure)
@@ -373,62 +394,21 @@ impl Attempt {
         }
     }
 
-    fn on_bytes(&mut self, data: Bytes) -> Option<Input> {
-        let bytes = data.len();
-        let content = match &mut self.observer {
-            None => {
-                if let Some(tensors) = &mut self.tensors {
-                    tensors.note(&data);
-                } else if self.kept.is_empty() && self.is_complete() {
-                    self.usage = usage::usage_of_body(&data).as_ref().map(known);
-                } else {
-                    self.keep_for_usage(&data);
-                }
-                self.ready.push(data);
-                true
-            }
-            Some(observer) => match observer.push(data, &mut self.ready) {
-                Err(fault) => {
-                    tracing::warn!(deployment = self.name(), %fault, "the provider's stream is malformed");
-                    self.state = State::Over;
-                    return Some(Input::Failed(self.broke_protocol(fault.to_string())));
-                }
-                Ok(seen) => {
-                    self.tokens_out_seen += u64::from(seen.content_events);
-                    if let Some(usage) = seen.usage {
-                        self.usage = Some(known(&usage));
-                    }
-                    let error = seen.error;
-                    if let Some(error) = error.as_ref().filter(|_| !self.content && !seen.content) {
-                        return Some(self.on_stream_error(error));
-                    }
-                    self.told = self.told.take().or(error.as_ref().map(|error| fault_of(error).1));
-                    seen.content
-                }
-            },
-        };
-        self.held_bytes += bytes;
-        if self.content || !(content || self.held_bytes > HELD_BYTES_MAX) {
-            return None;
-        }
-        self.content = true;
-        Some(Input::FirstContent)
-    }
-
-    /// A good status, and then an error before any content: as good as an error status.
-    fn on_stream_error(&mut self, error: &StreamError) -> Input {
-        self.state = State::Over;
-        let (said, failure) = fault_of(error);
-        self.error = Some(said);
-        Input::Failed(failure)
-    }
-
     fn on_end(&mut self) -> Input {
         let State::Body(call) = std::mem::replace(&mut self.state, State::Over) else {
             return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
         };
         let mut truncated = false;
-        if let Some(mut observer) = self.observer.take() {
+        if self.reading.is_some() {
+            match self.end_reading() {
+                Ok(cut) => truncated = cut,
+                Err(detail) => return Input::Failed(self.broke_protocol(detail)),
+            }
+            if truncated && (!self.content || call.ended_with_connection()) {
+                let detail = "the stream ended before its last event".to_owned();
+                return Input::Failed(self.broke_protocol(detail));
+            }
+        } else if let Some(mut observer) = self.observer.take() {
             let end = observer.finish(&mut self.ready);
             // Some providers leave `[DONE]` out.
             truncated = !(end.proper || end.finished);
@@ -455,25 +435,6 @@ impl Attempt {
         self.content = true;
         self.state = State::Ended(usage);
         Input::FirstContent
-    }
-
-    fn keep_for_usage(&mut self, data: &Bytes) {
-        self.kept_bytes += data.len();
-        if self.kept_bytes <= USAGE_BYTES_MAX {
-            self.kept.push(data.clone());
-        } else {
-            self.kept.clear();
-        }
-    }
-
-    fn usage_of_kept(&mut self) -> Option<Usage> {
-        let kept = std::mem::take(&mut self.kept);
-        let usage = match kept.as_slice() {
-            [] => None,
-            [only] => usage::usage_of_body(only),
-            pieces => usage::usage_of_body(&pieces.concat()),
-        };
-        usage.as_ref().map(known)
     }
 
     fn keep(&self, call: Call) {

@@ -31,7 +31,8 @@ impl Exchange {
     /// Whether the request may have to be sent again although its answer is being relayed.
     pub(super) fn keeps_request(&self) -> bool {
         let continuable = |(request, body): &(_, bytes::Bytes)| is_continuable(request, body);
-        self.flow.may_continue() && self.outgoing.as_ref().is_some_and(continuable)
+        let plain = self.arrival.dialect.name == "openai";
+        plain && self.flow.may_continue() && self.outgoing.as_ref().is_some_and(continuable)
     }
 
     /// What the next attempt keeps of its stream.

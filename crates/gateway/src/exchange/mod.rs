@@ -7,6 +7,7 @@
 mod answer;
 mod attempt;
 mod continuation;
+mod convert;
 mod mirror;
 mod outgoing;
 mod relay;
@@ -28,8 +29,10 @@ use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::Choice;
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::{Failure, FailureClass, Now};
+use pointsman_wire::chat::Losses;
+use pointsman_wire::dialect::{Asked, ClientDef};
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::request::Request;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep_until};
 
@@ -44,6 +47,7 @@ use crate::telemetry::record::RequestId;
 
 pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
+use continuation::Keeping;
 pub use outgoing::Trace;
 pub use relay::RouterBody;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
@@ -70,8 +74,10 @@ pub struct Arrival {
     pub at: Now,
     /// The same for people.
     pub at_unix_ms: u64,
-    /// What it asks for.
-    pub operation: Operation,
+    /// The dialect it is in.
+    pub dialect: &'static ClientDef,
+    /// What its path asks for.
+    pub asked: Asked,
     /// Who asks.
     pub client: Arc<ClientKey>,
     /// Whether it is the first with its idempotency key.
@@ -107,6 +113,8 @@ pub struct Exchange {
     recalls: u64,
     /// The provider's own words about the last failure.
     provider_error: Option<words::ProviderError>,
+    /// Why the request could not even be written in the dialect of the last deployment.
+    refusal: Option<ErrorBody>,
     /// The status that the client was or will be sent.
     status: Option<u16>,
     /// When the body was whole and the router's own work began.
@@ -153,6 +161,7 @@ impl Exchange {
             timer_at: Now::NEVER,
             recalls,
             provider_error: None,
+            refusal: None,
             status: None,
             began,
             waited: std::time::Duration::ZERO,
@@ -282,8 +291,25 @@ impl Exchange {
             });
         };
         let rest_of = self.broken.transcript.as_ref();
-        let sent = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
-        Attempt::begin(&self.worker, Arc::clone(target), sent, request, self.keeping(), now)
+        let composed = if convert::is_needed(&self.arrival, target) {
+            convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
+                let parts =
+                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
+                (parts, written.losses)
+            })
+        } else {
+            let parts = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
+            Ok((parts, Losses::default()))
+        };
+        let (parts, losses) = match composed {
+            Ok(composed) => composed,
+            Err(refusal) => return Attempt::refused(refusal),
+        };
+        let reading = convert::Reading::of(&self.arrival, target, request);
+        let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
+        let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
+        attempt.read_by(reading, losses);
+        attempt
     }
 
     /// `None` when the grace of a process that stops is over.
@@ -307,6 +333,7 @@ impl Exchange {
             if let Some(error) = attempt.take_error() {
                 self.provider_error = Some(error);
             }
+            self.refusal = attempt.take_refusal();
             return Poll::Ready(input);
         }
         if let Some(hedge) = &mut self.hedge

@@ -49,7 +49,7 @@ fn parse_parent(text: &str) -> Option<(u128, u8)> {
     (well_formed && whole && id != 0 && span != 0).then_some((id, u8::from_str_radix(flags, 16).ok()?))
 }
 
-/// The bytes of one attempt.
+/// The bytes of one attempt, in the dialect that the request came in.
 pub(super) fn compose(
     target: &Target,
     credential: Option<&HeaderValue>,
@@ -57,25 +57,58 @@ pub(super) fn compose(
     rest_of: Option<&Transcript>,
     arrival: &Arrival,
 ) -> Segments {
-    let usage = if target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
+    let plain = target.endpoint.speaks_plainly();
+    let usage = if plain && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rest_of = rest_of.zip(target.continuation);
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    match request.operation {
-        Operation::Infer => target.tensors.write_head(&mut head, request),
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            head.put_slice(target.endpoint.head(request.operation));
-        }
-    }
-    if let Some(credential) = credential {
-        target.endpoint.write_auth(&mut head, credential);
-    }
-    head.put_slice(if request.stream {
-        b"accept: text/event-stream\r\n"
+    if request.operation == Operation::Infer {
+        target.tensors.write_head(&mut head, request);
+    } else if plain {
+        head.put_slice(target.endpoint.head(request.operation));
     } else {
-        b"accept: application/json\r\n"
-    });
-    head.put_slice(b"x-request-id: ");
+        target.endpoint.write_head(&target.upstream_model_name, request.stream, &mut head);
+    }
+    finish_head(&mut head, target, credential, request.stream, rewritten.len, arrival);
+    let mut parts = Segments::new();
+    parts.push(head.freeze());
+    parts.extend(rewritten.segments.into_iter().filter(|part| !part.is_empty()));
+    parts
+}
+
+/// The bytes of one attempt whose body was written in the provider's dialect.
+pub(super) fn compose_converted(
+    target: &Target,
+    credential: Option<&HeaderValue>,
+    request: &Request,
+    body: String,
+    arrival: &Arrival,
+) -> Segments {
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    target.endpoint.write_head(&target.upstream_model_name, request.stream, &mut head);
+    finish_head(&mut head, target, credential, request.stream, body.len() as u64, arrival);
+    let mut parts = Segments::new();
+    parts.push(head.freeze());
+    parts.push(body.into());
+    parts
+}
+
+/// Puts behind a head what differs from request to request.
+fn finish_head(
+    head: &mut BytesMut,
+    target: &Target,
+    credential: Option<&HeaderValue>,
+    stream: bool,
+    len: u64,
+    arrival: &Arrival,
+) {
+    if let Some(credential) = credential {
+        target.endpoint.write_auth(head, credential);
+    }
+    head.put_slice(b"accept: ");
+    let accept = if stream { target.endpoint.vendor.dialect.stream_type } else { "application/json" };
+    head.put_slice(accept.as_bytes());
+    head.put_slice(b"\r\nx-request-id: ");
     head.put_slice(&arrival.id.to_hex());
     if let Some(trace) = &arrival.trace {
         // The span is ours: the low half of the request's id is as random as any other 64 bits.
@@ -89,12 +122,8 @@ pub(super) fn compose(
         }
     }
     head.put_slice(b"\r\ncontent-length: ");
-    head.put_slice(itoa::Buffer::new().format(rewritten.len).as_bytes());
+    head.put_slice(itoa::Buffer::new().format(len).as_bytes());
     head.put_slice(b"\r\n\r\n");
-    let mut parts = Segments::new();
-    parts.push(head.freeze());
-    parts.extend(rewritten.segments.into_iter().filter(|part| !part.is_empty()));
-    parts
 }
 
 #[cfg(test)]

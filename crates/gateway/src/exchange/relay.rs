@@ -10,10 +10,9 @@ use http_body::{Body, Frame, SizeHint};
 use pointsman_routing::Now;
 use pointsman_routing::flow::{Action, FlowOutcome, Input};
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::sse::error_event;
 
-use super::Exchange;
 use super::shared::Reader;
+use super::{Exchange, convert};
 use crate::app::Shutdown;
 use crate::batches::files::FileBody;
 use crate::clock;
@@ -65,6 +64,8 @@ impl Relay {
     pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
         let ping_ms = exchange.snapshot.config.stream.ping_ms;
         let streams = exchange.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
+        // A comment is no event; other streams have none.
+        let streams = streams && exchange.arrival.dialect.stream_type == "text/event-stream";
         let ping_every = (streams && ping_ms > 0).then(|| Duration::from_millis(ping_ms));
         Self { exchange, left: length, ended: false, spoke: clock::now(), ping_every, broken: None }
     }
@@ -140,7 +141,7 @@ impl Relay {
     fn cut(&mut self, failure: Option<&pointsman_routing::Failure>) {
         let exchange = &mut self.exchange;
         let error = failure.map_or_else(ErrorBody::shutting_down, |failure| exchange.error_of(failure));
-        let event = error_event(exchange.arrival.operation, &error);
+        let event = convert::error_event(&exchange.arrival, &error);
         exchange.cut_short(failure.is_none());
         self.ended = true;
         let Some(attempt) = &mut exchange.attempt else { return };

@@ -10,7 +10,7 @@ use pointsman_routing::flow::{AttemptKind, FlowOutcome, Input, Usage};
 use super::Exchange;
 use super::tensors::Counted;
 use crate::clock;
-use crate::telemetry::record::{Record, Ties};
+use crate::telemetry::record::{Conversion, Record, Ties};
 
 /// What a client that left before its answer is recorded with, as nginx has it.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -61,12 +61,15 @@ impl Exchange {
         let hedge_cost_micro_usd = self.cost_of_outrun();
         let (facts, decisions, attempts) = self.flow.take_history();
         let ties = self.ties();
+        let conversion = self.conversion();
         let app = &self.worker.app;
         app.record(Record {
             id: self.arrival.id,
             at_unix_ms: self.arrival.at_unix_ms,
             arrived: self.arrival.at,
-            operation: self.arrival.operation.name(),
+            operation: self.arrival.asked.operation.name(),
+            dialect: self.arrival.dialect.name,
+            conversion,
             model: Some(Arc::clone(&self.model.name)),
             tenant: Some(Arc::clone(&self.arrival.client.tenant)),
             key: self.arrival.client.name.clone(),
@@ -105,6 +108,16 @@ impl Exchange {
 }
 
 impl Exchange {
+    /// What became of the request in the dialect of its last attempt.
+    fn conversion(&mut self) -> Conversion {
+        let Some(attempt) = &mut self.attempt else { return Conversion::default() };
+        let losses = attempt.take_losses();
+        let to = attempt.target.as_ref().map(|target| target.endpoint.vendor.dialect.name);
+        // Tensors are passed on as they came.
+        let to = to.filter(|to| *to != self.arrival.dialect.name && attempt.tensors.is_none());
+        Conversion { to, losses }
+    }
+
     fn ties(&mut self) -> Ties {
         Ties {
             fallbacks: std::mem::take(&mut self.named),

@@ -59,6 +59,8 @@ pub(super) struct ProviderError {
     pub body: Bytes,
     /// What that means.
     pub fault: Fault,
+    /// The dialect that the body is in.
+    pub dialect: &'static str,
 }
 
 /// What an error within a stream means: what is said of it, and the failure it is.
@@ -69,5 +71,5 @@ pub(super) fn fault_of(error: &StreamError) -> (ProviderError, Failure) {
     let body = Bytes::from(body.to_string());
     let fault = classify(status, None, &body);
     let failure = refused(status, &fault);
-    (ProviderError { body, fault }, failure)
+    (ProviderError { body, fault, dialect: "openai" }, failure)
 }

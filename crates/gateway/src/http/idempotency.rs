@@ -23,7 +23,7 @@ use crate::clock;
 use crate::exchange::shared::{Came, Reader, Shared, Unreadable, drive};
 use crate::exchange::{Arrival, CLIENT_CLOSED_REQUEST, COST, Exchange, QUEUE, RouterBody};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Record, RequestId, Ties};
+use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
 
 /// The header that clients send.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -132,18 +132,19 @@ pub struct Asked {
 
 impl Asked {
     fn scope(&self, key: &Key) -> Scope {
-        let (tenant, operation) = (self.arrival.client.tenant.as_bytes(), self.arrival.operation.name());
-        Scope(digest(&[tenant, operation.as_bytes(), &key.0]))
+        let (tenant, operation) =
+            (self.arrival.client.tenant.as_bytes(), self.arrival.asked.operation.name());
+        Scope(digest(&[tenant, self.arrival.dialect.name.as_bytes(), operation.as_bytes(), &key.0]))
     }
 
     /// Fallback models count, for a header may name them: who may not use one must not be given its answer.
     fn fingerprint(&self) -> Fingerprint {
-        let (operation, named) = (self.arrival.operation.name().as_bytes(), &self.prepared.fallbacks.named);
-        // Where the model stands in the path, the body does not tell it.
-        let asked = self.prepared.request.model_asked();
-        let parts = [operation, asked.as_bytes(), &*self.body]
-            .into_iter()
-            .chain(named.iter().map(|(name, _)| name.as_bytes()));
+        let (asked, named) = (&self.arrival.asked, &self.prepared.fallbacks.named);
+        let streams: &[u8] = if asked.stream == Some(true) { b"stream" } else { b"" };
+        let path =
+            [asked.operation.name().as_bytes(), asked.model.as_deref().unwrap_or("").as_bytes(), streams];
+        let named = named.iter().map(|(name, _)| name.as_bytes());
+        let parts = path.into_iter().chain([&*self.body]).chain(named);
         Fingerprint(digest(&parts.collect::<Vec<_>>()))
     }
 }
@@ -201,12 +202,15 @@ async fn lead(
 ) -> Response<RouterBody> {
     let Asked { snapshot, arrival, prepared, body, began } = asked;
     let arrival = Arrival { keyed: true, ..arrival };
-    let id = arrival.id;
+    let (id, dialect) = (arrival.id, arrival.dialect);
     let exchange = Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, began);
     spawn_local(drive(Rc::clone(worker), exchange, shared));
     match reader.head().await {
         Some(head) => reader.respond(head),
-        None => respond::error(&ErrorBody::internal("the request ended before it was answered"), None, id),
+        None => {
+            let error = ErrorBody::internal("the request ended before it was answered");
+            respond::error(dialect, &error, None, id)
+        }
     }
 }
 
@@ -269,7 +273,9 @@ fn tell(
         id: arrival.id,
         at_unix_ms: arrival.at_unix_ms,
         arrived: arrival.at,
-        operation: arrival.operation.name(),
+        operation: arrival.asked.operation.name(),
+        dialect: arrival.dialect.name,
+        conversion: Conversion::default(),
         model: Some(Arc::clone(&prepared.model.name)),
         tenant: Some(Arc::clone(&arrival.client.tenant)),
         key: arrival.client.name.clone(),

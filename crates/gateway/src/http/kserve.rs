@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method};
 use hyper::body::Incoming;
 use pointsman_routing::Now;
 use pointsman_routing::catalog::{Capabilities, Name};
 use pointsman_routing::decide::readiness;
 use pointsman_routing::decision::WhyNot;
+use pointsman_wire::dialect::Asked;
 use pointsman_wire::kserve::answer::{self, Indexed};
-use pointsman_wire::kserve::{self, HEADER_LENGTH};
-use pointsman_wire::openai::error::{ErrorBody, Invalid};
-use pointsman_wire::openai::request::{BodyLimits, Request, Tensors};
+use pointsman_wire::kserve::{self, HEADER_LENGTH, Inference};
+use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::openai::request::{BodyLimits, Operation, Request};
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
@@ -23,13 +24,10 @@ use super::prepare::{Prepared, Refused, find_model, of_request};
 use super::route::printable;
 use crate::app::App;
 use crate::clock;
-use crate::exchange::RouterBody;
 use crate::snapshot::{Model, Snapshot};
 
 /// Bytes of a question for the index of models.
 const INDEX_BYTES_MAX: u64 = 64 * 1024;
-/// Bytes of a router's own error, which is told anew in this dialect.
-const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// What is asked for below `/v2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +55,17 @@ pub struct Wanted {
     pub model: String,
     /// The version.
     pub version: Option<String>,
+}
+
+impl Wanted {
+    /// The same as what is asked for.
+    pub fn asked(self) -> Asked {
+        let model = match self.version {
+            Some(version) => format!("{}@{version}", self.model),
+            None => self.model,
+        };
+        Asked { model: Some(model), ..Asked::of(Operation::Infer) }
+    }
 }
 
 impl Place {
@@ -116,20 +125,6 @@ fn decode(part: &str) -> Option<String> {
 /// Whether errors at a path are told in this dialect.
 pub fn is_under(path: &str) -> bool {
     path.strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Tells an error in this dialect: all that says who failed and why stands in the headers.
-pub fn tell_error(response: &mut Response<RouterBody>) {
-    let RouterBody::Full(Some(body)) = response.body() else { return };
-    if !response.status().is_client_error() && !response.status().is_server_error()
-        || body.len() > ERROR_BYTES_MAX
-    {
-        return;
-    }
-    let Ok(error) = serde_json::from_slice::<serde_json::Value>(body) else { return };
-    if let Some(message) = error["error"]["message"].as_str() {
-        *response.body_mut() = RouterBody::Full(Some(answer::error(message).into()));
-    }
 }
 
 /// Answers what the router knows itself.
@@ -244,28 +239,36 @@ pub fn prepare(
     body: &Bytes,
     now: Now,
 ) -> Result<Prepared, Refused> {
-    let Some(Place::Infer(Wanted { model, version })) = Place::of(head.uri.path()) else {
+    let Some(Place::Infer(wanted)) = Place::of(head.uri.path()) else {
         return Err(ErrorBody::internal("an inference request lost its way").into());
     };
-    let known = find_model(snapshot, client, &model)?;
-    let of_model =
-        |invalid: Invalid| Refused { error: invalid.into(), model: Some(Name::clone(&known.name)) };
+    let known = find_model(snapshot, client, &wanted.model)?;
     let limits = BodyLimits { depth_max: snapshot.config.limits.json_depth_max, ..BodyLimits::default() };
     let json_bytes = json_bytes(&head.headers)?;
-    let inference = kserve::parse(body, json_bytes, &limits).map_err(of_model)?;
-    kserve::check(&inference, &known.name, &known.rules.signature).map_err(of_model)?;
-    let tensors = Tensors {
-        count: u32::try_from(inference.inputs.len()).unwrap_or(u32::MAX),
-        elements: inference.inputs.iter().fold(0, |all, input| input.elements.saturating_add(all)),
-        bytes: inference.bytes,
-        json_bytes,
-    };
-    let request = Request::infer(model, version, tensors);
-    let mut prepared = of_request(snapshot, client, &head.headers, request, now)?;
+    let inference = kserve::parse(body, json_bytes, &limits)
+        .map_err(|invalid| Refused { error: invalid.into(), model: Some(Name::clone(&known.name)) })?;
+    of_inference(snapshot, client, &head.headers, (wanted, &known, &inference), now)
+}
+
+/// Holds an inference to the registered model, and gathers its facts.
+///
+/// # Errors
+/// What the client is told.
+pub fn of_inference(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    headers: &HeaderMap,
+    (wanted, known, inference): (Wanted, &Model, &Inference<'_>),
+    now: Now,
+) -> Result<Prepared, Refused> {
+    kserve::check(inference, &known.name, &known.rules.signature)
+        .map_err(|invalid| Refused { error: invalid.into(), model: Some(Name::clone(&known.name)) })?;
+    let request = Request::infer(wanted.model, wanted.version, inference.tensors());
+    let mut prepared = of_request(snapshot, client, headers, request, now)?;
     // Other models that the request names take the same tensors or none.
     prepared.fallbacks.models.retain(|other| {
         let Some(model) = snapshot.models.get(&other.name) else { return false };
-        let Err(invalid) = kserve::check(&inference, &model.name, &model.rules.signature) else {
+        let Err(invalid) = kserve::check(inference, &model.name, &model.rules.signature) else {
             return true;
         };
         let left_out =

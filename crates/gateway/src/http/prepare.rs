@@ -6,8 +6,9 @@ use http::HeaderMap;
 use pointsman_routing::catalog::{Capabilities, Name};
 use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::{Facts, Now};
+use pointsman_wire::dialect::{Asked, ClientDef};
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::request::{self, BodyLimits, Operation, Request};
+use pointsman_wire::openai::request::{BodyLimits, Operation, Request};
 use pointsman_wire::openai::rules;
 
 use super::auth::ClientKey;
@@ -47,7 +48,7 @@ impl<E: Into<ErrorBody>> From<E> for Refused {
 pub fn prepare(
     snapshot: &Snapshot,
     client: &ClientKey,
-    operation: Operation,
+    (dialect, asked): (&ClientDef, &Asked),
     headers: &HeaderMap,
     body: &[u8],
     now: Now,
@@ -57,7 +58,7 @@ pub fn prepare(
         messages_max: snapshot.config.limits.messages_max,
         ..BodyLimits::default()
     };
-    let request = request::parse(operation, body, &limits, client.tenant_hash)?;
+    let request = (dialect.read)(asked, body, &limits, client.tenant_hash)?;
     of_request(snapshot, client, headers, request, now)
 }
 

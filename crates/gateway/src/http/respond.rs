@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use pointsman_wire::dialect::ClientDef;
 use pointsman_wire::openai::error::ErrorBody;
 
 use crate::exchange::RouterBody;
@@ -31,9 +32,15 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<RouterBody> {
 }
 
 /// An error in the client's dialect; `body` where a provider's own words are passed on.
-pub fn error(error: &ErrorBody, body: Option<Bytes>, id: RequestId) -> Response<RouterBody> {
+pub fn error(
+    dialect: &ClientDef,
+    error: &ErrorBody,
+    body: Option<Bytes>,
+    id: RequestId,
+) -> Response<RouterBody> {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = json(status, body.unwrap_or_else(|| error.to_json()));
+    let mut response =
+        json(status, body.unwrap_or_else(|| dialect.dialect.error(error, &id.to_string()).into()));
     put_request_id(response.headers_mut(), id);
     response
 }

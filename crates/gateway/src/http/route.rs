@@ -4,6 +4,8 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, Uri, Version, request};
+use pointsman_wire::dialect::{self, Asked, ClientDef, OPENAI};
+use pointsman_wire::kserve::DEF;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
@@ -18,8 +20,8 @@ const REQUEST_LINE_BYTES: usize = 12;
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// A generation or embedding.
-    Infer(Operation),
+    /// A generation, embedding or inference, in a dialect.
+    Infer(&'static ClientDef, Asked),
     /// What servers and models say of themselves by the Open Inference Protocol.
     Kserve(kserve::Place),
     /// The list of models.
@@ -34,7 +36,7 @@ impl Route {
     /// The name in records.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Infer(operation) => operation.name(),
+            Self::Infer(_, asked) => asked.operation.name(),
             Self::Kserve(place) => place.name(),
             Self::Models | Self::Model(_) => "models",
             Self::Stored(place) => place.name(),
@@ -63,22 +65,23 @@ pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, Ba
 
 /// The route of a path. The usual ones are compared before anything else is asked.
 fn find(path: &str) -> Result<Route, BadHead> {
-    match path {
-        "/v1/chat/completions" => return Ok(Route::Infer(Operation::Chat)),
-        "/v1/completions" => return Ok(Route::Infer(Operation::Completion)),
-        "/v1/embeddings" => return Ok(Route::Infer(Operation::Embedding)),
-        "/v1/responses" => return Ok(Route::Infer(Operation::Response)),
-        "/v1/models" => return Ok(Route::Models),
-        _ => {}
+    if path == "/v1/models" {
+        return Ok(Route::Models);
+    }
+    if let Some(operation) = Operation::of_path(path) {
+        return Ok(Route::Infer(OPENAI, Asked::of(operation)));
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
+    }
+    if let Some((dialect, asked)) = dialect::route(path) {
+        return Ok(Route::Infer(dialect, asked));
     }
     if let Some(place) = Place::of(path) {
         return Ok(Route::Stored(place));
     }
     match kserve::Place::of(path) {
-        Some(kserve::Place::Infer(_)) => return Ok(Route::Infer(Operation::Infer)),
+        Some(kserve::Place::Infer(wanted)) => return Ok(Route::Infer(&DEF, wanted.asked())),
         Some(place) => return Ok(Route::Kserve(place)),
         None => {}
     }
@@ -136,7 +139,7 @@ impl<'h> Lines<'h> {
 
 fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Result<(), BadHead> {
     let allowed = match route {
-        Route::Infer(_) => &[Method::POST],
+        Route::Infer(..) => &[Method::POST],
         Route::Models | Route::Model(_) => &[Method::GET],
         Route::Kserve(place) => place.methods(),
         Route::Stored(place) => place.methods(),
@@ -148,7 +151,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { error, close: false });
     }
     if head.method == Method::POST {
-        let binary = matches!(route, Route::Infer(Operation::Infer) | Route::Kserve(_));
+        let binary = matches!(route, Route::Kserve(_)) || matches!(route, Route::Infer(dialect, _) if *dialect == &DEF);
         return check_content(lines, *route != Route::Stored(Place::Files), binary);
     }
     let announces =
@@ -253,7 +256,7 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses, /v1/models, /v1/files, /v1/batches and /v2",
+         /v1/responses, /v1/messages, /v1/models, /v1/files, /v1/batches and /v2",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }

@@ -13,6 +13,8 @@ use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
+use pointsman_wire::dialect::{ClientDef, OPENAI};
+use pointsman_wire::kserve::DEF;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 
@@ -31,7 +33,7 @@ use crate::batches::api;
 use crate::clock;
 use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Record, RequestId, Ties};
+use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
 
 /// What a client is told to wait that was turned away for want of memory: some answers take about as long to end.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -44,22 +46,20 @@ pub async fn serve(
 ) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
-    let tensors = kserve::is_under(request.uri().path());
-    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at, answering))).await {
+    // Its errors have a form of their own, whatever is wrong.
+    let dialect = if kserve::is_under(request.uri().path()) { &DEF } else { OPENAI };
+    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, Early::new(id, at, dialect), answering))).await {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();
             tracing::error!(request_id = %id, "a request panicked; please report it with the lines before this one");
-            Early::new(id, at).refuse(
+            Early::new(id, at, dialect).refuse(
                 &worker,
                 "panic",
                 &ErrorBody::internal("the request met a defect of the gateway"),
             )
         }
     };
-    if tensors {
-        kserve::tell_error(&mut response);
-    }
     if worker.app.is_draining() || worker.app.memory.grade().refuses_connections() {
         // The client's next connection finds another gateway, if there is one.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -70,13 +70,12 @@ pub async fn serve(
 async fn answer(
     worker: Rc<Worker>,
     request: Request<Incoming>,
-    id: RequestId,
-    at: Now,
+    mut early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
+    let (id, at) = (early.id, early.arrived);
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
-    let mut early = Early::new(id, at);
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
@@ -88,19 +87,23 @@ async fn answer(
         }
     };
     early.operation = route.name();
+    if let Route::Infer(dialect, _) = &route {
+        early.dialect = dialect;
+    }
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
         Err(error) => return early.refuse(&worker, "auth", &error),
     };
     early.client = Some(Arc::clone(&client));
     match route {
-        Route::Infer(operation) => {
+        Route::Infer(dialect, asked) => {
             let trace = Trace::read(&head.headers, id.0);
             let arrival = Arrival {
                 id,
                 at,
                 at_unix_ms: clock::unix_ms(),
-                operation,
+                dialect,
+                asked,
                 client,
                 keyed: false,
                 mirror_of: None,
@@ -168,12 +171,11 @@ async fn infer(
     mut early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
-    let operation = arrival.operation;
     let lane = hints::lane(&head.headers, &arrival.client);
     if let Some(reason) = worker.app.memory.grade().against(lane) {
         return early.shed(&worker, lane, reason);
     }
-    let body = match body::read(body, body_rules(&snapshot, operation)).await {
+    let body = match body::read(body, body_rules(&snapshot, head.uri.path())).await {
         Ok(body) => body,
         Err(error) => {
             let mut response = early.refuse(&worker, "invalid", &error);
@@ -188,10 +190,11 @@ async fn infer(
         Ok(key) => key,
         Err(error) => return early.refuse(&worker, "idempotency", &error),
     };
-    let prepared = match operation {
+    let asked = (arrival.dialect, &arrival.asked);
+    let prepared = match arrival.asked.operation {
         Operation::Infer => kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at),
         Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            prepare(&snapshot, &arrival.client, operation, &head.headers, &body, arrival.at)
+            prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at)
         }
     };
     match prepared {
@@ -228,13 +231,15 @@ struct Early {
     /// When the router's own work began.
     began: Now,
     operation: &'static str,
+    /// The dialect that its errors are told in.
+    dialect: &'static ClientDef,
     client: Option<Arc<ClientKey>>,
     model: Option<Name>,
 }
 
 impl Early {
-    fn new(id: RequestId, arrived: Now) -> Self {
-        Self { id, arrived, began: arrived, operation: "unknown", client: None, model: None }
+    fn new(id: RequestId, arrived: Now, dialect: &'static ClientDef) -> Self {
+        Self { id, arrived, began: arrived, operation: "unknown", dialect, client: None, model: None }
     }
 
     /// Answers with what the router itself knows.
@@ -282,6 +287,8 @@ impl Early {
             at_unix_ms: clock::unix_ms(),
             arrived: self.arrived,
             operation: self.operation,
+            dialect: self.dialect.name,
+            conversion: Conversion::default(),
             model: self.model.clone(),
             tenant: self.client.as_ref().map(|client| Arc::clone(&client.tenant)),
             key: self.client.as_ref().and_then(|client| client.name.clone()),
@@ -301,7 +308,7 @@ impl Early {
             total_us: (now - self.arrived).as_micros() as u64,
             names: Arc::default(),
         });
-        let mut response = respond::error(error, None, self.id);
+        let mut response = respond::error(self.dialect, error, None, self.id);
         if error.status == 503 {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
         }
@@ -314,10 +321,10 @@ impl Early {
     }
 }
 
-fn body_rules(snapshot: &Snapshot, operation: Operation) -> BodyRules {
+fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
     let limits = &snapshot.config.limits;
     BodyRules {
-        bytes_max: limits.body_bytes_max_of(operation.path()),
+        bytes_max: limits.body_bytes_max_of(path),
         time_max: Duration::from_millis(limits.body_read_ms),
         bytes_per_s_min: limits.body_min_bytes_per_s,
     }

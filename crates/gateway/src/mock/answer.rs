@@ -3,9 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::dialects::Other;
+
 /// What was asked.
 pub(super) struct Asked {
     pub(super) path: String,
+    /// The dialect it was asked in, if that is not its own; path and body are turned into its own.
+    pub(super) other: Option<Other>,
     pub(super) body: Value,
     pub(super) body_bytes: usize,
     /// What follows the JSON.

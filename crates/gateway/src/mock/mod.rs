@@ -6,6 +6,7 @@
 
 mod answer;
 mod control;
+mod dialects;
 mod engine;
 mod server;
 mod tensors;

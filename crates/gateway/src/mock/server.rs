@@ -17,11 +17,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pointsman_wire::dialect;
 use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
 use super::answer::Asked;
 use super::control::{Control, Scripted, Settings};
+use super::dialects::Other;
 use super::engine::Metrics;
 use super::tensors;
 
@@ -74,7 +76,7 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             Ok(()) => json_answer(200, &json!({"ok": true})),
             Err(error) => json_answer(400, &json!({"error": {"message": error}})),
         }),
-        (&Method::POST, path) if is_generation(path) || tensors::is_inference(path) => {
+        (&Method::POST, path) if dialect::route(path).is_some() || tensors::is_inference(path) => {
             let headers = head.headers.iter().map(|(name, value)| {
                 (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
             });
@@ -97,10 +99,6 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     }
 }
 
-fn is_generation(path: &str) -> bool {
-    matches!(path, "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses")
-}
-
 async fn infer(
     control: Arc<Control>,
     path: String,
@@ -117,10 +115,17 @@ async fn infer(
     if settings.api_key.as_ref().is_some_and(|wanted| key.as_deref() != Some(&format!("Bearer {wanted}"))) {
         return Ok(error(401, "wrong API key", "invalid_request_error", None).finish(call));
     }
-    let Ok(body_json) = serde_json::from_slice(&body[..json_end]) else {
-        return Ok(error(400, "the body is not JSON", "invalid_request_error", None).finish(call));
+    let mut other = Other::of_path(&path);
+    let read = match &mut other {
+        Some(other) => other.own(&String::from_utf8_lossy(body)),
+        None => serde_json::from_slice(&body[..json_end]).map_err(|_| "the body is not JSON".to_owned()),
     };
-    let asked = Asked { path, body: body_json, body_bytes: body.len(), tail: body.slice(json_end..) };
+    let body_json = match read {
+        Ok(body) => body,
+        Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
+    };
+    let path = if other.is_some() { "/v1/chat/completions".to_owned() } else { path };
+    let asked = Asked { path, other, body: body_json, body_bytes: body.len(), tail: body.slice(json_end..) };
     if let Some(scripted) = scripted {
         return play(scripted, &asked, &settings, call).await;
     }
@@ -171,9 +176,22 @@ fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
     }
     let tokens = asked.tokens(settings.tokens);
     if !asked.streams() {
-        return json_answer(200, &asked.whole(tokens));
+        let whole = asked.whole(tokens);
+        return match &asked.other {
+            Some(other) => text_answer(200, other.whole(&whole)),
+            None => json_answer(200, &whole),
+        };
     }
-    let (first, middle, last) = asked.events(tokens);
+    let (mut first, mut middle, mut last) = asked.events(tokens);
+    if let Some(other) = &asked.other {
+        let mut interpreter = other.stream();
+        for event in first.iter_mut().chain(&mut middle).chain(&mut last) {
+            *event = interpreter.say(event);
+        }
+        for events in [&mut first, &mut middle, &mut last] {
+            events.retain(|event| !event.is_empty());
+        }
+    }
     let pause = per(1, settings.decode_tokens_per_s);
     let mut steps: VecDeque<Step> = first.into_iter().map(|event| Step::Data(event.into())).collect();
     for (at, event) in middle.into_iter().enumerate() {
@@ -184,7 +202,8 @@ fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
     }
     steps.extend(last.into_iter().map(|event| Step::Data(event.into())));
     let mut answer = Response::new(Steps::new(steps));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    let kind = asked.other.as_ref().map_or("text/event-stream; charset=utf-8", Other::stream_type);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
 }
 
@@ -282,7 +301,11 @@ fn error(status: u16, message: &str, kind: &str, retry_after: Option<String>) ->
 }
 
 pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
-    let mut answer = Response::new(Steps::new([Step::Data(body.to_string().into())].into()));
+    text_answer(status, body.to_string())
+}
+
+fn text_answer(status: u16, body: String) -> Answer {
+    let mut answer = Response::new(Steps::new([Step::Data(body.into())].into()));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer

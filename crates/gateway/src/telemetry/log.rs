@@ -89,6 +89,8 @@ mod tests {
             at_unix_ms: 0,
             arrived: Now::ZERO,
             operation: "chat",
+            dialect: "openai",
+            conversion: Default::default(),
             model: Some("m".into()),
             tenant: Some("t\u{1b}".into()),
             key: None,

@@ -10,6 +10,7 @@ use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::flow::fallback::Stop;
 use pointsman_routing::flow::{AttemptRecord, Usage};
 use pointsman_routing::{DeploymentId, Facts, Now};
+use pointsman_wire::chat::Losses;
 use serde_json::{Value, json};
 
 /// Everything about one request that explains what became of it.
@@ -22,6 +23,10 @@ pub struct Record {
     pub arrived: Now,
     /// The client dialect's operation, such as `chat`.
     pub operation: &'static str,
+    /// The dialect it came in.
+    pub dialect: &'static str,
+    /// What became of it in another dialect.
+    pub conversion: Conversion,
     /// The model it is for, if it got so far.
     pub model: Option<Name>,
     /// Who asked, if that is known.
@@ -59,6 +64,22 @@ pub struct Record {
     pub total_us: u64,
     /// Names of the deployments that the decisions speak of.
     pub names: Arc<BTreeMap<DeploymentId, Name>>,
+}
+
+/// What became of a request in another dialect.
+#[derive(Debug, Clone, Default)]
+pub struct Conversion {
+    /// The dialect that it was served in, if that is not its own.
+    pub to: Option<&'static str>,
+    /// What could not be carried over, there or back.
+    pub losses: Losses,
+}
+
+impl Conversion {
+    fn to_json(&self) -> Value {
+        let losses = self.losses.named().iter().map(|loss| json!({"field": loss.field, "why": loss.why}));
+        json!({"to": self.to, "losses": losses.collect::<Vec<_>>(), "losses_count": self.losses.count()})
+    }
 }
 
 /// What a request has to do with others.
@@ -124,6 +145,8 @@ impl Record {
             "request_id": self.id.to_string(),
             "at_unix_ms": self.at_unix_ms,
             "operation": self.operation,
+            "dialect": self.dialect,
+            "conversion": self.conversion.to.map(|_| self.conversion.to_json()),
             "model": self.model,
             "tenant": self.tenant,
             "key": self.key,

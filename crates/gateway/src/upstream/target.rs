@@ -47,8 +47,10 @@ pub struct Endpoint {
     /// What precedes the path of every operation, such as `/v1`.
     prefix: String,
     heads: [Bytes; 4],
-    /// The lines of every head that the configuration adds.
-    fixed: Bytes,
+    /// What stands in every head behind its request line.
+    lines: Bytes,
+    /// The same without the type of the body.
+    tensors_lines: Bytes,
     /// What precedes `/v2`.
     tensors_prefix: String,
 }
@@ -68,10 +70,15 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
     let prefix = prefix(url.path(), &vendor.path_prefix);
     let mut fixed = BytesMut::new();
+    for (header, value) in &vendor.headers {
+        fixed.put_slice(format!("{header}: {value}\r\n").as_bytes());
+    }
     for (header, value) in &config.headers {
         fixed.put_slice(format!("{}: {}\r\n", header.to_ascii_lowercase(), value.expose()).as_bytes());
     }
-    let head = |operation: Operation| head(operation, &prefix, &authority, &fixed);
+    let tensors_lines = lines(&authority, b"", &fixed);
+    let lines = lines(&authority, b"content-type: application/json\r\n", &fixed);
+    let head = |operation: Operation| head(operation, &prefix, &lines);
     let heads = [Operation::Chat, Operation::Completion, Operation::Embedding, Operation::Response].map(head);
     let tensors_prefix = kserve::prefix(url.path(), &vendor.path_prefix);
     let at = if scheme == Scheme::Https { "https" } else { "http" };
@@ -88,7 +95,8 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
         tensors_prefix,
         prefix,
         heads,
-        fixed: fixed.freeze(),
+        tensors_lines,
+        lines,
     }
 }
 
@@ -98,25 +106,30 @@ fn prefix(path: &str, usual: &str) -> String {
     if path.ends_with(usual) { path.to_owned() } else { format!("{path}{usual}") }
 }
 
-fn head(operation: Operation, prefix: &str, authority: &str, fixed: &[u8]) -> Bytes {
+fn head(operation: Operation, prefix: &str, lines: &[u8]) -> Bytes {
     let path = operation.path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
     let mut head = BytesMut::new();
-    head.put_slice(format!("POST {prefix}{path} HTTP/1.1\r\nhost: {authority}\r\n").as_bytes());
-    head.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
-    head.put_slice(b"content-type: application/json\r\n");
-    head.put_slice(fixed);
+    head.put_slice(format!("POST {prefix}{path} HTTP/1.1\r\n").as_bytes());
+    head.put_slice(lines);
     head.freeze()
 }
 
+fn lines(authority: &str, kind: &[u8], fixed: &[u8]) -> Bytes {
+    let mut lines = BytesMut::new();
+    lines.put_slice(format!("host: {authority}\r\n").as_bytes());
+    lines.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
+    lines.put_slice(kind);
+    lines.put_slice(fixed);
+    lines.freeze()
+}
+
 impl Endpoint {
-    /// The same for tensors: of a path below `/v2`.
+    /// The beginning of the head of a request for tensors, of a path below `/v2`.
     pub(super) fn tensors_head(&self, path: &str) -> Bytes {
-        let (prefix, authority) = (&self.tensors_prefix, &self.authority);
         let mut head = BytesMut::new();
-        head.put_slice(format!("POST {prefix}/v2{path} HTTP/1.1\r\nhost: {authority}\r\n").as_bytes());
-        head.put_slice(format!("user-agent: {USER_AGENT}\r\naccept-encoding: identity\r\n").as_bytes());
-        head.put_slice(&self.fixed);
+        head.put_slice(format!("POST {}/v2{path} HTTP/1.1\r\n", self.tensors_prefix).as_bytes());
+        head.put_slice(&self.tensors_lines);
         head.freeze()
     }
 
@@ -130,6 +143,20 @@ impl Endpoint {
             Operation::Infer => &[],
             Operation::Response => &self.heads[3],
         }
+    }
+
+    /// Whether it speaks the dialect whose requests need no more than another model's name.
+    pub fn speaks_plainly(&self) -> bool {
+        self.vendor.dialect.name == "openai"
+    }
+
+    /// Writes the beginning of the head of a generation in its own dialect.
+    pub fn write_head(&self, model: &str, stream: bool, head: &mut BytesMut) {
+        head.put_slice(b"POST ");
+        head.put_slice(self.prefix.as_bytes());
+        head.put_slice(self.vendor.dialect.dialect.path(model, stream).as_bytes());
+        head.put_slice(b" HTTP/1.1\r\n");
+        head.put_slice(&self.lines);
     }
 
     /// Goes to another port of the same host, as another place whose connections are not shared with those of requests.

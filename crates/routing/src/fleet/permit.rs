@@ -335,6 +335,8 @@ impl Fleet {
         };
         let wait = failure.retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
         match failure.class {
+            // It was never asked: the request could not be written for it.
+            FailureClass::Client if failure.status.is_none() => return health.abandoned(permit.probe),
             // It answered; what it answered is about the request, or about the credential.
             FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy => {
                 health.succeeded(spec, permit.probe, now);

@@ -78,11 +78,9 @@ struct Router {
 pub(crate) struct Over<'a> {
     /// Which, by its place in the workload.
     pub(crate) ask: usize,
-    /// How it went.
     pub(crate) flow: &'a Flow,
     /// The fleet that decided on it.
     pub(crate) fleet: &'a Fleet,
-    /// When it came.
     pub(crate) arrived: Now,
 }
 

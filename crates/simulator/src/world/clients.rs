@@ -82,7 +82,14 @@ impl World<'_> {
 
     fn limits(&self, router: usize, model: &str, facts: &Facts) -> Limits {
         let spec = self.routers[router].catalog.models.get(model);
-        let total = spec.map_or(Now::NEVER, |spec| self.now + spec.timeouts.total);
+        let total = spec.map_or(Now::NEVER, |spec| {
+            // Batch requests have what they may wait on top.
+            let wait = match facts.lane {
+                Lane::Live => Duration::ZERO,
+                Lane::Batch => spec.queue.wait_max(Lane::Batch),
+            };
+            self.now + wait + spec.timeouts.total
+        });
         Limits {
             deadline: total.min(facts.deadline.unwrap_or(Now::NEVER)),
             attempts_max: spec.map_or(1, |spec| spec.attempts_max as usize),

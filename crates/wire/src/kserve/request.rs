@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::json::{Kind, Scanner, Text, quote};
 use crate::openai::error::Invalid;
-use crate::openai::request::BodyLimits;
+use crate::openai::request::{BodyLimits, Tensors};
 
 use super::datatype::Datatype;
 use super::{HEADER_LENGTH, NAME_BYTES_MAX, TENSORS_MAX, binary, tensor};
@@ -26,6 +26,18 @@ pub struct Inference<'a> {
     pub json_bytes: Option<u64>,
     /// Bytes of the body.
     pub bytes: u64,
+}
+
+impl Inference<'_> {
+    /// What is counted of it.
+    pub fn tensors(&self) -> Tensors {
+        Tensors {
+            count: u32::try_from(self.inputs.len()).unwrap_or(u32::MAX),
+            elements: self.inputs.iter().fold(0, |all, input| input.elements.saturating_add(all)),
+            bytes: self.bytes,
+            json_bytes: self.json_bytes,
+        }
+    }
 }
 
 /// A tensor whose data fits its datatype and shape.

@@ -12,16 +12,19 @@ use crate::json::{JsonError, JsonFault, Span, quote};
 use super::error::Invalid;
 
 mod beginnings;
+mod blocks;
 mod body;
 mod fallbacks;
 mod fields;
 mod prompt;
+mod shape;
 mod tensors;
 mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
+pub use shape::Shape;
 pub use tensors::Tensors;
 
 /// What a request asks the model to do.
@@ -158,6 +161,8 @@ pub struct Params {
 pub struct Request {
     /// What it asks for.
     pub operation: Operation,
+    /// The dialect that it is in.
+    pub shape: Shape,
     /// The model's name, without `@version`.
     pub model: String,
     /// What followed the last `@` of the model's name.
@@ -280,13 +285,24 @@ impl Request {
 
 /// Reads and validates a body. Hashes are salted with `salt`, so that tenants cannot find each other's.
 pub fn parse(operation: Operation, body: &[u8], limits: &BodyLimits, salt: u64) -> Result<Request, Invalid> {
+    parse_as(Shape::OpenAi, operation, body, limits, salt)
+}
+
+/// The same of a body in another dialect, whose operation is [`Operation::Chat`].
+pub fn parse_as(
+    shape: Shape,
+    operation: Operation,
+    body: &[u8],
+    limits: &BodyLimits,
+    salt: u64,
+) -> Result<Request, Invalid> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(Invalid::body("the body starts with a byte order mark; send plain UTF-8"));
     }
     let text = std::str::from_utf8(body).map_err(|error| {
         Invalid::body(format!("the body is not UTF-8: invalid sequence at byte {}", error.valid_up_to()))
     })?;
-    body::Reader::new(operation, text, limits, salt).read()
+    body::Reader::new(shape, operation, text, limits, salt).read()
 }
 
 impl From<JsonError> for Invalid {

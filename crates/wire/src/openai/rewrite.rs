@@ -93,6 +93,10 @@ pub fn rewrite_from(
 }
 
 fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
+    // Anthropic's streams report usage unasked, and know no such option.
+    if request.shape.is_anthropic() {
+        return None;
+    }
     let streams = match request.operation {
         Operation::Chat | Operation::Completion => request.stream,
         // Responses report usage unasked; embeddings and tensors are not streamed.

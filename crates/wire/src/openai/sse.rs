@@ -11,11 +11,12 @@ use smallvec::SmallVec;
 
 use super::continuation::{Transcript, id_within};
 use super::error::ErrorBody;
-use super::request::Operation;
+use super::request::{Operation, Shape};
 use super::usage::Usage;
 
 mod event;
 mod lines;
+mod messages;
 
 use event::{Fields, Meaning};
 use lines::Lines;
@@ -33,6 +34,7 @@ pub type Out = SmallVec<[Bytes; 4]>;
 #[expect(clippy::struct_excessive_bools, reason = "independent observations, each made once")]
 pub struct StreamObserver {
     operation: Operation,
+    shape: Shape,
     hide_usage: bool,
     lines: Lines,
     /// The beginning of an event whose end has not come yet.
@@ -111,6 +113,7 @@ impl StreamObserver {
     pub fn new(operation: Operation, hide_usage: bool) -> Self {
         Self {
             operation,
+            shape: Shape::OpenAi,
             hide_usage,
             lines: Lines::default(),
             pending: BytesMut::new(),
@@ -127,9 +130,14 @@ impl StreamObserver {
         }
     }
 
+    /// An observer of a stream in that dialect, all of which the client gets.
+    pub fn of_shape(shape: Shape, operation: Operation) -> Self {
+        Self { shape, ..Self::new(operation, false) }
+    }
+
     /// Keeps what comes, so that it can be continued elsewhere if it breaks off. Before the first push.
     pub fn keep_transcript(&mut self) {
-        self.transcript = Some(Box::default());
+        self.transcript = Some(Box::default()).filter(|_| !self.shape.is_anthropic());
     }
 
     /// An observer of the rest of an answer that broke off: its events get the `id` of the answer, and what comes
@@ -260,7 +268,12 @@ impl StreamObserver {
         if let Some(transcript) = &mut self.transcript {
             transcript.close();
         }
-        self.count(event::meaning_of_beginning(self.operation, &beginning), seen);
+        let meaning = if self.shape.is_anthropic() {
+            messages::meaning_of_beginning(&beginning)
+        } else {
+            event::meaning_of_beginning(self.operation, &beginning)
+        };
+        self.count(meaning, seen);
         out.push(beginning);
         Ok(())
     }
@@ -277,7 +290,12 @@ impl StreamObserver {
     fn account(&mut self, event: &[u8], seen: &mut Seen) -> bool {
         let fields = Fields::of(event, self.at_start);
         self.at_start = false;
-        let Some(meaning) = event::meaning(self.operation, &fields, self.content_seen) else { return false };
+        let meaning = if self.shape.is_anthropic() {
+            messages::meaning(&fields, self.content_seen)
+        } else {
+            event::meaning(self.operation, &fields, self.content_seen)
+        };
+        let Some(meaning) = meaning else { return false };
         if let Some(transcript) = &mut self.transcript {
             match fields.data.as_deref().map(std::str::from_utf8) {
                 Some(Ok(data)) if meaning.error.is_none() && !meaning.done => transcript.take(data),
@@ -302,9 +320,11 @@ impl StreamObserver {
         self.proper |= done;
         self.finished |= finished;
         seen.done |= done;
-        if usage.is_some() {
-            self.usage = usage;
-            seen.usage = usage;
+        if let Some(usage) = usage {
+            // Anthropic tells the prompt's at the start and the answer's at the end.
+            let before = self.usage.filter(|_| self.shape.is_anthropic()).unwrap_or_default();
+            self.usage = Some(usage.max(before));
+            seen.usage = self.usage;
         }
         if error.is_some() {
             seen.error = error;

@@ -6,6 +6,8 @@ use memchr::memmem;
 
 use crate::json::{JsonError, Kind, Scanner, Walk};
 
+use super::request::Shape;
+
 /// Nesting accepted in answers; they are read leniently, but not without end.
 pub(super) const ANSWER_DEPTH_MAX: usize = 256;
 
@@ -20,37 +22,57 @@ pub struct Usage {
     pub tokens_out: u64,
 }
 
+impl Usage {
+    /// The larger of each count.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            tokens_in: self.tokens_in.max(other.tokens_in),
+            tokens_in_cached: self.tokens_in_cached.max(other.tokens_in_cached),
+            tokens_out: self.tokens_out.max(other.tokens_out),
+        }
+    }
+}
+
 /// The member that tells of it, in every operation.
 const USAGE: &[u8] = b"\"usage\"";
 
 /// The usage in the body of an answer that was not streamed, if it has any. O(1) in the content where usage comes
 /// behind it, as it does with nearly every provider; else O(n).
 pub fn usage_of_body(body: &[u8]) -> Option<Usage> {
+    usage_of_body_as(Shape::OpenAi, body)
+}
+
+/// The same of an answer in another dialect.
+pub fn usage_of_body_as(shape: Shape, body: &[u8]) -> Option<Usage> {
     static LAST: LazyLock<memmem::FinderRev<'static>> = LazyLock::new(|| memmem::FinderRev::new(USAGE));
     // Quotes inside strings are escaped, so this is a whole string, if the body is JSON.
     let last = LAST.rfind(body)?;
-    if let Some(usage) = last_member(&body[last..]) {
+    if let Some(usage) = last_member(shape, &body[last..]) {
         return Some(usage);
     }
     // It is a value, or a member of something else; the right one may come before it.
     let mut scanner = Scanner::new(std::str::from_utf8(body).ok()?, ANSWER_DEPTH_MAX);
     let mut members = scanner.object().ok()?;
-    usage_member(&mut scanner, &mut members).ok().flatten()
+    usage_member(shape, &mut scanner, &mut members).ok().flatten()
 }
 
 /// The usage at the beginning of `tail`, if what follows it are members of the outermost object and its end.
-fn last_member(tail: &[u8]) -> Option<Usage> {
+fn last_member(shape: Shape, tail: &[u8]) -> Option<Usage> {
     let (mut scanner, mut members) =
         Scanner::within_object(std::str::from_utf8(tail).ok()?, ANSWER_DEPTH_MAX);
-    let usage = usage_member(&mut scanner, &mut members).ok()?;
+    let usage = usage_member(shape, &mut scanner, &mut members).ok()?;
     scanner.finish().is_ok().then_some(usage?)
 }
 
-fn usage_member(scanner: &mut Scanner<'_>, members: &mut Walk) -> Result<Option<Usage>, JsonError> {
+fn usage_member(
+    shape: Shape,
+    scanner: &mut Scanner<'_>,
+    members: &mut Walk,
+) -> Result<Option<Usage>, JsonError> {
     let mut usage = None;
     while let Some(key) = scanner.next_key(members)? {
         if key.is("usage") {
-            usage = read_usage(scanner)?;
+            usage = read_usage(shape, scanner)?;
         } else {
             scanner.skip_value()?;
         }
@@ -59,9 +81,9 @@ fn usage_member(scanner: &mut Scanner<'_>, members: &mut Walk) -> Result<Option<
 }
 
 /// Reads a usage object; `None` for `null` and anything else that is no object.
-pub(super) fn read_usage(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
+pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
     let Some(mut members) = object_or_skip(scanner)? else { return Ok(None) };
-    let mut usage = Usage::default();
+    let (mut usage, mut beside) = (Usage::default(), 0_u64);
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
             "prompt_tokens" | "input_tokens" => usage.tokens_in = read_count(scanner)?,
@@ -69,9 +91,18 @@ pub(super) fn read_usage(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, Jso
             "prompt_tokens_details" | "input_tokens_details" => {
                 usage.tokens_in_cached = read_cached(scanner)?;
             }
+            // Anthropic's input is what comes beside these two; with others it contains them.
+            "cache_read_input_tokens" if shape.is_anthropic() => {
+                usage.tokens_in_cached = read_count(scanner)?;
+                beside = beside.saturating_add(usage.tokens_in_cached);
+            }
+            "cache_creation_input_tokens" if shape.is_anthropic() => {
+                beside = beside.saturating_add(read_count(scanner)?);
+            }
             _ => drop(scanner.skip_value()?),
         }
     }
+    usage.tokens_in = usage.tokens_in.saturating_add(beside);
     usage.tokens_in_cached = usage.tokens_in_cached.min(usage.tokens_in);
     Ok(Some(usage))
 }
@@ -145,6 +176,16 @@ mod tests {
         check(r#"{"choices":[{"usage":{"prompt_tokens":5}}]}"#, None);
         check(r#"{"usage":{"prompt_tokens":5}"#, None);
         check("", None);
+    }
+
+    #[test]
+    fn anthropic_counts_what_was_cached_beside_its_input() {
+        let body = br#"{"content":[],"usage":{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":10,"output_tokens":5}}"#;
+        let get = |shape: Shape| {
+            usage_of_body_as(shape, body).map(|it| (it.tokens_in, it.tokens_in_cached, it.tokens_out))
+        };
+        assert_eq!(get(Shape::AnthropicMessages), Some((33, 10, 5)));
+        assert_eq!(get(Shape::OpenAi), Some((3, 0, 5)), "proxies put these beside inclusive counts");
     }
 
     #[test]

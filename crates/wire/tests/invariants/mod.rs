@@ -1,6 +1,8 @@
 //! What holds for any input. Shared by the corpus test and the fuzz targets.
 #![expect(clippy::unwrap_used, reason = "a broken invariant has to stop the run")]
 
+pub(crate) mod anthropic;
+
 use bytes::Bytes;
 use pointsman_wire::engine::{self, REQUESTS_MAX};
 use pointsman_wire::json::{self, JsonFault};

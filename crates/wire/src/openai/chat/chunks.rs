@@ -31,6 +31,7 @@ struct Reading {
 enum Open {
     Text,
     Thinking,
+    Hidden,
     Refusal,
     /// A call, by its index in the dialect.
     Call(u64),
@@ -97,7 +98,15 @@ impl Chunks {
         let thought = delta.take_text("reasoning").or(thought);
         self.add(choice, Open::Thinking, thought, out);
         for detail in delta.take("reasoning_details").map(Tree::into_items).unwrap_or_default() {
+            if let Some(data) = detail.get("data").and_then(Tree::text) {
+                let data = data.to_owned();
+                self.open(choice, Open::Hidden, Opened::HiddenThinking { data }, out);
+            }
             if let Some(signature) = detail.get("signature").and_then(Tree::text) {
+                if self.reading(choice).open != Some(Open::Thinking) {
+                    // A thought may be kept back, and only proven.
+                    self.open(choice, Open::Thinking, Opened::Thinking, out);
+                }
                 let part = self.reading(choice).parts.saturating_sub(1);
                 out.push(Event::Signed { choice, part, signature: signature.to_owned() });
             }
@@ -148,7 +157,7 @@ impl Chunks {
                 Open::Text => Opened::Text,
                 Open::Thinking => Opened::Thinking,
                 Open::Refusal => Opened::Refusal,
-                Open::Call(_) => return,
+                Open::Hidden | Open::Call(_) => return,
             };
             self.open(choice, to, what, out);
         }

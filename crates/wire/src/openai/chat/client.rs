@@ -4,11 +4,12 @@ use crate::chat::{
     Answer, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Reasoning, Role, Source,
     Tool, ToolChoice,
 };
-use crate::dialect::{ClientDef, ClientDialect, Told, WriteStream};
+use crate::dialect::{Asked, ClientDef, ClientDialect, Told, WriteStream};
 use crate::json::Kind;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{ErrorBody, Invalid};
+use crate::openai::request::{self, Operation};
 
 use super::delta::Deltas;
 use super::words::{effort_of, finish_reason, logprobs_json, source_of_url, usage_json};
@@ -16,7 +17,10 @@ use super::words::{effort_of, finish_reason, logprobs_json, source_of_url, usage
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
     name: "openai",
-    summary: "OpenAI chat completions (`/v1/chat/completions`).",
+    summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and responses as they are).",
+    route: |path| Operation::of_path(path).map(Asked::of),
+    read: |asked, body, limits, salt| request::parse(asked.operation, body, limits, salt),
+    stream_type: "text/event-stream",
     dialect: &ChatClient,
 };
 
@@ -69,7 +73,7 @@ impl ClientDialect for ChatClient {
 }
 
 /// Whether a value asks for nothing: `false`, an empty object or array.
-fn says_nothing(value: &Tree<'_>) -> bool {
+pub(crate) fn says_nothing(value: &Tree<'_>) -> bool {
     match value.kind() {
         Kind::Null => true,
         Kind::Bool => value.boolean() == Some(false),

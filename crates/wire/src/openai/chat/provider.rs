@@ -18,6 +18,7 @@ use super::words::{effort_word, logprobs_of, stop_of, url_of, usage_of};
 pub static DEF: ProviderDef = ProviderDef {
     name: "openai",
     summary: "OpenAI chat completions, and whoever speaks them.",
+    stream_type: "text/event-stream",
     dialect: &ChatProvider,
 };
 
@@ -168,7 +169,8 @@ const NO_SIGNATURE: &str = "chat completions takes no thoughts back";
 
 /// Content: one text as a string, anything else as parts.
 fn write_content(it: &mut Object, parts: &[Part], path: &str, losses: &mut Losses) {
-    if let [Part::Text { text, cache, citations: _ }] = parts {
+    if let [Part::Text { text, cache, citations }] = parts {
+        losses.note_if(citations.is_some(), &format!("{path}.citations"), NO_CITATIONS);
         losses.note_if(cache.is_some(), &format!("{path}.cache_control"), NO_MARKS);
         it.text("content", text);
         return;
@@ -181,12 +183,16 @@ fn write_content(it: &mut Object, parts: &[Part], path: &str, losses: &mut Losse
     }
 }
 
+/// Why citations are lost.
+const NO_CITATIONS: &str = "chat completions takes no citations back";
+
 /// Why marks for a cache are lost.
 const NO_MARKS: &str = "chat completions caches by itself and takes no marks";
 
 fn part_json(part: &Part, path: &str, losses: &mut Losses) -> Option<String> {
     match part {
-        Part::Text { text, cache, .. } => {
+        Part::Text { text, cache, citations } => {
+            losses.note_if(citations.is_some(), &format!("{path}.citations"), NO_CITATIONS);
             losses.note_if(cache.is_some(), &format!("{path}.cache_control"), NO_MARKS);
             Some(object(|it| _ = it.text("type", "text").text("text", text)))
         }
@@ -230,6 +236,7 @@ fn media_json(media: &Media, path: &str, losses: &mut Losses) -> Option<String> 
         }
         // A plain document is text.
         (MediaKind::Document, Source::Text(text)) => {
+            losses.note_if(media.name.is_some(), &format!("{path}.title"), "a plain text has no name there");
             Some(object(|it| _ = it.text("type", "text").text("text", text)))
         }
         (MediaKind::Document, Source::Base64(_)) => Some(object(|it| {

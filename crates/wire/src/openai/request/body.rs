@@ -8,6 +8,7 @@ use crate::openai::error::Invalid;
 
 use super::fields::{Field, Name, Spelling, lookup, same};
 use super::prompt::Prompt;
+use super::shape::Shape;
 use super::values::{absent, boolean, count, integer, number, text, wrong_type};
 use super::{BodyLimits, Forbidden, Needs, Operation, Params, Request, Spans, StreamOptions};
 use super::{impossible_model, shown, split_version};
@@ -19,22 +20,29 @@ pub(super) struct Reader<'a, 'l> {
     pub(super) prompt: Prompt<'a>,
     pub(super) needs: Needs,
     operation: Operation,
+    pub(super) shape: Shape,
     formatted: bool,
-    salt: u64,
-    seen: u32,
+    pub(super) salt: u64,
+    seen: u64,
     model: Option<(Text<'a>, Span)>,
     stream: bool,
     include_usage: Option<bool>,
     tokens_out_max: Option<u64>,
     params: Params,
-    user_hash: Option<u64>,
+    pub(super) user_hash: Option<u64>,
     forbidden: SmallVec<[Forbidden; 2]>,
     pub(super) fallbacks: Vec<String>,
     pub(super) spans: Spans,
 }
 
 impl<'a, 'l> Reader<'a, 'l> {
-    pub(super) fn new(operation: Operation, text: &'a str, limits: &'l BodyLimits, salt: u64) -> Self {
+    pub(super) fn new(
+        shape: Shape,
+        operation: Operation,
+        text: &'a str,
+        limits: &'l BodyLimits,
+        salt: u64,
+    ) -> Self {
         Self {
             scanner: Scanner::new(text, limits.depth_max),
             text,
@@ -42,6 +50,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             prompt: Prompt::new(operation, salt),
             needs: Needs::default(),
             operation,
+            shape,
             formatted: false,
             salt,
             seen: 0,
@@ -70,7 +79,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             if let Some(last) = self.forbidden.last_mut().filter(|last| last.ordinal + 1 == ordinal) {
                 last.next = Some(key.span().start);
             }
-            match lookup(&key) {
+            match lookup(self.shape, &key) {
                 Name::Known(Field::Fallbacks) => {
                     // Meant for this router alone, and so dropped like what is forbidden.
                     let value = self.scanner.clone().skip_value()?;
@@ -107,8 +116,16 @@ impl<'a, 'l> Reader<'a, 'l> {
             Field::Prompt if self.operation == Operation::Completion => self.read_texts("prompt"),
             Field::Input if self.operation == Operation::Embedding => self.read_texts("input"),
             Field::Input if self.operation == Operation::Response => self.read_input(),
-            Field::Instructions if self.operation == Operation::Response => self.read_instructions(),
-            Field::Text if self.operation == Operation::Response => self.read_text_options(),
+            Field::Instructions if self.operation == Operation::Response => {
+                self.read_instructions("instructions")
+            }
+            Field::Text if self.operation == Operation::Response => self.read_format_within("text"),
+            Field::System => self.read_instructions("system"),
+            Field::OutputConfig => self.read_format_within("output_config"),
+            Field::OutputFormat => self.read_format("output_format"),
+            Field::Thinking => self.read_object("thinking"),
+            Field::Metadata => self.read_metadata(),
+            Field::StopSequences => self.read_stop_sequences(),
             Field::Messages | Field::Prompt | Field::Input | Field::Instructions | Field::Text => {
                 // Belongs to another operation: passed on for the upstream to judge.
                 self.scanner.skip_value()?;
@@ -146,7 +163,9 @@ impl<'a, 'l> Reader<'a, 'l> {
             Field::Stream => self.stream = boolean(scanner, name)?.unwrap_or(false),
             Field::MaxTokens | Field::MaxCompletionTokens | Field::MaxOutputTokens => {
                 let value = scanner.clone().skip_value()?;
-                let tokens = count(scanner, name, (1, self.limits.tokens_out_max))?;
+                // Anthropic's 0 fills the provider's cache and asks for no answer.
+                let tokens_min = u64::from(!self.shape.is_anthropic());
+                let tokens = count(scanner, name, (tokens_min, self.limits.tokens_out_max))?;
                 if tokens.is_some() {
                     self.spans.tokens_out.push(value);
                 }
@@ -155,7 +174,10 @@ impl<'a, 'l> Reader<'a, 'l> {
             }
             Field::N => params.n = count(scanner, name, choices)?,
             Field::BestOf => params.best_of = count(scanner, name, choices)?,
-            Field::Temperature => params.temperature = number(scanner, name, (0.0, 2.0))?,
+            Field::Temperature => {
+                let max = if self.shape.is_anthropic() { 1.0 } else { 2.0 };
+                params.temperature = number(scanner, name, (0.0, max))?;
+            }
             Field::TopP => params.top_p = number(scanner, name, (0.0, 1.0))?,
             Field::PresencePenalty => params.presence_penalty = number(scanner, name, (-2.0, 2.0))?,
             Field::FrequencyPenalty => params.frequency_penalty = number(scanner, name, (-2.0, 2.0))?,
@@ -177,6 +199,12 @@ impl<'a, 'l> Reader<'a, 'l> {
             | Field::ResponseFormat
             | Field::Text
             | Field::Instructions
+            | Field::System
+            | Field::Thinking
+            | Field::OutputConfig
+            | Field::OutputFormat
+            | Field::Metadata
+            | Field::StopSequences
             | Field::User => drop(scanner.skip_value()?),
         }
         Ok(())
@@ -272,19 +300,19 @@ impl<'a, 'l> Reader<'a, 'l> {
         }
     }
 
-    /// The `text` options of a response: its format stands inside.
-    fn read_text_options(&mut self) -> Result<(), Invalid> {
+    /// Options in which the format of the answer stands: `text` of a response, Anthropic's `output_config`.
+    fn read_format_within(&mut self, param: &str) -> Result<(), Invalid> {
         if absent(&mut self.scanner)? {
             return Ok(());
         }
         let got = self.scanner.peek()?;
         if got != Kind::Object {
-            return Err(wrong_type("text", "an object", got));
+            return Err(wrong_type(param, "an object", got));
         }
         let mut members = self.scanner.object()?;
         while let Some(key) = self.scanner.next_key(&mut members)? {
             if key.is("format") {
-                self.read_format("text.format")?;
+                self.read_format(&format!("{param}.format"))?;
             } else {
                 self.scanner.skip_value()?;
             }
@@ -326,9 +354,11 @@ impl<'a, 'l> Reader<'a, 'l> {
     fn finish(self) -> Result<Request, Invalid> {
         let (model, version, span) = self.finish_model()?;
         self.require_prompt()?;
+        self.require_limit()?;
         let choices = self.params.n.max(self.params.best_of).unwrap_or(1);
         Ok(Request {
             operation: self.operation,
+            shape: self.shape,
             model,
             version,
             stream: self.stream,
@@ -386,6 +416,15 @@ impl<'a, 'l> Reader<'a, 'l> {
         }
         let name = field.name();
         Err(Invalid::field(name, format!("`{name}` is missing")))
+    }
+
+    /// Anthropic's answers have a limit that the client sets.
+    fn require_limit(&self) -> Result<(), Invalid> {
+        if self.shape != Shape::AnthropicMessages || self.tokens_out_max.is_some() {
+            return Ok(());
+        }
+        let message = "`max_tokens` is missing; say how many tokens the answer may have";
+        Err(Invalid::field("max_tokens", message))
     }
 }
 

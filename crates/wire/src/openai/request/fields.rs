@@ -2,6 +2,8 @@
 
 use crate::json::Text;
 
+use super::shape::Shape;
+
 /// A field the router acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
@@ -23,6 +25,12 @@ pub(super) enum Field {
     ResponseFormat,
     Text,
     Instructions,
+    System,
+    Thinking,
+    OutputConfig,
+    OutputFormat,
+    Metadata,
+    StopSequences,
     Temperature,
     TopP,
     PresencePenalty,
@@ -33,7 +41,7 @@ pub(super) enum Field {
     User,
 }
 
-const FIELDS: [(&str, Field); 26] = [
+pub(super) const FIELDS: [(&str, Field); 26] = [
     ("model", Field::Model),
     ("messages", Field::Messages),
     ("prompt", Field::Prompt),
@@ -78,11 +86,12 @@ pub const FORBIDDEN: [&str; 9] = [
 
 impl Field {
     pub(super) fn name(self) -> &'static str {
-        FIELDS.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
+        let all = FIELDS.iter().chain(Shape::AnthropicMessages.fields());
+        all.into_iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
     }
 
     /// Its bit in a set of fields.
-    pub(super) const fn bit(self) -> u32 {
+    pub(super) const fn bit(self) -> u64 {
         1 << self as u32
     }
 }
@@ -100,21 +109,22 @@ pub(super) enum Name {
     Other,
 }
 
-/// What the name `key` stands for.
-pub(super) fn lookup(key: &Text<'_>) -> Name {
+/// What the name `key` stands for in a body of that shape.
+pub(super) fn lookup(shape: Shape, key: &Text<'_>) -> Name {
     if !key.escaped() && key.raw().is_ascii() {
-        return lookup_plain(key.raw());
+        return lookup_plain(shape, key.raw());
     }
     // A lone surrogate cannot be part of a name that any parser folds into one of ours.
-    key.decode().map_or(Name::Other, |name| lookup_plain(&folded(&name)))
+    key.decode().map_or(Name::Other, |name| lookup_plain(shape, &folded(&name)))
 }
 
-fn lookup_plain(key: &str) -> Name {
+fn lookup_plain(shape: Shape, key: &str) -> Name {
+    let fields = shape.fields();
     // Most members are known and spelt as they should be.
-    if let Some((_, field)) = FIELDS.iter().find(|(name, _)| *name == key) {
+    if let Some((_, field)) = fields.iter().find(|(name, _)| *name == key) {
         return Name::Known(*field);
     }
-    let misspelt = FIELDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    let misspelt = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
     if let Some((_, field)) = misspelt {
         return Name::Misspelt(*field);
     }
@@ -159,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_field_has_its_own_bit_and_name() {
-        let mut seen = 0_u32;
+        let mut seen = 0_u64;
         for (name, field) in FIELDS {
             assert_eq!(field.name(), name);
             assert_eq!(seen & field.bit(), 0, "{name}");
@@ -172,7 +182,7 @@ mod tests {
         let check = |key: &str, expected: Name| {
             let literal = format!("\"{key}\"");
             let text = crate::json::Scanner::new(&literal, 1).string().unwrap();
-            assert_eq!(lookup(&text), expected, "{key}");
+            assert_eq!(lookup(Shape::OpenAi, &text), expected, "{key}");
         };
         check("model", Name::Known(Field::Model));
         check("mod\\u0065l", Name::Known(Field::Model));

@@ -50,7 +50,7 @@ impl<'a> Prompt<'a> {
         self.bytes += bytes as u64;
     }
 
-    fn add_text(&mut self, text: Text<'a>) {
+    pub(super) fn add_text(&mut self, text: Text<'a>) {
         self.add_bytes(text.meant_bytes());
         self.beginnings.text(&text);
         if self.prefix_bytes < PREFIX_BYTES && !text.is_empty() {
@@ -134,7 +134,9 @@ impl Reader<'_, '_> {
                 return Err(Invalid::field(param, message));
             }
             let ends_with_answer = role == Role::Assistant;
-            self.spans.messages_end = if ends_with_answer { 0 } else { self.scanner.at() };
+            // Nothing is put behind Anthropic's messages: their answers are not continued elsewhere.
+            let fixed = ends_with_answer || self.shape.is_anthropic();
+            self.spans.messages_end = if fixed { 0 } else { self.scanner.at() };
             self.prompt.beginnings.end_message();
             index += 1;
         }
@@ -167,14 +169,14 @@ impl Reader<'_, '_> {
         require_some(index, PARAM)
     }
 
-    pub(super) fn read_instructions(&mut self) -> Result<(), Invalid> {
+    pub(super) fn read_instructions(&mut self, param: &str) -> Result<(), Invalid> {
         if matches!(self.scanner.peek()?, Kind::Array) {
             let span = self.scanner.skip_value()?;
             self.prompt.add_bytes(span.len());
             self.prompt.beginnings.head(&self.text.as_bytes()[span.start..span.end]);
             return Ok(());
         }
-        if let Some(instructions) = text(&mut self.scanner, "instructions")? {
+        if let Some(instructions) = text(&mut self.scanner, param)? {
             self.prompt.add_bytes(instructions.meant_bytes());
             self.prompt.beginnings.head(instructions.raw().as_bytes());
             self.prompt.instructions = Some(instructions);
@@ -278,7 +280,7 @@ impl Reader<'_, '_> {
     }
 
     /// Passes over a value whose text the model reads nearly as it stands.
-    fn prompt_raw(&mut self) -> Result<Span, Invalid> {
+    pub(super) fn prompt_raw(&mut self) -> Result<Span, Invalid> {
         let span = self.scanner.skip_value()?;
         self.prompt.add_bytes(span.len());
         self.prompt.beginnings.bytes(&self.text.as_bytes()[span.start..span.end]);
@@ -351,7 +353,7 @@ impl Reader<'_, '_> {
                 let mut parts = self.scanner.array()?;
                 let mut index = 0;
                 while self.scanner.next_element(&mut parts)? {
-                    self.read_part(|| format!("{}[{index}]", at("content")))?;
+                    self.read_part(&|| format!("{}[{index}]", at("content")))?;
                     index += 1;
                 }
             }
@@ -363,7 +365,7 @@ impl Reader<'_, '_> {
     }
 
     /// One part of a message: text counts, media is only noted. Media is never looked into.
-    fn read_part(&mut self, param: impl Fn() -> String) -> Result<(), Invalid> {
+    pub(super) fn read_part(&mut self, param: &dyn Fn() -> String) -> Result<(), Invalid> {
         let got = self.scanner.peek()?;
         if got != Kind::Object {
             return Err(wrong_type(&param(), "an object", got));
@@ -387,6 +389,7 @@ impl Reader<'_, '_> {
                     let span = self.scanner.skip_value()?;
                     self.prompt.beginnings.media(&self.text.as_bytes()[span.start..span.end]);
                 }
+                Some(_) if self.shape.is_anthropic() && self.read_block_member(&key, param)? => {}
                 Some(_) | None => drop(self.scanner.skip_value()?),
             }
         }
@@ -395,7 +398,11 @@ impl Reader<'_, '_> {
             let message = format!("`{param}` is missing");
             return Err(Invalid::field(param, message));
         };
-        if image || kind.is("image_url") || kind.is("input_image") {
+        if image
+            || (self.shape.is_anthropic() && kind.is("image"))
+            || kind.is("image_url")
+            || kind.is("input_image")
+        {
             self.needs.vision = true;
             self.prompt.images = self.prompt.images.saturating_add(1);
         }

@@ -1,6 +1,6 @@
 //! Inference requests, which are read by another dialect and go the same way from there.
 
-use super::{Needs, Operation, Params, Request, Spans};
+use super::{Needs, Operation, Params, Request, Shape, Spans};
 
 /// The tensors of an inference request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,7 @@ impl Request {
     pub fn infer(model: String, version: Option<String>, tensors: Tensors) -> Self {
         Self {
             operation: Operation::Infer,
+            shape: Shape::OpenAi,
             model,
             version,
             stream: false,

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 
 use crate::json::{JsonError, Kind, Scanner, check};
 use crate::openai::error::classify;
-use crate::openai::request::Operation;
+use crate::openai::request::{Operation, Shape};
 use crate::openai::usage::{ANSWER_DEPTH_MAX, Usage, object_or_skip, read_usage};
 
 use super::StreamError;
@@ -200,7 +200,7 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
                 }
                 choices = Some(count);
             }
-            "usage" => meaning.usage = read_usage(&mut scanner)?,
+            "usage" => meaning.usage = read_usage(Shape::OpenAi, &mut scanner)?,
             "error" => {
                 failed |= kind != Kind::Null;
                 scanner.skip_value()?;
@@ -245,7 +245,7 @@ fn read_delta(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
 }
 
 /// Whether the next value is neither null nor an empty string, array or object.
-fn is_filled(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
+pub(super) fn is_filled(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
     let kind = scanner.peek()?;
     let span = scanner.skip_value()?;
     Ok(match kind {
@@ -290,7 +290,7 @@ fn usage_inside(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
     let mut members = scanner.object()?;
     while let Some(key) = scanner.next_key(&mut members)? {
         if key.is("usage") {
-            usage = read_usage(scanner)?;
+            usage = read_usage(Shape::OpenAi, scanner)?;
         } else {
             scanner.skip_value()?;
         }
