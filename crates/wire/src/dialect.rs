@@ -17,11 +17,22 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
 /// Every chat dialect that clients may speak.
-pub static CLIENTS: &[&ClientDef] = &[OPENAI, &crate::anthropic::client::DEF];
+pub static CLIENTS: &[&ClientDef] = &[
+    OPENAI,
+    &crate::anthropic::client::DEF,
+    &crate::gemini::client::DEF,
+    &crate::ollama::client::DEF,
+    &crate::ollama::generate::DEF,
+];
 
 /// Every chat dialect that providers may speak.
-pub static PROVIDERS: &[&ProviderDef] =
-    &[&crate::openai::chat::provider::DEF, &crate::anthropic::provider::DEF];
+pub static PROVIDERS: &[&ProviderDef] = &[
+    &crate::openai::chat::provider::DEF,
+    &crate::anthropic::provider::DEF,
+    &crate::gemini::provider::DEF,
+    &crate::cohere::provider::DEF,
+    &crate::ollama::provider::DEF,
+];
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,4 +174,8 @@ pub trait ProviderDialect: Sync {
 pub trait ReadStream: Send {
     /// Puts what the next bytes bring behind `events`. The bytes may be cut anywhere.
     fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), StreamFault>;
+
+    /// Puts what only the end of the stream tells behind `events`: the provider closed it, as its protocol allows. A stream
+    /// without [`Event::Ended`] by then broke off.
+    fn finish(&mut self, _events: &mut Vec<Event>) {}
 }

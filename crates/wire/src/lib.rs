@@ -9,17 +9,26 @@
 //! - [`openai::sse`]: a stream, relayed as it is and observed on the way.
 //! - [`openai::error`]: errors to clients, and what upstream errors mean.
 //! - [`anthropic`]: the Messages API, in both directions.
+//! - [`gemini`]: the Gemini dialect, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
-//! - [`events`]: server-sent events, cut out of bytes.
+//! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
 //! - [`kserve`]: tensors in, tensors out: the Open Inference Protocol.
+//! - [`ollama`], [`cohere`]: further chat dialects.
+//! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
 pub mod anthropic;
 pub mod chat;
+pub mod cohere;
 pub mod dialect;
 pub mod engine;
 pub mod events;
+pub mod gemini;
 pub mod json;
 pub mod kserve;
+pub mod ndjson;
+pub mod ollama;
 pub mod openai;
+pub mod rerank;
+pub mod tasks;
 pub mod vendor;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "the corpus is files; the crate itself reads none")]
 
+#[path = "invariants/gemini.rs"]
+mod gemini;
 mod invariants;
 
 use std::path::Path;
@@ -55,6 +57,41 @@ fn anthropic_answers_of_the_corpus_can_be_said_in_every_dialect() {
 #[test]
 fn d1_anthropic_streams_of_the_corpus_are_read_however_they_are_cut() {
     replay("anthropic_stream", invariants::anthropic::stream);
+}
+
+#[test]
+fn c12_gemini_requests_of_the_corpus_are_forwarded_and_converted() {
+    replay("gemini_request", gemini::request);
+}
+
+#[test]
+fn d1_gemini_answers_of_the_corpus_mean_the_same_however_they_are_cut() {
+    replay("gemini_answer", gemini::answer);
+}
+
+#[test]
+fn c12_bodies_of_the_corpus_become_json_in_every_dialect() {
+    replay("conversions", invariants::dialects::conversions);
+}
+
+#[test]
+fn d1_streams_of_the_corpus_give_the_same_events_however_they_are_cut() {
+    replay("streams", invariants::dialects::streams);
+}
+
+#[test]
+fn d1_lines_of_the_corpus_are_relayed_whole() {
+    replay("ollama", invariants::dialects::ollama);
+}
+
+#[test]
+fn c6_tasks_of_the_corpus_are_forwarded_as_authorised() {
+    replay("tasks", invariants::dialects::tasks);
+}
+
+#[test]
+fn c9_parts_of_the_corpus_are_the_same_however_they_are_cut() {
+    replay("multipart", invariants::dialects::multipart);
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn events(def: &ProviderDef, pieces: &[&[u8]]) -> Vec<Event> {
     for piece in pieces {
         stream.push(piece, &mut events).unwrap();
     }
+    stream.finish(&mut events);
     events
 }
 

@@ -151,7 +151,8 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { error, close: false });
     }
     if head.method == Method::POST {
-        let binary = matches!(route, Route::Kserve(_)) || matches!(route, Route::Infer(dialect, _) if *dialect == &DEF);
+        let binary = matches!(route, Route::Kserve(_))
+            || matches!(route, Route::Infer(dialect, _) if *dialect == &DEF);
         return check_content(lines, *route != Route::Stored(Place::Files), binary);
     }
     let announces =

@@ -48,7 +48,14 @@ pub async fn serve(
     let at = clock::now();
     // Its errors have a form of their own, whatever is wrong.
     let dialect = if kserve::is_under(request.uri().path()) { &DEF } else { OPENAI };
-    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, Early::new(id, at, dialect), answering))).await {
+    let mut response = match Guard::new(pin!(answer(
+        Rc::clone(&worker),
+        request,
+        Early::new(id, at, dialect),
+        answering
+    )))
+    .await
+    {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();

@@ -134,9 +134,40 @@ pub fn array<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> String {
     text
 }
 
+/// JSON without the space between its tokens, otherwise as it was written.
+pub fn compact(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let mut rest = json;
+    // In turns: what stands outside of strings, and a string.
+    while let Some(quote) = rest.find('"') {
+        text.extend(rest[..quote].chars().filter(|character| !character.is_ascii_whitespace()));
+        let inside = &rest.as_bytes()[quote + 1..];
+        let mut end = 0;
+        while let Some(found) = memchr::memchr2(b'"', b'\\', inside.get(end..).unwrap_or_default()) {
+            end += found;
+            if inside[end] == b'"' {
+                break;
+            }
+            end += 2;
+        }
+        let end = (quote + 2 + end).min(rest.len());
+        text.push_str(rest.get(quote..end).unwrap_or_default());
+        rest = rest.get(end..).unwrap_or_default();
+    }
+    text.extend(rest.chars().filter(|character| !character.is_ascii_whitespace()));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_compact_means_the_same() {
+        let spaced = " { \"a b\" : [ 1 ,\n \" \\\" \\\\\" , \"\" ] } ";
+        assert_eq!(compact(spaced), r#"{"a b":[1," \" \\",""]}"#);
+        assert_eq!((compact("  1e5 "), compact("")), ("1e5".to_owned(), String::new()));
+    }
 
     #[test]
     fn members_stand_in_the_order_they_were_put_in() {

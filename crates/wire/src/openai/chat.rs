@@ -5,3 +5,5 @@ pub mod client;
 mod delta;
 pub mod provider;
 mod words;
+
+pub(crate) use client::call_json;

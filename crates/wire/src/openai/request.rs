@@ -14,12 +14,15 @@ use super::error::Invalid;
 mod beginnings;
 mod blocks;
 mod body;
+pub(crate) mod build;
 mod fallbacks;
 mod fields;
+pub(crate) mod foreign;
+pub(crate) mod members;
 mod prompt;
 mod shape;
 mod tensors;
-mod values;
+pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;

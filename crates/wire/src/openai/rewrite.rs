@@ -134,6 +134,15 @@ fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
     }
 }
 
+/// A body of another kind: the model's name at its place, and without what must not pass.
+pub(crate) fn splice(body: &Bytes, place: Span, model: Bytes, forbidden: &[Forbidden]) -> Rewritten {
+    let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
+    edits.push(Edit { span: place, replacement: model });
+    drop_forbidden(forbidden, &mut edits);
+    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
+    assemble(body, edits)
+}
+
 fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {
     let mut segments = Segments::new();
     let mut at = 0;

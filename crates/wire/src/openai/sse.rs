@@ -15,7 +15,7 @@ use super::request::{Operation, Shape};
 use super::usage::Usage;
 
 mod event;
-mod lines;
+pub(crate) mod lines;
 mod messages;
 
 use event::{Fields, Meaning};

@@ -15,6 +15,8 @@ use pointsman_wire::openai::{
 };
 use serde_json::value::RawValue;
 
+pub(crate) mod dialects;
+
 const UPSTREAM_MODEL: &str = "up\"stream\\\u{1}/é";
 
 /// What is accepted is forwarded unchanged, but for the model, the forbidden fields and the ask for usage.

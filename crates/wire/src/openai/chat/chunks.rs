@@ -7,7 +7,7 @@ use crate::json::tree::{Members, Tree};
 use crate::openai::error::classify;
 use crate::openai::sse::{StreamError, StreamFault};
 
-use super::words::{logprobs_of, stop_of, usage_of};
+use super::words::{logprobs_of, signature_of, stop_of, usage_of};
 
 /// Reads chunks.
 #[derive(Default)]
@@ -135,11 +135,14 @@ impl Chunks {
         let id = call.take_text("id").filter(|id| !id.is_empty());
         let mut function = call.take("function").map(Tree::into_members).unwrap_or_default();
         let name = function.take_text("name").filter(|name| !name.is_empty());
+        let signature = call.take("extra_content").as_ref().and_then(signature_of);
         if self.reading(choice).open != Some(Open::Call(index)) {
             let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
             self.open(choice, Open::Call(index), Opened::ToolCall { id, name }, out);
         }
         self.add(choice, Open::Call(index), function.take_text("arguments"), out);
+        let part = self.reading(choice).parts.saturating_sub(1);
+        out.extend(signature.map(|signature| Event::Signed { choice, part, signature }));
     }
 
     fn reading(&mut self, choice: u32) -> &mut Reading {

@@ -12,7 +12,9 @@ use crate::openai::error::{ErrorBody, Invalid};
 use crate::openai::request::{self, Operation};
 
 use super::delta::Deltas;
-use super::words::{effort_of, finish_reason, logprobs_json, source_of_url, usage_json};
+use super::words::{
+    effort_of, fill_signature, finish_reason, logprobs_json, signature_of, source_of_url, usage_json,
+};
 
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
@@ -155,10 +157,11 @@ pub(super) fn read_said(message: &mut Members<'_>, content: Vec<Part>) -> Vec<Pa
         let mut call = call.into_members();
         let id = call.take_text("id").unwrap_or_default();
         let function = call.take("function").map(Tree::into_members).unwrap_or_default();
-        parts.push(read_call(id, function));
+        let signed = call.take("extra_content").as_ref().and_then(signature_of);
+        parts.push(read_call(id, function, signed));
     }
     if let Some(function) = message.take("function_call") {
-        let mut call = read_call(String::new(), function.into_members());
+        let mut call = read_call(String::new(), function.into_members(), None);
         if let Part::ToolCall { id, name, .. } = &mut call {
             id.clone_from(name);
         }
@@ -167,10 +170,10 @@ pub(super) fn read_said(message: &mut Members<'_>, content: Vec<Part>) -> Vec<Pa
     parts
 }
 
-fn read_call(id: String, mut function: Members<'_>) -> Part {
+fn read_call(id: String, mut function: Members<'_>, signature: Option<String>) -> Part {
     let name = function.take_text("name").unwrap_or_default();
     let arguments = function.take_text("arguments").unwrap_or_default();
-    Part::ToolCall { id, name, arguments, signature: None }
+    Part::ToolCall { id, name, arguments, signature }
 }
 
 fn read_content(content: Option<Tree<'_>>, path: &str, losses: &mut Losses) -> Result<Vec<Part>, Invalid> {
@@ -361,8 +364,8 @@ fn message_json(it: &mut Object, parts: &[Part], losses: &mut Losses) {
             Part::HiddenThinking { data } => {
                 details.push(object(|it| _ = it.text("type", "reasoning.encrypted").text("data", data)));
             }
-            Part::ToolCall { id, name, arguments, signature: _ } => {
-                calls.push(call_json(id, name, arguments));
+            Part::ToolCall { id, name, arguments, signature } => {
+                calls.push(call_json(id, name, arguments, signature.as_deref()));
             }
             Part::Refusal(why) => refusal = Some(why),
             Part::Media(_) => losses.note("content", "chat completions answers with text only"),
@@ -388,9 +391,12 @@ fn message_json(it: &mut Object, parts: &[Part], losses: &mut Losses) {
     }
 }
 
-pub(super) fn call_json(id: &str, name: &str, arguments: &str) -> String {
+pub(crate) fn call_json(id: &str, name: &str, arguments: &str, signature: Option<&str>) -> String {
     object(|it| {
         it.text("id", id).text("type", "function");
         it.object("function", |it| _ = it.text("name", name).text("arguments", arguments));
+        if let Some(signature) = signature {
+            fill_signature(it, signature);
+        }
     })
 }

@@ -7,7 +7,7 @@ use crate::dialect::{Told, WriteStream};
 use crate::json::quote;
 use crate::json::write::{Object, object};
 
-use super::words::{finish_reason, logprobs_json, usage_json};
+use super::words::{fill_signature, finish_reason, logprobs_json, usage_json};
 
 /// Writes chunks.
 pub(super) struct Deltas {
@@ -129,6 +129,16 @@ impl WriteStream for Deltas {
             Event::Opened { choice, part: _, what } => self.open(*choice, what, out),
             Event::Added { choice, part: _, text } => self.add(*choice, text, out),
             Event::Signed { choice, part: _, signature } => {
+                let open = self.choice(*choice);
+                if let Some(Opened::ToolCall { .. }) = open.what {
+                    let index = u64::from(open.calls.saturating_sub(1));
+                    let call = object(|it| {
+                        it.count("index", index);
+                        fill_signature(it, signature);
+                    });
+                    let delta = |it: &mut Object| _ = it.array("tool_calls", [call]);
+                    self.chunk(*choice, delta, "null", "null", out);
+                }
                 if self.choice(*choice).what == Some(Opened::Thinking) {
                     let detail = object(|it| {
                         it.text("type", "reasoning.text").text("text", "").text("signature", signature);

@@ -141,7 +141,7 @@ fn assistant(message: &Message, path: &str, losses: &mut Losses) -> String {
         match part {
             Part::ToolCall { id, name, arguments, signature } => {
                 losses.note_if(signature.is_some(), &format!("{path}.signature"), NO_SIGNATURE);
-                calls.push(call_json(id, name, arguments));
+                calls.push(call_json(id, name, arguments, None));
             }
             Part::Thinking { .. } | Part::HiddenThinking { .. } => {
                 losses.note(format!("{path}.thinking"), NO_SIGNATURE);

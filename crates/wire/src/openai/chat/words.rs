@@ -34,6 +34,18 @@ pub(super) fn url_of(media: &Media) -> Option<String> {
     }
 }
 
+/// What a provider wants back with a call, where Google has it: in `extra_content.google.thought_signature`.
+pub(super) fn signature_of(extra: &Tree<'_>) -> Option<String> {
+    Some(extra.get("google")?.get("thought_signature")?.text()?.to_owned())
+}
+
+/// The same, written beside a call.
+pub(super) fn fill_signature(it: &mut Object, signature: &str) {
+    it.object("extra_content", |it| {
+        it.object("google", |it| _ = it.text("thought_signature", signature));
+    });
+}
+
 /// Why an answer ended, by its word.
 pub(super) fn stop_of(word: &str) -> Stop {
     match word {

@@ -133,7 +133,7 @@ fn lookup_plain(shape: Shape, key: &str) -> Name {
 }
 
 /// Upper case for the two characters outside ASCII that Unicode folds into ASCII letters, as Go's parser does.
-fn folded(name: &str) -> String {
+pub(super) fn folded(name: &str) -> String {
     name.chars()
         .map(|character| match character {
             '\u{17F}' => 'S',

@@ -3,12 +3,12 @@
 use crate::json::{Kind, Scanner, Text};
 use crate::openai::error::Invalid;
 
-pub(super) fn wrong_type(param: &str, expected: &str, got: Kind) -> Invalid {
+pub(crate) fn wrong_type(param: &str, expected: &str, got: Kind) -> Invalid {
     Invalid::field(param, format!("`{param}` must be {expected}, not {}", got.name()))
 }
 
 /// Passes over `null`, which stands for an absent optional field. `true` if it was there.
-pub(super) fn absent(scanner: &mut Scanner<'_>) -> Result<bool, Invalid> {
+pub(crate) fn absent(scanner: &mut Scanner<'_>) -> Result<bool, Invalid> {
     let null = scanner.peek()? == Kind::Null;
     if null {
         scanner.null()?;
@@ -16,7 +16,7 @@ pub(super) fn absent(scanner: &mut Scanner<'_>) -> Result<bool, Invalid> {
     Ok(null)
 }
 
-pub(super) fn boolean(scanner: &mut Scanner<'_>, param: &str) -> Result<Option<bool>, Invalid> {
+pub(crate) fn boolean(scanner: &mut Scanner<'_>, param: &str) -> Result<Option<bool>, Invalid> {
     match scanner.peek()? {
         Kind::Bool => Ok(Some(scanner.boolean()?)),
         Kind::Null => Ok(scanner.null().map(|()| None)?),
@@ -26,7 +26,7 @@ pub(super) fn boolean(scanner: &mut Scanner<'_>, param: &str) -> Result<Option<b
     }
 }
 
-pub(super) fn text<'a>(scanner: &mut Scanner<'a>, param: &str) -> Result<Option<Text<'a>>, Invalid> {
+pub(crate) fn text<'a>(scanner: &mut Scanner<'a>, param: &str) -> Result<Option<Text<'a>>, Invalid> {
     match scanner.peek()? {
         Kind::String => Ok(Some(scanner.string()?)),
         Kind::Null => Ok(scanner.null().map(|()| None)?),
@@ -37,7 +37,7 @@ pub(super) fn text<'a>(scanner: &mut Scanner<'a>, param: &str) -> Result<Option<
 }
 
 /// A number between `min` and `max`.
-pub(super) fn number(
+pub(crate) fn number(
     scanner: &mut Scanner<'_>,
     param: &str,
     (min, max): (f64, f64),
@@ -51,7 +51,7 @@ pub(super) fn number(
 }
 
 /// A whole number between `min` and `max`.
-pub(super) fn count(
+pub(crate) fn count(
     scanner: &mut Scanner<'_>,
     param: &str,
     (min, max): (u64, u64),
@@ -67,7 +67,7 @@ pub(super) fn count(
 }
 
 /// A whole number of either sign.
-pub(super) fn integer(scanner: &mut Scanner<'_>, param: &str) -> Result<Option<i64>, Invalid> {
+pub(crate) fn integer(scanner: &mut Scanner<'_>, param: &str) -> Result<Option<i64>, Invalid> {
     let Some(written) = written_number(scanner, param, "an integer")? else { return Ok(None) };
     let value = whole(written).ok_or_else(|| {
         Invalid::field(param, format!("`{param}` must be an integer, not {}", short(written)))

@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 /// Follows the lines of a stream across chunks, looking at each byte once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// The line so far is empty.
     empty: bool,
     last: Last,
@@ -32,14 +32,14 @@ impl Default for Lines {
 impl Lines {
     /// Whether the last find is no event but the LF that completes the CRLF of the event before, which was
     /// forwarded when its CR came.
-    pub(super) const fn belated(self) -> bool {
+    pub(crate) const fn belated(self) -> bool {
         self.belated
     }
 
     /// One past the end of the event that is under way at `from`, or `None` if its end is not in the chunk.
     ///
     /// Bytes must be given once, in order. A blank line right after an event counts as an event of its own.
-    pub(super) fn event_end(&mut self, chunk: &[u8], from: usize) -> Option<usize> {
+    pub(crate) fn event_end(&mut self, chunk: &[u8], from: usize) -> Option<usize> {
         let mut at = from;
         self.belated = false;
         if self.last != Last::Other {

@@ -1,0 +1,24 @@
+//! The Gemini dialect: `models/{model}:generateContent` and its kin.
+//!
+//! The model and the method stand in the path ([`route`]). Names are read in both spellings that its JSON allows
+//! (`generationConfig`, `generation_config`) and written in the first.
+
+mod array;
+mod chunks;
+pub mod client;
+mod config;
+mod contents;
+mod deltas;
+pub mod facts;
+mod fault;
+pub mod observe;
+pub mod provider;
+mod reply;
+pub mod route;
+mod schema;
+mod words;
+mod write;
+
+pub use facts::{Asked, parse};
+pub use observe::{Form, Observer, error_piece, usage_of_body};
+pub use route::{Method, Route};
