@@ -22,7 +22,8 @@ pub struct ProviderConfig {
     /// A vendor record, such as `openai`, `vllm` or `openai_compatible` (see the list of vendors).
     #[schemars(with = "VendorKind")]
     pub kind: String,
-    /// Scheme, host and port, with or without the path prefix (`/v1`). Default: the vendor's.
+    /// Scheme, host and port, with or without the path prefix (`/v1`). `grpc://` and `grpcs://` for those that speak the
+    /// Open Inference Protocol over gRPC. Default: the vendor's.
     pub base_url: Option<String>,
     /// Its credentials. Each attempt uses one, in turn by what is left of their quotas.
     #[serde(default)]
@@ -248,7 +249,16 @@ impl ProviderConfig {
 
     /// Whether it speaks the Open Inference Protocol.
     pub fn kserve(&self) -> Kserve {
-        vendor::vendor(&self.kind).map_or(Kserve::No, |vendor| vendor.kserve)
+        match vendor::vendor(&self.kind).map_or(Kserve::No, |vendor| vendor.kserve) {
+            // There is nothing else over gRPC.
+            Kserve::Also if self.is_grpc() => Kserve::Only,
+            known => known,
+        }
+    }
+
+    /// Whether it is spoken to over gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.base_url.as_deref().is_some_and(|url| url.starts_with("grpc://") || url.starts_with("grpcs://"))
     }
 
     /// Whether it speaks the dialect that all operations are in.

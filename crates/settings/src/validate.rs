@@ -183,6 +183,14 @@ fn listeners(config: &Config, found: &mut Vec<Problem>) {
     if config.listen == config.admin && config.listen.port() != 0 {
         found.push(Problem::new("admin", "clients and admins need addresses of their own"));
     }
+    let Some(grpc) = config.grpc else { return };
+    if !grpc.ip().is_loopback() && config.auth.keys.is_empty() {
+        let text = format!("{grpc} is reachable from elsewhere, and no client needs a key");
+        found.push(Problem::new("grpc", text).help("add `auth.keys`, or listen on 127.0.0.1"));
+    }
+    if [config.listen, config.admin].contains(&grpc) && grpc.port() != 0 {
+        found.push(Problem::new("grpc", "gRPC needs an address of its own"));
+    }
 }
 
 /// What client keys and admin keys have in common.

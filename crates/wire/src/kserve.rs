@@ -5,11 +5,13 @@
 //! - [`rules`]: whether that is what the registered model takes.
 //! - [`answer`]: what servers and models are told to be, and what an upstream answered with.
 //! - [`datatype`]: what elements can be.
+//! - [`grpc`]: the same over gRPC.
 
 pub mod answer;
 mod binary;
 mod client;
 pub mod datatype;
+pub mod grpc;
 pub mod request;
 pub mod rules;
 mod tensor;

@@ -283,7 +283,7 @@ fn servers_and_models_say_what_they_are() {
         answer::server("1.2"),
         r#"{"name":"pointsman","version":"1.2","extensions":["binary_tensor_data","model_repository"]}"#
     );
-    let up = Indexed { name: "m", version: Some("1"), why_not: None };
+    let up = Indexed { name: "m".to_owned(), version: Some("1".to_owned()), why_not: None };
     let down = Indexed { version: None, why_not: Some("open"), ..up.clone() };
     assert_eq!(
         answer::index(&[up, down]),

@@ -167,7 +167,7 @@ pub async fn tell(
                 bytes_per_s_min: limits.body_min_bytes_per_s,
             };
             let asked = body::read(body, rules).await?;
-            Ok(index(app, snapshot, client, answer::wants_ready_only(&asked)))
+            Ok(answer::index(&indexed(app, snapshot, client, answer::wants_ready_only(&asked))))
         }
         // Goes the way of all requests that are sent on.
         Place::Infer(_) => Err(ErrorBody::internal("an inference request lost its way")),
@@ -179,7 +179,11 @@ fn not_ready(why: &str) -> ErrorBody {
     ErrorBody::router(400, "invalid_request_error", "not_ready", why)
 }
 
-fn find(snapshot: &Snapshot, client: &ClientKey, wanted: &Wanted) -> Result<Arc<Model>, ErrorBody> {
+pub(super) fn find(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    wanted: &Wanted,
+) -> Result<Arc<Model>, ErrorBody> {
     let model = find_model(snapshot, client, &wanted.model)?;
     match &wanted.version {
         Some(version) if !versions(snapshot, &model).contains(&version.as_str()) => {
@@ -191,7 +195,7 @@ fn find(snapshot: &Snapshot, client: &ClientKey, wanted: &Wanted) -> Result<Arc<
 }
 
 /// The versions that a model's deployments serve, in the order of the configuration.
-fn versions<'s>(snapshot: &'s Snapshot, model: &Model) -> Vec<&'s str> {
+pub(super) fn versions<'s>(snapshot: &'s Snapshot, model: &Model) -> Vec<&'s str> {
     let mut all: Vec<&str> = Vec::new();
     let deployments =
         snapshot.config.models.get(&*model.name).into_iter().flat_map(|model| &model.deployments);
@@ -212,7 +216,13 @@ fn why_not(app: &App, model: &Model, version: Option<&str>) -> Result<(), &'stat
     ready.map_err(|why| why.map_or("there is none", WhyNot::name))
 }
 
-fn index(app: &App, snapshot: &Snapshot, client: &ClientKey, ready_only: bool) -> String {
+/// Whether a deployment of the model, and version, can serve.
+pub(super) fn is_ready(app: &App, model: &Model, version: Option<&str>) -> bool {
+    why_not(app, model, version).is_ok()
+}
+
+/// The models that a client may use, in their versions.
+pub(super) fn indexed(app: &App, snapshot: &Snapshot, client: &ClientKey, ready_only: bool) -> Vec<Indexed> {
     let mut all = Vec::new();
     let listed = snapshot.listed(|model| client.may_use(model));
     for model in &listed {
@@ -221,11 +231,12 @@ fn index(app: &App, snapshot: &Snapshot, client: &ClientKey, ready_only: bool) -
         for version in named {
             let why_not = why_not(app, model, version).err();
             if !(ready_only && why_not.is_some()) {
-                all.push(Indexed { name: &model.name, version, why_not });
+                let version = version.map(str::to_owned);
+                all.push(Indexed { name: model.name.to_string(), version, why_not });
             }
         }
     }
-    answer::index(&all)
+    all
 }
 
 /// Reads an inference request, holds it to the registered model, and gathers its facts.

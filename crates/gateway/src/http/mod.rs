@@ -4,6 +4,7 @@ pub mod auth;
 pub mod body;
 pub mod client_io;
 pub mod fallback;
+pub mod grpc;
 pub mod guard;
 pub mod hints;
 pub mod idempotency;

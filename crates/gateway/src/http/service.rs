@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -25,7 +26,7 @@ use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
 use super::kserve;
-use super::prepare::{self, prepare};
+use super::prepare::{self, Prepared, Refused, prepare};
 use super::respond;
 use super::route::{self, Route};
 use super::server::Worker;
@@ -175,14 +176,17 @@ async fn infer(
     snapshot: Arc<Snapshot>,
     arrival: Arrival,
     (head, body): (Parts, Incoming),
-    mut early: Early,
+    early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
     let lane = hints::lane(&head.headers, &arrival.client);
     if let Some(reason) = worker.app.memory.grade().against(lane) {
         return early.shed(&worker, lane, reason);
     }
-    let body = match body::read(body, body_rules(&snapshot, head.uri.path())).await {
+    let tensors = arrival.asked.operation == Operation::Infer;
+    // The path of an inference names its model.
+    let route = if tensors { Operation::Infer.path() } else { head.uri.path() };
+    let body = match body::read(body, body_rules(&snapshot, route)).await {
         Ok(body) => body,
         Err(error) => {
             let mut response = early.refuse(&worker, "invalid", &error);
@@ -198,66 +202,90 @@ async fn infer(
         Err(error) => return early.refuse(&worker, "idempotency", &error),
     };
     let asked = (arrival.dialect, &arrival.asked);
-    let prepared = match arrival.asked.operation {
-        Operation::Infer => kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at),
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at)
-        }
+    let prepared = if tensors {
+        kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at)
+    } else {
+        prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at)
     };
-    match prepared {
-        Ok(prepared) => {
-            drop(head);
-            // The model may have put it into another lane than its head said.
-            let moved = prepared.facts.lane != lane;
-            if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
-                return early.shed(&worker, prepared.facts.lane, reason);
-            }
-            let Some(key) = key else {
-                drop(early);
-                return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
-            };
-            (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-            let asked = Asked { snapshot, arrival, prepared, body, began };
-            // Boxed, for the room of what few requests need is moved about with every request.
-            match Box::pin(idempotency::serve(&worker, asked, &key)).await {
-                Ok(response) => response,
-                Err(error) => early.refuse(&worker, "idempotency", &error),
-            }
-        }
+    drop(head);
+    exchange(worker, snapshot, Validated { arrival, prepared, body, lane, key, began }, early).await
+}
+
+/// A request that was looked at.
+pub(super) struct Validated {
+    /// What is known of its head.
+    pub(super) arrival: Arrival,
+    /// What was understood of it, or why it is refused.
+    pub(super) prepared: Result<Prepared, Refused>,
+    /// Its body.
+    pub(super) body: Bytes,
+    /// The lane that its head asks for.
+    pub(super) lane: Lane,
+    /// Its idempotency key.
+    pub(super) key: Option<idempotency::Key>,
+    /// When the router's own work began.
+    pub(super) began: Now,
+}
+
+/// Sends a request on, unless it is refused.
+pub(super) async fn exchange(
+    worker: Rc<Worker>,
+    snapshot: Arc<Snapshot>,
+    Validated { arrival, prepared, body, lane, key, began }: Validated,
+    mut early: Early,
+) -> Response<RouterBody> {
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
         Err(refused) => {
             (early.began, early.model) = (began, refused.model);
-            early.refuse(&worker, "invalid", &refused.error)
+            return early.refuse(&worker, "invalid", &refused.error);
         }
+    };
+    // The model may have put it into another lane than its head said.
+    let moved = prepared.facts.lane != lane;
+    if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
+        return early.shed(&worker, prepared.facts.lane, reason);
+    }
+    let Some(key) = key else {
+        drop(early);
+        return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
+    };
+    (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+    let asked = Asked { snapshot, arrival, prepared, body, began };
+    // Boxed, for the room of what few requests need is moved about with every request.
+    match Box::pin(idempotency::serve(&worker, asked, &key)).await {
+        Ok(response) => response,
+        Err(error) => early.refuse(&worker, "idempotency", &error),
     }
 }
 
 /// What is known of a request that the router answers without asking a deployment.
-struct Early {
-    id: RequestId,
-    arrived: Now,
+pub(super) struct Early {
+    pub(super) id: RequestId,
+    pub(super) arrived: Now,
     /// When the router's own work began.
     began: Now,
-    operation: &'static str,
+    pub(super) operation: &'static str,
     /// The dialect that its errors are told in.
     dialect: &'static ClientDef,
-    client: Option<Arc<ClientKey>>,
+    pub(super) client: Option<Arc<ClientKey>>,
     model: Option<Name>,
 }
 
 impl Early {
-    fn new(id: RequestId, arrived: Now, dialect: &'static ClientDef) -> Self {
+    pub(super) fn new(id: RequestId, arrived: Now, dialect: &'static ClientDef) -> Self {
         Self { id, arrived, began: arrived, operation: "unknown", dialect, client: None, model: None }
     }
 
     /// Answers with what the router itself knows.
-    fn tell(&self, body: String) -> Response<RouterBody> {
+    pub(super) fn tell(&self, body: String) -> Response<RouterBody> {
         let mut response = respond::json(StatusCode::OK, body.into());
         respond::put_own_headers(response.headers_mut(), self.id, "router", clock::now() - self.began);
         response
     }
 
     /// Turns a request away before its body is read, for want of memory.
-    fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
+    pub(super) fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
         worker.app.metrics.shed(reason);
         let text = format!(
             "the gateway is short of memory and takes no new {} requests ({}); try again shortly",
@@ -274,7 +302,12 @@ impl Early {
     }
 
     /// Answers a request that cannot be routed, and records why.
-    fn refuse(&self, worker: &Worker, reason: &'static str, error: &ErrorBody) -> Response<RouterBody> {
+    pub(super) fn refuse(
+        &self,
+        worker: &Worker,
+        reason: &'static str,
+        error: &ErrorBody,
+    ) -> Response<RouterBody> {
         worker.app.metrics.refused(reason);
         self.end(worker, "invalid", &error.message, error)
     }
@@ -328,7 +361,7 @@ impl Early {
     }
 }
 
-fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
+pub(super) fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
     let limits = &snapshot.config.limits;
     BodyRules {
         bytes_max: limits.body_bytes_max_of(path),

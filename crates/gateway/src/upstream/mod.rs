@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod connection;
+pub mod grpc;
 pub mod head;
 pub mod kserve;
 pub mod pool;

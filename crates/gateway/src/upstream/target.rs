@@ -20,6 +20,32 @@ pub enum Scheme {
     Http,
     /// HTTP over TLS.
     Https,
+    /// gRPC over plain HTTP/2.
+    Grpc,
+    /// gRPC over HTTP/2 over TLS.
+    Grpcs,
+}
+
+impl Scheme {
+    /// The scheme of a URL, and the port it has where none is named.
+    fn of(url: &http::Uri) -> (Self, u16) {
+        match url.scheme_str() {
+            Some("https") => (Self::Https, 443),
+            Some("grpc") => (Self::Grpc, 80),
+            Some("grpcs") => (Self::Grpcs, 443),
+            Some(_) | None => (Self::Http, 80),
+        }
+    }
+
+    /// Its name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+        }
+    }
 }
 
 /// Where a provider is, and what every request to it says in its head.
@@ -63,8 +89,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
     let vendor = vendor::vendor(&config.kind).unwrap_or(&vendor::vendors()[0]);
     let base = config.base_url.as_deref().or(vendor.base_url.as_deref()).unwrap_or_default();
     let url: http::Uri = base.parse().unwrap_or_default();
-    let (scheme, default_port) =
-        if url.scheme_str() == Some("https") { (Scheme::Https, 443) } else { (Scheme::Http, 80) };
+    let (scheme, default_port) = Scheme::of(&url);
     let host = url.host().unwrap_or("invalid").trim_matches(['[', ']']).to_owned();
     let port = url.port_u16().unwrap_or(default_port);
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
@@ -81,7 +106,7 @@ pub fn endpoint(name: &str, config: &ProviderConfig) -> Endpoint {
     let head = |operation: Operation| head(operation, &prefix, &lines);
     let heads = [Operation::Chat, Operation::Completion, Operation::Embedding, Operation::Response].map(head);
     let tensors_prefix = kserve::prefix(url.path(), &vendor.path_prefix);
-    let at = if scheme == Scheme::Https { "https" } else { "http" };
+    let at = scheme.name();
     Endpoint {
         provider: name.to_owned(),
         vendor,
@@ -165,6 +190,11 @@ impl Endpoint {
         self.authority = format!("{host}:{port}");
         self.pool_key = format!("{}|{port}", self.pool_key).into();
         self.port = port;
+        // What an engine says of its load it says over HTTP.
+        self.scheme = match self.scheme {
+            Scheme::Http | Scheme::Grpc => Scheme::Http,
+            Scheme::Https | Scheme::Grpcs => Scheme::Https,
+        };
     }
 
     /// What the provider's header of authentication says for a key; `None` if the key cannot stand in a header.

@@ -54,6 +54,18 @@ fn tensors_are_known_and_sent_only_to_who_takes_them() {
 }
 
 #[test]
+fn who_is_spoken_to_over_grpc_takes_tensors_only() {
+    let text = TEXT.replace("http://b:8000", "grpcs://b:8001").replace("[infer, chat]", "[infer]");
+    let config = read(&text.replace("limits:", "grpc: 127.0.0.1:8001\nlimits:")).expect("a good config");
+    let catalog = config.catalog();
+    let capabilities = catalog.models["m"].deployments[1].capabilities;
+    assert!(capabilities.contains(Capabilities::INFER) && !capabilities.contains(Capabilities::CHAT));
+    let all = TEXT.replace("http://b:8000", "grpc://b:8001").replace(", capabilities: [infer, chat]", "");
+    let catalog = read(&all).expect("a good config").catalog();
+    assert_eq!(catalog.models["m"].deployments[1].capabilities, Capabilities::INFER);
+}
+
+#[test]
 fn l1_tensors_that_cannot_be_are_told() {
     for (from, to, says) in [
         ("name: mask", "name: x", "models.m.inputs[1].name: there is another tensor named `x`"),
@@ -67,6 +79,17 @@ fn l1_tensors_that_cannot_be_are_told() {
         ("datatype: BF16, shape: []", "datatype: BF16, shape: [], optional: true", "optional"),
         ("- { provider: o }", "- { provider: o, capabilities: [infer] }", "provider `o` takes no tensors"),
         ("{model}/infer", "{model}/infers", "there is no route"),
+        (
+            "kind: openai,",
+            "kind: openai, base_url: 'grpc://a:1',",
+            "kind `openai` are not spoken to over gRPC",
+        ),
+        (
+            "limits:",
+            "grpc: 0.0.0.0:8001\nlimits:",
+            "grpc: 0.0.0.0:8001 is reachable from elsewhere, and no client",
+        ),
+        ("limits:", "grpc: 127.0.0.1:8080\nlimits:", "grpc: gRPC needs an address of its own"),
     ] {
         let said = read(&TEXT.replacen(from, to, 1)).expect_err("it is refused");
         let said: Vec<String> = said.iter().map(ToString::to_string).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pointsman_wire::vendor;
+use pointsman_wire::vendor::{self, Kserve};
 
 use super::check_text;
 use crate::diagnostic::Problem;
@@ -36,6 +36,10 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
     // The URL is not repeated: one that is refused may carry a password.
     if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {
         found.push(Problem::new(join(path, "base_url"), why));
+    } else if provider.is_grpc() && vendor::vendor(&provider.kind).is_ok_and(|one| one.kserve == Kserve::No) {
+        let text = format!("providers of kind `{}` are not spoken to over gRPC", provider.kind);
+        let help = "the kinds `kserve` and `triton` are; for others give a URL with http:// or https://";
+        found.push(Problem::new(join(path, "base_url"), text).help(help));
     }
     check_text(&join(path, "region"), provider.region.as_deref(), found);
     check_text(&join(path, "quota_domain"), provider.quota_domain.as_deref(), found);
@@ -109,7 +113,8 @@ fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Prob
 
 /// Why a base URL cannot be used.
 fn check_url(url: &str) -> Result<(), &'static str> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let rest =
+        ["http://", "https://", "grpc://", "grpcs://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let rest = rest.ok_or("must begin with http:// or https://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.contains('@') {

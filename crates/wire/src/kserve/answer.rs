@@ -12,11 +12,14 @@ const DEPTH_MAX: usize = 64;
 /// Who the server says it is.
 pub const NAME: &str = "pointsman";
 
+/// What it can do beyond the protocol.
+pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
+
 /// `GET /v2`.
 pub fn server(version: &str) -> String {
     let mut object = Object::new();
     object.text("name", NAME).text("version", version);
-    object.raw("extensions", r#"["binary_tensor_data","model_repository"]"#);
+    object.array("extensions", EXTENSIONS.map(quote));
     object.finish()
 }
 
@@ -56,21 +59,28 @@ fn tensor(spec: &TensorSpec) -> String {
 
 /// A model, or a version of it, in the repository's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Indexed<'a> {
+pub struct Indexed {
     /// The model.
-    pub name: &'a str,
+    pub name: String,
     /// Its version, if it has any.
-    pub version: Option<&'a str>,
+    pub version: Option<String>,
     /// Why it cannot serve; `None` if it can.
-    pub why_not: Option<&'a str>,
+    pub why_not: Option<&'static str>,
+}
+
+impl Indexed {
+    /// Its state, in the protocol's words.
+    pub const fn state(&self) -> &'static str {
+        if self.why_not.is_none() { "READY" } else { "UNAVAILABLE" }
+    }
 }
 
 /// `POST /v2/repository/index`.
-pub fn index(models: &[Indexed<'_>]) -> String {
+pub fn index(models: &[Indexed]) -> String {
     array(models.iter().map(|model| {
         let mut object = Object::new();
-        object.text("name", model.name).text_if("version", model.version);
-        object.text("state", if model.why_not.is_none() { "READY" } else { "UNAVAILABLE" });
+        object.text("name", &model.name).text_if("version", model.version.as_deref());
+        object.text("state", model.state());
         object.text("reason", model.why_not.unwrap_or_default());
         object.finish()
     }))
