@@ -60,6 +60,9 @@ fn who_is_spoken_to_over_grpc_takes_tensors_only() {
     let catalog = config.catalog();
     let capabilities = catalog.models["m"].deployments[1].capabilities;
     assert!(capabilities.contains(Capabilities::INFER) && !capabilities.contains(Capabilities::CHAT));
+    assert!(config.providers["t"].engine_plan().is_none(), "metrics are at a port that has to be said");
+    let port = text.replace("b:8001'", "b:8001', engine: { port: 8002 }");
+    assert!(read(&port).expect("a good config").providers["t"].engine_plan().is_some());
     let all = TEXT.replace("http://b:8000", "grpc://b:8001").replace(", capabilities: [infer, chat]", "");
     let catalog = read(&all).expect("a good config").catalog();
     assert_eq!(catalog.models["m"].deployments[1].capabilities, Capabilities::INFER);
