@@ -165,6 +165,17 @@ def gateway(engines, tmp_path_factory):
         running.stop()
 
 
+@pytest.fixture(scope="session")
+def crossing(engines, tmp_path_factory):
+    from crossing import Crossing
+
+    running = Crossing(tmp_path_factory.mktemp("crossing"), engines)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
 @pytest.fixture
 def client(gateway):
     return gateway.client()

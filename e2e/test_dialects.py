@@ -101,7 +101,7 @@ def test_anthropic_calls_tools_of_an_openai_provider(place):
            "messages": [{"role": "user", "content": "Weather?"}]}
     message = place.anthropic().messages.create(**ask)
     [call] = [part for part in message.content if part.type == "tool_use"]
-    assert (call.name, call.input, message.stop_reason) == ("weather", {}, "tool_use")
+    assert (call.name, call.input, message.stop_reason) == ("weather", {"city": "mock"}, "tool_use")
     with place.anthropic().messages.stream(**ask) as stream:
         streamed = stream.get_final_message()
     assert [part.name for part in streamed.content if part.type == "tool_use"] == ["weather"]

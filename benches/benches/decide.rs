@@ -116,6 +116,7 @@ fn facts(model: ModelId) -> Facts {
         class: pointsman_routing::facts::Class::default(),
         objective: pointsman_routing::facts::Objective::default(),
         region: None,
+        pinned: None,
         tags: Default::default(),
         deadline: None,
     }

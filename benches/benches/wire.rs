@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
+use pointsman_wire::dialect::{self, Told};
 use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{BodyLimits, Operation, StreamObserver, UsageAsk, literal, parse, rewrite};
 use pointsman_wire::{json, kserve};
@@ -95,5 +96,55 @@ fn relay_chunk(bencher: Bencher<'_, '_>, form: &str) {
     bencher.counter(BytesCount::new(chunk.len())).bench_local(|| {
         out.clear();
         observer.push(black_box(&chunk).clone(), &mut out).map(|seen| seen.content)
+    });
+}
+
+/// Chunks of text in the dialect of a provider, as they come one by one.
+fn text_chunk(dialect: &str) -> Bytes {
+    Bytes::from_static(match dialect {
+        "anthropic" => {
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word\"}}\n\n"
+        }
+        "gemini" => {
+            b"data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" word\"}],\"role\":\"model\"},\"index\":0}],\"modelVersion\":\"m\",\"responseId\":\"r\"}\n\n"
+        }
+        _ => {
+            b"data: {\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"chat.completion.chunk\",\"created\":1732000000,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n"
+        }
+    })
+}
+
+/// What comes before the first text.
+fn stream_head(dialect: &str) -> Bytes {
+    Bytes::from_static(match dialect {
+        "anthropic" => {
+            b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
+        }
+        _ => b"",
+    })
+}
+
+/// One chunk of text, turned from the dialect of a provider into that of a client. What it costs over `relay_chunk` is what
+/// turning costs.
+#[divan::bench(
+    args = ["openai to anthropic", "anthropic to openai", "gemini to openai", "openai to gemini"],
+    sample_size = 1000
+)]
+fn convert_chunk(bencher: Bencher<'_, '_>, pair: &str) {
+    let (from, to) = pair.split_once(" to ").unwrap_or((pair, pair));
+    let (Some(provider), Some(client)) = (dialect::provider(from), dialect::client(to)) else { return };
+    let (mut reader, mut writer) = (provider.dialect.stream(), client.dialect.stream(Told::default()));
+    let (chunk, mut events, mut text) = (text_chunk(from), Vec::new(), String::new());
+    let _ = reader.push(&stream_head(from), &mut events);
+    for event in events.drain(..) {
+        writer.write(&event, &mut text);
+    }
+    bencher.counter(BytesCount::new(chunk.len())).bench_local(|| {
+        text.clear();
+        let read = reader.push(black_box(&chunk), &mut events);
+        for event in events.drain(..) {
+            writer.write(&event, &mut text);
+        }
+        (read.is_ok(), text.len())
     });
 }

@@ -43,7 +43,7 @@ fn generated() -> anyhow::Result<[(&'static str, String); 5]> {
         ("schema/config.schema.json", format!("{:#}\n", pointsman_settings::schema())),
         ("docs/reference/config.md", pointsman_settings::reference_markdown()),
         ("docs/reference/strategies.md", pointsman_settings::strategies_markdown()),
-        ("docs/reference/vendors.md", pointsman_settings::vendors_markdown()),
+        ("docs/vendors.md", pointsman_settings::vendors_markdown()),
         ("docs/protocols.md", crate::protocols::page()?),
     ])
 }

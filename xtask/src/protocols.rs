@@ -19,7 +19,7 @@ other dialect has no word for is a **loss**: the decision record names it (`conv
 `conversion: { losses: refuse }` refuses the request with 400 instead, naming the field.
 
 A dialect is one file per direction in `crates/wire` and one line in `dialect.rs`; a vendor that speaks a known one is a
-record in `vendors.toml` and no code ([list](reference/vendors.md)).
+record in `vendors.toml` and no code ([list](vendors.md)).
 ";
 
 /// The page.
@@ -67,7 +67,8 @@ fn table(kind: &str) -> anyhow::Result<String> {
     for client in CLIENTS {
         for provider in PROVIDERS {
             let cases = &rows[&(client.name, provider.name)];
-            let same = if client.name == provider.name { "= " } else { "" };
+            let taken = provider.relays.iter().any(|relay| relay.client == client.name);
+            let same = if taken { "= " } else { "" };
             write!(table, "| `{}` | `{}` |", client.name, provider.name)?;
             for name in &names {
                 match cases.get(name) {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use pointsman_routing::issued::Issued;
 use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
 use tokio::sync::{Notify, watch};
@@ -30,6 +31,8 @@ pub struct App {
     pub live: Live,
     /// Idempotency keys, and the answers that are given again.
     pub idempotency: Idempotency,
+    /// Which account issued what providers keep.
+    issued: Mutex<Issued>,
     /// All counters.
     pub metrics: Metrics,
     /// The newest decision records.
@@ -115,6 +118,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             live,
             idempotency,
+            issued: Mutex::default(),
             metrics,
             ring,
             batches: OnceLock::new(),
@@ -135,6 +139,12 @@ impl App {
         })
     }
 
+    /// Which account issued what providers keep. Not to be held across the fleet's lock.
+    pub fn issued(&self) -> MutexGuard<'_, Issued> {
+        // Every change is whole before anything can panic.
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts `config` in force. Requests under way keep what they started with.
     pub fn install(&self, config: Config) -> Arc<Snapshot> {
         let config = Arc::new(config);
@@ -142,7 +152,9 @@ impl App {
             let generation = self.snapshot.load().generation + 1;
             self.metrics.configure(&config);
             self.idempotency.configure(config.idempotency.limits());
-            let snapshot = Arc::new(Snapshot::build(generation, &config, fleet, &self.metrics));
+            let mut snapshot = Snapshot::build(generation, &config, fleet, &self.metrics);
+            snapshot.inherit(&self.snapshot.load());
+            let snapshot = Arc::new(snapshot);
             self.snapshot.store(Arc::clone(&snapshot));
             snapshot
         });

@@ -6,9 +6,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::HeaderValue;
+use pointsman_settings::Config;
+use pointsman_settings::egress::EgressConfig;
 use pointsman_settings::models::{DeploymentConfig, ModelConfig};
 use pointsman_settings::providers::{CredentialConfig, ProviderConfig};
-use pointsman_settings::{Config, Secret};
 use pointsman_wire::vendor::{Vendor, vendors};
 use serde_json::{Value, json};
 
@@ -168,6 +169,9 @@ impl Found {
                 Err(why) => self.lines.push(format!("{:<20} {url}: {why}", vendor.kind)),
             }
         }
+        if !vendor.discover || vendor.needs_base_url() && !vendor.engine {
+            return;
+        }
         let set = vendor
             .env
             .iter()
@@ -176,15 +180,7 @@ impl Found {
             self.unset.extend(vendor.env.iter().map(String::as_str));
             return;
         };
-        let secret = Secret::new(key.clone());
-        let credential = CredentialConfig {
-            name: None,
-            key: secret,
-            rpm: None,
-            tpm: None,
-            lane: None,
-            quota_domain: None,
-        };
+        let credential = CredentialConfig::of_key(&key);
         let provider =
             ProviderConfig { kind: vendor.kind.clone(), keys: vec![credential], ..Default::default() };
         match list(&provider, Some(&key), VENDOR_TIMEOUT).await {
@@ -241,7 +237,7 @@ async fn list(
     key: Option<&str>,
     timeout: Duration,
 ) -> Result<Vec<String>, String> {
-    let endpoint = target::endpoint(&provider.kind, provider);
+    let endpoint = target::endpoint(&provider.kind, provider, &EgressConfig::default());
     let auth: Option<HeaderValue> = key.and_then(|key| endpoint.auth_value(key));
     let probe::Answer { status, body, .. } =
         probe::get(&endpoint, &endpoint.models_path(), auth.as_ref(), timeout).await?;

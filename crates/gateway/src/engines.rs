@@ -104,7 +104,7 @@ fn engines(snapshot: &Snapshot) -> HashMap<String, Engine> {
             continue;
         }
         deployments.sort_unstable();
-        let mut endpoint = target::endpoint(name, config);
+        let mut endpoint = target::endpoint(name, config, &snapshot.config.egress);
         let mut headers = Vec::new();
         match plan.port.filter(|port| *port != endpoint.port) {
             // Keys and headers were configured for the other port.

@@ -1,6 +1,7 @@
 //! What would be decided: a request goes the way of every other, up to the moment it would be sent.
 
 use http::HeaderMap;
+use pointsman_routing::flow::misfit::OnMismatch;
 use pointsman_routing::{Fleet, Rng, decide};
 use pointsman_wire::dialect;
 use pointsman_wire::openai::error::ErrorBody;
@@ -36,7 +37,8 @@ pub fn explain(
     body: &[u8],
 ) -> Result<Value, ErrorBody> {
     let path = options.path.as_deref().unwrap_or("/v1/chat/completions");
-    let (dialect, asked) = dialect::route(path)
+    let (bare, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let (dialect, asked) = dialect::route(bare, query)
         .ok_or_else(|| ErrorBody::malformed(format!("`{path}` is no path that is routed")))?;
     let client = ClientKey::operator(options.tenant.as_deref().unwrap_or("operator"));
     let now = clock::now();
@@ -48,6 +50,7 @@ pub fn explain(
         "model": prepared.model.name,
         "summary": compact(&decision, &snapshot.names),
         "fallbacks": prepared.fallbacks.named.iter().map(|(name, why)| json!({"model": name, "left_out": why})).collect::<Vec<_>>(),
+        "answer_checked": prepared.schema.as_ref().and(prepared.model.on_mismatch).map(OnMismatch::name),
         "facts": facts_json(&prepared.facts, now),
         "decision": decision_json(&decision, now, &snapshot.names),
     }))

@@ -22,6 +22,7 @@ pub mod mock;
 pub mod reload;
 pub mod serve;
 pub mod snapshot;
+pub mod structured;
 pub mod telemetry;
 pub mod upgrade;
 pub mod upstream;

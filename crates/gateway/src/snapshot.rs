@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::{Class, Lane};
+use pointsman_routing::flow::Usage;
+use pointsman_routing::flow::misfit::OnMismatch;
 use pointsman_routing::mirror::MirrorSpec;
 use pointsman_routing::{CredentialId, DeploymentId, Fleet, ModelId};
 use pointsman_settings::Config;
@@ -17,11 +19,14 @@ use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::openai::literal;
 use pointsman_wire::openai::rules::ModelRules;
+use pointsman_wire::openai::usage;
+use pointsman_wire::prices::Price;
 use rustc_hash::FxHashMap;
 
 use crate::http::auth::Keys;
 use crate::http::respond;
 use crate::telemetry::metrics::{DeploymentMetrics, Metrics, ModelMetrics};
+use crate::upstream::credential::Credential;
 use crate::upstream::kserve::TensorsHead;
 use crate::upstream::target::{self, Endpoint};
 
@@ -38,7 +43,7 @@ pub struct Snapshot {
     /// Where each deployment is.
     pub targets: FxHashMap<DeploymentId, Arc<Target>>,
     /// What each credential sends.
-    pub credentials: FxHashMap<CredentialId, HeaderValue>,
+    pub credentials: FxHashMap<CredentialId, Credential>,
     /// Names of deployments, for records that outlive the snapshot.
     pub names: Arc<BTreeMap<DeploymentId, Name>>,
 }
@@ -57,6 +62,8 @@ pub struct Model {
     pub class: Option<Class>,
     /// Whether it refuses what a deployment's dialect has no word for, rather than leave it out.
     pub refuses_losses: bool,
+    /// What becomes of answers that do not fit the schema that their request holds them to; `None`: they are not checked.
+    pub on_mismatch: Option<OnMismatch>,
     /// Where copies of its requests go, if anywhere.
     pub mirror: Option<MirrorSpec>,
     /// Where its requests are counted.
@@ -81,14 +88,32 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// How the head of an inference request to it begins.
     pub tensors: TensorsHead,
+    /// Whether it takes requests of the Responses API as they come.
+    pub responses: bool,
     /// Whether the provider accepts `stream_options.include_usage`.
     pub stream_usage: bool,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
-    /// USD per million tokens, input and output, if known.
-    pub price_usd_per_mtok: Option<(f64, f64)>,
+    /// What it costs, if known.
+    pub price: Option<Price>,
     /// Where its attempts are counted.
     pub metrics: DeploymentMetrics,
+}
+
+impl Target {
+    /// What an answer cost, millionths of a USD; `None` if any part of it has no known price.
+    pub fn cost_micro_usd(&self, used: &Usage) -> Option<u64> {
+        self.price?.micro_usd(&usage::Usage {
+            tokens_in: used.tokens_in,
+            tokens_in_cached: used.tokens_in_cached,
+            tokens_in_cache_written: used.tokens_in_cache_written,
+            tokens_in_image: used.tokens_in_image,
+            tokens_in_audio: used.tokens_in_audio,
+            tokens_out_reasoning: used.tokens_out_reasoning,
+            tokens_out_audio: used.tokens_out_audio,
+            tokens_out: used.tokens_out,
+        })
+    }
 }
 
 impl Snapshot {
@@ -105,7 +130,7 @@ impl Snapshot {
             names: Arc::default(),
             config: Arc::clone(config),
         };
-        let endpoints = snapshot.add_providers(fleet);
+        let endpoints = snapshot.add_providers(fleet, metrics);
         let mut names = BTreeMap::new();
         for (name, model) in &config.models {
             let Some(id) = fleet.model(name) else { continue };
@@ -132,12 +157,13 @@ impl Snapshot {
                         deployment.upstream_version.as_deref().or(deployment.version.as_deref()),
                     ),
                     endpoint: Arc::clone(endpoint),
+                    responses: config.takes_responses(model, deployment),
                     stream_usage: endpoint.vendor.stream_usage,
                     continuation: config
                         .providers
                         .get(&deployment.provider)
                         .and_then(ProviderConfig::continuation_style),
-                    price_usd_per_mtok: deployment.price.as_ref().map(|price| (price.input, price.output)),
+                    price: config.price_of(&name, deployment),
                 };
                 snapshot.targets.insert(id, Arc::new(target));
             }
@@ -147,20 +173,34 @@ impl Snapshot {
         snapshot
     }
 
-    fn add_providers(&mut self, fleet: &Fleet) -> BTreeMap<String, Arc<Endpoint>> {
+    fn add_providers(&mut self, fleet: &Fleet, metrics: &Metrics) -> BTreeMap<String, Arc<Endpoint>> {
         let mut endpoints = BTreeMap::new();
         for (name, provider) in &self.config.providers {
-            let endpoint = target::endpoint(name, provider);
-            for (credential_name, secret) in provider.credentials() {
-                if let Some(id) = fleet.credential(name, &credential_name)
-                    && let Some(value) = endpoint.auth_value(secret)
+            let endpoint = target::endpoint(name, provider, &self.config.egress);
+            for (at, key) in provider.keys.iter().enumerate() {
+                let key_name = key.name_at(at);
+                if let Some(id) = fleet.credential(name, &key_name)
+                    && let Some(credential) =
+                        Credential::of(&endpoint, provider, (&key_name, key), &self.config.egress, metrics)
                 {
-                    self.credentials.insert(id, value);
+                    self.credentials.insert(id, credential);
                 }
             }
             endpoints.insert(name.clone(), Arc::new(endpoint));
         }
         endpoints
+    }
+
+    /// Keeps the tokens of accounts that were there before.
+    pub fn inherit(&mut self, before: &Self) {
+        for (id, credential) in &mut self.credentials {
+            let kept = before.credentials.get(id).and_then(Credential::tokens);
+            if let (Credential::Google(tokens), Some(kept)) = (credential, kept)
+                && tokens.is_same(kept)
+            {
+                *tokens = Arc::clone(kept);
+            }
+        }
     }
 
     fn add_model(&mut self, id: ModelId, name: &Name, aliases: &[String], metrics: &Metrics) {
@@ -172,6 +212,7 @@ impl Snapshot {
             lane: config.and_then(|model| model.lane).map(LaneName::lane),
             class: config.and_then(|model| model.priority).map(ClassName::class),
             refuses_losses: config.is_some_and(|model| model.conversion.losses == LossesConfig::Refuse),
+            on_mismatch: config.and_then(|model| model.structured_output.on_mismatch.policy()),
             mirror: self.config.mirror(name),
             metrics: metrics.model(name),
         });

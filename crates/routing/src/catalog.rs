@@ -163,21 +163,57 @@ impl Capabilities {
     pub const JSON_SCHEMA: Self = Self(1 << 6);
 
     /// Tensors by the Open Inference Protocol.
-    pub const INFER: Self = Self(1 << 8);
+    pub const INFER: Self = Self(1 << 9);
+    /// Responses, as they come or turned into chats. Not configured: whoever can do either can do it.
+    pub const ANSWERS: Self = Self(1 << 8);
+    /// Documents put in order.
+    pub const RERANK: Self = Self(1 << 12);
+    /// Moderations.
+    pub const MODERATIONS: Self = Self(1 << 13);
+    /// Images that are made or changed.
+    pub const IMAGES: Self = Self(1 << 14);
+    /// Text that is spoken.
+    pub const SPEECH: Self = Self(1 << 15);
+    /// Speech that is written down, also in English.
+    pub const TRANSCRIPTIONS: Self = Self(1 << 16);
 
     /// Going on with an answer that broke off elsewhere. Not configured but known of the provider.
     pub const CONTINUATION: Self = Self(1 << 7);
 
+    /// The place of the first bit of [`own`](Self::own).
+    const OWN_FROM: u32 = 24;
+    /// Dialects that can be told apart by [`own`](Self::own).
+    pub const OWN_MAX: u32 = 8;
+
+    /// Requests of a client dialect as they come, by the dialect's place in a list. Not configured but known of the provider.
+    pub const fn own(dialect: u32) -> Self {
+        Self(if dialect < Self::OWN_MAX { 1 << (Self::OWN_FROM + dialect) } else { 0 })
+    }
+
     /// The operations: a request needs just one of them.
-    const OPERATIONS: u32 =
-        Self::CHAT.0 | Self::COMPLETIONS.0 | Self::EMBEDDINGS.0 | Self::INFER.0 | Self::RESPONSES.0;
+    const OPERATIONS: u32 = Self::CHAT.0
+        | Self::COMPLETIONS.0
+        | Self::EMBEDDINGS.0
+        | Self::INFER.0
+        | Self::RERANK.0
+        | Self::MODERATIONS.0
+        | Self::IMAGES.0
+        | Self::SPEECH.0
+        | Self::TRANSCRIPTIONS.0
+        | Self::RESPONSES.0
+        | Self::ANSWERS.0;
 
     /// Every capability that is configured, with its name there and in messages.
-    pub const NAMES: [(Self, &'static str); 8] = [
+    pub const NAMES: [(Self, &'static str); 13] = [
         (Self::CHAT, "chat"),
         (Self::COMPLETIONS, "completions"),
         (Self::EMBEDDINGS, "embeddings"),
         (Self::INFER, "infer"),
+        (Self::RERANK, "rerank"),
+        (Self::MODERATIONS, "moderations"),
+        (Self::IMAGES, "images"),
+        (Self::SPEECH, "speech"),
+        (Self::TRANSCRIPTIONS, "transcriptions"),
         (Self::RESPONSES, "responses"),
         (Self::TOOLS, "tools"),
         (Self::VISION, "vision"),
@@ -219,8 +255,10 @@ impl Capabilities {
 
     /// The names of what is in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let named = Self::NAMES.into_iter().chain([(Self::CONTINUATION, "continuation")]);
-        named.filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
+        let known = [(Self::ANSWERS, "responses or chat"), (Self::CONTINUATION, "continuation")];
+        let named = Self::NAMES.into_iter().chain(known);
+        let own = (self.0 >> Self::OWN_FROM != 0).then_some("the client's dialect");
+        named.filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name).chain(own)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::fleet::credential::{Turn, earlier};
 use crate::fleet::deployment::Metered;
 use crate::fleet::{Deployment, Fleet, Permit, Scratch, tokens_of};
 use crate::health::Passage;
-use crate::ids::{CredentialId, DeploymentId};
+use crate::ids::{Arrival, CredentialId, DeploymentId};
 use crate::limits::{CONNECT_DECAY, RETRY_AFTER_MIN, SPEED_BELIEVED};
 use crate::recover;
 use crate::rng::Rng;
@@ -22,12 +22,21 @@ mod ready;
 use pick::{choice, pick};
 pub use ready::readiness;
 
+/// What a request has behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    pub(crate) came: Arrival,
+    /// Deployments where earlier attempts failed.
+    pub(crate) tried: &'a [DeploymentId],
+}
+
 /// Decides one attempt of a request. When a deployment is chosen its permit is taken and belongs to the fleet's copy of
 /// the decision's flow; use [`Flow`](crate::Flow), which gives it back, rather than this, for anything that is sent.
 ///
 /// `tried` are deployments where earlier attempts failed. O(n) in the deployments of the model; at most 2 µs at 64.
 pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now, rng: &mut Rng) -> Decision {
-    let (decision, permit) = decide_with_permit(fleet, facts, tried, now, rng);
+    let past = Past { came: fleet.next_arrival(), tried };
+    let (decision, permit) = decide_with_permit(fleet, facts, past, now, rng);
     if let Some(permit) = permit {
         fleet.release(permit, crate::fleet::Ended::Unused, now, rng);
     }
@@ -38,19 +47,19 @@ pub fn decide(fleet: &mut Fleet, facts: &Facts, tried: &[DeploymentId], now: Now
 pub(crate) fn decide_with_permit(
     fleet: &mut Fleet,
     facts: &Facts,
-    tried: &[DeploymentId],
+    past: Past<'_>,
     now: Now,
     rng: &mut Rng,
 ) -> (Decision, Option<Permit>) {
     let account = fleet.arrive(facts, now, rng);
-    match choose(fleet, facts, tried, now, rng) {
+    match choose(fleet, facts, past.tried, now, rng) {
         Evaluation::Chosen(decision, permit) => {
             fleet.note_walked_past(facts.lane, permit.deployment());
             (decision, Some(permit))
         }
         Evaluation::Rejected(decision) => (decision, None),
         Evaluation::Full(mut decision) => {
-            decision.outcome = fleet.join_queue(facts, (tried, &decision), account, now, rng);
+            decision.outcome = fleet.join_queue(facts, (past, &decision), account, now, rng);
             (decision, None)
         }
     }
@@ -97,7 +106,7 @@ pub(crate) fn choose(
         recover::rescue(fleet, facts, &mut decision, &mut scratch);
     }
     let evaluation = if looked.is_none() && scratch.eligible.is_empty() {
-        none_eligible(decision, now)
+        none_eligible(decision, facts.pinned.is_some(), now)
     } else {
         let (position, why) = match looked {
             Some((position, why)) => {
@@ -133,7 +142,8 @@ fn filter(
     let Some(model) = fleet.models.get(facts.model) else { return };
     // One draw for all that are on a ramp, and only if there is one.
     let (now, mut drawn) = (decision.at, None);
-    let wanted = Wanted::new(facts, decision.arm.as_ref(), now);
+    let keeper = facts.pinned.map(|pin| Keeper { provider: fleet.provider_of_pin(pin) });
+    let wanted = Wanted::new(facts, decision.arm.as_ref(), keeper, now);
     scratch.clear();
     decision.candidates.clear();
     decision.candidates.reserve_exact(model.deployments.len());
@@ -142,7 +152,7 @@ fn filter(
     for id in &model.deployments {
         let Some(deployment) = fleet.deployments.get(*id) else { continue };
         if last_provider.0 != deployment.provider {
-            let usable = fleet.usable_credential(deployment.provider, facts.lane, tokens_of(facts), now);
+            let usable = fleet.credential_for(deployment.provider, facts, now);
             last_provider = (deployment.provider, usable);
         }
         let (place, credential) = (decision.candidates.len(), last_provider.1);
@@ -217,9 +227,9 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, now: Now) -> Self {
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>, now: Now) -> Self {
         Self {
-            asked: Asked::new(facts, arm),
+            asked: Asked::new(facts, arm, keeper),
             needs: facts.needs,
             lane: facts.lane,
             tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
@@ -229,22 +239,35 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Who keeps what a request names.
+#[derive(Clone, Copy)]
+struct Keeper {
+    /// The provider's place; `None` if it is not known any more.
+    provider: Option<usize>,
+}
+
 /// Which deployments a request asks for by name; most do not.
 struct Asked<'a> {
+    /// Who keeps what it names.
+    keeper: Option<Keeper>,
     version: Option<&'a Name>,
     tags: &'a [Name],
     arm: Option<&'a Name>,
 }
 
 impl<'a> Asked<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>) -> Option<Self> {
-        let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some();
-        any.then(|| Self { version: facts.version.as_ref(), tags: &facts.tags, arm })
+    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>) -> Option<Self> {
+        let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
+        any.then(|| Self { keeper, version: facts.version.as_ref(), tags: &facts.tags, arm })
     }
 
     // Comparing names takes registers that the loop over deployments needs.
     #[inline(never)]
-    fn against(&self, spec: &DeploymentSpec) -> Option<WhyNot> {
+    fn against(&self, deployment: &Deployment) -> Option<WhyNot> {
+        let spec: &DeploymentSpec = &deployment.spec;
+        if self.keeper.is_some_and(|keeper| keeper.provider != Some(deployment.provider)) {
+            return Some(WhyNot::OtherAccount);
+        }
         if self.version.is_some() && self.version != spec.version.as_ref() {
             return Some(WhyNot::OtherVersion);
         }
@@ -286,7 +309,7 @@ fn against(
 ) -> Option<WhyNot> {
     let spec = &deployment.spec;
     if let Some(asked) = &wanted.asked
-        && let Some(why) = asked.against(spec)
+        && let Some(why) = asked.against(deployment)
     {
         return Some(why);
     }
@@ -352,7 +375,7 @@ impl Fleet {
     /// Whether a deployment could be sent a request if its health were no matter.
     pub(crate) fn could_be_sent(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         self.deployments.get(id).is_some_and(|deployment| {
-            let credential = self.usable_credential(deployment.provider, facts.lane, tokens_of(facts), now);
+            let credential = self.credential_for(deployment.provider, facts, now);
             self.no_room(deployment, facts.lane, tokens_of(facts), now).is_none()
                 && now >= deployment.cooling_until(facts.lane)
                 && !is_too_late(deployment, left_ns(facts, now), now)
@@ -377,6 +400,9 @@ fn take_credential(fleet: &mut Fleet, id: DeploymentId, facts: &Facts, now: Now)
     let ids = &fleet.providers[provider].credentials;
     let mut turn = Turn::default();
     for (position, id) in ids.iter().enumerate() {
+        if facts.pinned.is_some_and(|pin| pin.credential != Some(*id)) {
+            continue;
+        }
         if let Some(credential) = fleet.credentials.get_mut(*id).filter(|one| one.serves(facts.lane)) {
             turn.offer(position, credential, tokens_of(facts), now);
         }
@@ -387,7 +413,7 @@ fn take_credential(fleet: &mut Fleet, id: DeploymentId, facts: &Facts, now: Now)
 }
 
 /// Why nothing is eligible, and when something may be.
-fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
+fn none_eligible(mut decision: Decision, pinned: bool, now: Now) -> Evaluation {
     let candidates = &decision.candidates;
     decision.tier = candidates.iter().map(|candidate| candidate.tier).min().unwrap_or(0);
     let any =
@@ -404,6 +430,8 @@ fn none_eligible(mut decision: Decision, now: Now) -> Evaluation {
     let all = |test: fn(WhyNot) -> bool| !candidates.iter().filter_map(|c| c.why_not).any(|why| !test(why));
     let why = if candidates.is_empty() {
         Rejection::NoDeployment
+    } else if pinned && soonest.is_none() {
+        Rejection::Pinned
     } else if all(|why| why == WhyNot::OtherVersion) {
         Rejection::NoSuchVersion
     } else if all(|why| matches!(why, WhyNot::OtherVersion | WhyNot::MissingTag)) {

@@ -113,6 +113,8 @@ pub enum Rejection {
     NoSuchTags,
     /// None can do what the request needs.
     NotCapable,
+    /// The account that keeps what the request names cannot serve it, and no other can.
+    Pinned,
     /// The prompt fits none.
     TooLong,
     /// Those that could serve are failing, cooling, draining or out of quota.
@@ -282,6 +284,7 @@ impl Rejection {
             Self::NoSuchVersion => "no_such_version",
             Self::NoSuchTags => "no_such_tags",
             Self::NotCapable => "not_capable",
+            Self::Pinned => "pinned",
             Self::TooLong => "too_long",
             Self::Unavailable => "unavailable",
             Self::QueueFull => "queue_full",
@@ -301,6 +304,7 @@ impl Rejection {
             | Self::NoSuchVersion
             | Self::NoSuchTags
             | Self::NotCapable
+            | Self::Pinned
             | Self::TooLong
             | Self::Unavailable
             | Self::QueueTimeout => None,

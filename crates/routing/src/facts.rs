@@ -6,7 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::catalog::{Capabilities, Name};
-use crate::ids::ModelId;
+use crate::ids::{CredentialId, DeploymentId, ModelId};
 use crate::time::Now;
 
 /// What the router knows of a request. Made by the gateway from the validated request, never from its content.
@@ -46,6 +46,8 @@ pub struct Facts {
     pub objective: Objective,
     /// The region the client would like.
     pub region: Option<Name>,
+    /// The account that keeps what the request names; no other can go on with it.
+    pub pinned: Option<Pin>,
     /// Tags a deployment must carry, all of them.
     pub tags: SmallVec<[Name; 2]>,
     /// When the whole answer must be there: as the client asked, or by the model's total timeout if that is sooner.
@@ -58,6 +60,15 @@ impl Facts {
     pub fn tells_speed(&self) -> bool {
         self.stream || self.needs.is_one_pass()
     }
+}
+
+/// An account of a provider, by who used it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    /// A deployment of the provider.
+    pub deployment: DeploymentId,
+    /// The credential; `None`: the provider has none.
+    pub credential: Option<CredentialId>,
 }
 
 /// A beginning of a prompt. Two prompts that begin alike have the same hashes up to where they part.

@@ -37,6 +37,8 @@ pub enum FailureClass {
     ContextLength,
     /// The provider's content policy refused the request.
     ContentPolicy,
+    /// The answer is whole and does not fit the JSON schema that the request holds it to.
+    SchemaMismatch,
     /// The deployment does not know the upstream model (404).
     ModelMissing,
     /// The deployment was drained, and the time for what was in flight was over.
@@ -75,6 +77,7 @@ impl FailureClass {
             | Self::Overloaded
             | Self::CredentialDead
             | Self::CredentialQuota
+            | Self::SchemaMismatch
             | Self::ModelMissing
             | Self::Protocol
             | Self::ConnectTimeout
@@ -95,6 +98,7 @@ impl FailureClass {
             Self::CredentialQuota => "credential_quota",
             Self::ContextLength => "context_length",
             Self::ContentPolicy => "content_policy",
+            Self::SchemaMismatch => "schema_mismatch",
             Self::ModelMissing => "model_missing",
             Self::Drained => "drained",
             Self::Protocol => "protocol",

@@ -4,31 +4,36 @@ mod continuation;
 mod drain;
 pub mod fallback;
 mod hedge;
+pub mod misfit;
 mod preempt;
 mod retry;
+mod said;
 mod shadow;
 mod story;
 mod timer;
+pub mod upload;
 mod wait;
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::catalog::{HedgeSpec, ModelSpec, Name, RetrySpec, TimeoutSpec};
-use crate::decide::decide_with_permit;
+use crate::catalog::{HedgeSpec, ModelSpec, RetrySpec, TimeoutSpec};
+use crate::decide::{Past, decide_with_permit};
 use crate::decision::{Choice, Decision, Outcome, Rejection};
 use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit, tokens_of};
-use crate::ids::{DeploymentId, Ticket};
+use crate::ids::{Arrival, DeploymentId, Ticket};
 use crate::invariants;
 use crate::rng::Rng;
 use crate::time::Now;
 
 use fallback::Fallbacks;
 use hedge::Hedge;
+use misfit::OnMismatch;
 pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Input, Phase, Refusal, Usage};
+use upload::Body;
 
 /// The life of one request.
 ///
@@ -38,11 +43,17 @@ pub use story::{Action, AttemptKind, AttemptRecord, FlowOutcome, HedgeInput, Inp
 pub struct Flow {
     facts: Facts,
     arrived: Now,
+    /// Before and after whom, whatever becomes of it.
+    came: Arrival,
     /// The end of all patience: the model's total timeout or the client's deadline.
     total: Now,
     policy: Policy,
     /// It is a shadow's copy: sent once or not at all.
     shadow: bool,
+    /// What is there of its body.
+    body: Body,
+    /// What becomes of an answer that does not fit, if the whole answer is checked before any of it is relayed.
+    checked: Option<OnMismatch>,
     /// Other models, if the request named any.
     fallbacks: Option<Box<Fallbacks>>,
     state: State,
@@ -61,6 +72,8 @@ pub struct Flow {
     /// The client has the head of an answer; whatever fails from now on breaks that answer off.
     relayed: bool,
     continuable: bool,
+    /// The attempt whose provider said something of its limits that the fleet does not know yet.
+    unheard: Option<usize>,
     /// The failure that is told if sending it again comes to nothing.
     last_failure: Option<Failure>,
     outcome: Option<FlowOutcome>,
@@ -137,9 +150,12 @@ impl Flow {
         Self {
             facts,
             arrived: now,
+            came: Arrival::default(),
             total: Now::NEVER,
             policy,
             shadow: false,
+            body: Body::Whole,
+            checked: None,
             fallbacks: None,
             state: State::New,
             permit: None,
@@ -155,6 +171,7 @@ impl Flow {
             last_chunk: now,
             relayed: false,
             continuable: false,
+            unheard: None,
             last_failure: None,
             outcome: None,
         }
@@ -163,6 +180,7 @@ impl Flow {
     /// Takes one input and says what is to be done. Inputs that come after the end, or belong to an attempt that is no
     /// more, change nothing.
     pub fn step(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng, input: Input) -> Action {
+        self.tell_fleet(fleet, now);
         let action = match input {
             _ if self.state == State::Over => Action::Finish,
             Input::Arrived => self.on_arrived(fleet, now, rng),
@@ -170,8 +188,9 @@ impl Flow {
             Input::Connected => self.on_connected(now),
             Input::Headers => self.on_headers(now),
             Input::FirstContent => self.on_first_content(fleet, now, rng),
-            Input::Done(_) | Input::Failed(_) if self.permit.is_none() => Action::Wait,
+            Input::Done(_) | Input::Misfit(_) | Input::Failed(_) if self.permit.is_none() => Action::Wait,
             Input::Done(usage) => self.on_done(fleet, now, rng, usage),
+            Input::Misfit(usage) => self.on_misfit(fleet, now, rng, usage),
             Input::Failed(failure) => self.on_failed(fleet, now, rng, failure),
             Input::Hedge(input) => self.on_hedge(fleet, now, rng, input),
             Input::Recalled => self.on_recalled(fleet, now, rng),
@@ -185,21 +204,6 @@ impl Flow {
     /// Content came while relaying. Touches no fleet, so that a chunk takes no lock.
     pub fn on_chunk(&mut self, now: Now) {
         self.last_chunk = now;
-    }
-
-    /// The place in the queue, while it waits.
-    pub fn ticket(&self) -> Option<Ticket> {
-        match self.state {
-            State::Queued { ticket, .. } => Some(ticket),
-            State::New
-            | State::BackingOff { .. }
-            | State::Connecting { .. }
-            | State::AwaitingHeaders { .. }
-            | State::HoldingHeaders { .. }
-            | State::AwaitingContent { .. }
-            | State::Relaying
-            | State::Over => None,
-        }
     }
 
     /// Where it is.
@@ -225,6 +229,11 @@ impl Flow {
     /// The attempt that goes on, or the last.
     pub fn attempt(&self) -> Option<&AttemptRecord> {
         self.attempts.get(self.current)
+    }
+
+    /// The place of that attempt among [`attempts`](Self::attempts).
+    pub fn attempt_place(&self) -> usize {
+        self.current
     }
 
     fn attempt_mut(&mut self) -> Option<&mut AttemptRecord> {
@@ -265,6 +274,7 @@ impl Flow {
 
     fn on_arrived(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
         debug_assert!(self.state == State::New, "a request arrives once");
+        self.came = fleet.next_arrival();
         if let Some(model) = fleet.models.get_mut(self.facts.model) {
             self.policy = Policy::of(&model.spec, self.facts.lane, self.shadow);
             model.budget.note_request(tokens_of(&self.facts), now);
@@ -284,7 +294,8 @@ impl Flow {
         let (decision, permit) = if self.shadow {
             self.decide_unqueued(fleet, now, rng)
         } else {
-            decide_with_permit(fleet, &self.facts, &self.tried, now, rng)
+            let past = Past { came: self.came, tried: &self.tried };
+            decide_with_permit(fleet, &self.facts, past, now, rng)
         };
         self.follow(fleet, now, (decision, permit), last, rng)
     }
@@ -350,7 +361,7 @@ impl Flow {
     fn begin(&mut self, fleet: &mut Fleet, choice: &Choice, mut permit: Permit, now: Now) {
         debug_assert!(self.permit.is_none(), "one attempt at a time");
         debug_assert!(now < self.total, "no attempt begins after the deadline");
-        let kind = if self.relayed { AttemptKind::Continuation } else { AttemptKind::Usual };
+        let kind = if self.relayed { AttemptKind::Continuation } else { self.kind_unless_relayed() };
         self.note_attempt(fleet, choice, kind, now);
         self.current = self.attempts.len() - 1;
         self.offer(fleet, &mut permit, self.attempts[self.current].free);
@@ -361,25 +372,8 @@ impl Flow {
 
     fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, kind: AttemptKind, now: Now) {
         let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
-        self.attempts.push(AttemptRecord {
-            deployment: choice.deployment,
-            name: Name::clone(&choice.name),
-            provider: Name::clone(&choice.provider),
-            credential_name: choice.credential_name.clone(),
-            why: choice.why,
-            free,
-            kind,
-            // It is put there right after.
-            decision: self.decisions.len(),
-            outrun: false,
-            taken_back: false,
-            started: now,
-            connected: None,
-            headers: None,
-            first_content: None,
-            ended: None,
-            failure: None,
-        });
+        // Its decision is put there right after.
+        self.attempts.push(AttemptRecord::new(choice, kind, free, self.decisions.len(), now));
     }
 
     fn on_connected(&mut self, now: Now) -> Action {
@@ -395,7 +389,11 @@ impl Flow {
     fn on_headers(&mut self, now: Now) -> Action {
         if let (State::AwaitingHeaders { until }, Some(attempt)) = (self.state, self.attempt_mut()) {
             attempt.headers = Some(now);
-            let hold = if self.relayed { Duration::MAX } else { self.policy.timeouts.header_hold };
+            let hold = if self.relayed || self.checked.is_some() {
+                Duration::MAX
+            } else {
+                self.policy.timeouts.header_hold
+            };
             self.state = State::HoldingHeaders { until, release: now + hold };
         }
         Action::Wait
@@ -416,7 +414,7 @@ impl Flow {
         self.continuable = false;
         self.state = State::Relaying;
         self.last_chunk = now;
-        let telling = self.facts.tells_speed();
+        let telling = self.facts.tells_speed() && self.body == Body::Whole;
         if let (Some(attempt), Some(permit)) = (self.attempts.get_mut(self.current), &mut self.permit) {
             attempt.first_content = Some(now);
             let from = attempt.connected.unwrap_or(attempt.started);

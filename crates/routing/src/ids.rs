@@ -46,6 +46,10 @@ handle!(
     AccountId
 );
 
-/// A request that waits for a slot. Grows with arrival, never reused.
+/// Which request came before which. Grows with arrival, and stays the same however often a request waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Arrival(pub(crate) u64);
+
+/// A request that waits for a slot. Grows with every wait, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);

@@ -46,5 +46,11 @@ pub const CACHE_TOKENS_ASSUMED: u64 = 1 << 20;
 pub const PREFIX_NODES_MAX: usize = 16_384;
 /// Sessions per model whose deployment is remembered.
 pub const SESSIONS_MAX: usize = 65_536;
+/// Ids of kept answers and the like whose account is remembered, of all tenants.
+pub const ISSUED_MAX: usize = 262_144;
+/// The same of one tenant.
+pub const ISSUED_OF_TENANT_MAX: usize = 16_384;
+/// How long they are remembered: as long as providers keep answers.
+pub const ISSUED_TTL: Duration = Duration::from_hours(30 * 24);
 /// Tenants per model whose usual output is remembered.
 pub const OUTPUTS_MAX: usize = 1_024;

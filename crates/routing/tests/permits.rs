@@ -20,6 +20,7 @@ use pointsman_routing::flow::fallback::Fallback;
 use pointsman_routing::flow::{Action, AttemptKind, Flow, HedgeInput, Input, Phase, Usage};
 use pointsman_routing::invariants::{self, Leftovers};
 use pointsman_routing::pool::{PoolSpec, PreemptSpec, ShareSpec};
+use pointsman_routing::said::{Allowance, Allowances, Said};
 use pointsman_routing::{Facts, Failure, FailureClass, Now, Rng, decide};
 use support::{World, catalog};
 
@@ -193,6 +194,16 @@ struct One {
     hedge: bool,
 }
 
+/// That so many requests are left for a moment.
+fn said(remaining: u64) -> Said {
+    let requests = Allowance {
+        limit: Some(10),
+        remaining: Some(remaining),
+        resets_in: Some(Duration::from_millis(200)),
+    };
+    Said { allowances: Allowances { requests, ..Allowances::default() }, ..Said::default() }
+}
+
 struct Driver {
     world: World,
     draw: Draw,
@@ -232,7 +243,7 @@ impl Driver {
         let Some(one) = self.all.get_mut(&id) else { return };
         // What has ended by itself is no more.
         match &input {
-            Input::Failed(_) | Input::Done(_) => one.attempt = false,
+            Input::Failed(_) | Input::Misfit(_) | Input::Done(_) => one.attempt = false,
             Input::Hedge(HedgeInput::Failed(_)) => one.hedge = false,
             Input::ClientGone => (one.attempt, one.hedge) = (false, false),
             Input::Arrived
@@ -243,6 +254,9 @@ impl Driver {
             | Input::Hedge(_)
             | Input::Recalled
             | Input::TimerFired => {}
+        }
+        if id.is_multiple_of(5) && matches!(input, Input::Headers | Input::Hedge(HedgeInput::Headers)) {
+            one.flow.note_said(matches!(input, Input::Hedge(_)), said(id % 3));
         }
         let action = self.world.step(&mut one.flow, input);
         let what = match &action {

@@ -99,6 +99,47 @@ fn who_gave_its_slot_back_pays_once() {
     assert_eq!(counter(&world, "batch"), charged);
 }
 
+/// The same, with a deadline that others have as well.
+fn due(world: &World, facts: Facts) -> Facts {
+    Facts { deadline: Some(world.now + Duration::from_secs(50)), ..facts }
+}
+
+#[test]
+fn who_gave_its_slot_back_stays_before_those_who_came_later() {
+    let mut catalog = patient(&["a slots=1"]);
+    catalog.models.get_mut("m").expect("the model m").preempt = Some(PreemptSpec { times_max: 1 });
+    let mut world = World::new(&catalog);
+    let batch = due(&world, of(&world, Lane::Batch, 100));
+    let (mut first, _) = world.arrive_with(batch.clone());
+    let (mut second, _) = world.arrive_with(batch.clone());
+    let (mut live, _) = world.arrive();
+    assert!(matches!(world.step(&mut first, Input::Granted), Action::Yield));
+    assert_eq!(place(&first).of_tenant, 0, "as it is told");
+    assert!(granted(&mut world, &mut live).is_some());
+    let (third, _) = world.arrive_with(batch);
+    assert_eq!(place(&third).of_tenant, 2);
+    world.finish(&mut live);
+    assert!(granted(&mut world, &mut first).is_some(), "of equal deadlines the first to come");
+    world.finish(&mut first);
+    assert!(granted(&mut world, &mut second).is_some());
+}
+
+#[test]
+fn who_failed_elsewhere_stays_before_those_who_came_later() {
+    let mut world = World::new(&patient(&["a slots=1", "b slots=1 tag=x"]));
+    let on_b = tagged(&world, "x");
+    let (mut running, _) = world.arrive_with(on_b.clone());
+    let (mut first, action) = world.arrive_with(due(&world, world.facts()));
+    assert_eq!(sent(&action), Some("a"));
+    let (second, action) = world.arrive_with(due(&world, on_b));
+    assert!(matches!(action, Action::Wait), "{action:?}");
+    let action = world.step(&mut first, failed(FailureClass::Connect, Processed::No, None));
+    assert!(matches!(action, Action::Yield), "{action:?}");
+    world.finish(&mut running);
+    assert_eq!(granted(&mut world, &mut first).as_deref(), Some("b"));
+    assert_eq!(second.phase(), Phase::Queued);
+}
+
 /// 600 of 1,000 tokens are in use, and one who waits is next and needs 900: the one that runs, and the one that waits.
 fn held(world: &mut World, lane: Lane) -> (Flow, Flow) {
     let (running, _) = world.arrive_with(of(world, Lane::Live, 600));

@@ -8,9 +8,12 @@ use pointsman_routing::catalog::{
     RegionSpec, RetrySpec, SplitSpec, Sticky,
 };
 use pointsman_routing::mirror::MirrorSpec;
+use pointsman_wire::dialect::CLIENTS;
+use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
+use pointsman_wire::prices::{self, Price};
+use pointsman_wire::tasks::Task;
 use pointsman_wire::vendor::Kserve;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Config;
 use crate::auth::LaneName;
@@ -39,6 +42,15 @@ impl Config {
         }
     }
 
+    /// What a deployment of the model called `model` costs, if that is known: what it says itself, or the list of prices.
+    pub fn price_of(&self, model: &str, deployment: &DeploymentConfig) -> Option<Price> {
+        if let Some(price) = &deployment.price {
+            return Some(price.price());
+        }
+        let kind = &self.providers.get(&deployment.provider)?.kind;
+        prices::price(&self.price_list, kind, deployment.model.as_deref().unwrap_or(model))
+    }
+
     /// The pool that a deployment takes slots from, if it does.
     pub fn pool_of<'c>(&'c self, deployment: &'c DeploymentConfig) -> Option<&'c str> {
         deployment.pool.as_deref().or_else(|| self.providers.get(&deployment.provider)?.slot_pool.as_deref())
@@ -62,7 +74,12 @@ impl Config {
                 completions: has(Capabilities::COMPLETIONS),
                 embeddings: has(Capabilities::EMBEDDINGS),
                 infer: has(Capabilities::INFER),
-                responses: has(Capabilities::RESPONSES),
+                rerank: has(Capabilities::RERANK),
+                moderations: has(Capabilities::MODERATIONS),
+                images: has(Capabilities::IMAGES),
+                speech: has(Capabilities::SPEECH),
+                transcriptions: has(Capabilities::TRANSCRIPTIONS),
+                responses: has(Capabilities::ANSWERS),
                 tools: has(Capabilities::TOOLS),
                 vision: has(Capabilities::VISION),
                 json_schema: has(Capabilities::JSON_SCHEMA),
@@ -72,6 +89,23 @@ impl Config {
             signature: Arc::new(tensors::signature(config)),
             ranges: ranges.collect(),
         }
+    }
+
+    /// Whether a deployment takes requests of the Responses API as they come.
+    pub fn takes_responses(&self, model: &ModelConfig, deployment: &DeploymentConfig) -> bool {
+        let provider = self.providers.get(&deployment.provider);
+        capabilities(deployment, model, provider).contains(Capabilities::RESPONSES)
+    }
+
+    /// The models that say they can do a thing, in their own list or in one of a deployment.
+    pub fn models_listing(&self, wanted: Capabilities) -> impl Iterator<Item = &str> {
+        let lists =
+            move |list: Option<&[Capability]>| list.is_some_and(|list| of_list(Some(list)).contains(wanted));
+        let listing = move |model: &ModelConfig| {
+            let of_deployments = model.deployments.iter().map(|one| one.capabilities.as_deref());
+            of_deployments.chain([model.capabilities.as_deref()]).any(lists)
+        };
+        self.models.iter().filter(move |(_, model)| listing(model)).map(|(name, _)| name.as_str())
     }
 
     /// Where copies of a model's requests go, if anywhere.
@@ -164,7 +198,7 @@ impl ProviderConfig {
             tpm: key.tpm,
             quota_domain: key.quota_domain.as_deref().or(self.quota_domain.as_deref()).map(Name::from),
             lane: key.lane.map(LaneName::lane),
-            revision: xxh3_64(key.key.expose().as_bytes()),
+            revision: key.revision(),
         });
         ProviderSpec { credentials: credentials.collect() }
     }
@@ -191,12 +225,33 @@ fn capabilities(
         Kserve::Also => listed,
         Kserve::Only => listed.without(listed.without(Capabilities::INFER)),
     };
-    if provider.is_none_or(ProviderConfig::speaks_plainly) {
-        return listed;
-    }
-    // Chats are turned into other dialects; nothing else is.
-    let plain = [Capabilities::COMPLETIONS, Capabilities::EMBEDDINGS, Capabilities::RESPONSES];
-    plain.into_iter().fold(listed, Capabilities::without)
+    let dialect =
+        provider.and_then(ProviderConfig::dialect).unwrap_or(&pointsman_wire::openai::chat::provider::DEF);
+    // Chats and responses are turned into other dialects; all else is taken as it comes, or not at all. What is listed for
+    // a deployment is believed.
+    let known = deployment.capabilities.is_some() || provider.is_none_or(ProviderConfig::has_responses);
+    let listed = if known { listed } else { listed.without(Capabilities::RESPONSES) };
+    let operations = [
+        (Operation::Completion, Capabilities::COMPLETIONS),
+        (Operation::Embedding, Capabilities::EMBEDDINGS),
+        (Operation::Task(Task::Rerank), Capabilities::RERANK),
+        (Operation::Task(Task::Moderation), Capabilities::MODERATIONS),
+        (Operation::Task(Task::ImageGeneration), Capabilities::IMAGES),
+        (Operation::Task(Task::Speech), Capabilities::SPEECH),
+        (Operation::Task(Task::Transcription), Capabilities::TRANSCRIPTIONS),
+        (Operation::Response, Capabilities::RESPONSES),
+    ];
+    let taken = |one: Operation| dialect.relays.iter().any(|relay| relay.operations.contains(&one));
+    let able = operations
+        .into_iter()
+        .filter(|(operation, _)| !taken(*operation))
+        .fold(listed, |all, (_, one)| all.without(one));
+    let answers = able.contains(Capabilities::CHAT) || able.contains(Capabilities::RESPONSES);
+    let able = if answers { able.with(Capabilities::ANSWERS) } else { able };
+    (0..)
+        .zip(CLIENTS)
+        .filter(|(_, client)| dialect.relays.iter().any(|relay| relay.client == client.name))
+        .fold(able, |all, (place, _)| all.with(Capabilities::own(place)))
 }
 
 /// What a provider's way to go on with broken answers adds to the capabilities of its deployments.
@@ -216,6 +271,11 @@ fn of_list(list: Option<&[Capability]>) -> Capabilities {
             Capability::Completions => Capabilities::COMPLETIONS,
             Capability::Embeddings => Capabilities::EMBEDDINGS,
             Capability::Infer => Capabilities::INFER,
+            Capability::Rerank => Capabilities::RERANK,
+            Capability::Moderations => Capabilities::MODERATIONS,
+            Capability::Images => Capabilities::IMAGES,
+            Capability::Speech => Capabilities::SPEECH,
+            Capability::Transcriptions => Capabilities::TRANSCRIPTIONS,
             Capability::Responses => Capabilities::RESPONSES,
             Capability::Tools => Capabilities::TOOLS,
             Capability::Vision => Capabilities::VISION,

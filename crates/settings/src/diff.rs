@@ -12,6 +12,9 @@ use crate::tree::join;
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     compare(&named(old), &named(new), "", &mut changes);
+    if old.price_list != new.price_list {
+        changes.push("prices: the file says something else".to_owned());
+    }
     let before = secrets(old);
     for (path, secret) in secrets(new) {
         if before.get(&path).is_some_and(|before| *before != secret) {
@@ -24,8 +27,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
 /// Every secret by its path, for comparison only.
 fn secrets(config: &Config) -> BTreeMap<String, &str> {
     let providers = config.providers.iter().flat_map(|(name, provider)| {
-        let keys =
-            provider.credentials().map(move |(key, secret)| (format!("providers.{name}.keys.{key}"), secret));
+        let keys = provider.keys.iter().enumerate().flat_map(move |(at, key)| {
+            key.secrets().map(move |(part, secret)| {
+                let path = format!("providers.{name}.keys.{}", key.name_at(at));
+                (if part == "key" { path } else { join(&path, part) }, secret)
+            })
+        });
         let headers = provider.headers.iter();
         keys.chain(
             headers

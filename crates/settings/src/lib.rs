@@ -5,9 +5,12 @@
 pub mod auth;
 pub mod batches;
 mod build;
+pub mod clouds;
 mod diagnostic;
 mod diff;
+pub mod egress;
 pub mod engine;
+pub mod import;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;
@@ -19,13 +22,16 @@ mod read;
 mod reference;
 mod secret;
 pub mod sections;
+pub mod structured;
 pub mod tensors;
 mod tree;
 mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use pointsman_wire::prices;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +45,7 @@ pub use validate::validate;
 
 use auth::AuthConfig;
 use batches::BatchesConfig;
+use egress::EgressConfig;
 use lanes::{LanesConfig, TenantConfig};
 use limits::WORKERS_MAX;
 use models::ModelConfig;
@@ -75,6 +82,14 @@ pub struct Config {
     pub stream: StreamConfig,
     /// How long each phase of a request may take, for all models.
     pub timeouts: TimeoutsConfig,
+    /// Where connections to providers may go.
+    pub egress: EgressConfig,
+    /// A file of prices in the form of the bundled list (TOML, see docs/prices.md), whose entries stand before it. Read again
+    /// with each reload. Default: the bundled list alone.
+    pub prices: Option<PathBuf>,
+    /// What the file of prices says.
+    #[serde(skip)]
+    pub price_list: prices::List,
     /// Requests that wait for a slot, for all models.
     pub queue: QueueConfig,
     /// What is special to the batch lane, for all models.
@@ -117,6 +132,9 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             stream: StreamConfig::default(),
             timeouts: TimeoutsConfig::default(),
+            egress: EgressConfig::default(),
+            prices: None,
+            price_list: prices::List::default(),
             queue: QueueConfig::default(),
             lanes: LanesConfig::default(),
             tenants: BTreeMap::new(),

@@ -42,6 +42,8 @@ pub const TOKENS_MAX: u64 = 1_000_000_000_000;
 pub const PREEMPT_TIMES_MAX: u32 = 100;
 /// The greatest weight of a deployment or an arm.
 pub const WEIGHT_MAX: u32 = 10_000;
+/// Entries of the list of hosts and networks that may be connected to.
+pub const EGRESS_ENTRIES_MAX: usize = 1_000;
 /// Sends of one request.
 pub const ATTEMPTS_MAX: u32 = 10;
 /// Threads that serve clients.

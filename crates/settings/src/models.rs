@@ -6,6 +6,7 @@ use std::time::Duration;
 use pointsman_routing::catalog::StickySpec;
 use pointsman_routing::strategy::StrategySpec;
 use pointsman_wire::openai::rules::ParamName;
+use pointsman_wire::prices::Price;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::limiter::LimiterConfig;
 use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, TOKENS_MAX, WEIGHT_MAX};
 use crate::pools::PreemptConfig;
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
+use crate::structured::StructuredOutputConfig;
 use crate::tensors::{InputConfig, OutputConfig};
 
 /// What clients ask for, and its policy.
@@ -40,12 +42,16 @@ pub struct ModelConfig {
     /// What becomes of what a deployment's dialect has no word for, where a request has to be turned into another dialect.
     #[serde(default)]
     pub conversion: ConversionConfig,
+    /// What becomes of answers that do not fit the JSON schema that their request holds them to.
+    #[serde(default)]
+    pub structured_output: StructuredOutputConfig,
     /// Copies a share of its requests to another model, whose answers nobody gets.
     pub mirror: Option<MirrorConfig>,
     /// How regions are preferred.
     #[serde(default)]
     pub regions: RegionsConfig,
-    /// What its deployments can do, unless they say otherwise. Default: everything.
+    /// What its deployments can do, unless they say otherwise. Default: everything. The one model that a client may use and
+    /// that has `moderations` or `images` in its list serves such requests that name no model.
     pub capabilities: Option<Vec<Capability>>,
     /// Prompt plus output that its deployments accept, in tokens, unless they say otherwise. Default: not checked.
     #[schemars(range(min = 1))]
@@ -240,6 +246,16 @@ pub enum Capability {
     Embeddings,
     /// Tensors by the Open Inference Protocol, where the provider's kind speaks it.
     Infer,
+    /// Documents put in order.
+    Rerank,
+    /// Moderations.
+    Moderations,
+    /// Images that are made or changed.
+    Images,
+    /// Text that is spoken.
+    Speech,
+    /// Speech that is written down, also in English.
+    Transcriptions,
     /// The responses API.
     Responses,
     /// Tool calls.
@@ -332,7 +348,7 @@ pub struct DeploymentConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub output_tokens_max: Option<u32>,
-    /// What it costs. Default: unknown.
+    /// What it costs. Default: what the list of prices says (`prices`), if it has the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<PriceConfig>,
     /// Whether requests cost nothing, so that one may be sent again even if it was processed. Default: the provider's.
@@ -354,8 +370,56 @@ pub struct DeploymentConfig {
 pub struct PriceConfig {
     /// Prompt tokens.
     pub input: f64,
+    /// Prompt tokens that were read from the provider's cache. Default: as `input`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<f64>,
+    /// Prompt tokens that were written to it. Default: as `input`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<f64>,
+    /// Prompt tokens of images. Default: as `input`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<f64>,
+    /// Prompt tokens of sounds. Default: unknown, and with it the cost of requests that have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_input: Option<f64>,
+    /// Thoughts. Default: as `output`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<f64>,
+    /// Output tokens of sounds. Default: unknown, and with it the cost of requests that have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_output: Option<f64>,
     /// Output tokens.
     pub output: f64,
+}
+
+impl PriceConfig {
+    /// The price as it is reckoned with.
+    pub const fn price(&self) -> Price {
+        Price {
+            input: self.input,
+            output: Some(self.output),
+            cached_input: self.cached_input,
+            cache_write: self.cache_write,
+            reasoning: self.reasoning,
+            image: self.image,
+            audio_input: self.audio_input,
+            audio_output: self.audio_output,
+            tokens_in_max: None,
+        }
+    }
+
+    /// Every number in it.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = f64> {
+        let some = [
+            self.cached_input,
+            self.cache_write,
+            self.reasoning,
+            self.image,
+            self.audio_input,
+            self.audio_output,
+        ];
+        [self.input, self.output].into_iter().chain(some.into_iter().flatten())
+    }
 }
 
 const fn one() -> u32 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pointsman_wire::dialect::ProviderDef;
 use pointsman_wire::openai::continuation::Style;
 use pointsman_wire::vendor::{self, Kserve, VendorKind};
 use schemars::{JsonSchema, Schema, json_schema};
@@ -25,6 +26,17 @@ pub struct ProviderConfig {
     /// Scheme, host and port, with or without the path prefix (`/v1`). `grpc://` and `grpcs://` for those that speak the
     /// Open Inference Protocol over gRPC. Default: the vendor's.
     pub base_url: Option<String>,
+    /// Where in its cloud it is, which gives its base URL: the region at AWS (`us-east-1`), the location at Vertex AI
+    /// (`us-east5`, `global`). For the kinds `bedrock`, `vertex` and `vertex_anthropic`, which need it.
+    pub location: Option<String>,
+    /// The project at Google Cloud that requests are made and paid in. For the kinds `vertex` and `vertex_anthropic`, which
+    /// need it.
+    pub project: Option<String>,
+    /// The version of the API that is asked for, for the kind `azure`. Default: 2024-10-21.
+    pub api_version: Option<String>,
+    /// Where service accounts get their tokens, for the kinds `vertex` and `vertex_anthropic`: for a network in which
+    /// Google's own address is not reached. Default: what the account's key file says.
+    pub token_uri: Option<String>,
     /// Its credentials. Each attempt uses one, in turn by what is left of their quotas.
     #[serde(default)]
     pub keys: Vec<CredentialConfig>,
@@ -46,6 +58,8 @@ pub struct ProviderConfig {
     /// Default: false.
     #[serde(default)]
     pub count_foreign: bool,
+    /// Whether it may be at private addresses. Default: `egress.private`.
+    pub private: Option<bool>,
     /// Headers sent with every request.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -78,14 +92,23 @@ pub enum ContinuationChoice {
 }
 
 /// A credential: the key alone, or with its name and limits.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = or_text)]
 pub struct CredentialConfig {
     /// What records call it. Default: `key-1`, `key-2`, …
     pub name: Option<String>,
-    /// The key.
-    pub key: Secret,
+    /// The key. For `bedrock` an API key of Bedrock's, for `vertex` a token that somebody else keeps fresh.
+    pub key: Option<Secret>,
+    /// The id of an access key of AWS, for the kind `bedrock`, instead of `key`: requests are signed.
+    pub access_key_id: Option<Secret>,
+    /// The secret that belongs to `access_key_id`.
+    pub secret_access_key: Option<Secret>,
+    /// The token of an access key that is valid for a while only; empty is none.
+    pub session_token: Option<Secret>,
+    /// The key file of a service account as Google Cloud gives it (JSON), for the kinds `vertex` and `vertex_anthropic`,
+    /// instead of `key`: usually `file:/path`. Tokens are fetched with it, and anew before they end.
+    pub service_account: Option<Secret>,
     /// Requests it may make a minute. Default: unlimited.
     #[schemars(range(min = 1))]
     pub rpm: Option<u32>,
@@ -113,7 +136,11 @@ fn or_text(schema: &mut Schema) {
 #[serde(deny_unknown_fields)]
 struct FullCredential {
     name: Option<String>,
-    key: Secret,
+    key: Option<Secret>,
+    access_key_id: Option<Secret>,
+    secret_access_key: Option<Secret>,
+    session_token: Option<Secret>,
+    service_account: Option<Secret>,
     rpm: Option<u32>,
     tpm: Option<u32>,
     lane: Option<LaneName>,
@@ -137,20 +164,23 @@ impl<'de> Visitor<'de> for CredentialVisitor {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<CredentialConfig, E> {
-        Ok(CredentialConfig {
-            name: None,
-            key: Secret::new(key),
-            rpm: None,
-            tpm: None,
-            lane: None,
-            quota_domain: None,
-        })
+        Ok(CredentialConfig::of_key(key))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CredentialConfig, A::Error> {
-        let FullCredential { name, key, rpm, tpm, lane, quota_domain } =
-            FullCredential::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(CredentialConfig { name, key, rpm, tpm, lane, quota_domain })
+        let full = FullCredential::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(CredentialConfig {
+            name: full.name,
+            key: full.key,
+            access_key_id: full.access_key_id,
+            secret_access_key: full.secret_access_key,
+            session_token: full.session_token,
+            service_account: full.service_account,
+            rpm: full.rpm,
+            tpm: full.tpm,
+            lane: full.lane,
+            quota_domain: full.quota_domain,
+        })
     }
 }
 
@@ -231,9 +261,12 @@ impl Default for PoolConfig {
 }
 
 impl ProviderConfig {
-    /// Its credentials with their names.
-    pub fn credentials(&self) -> impl Iterator<Item = (String, &str)> {
-        self.keys.iter().enumerate().map(|(at, key)| (key.name_at(at), key.key.expose()))
+    /// Its credentials that are a key, with their names; of those that are more, the name and nothing.
+    pub fn credentials<'a>(&'a self) -> impl Iterator<Item = (String, &'a str)> {
+        let key = |(at, one): (usize, &'a CredentialConfig)| {
+            (one.name_at(at), one.key.as_ref().map_or("", Secret::expose))
+        };
+        self.keys.iter().enumerate().map(key)
     }
 
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
@@ -261,9 +294,14 @@ impl ProviderConfig {
         self.base_url.as_deref().is_some_and(|url| url.starts_with("grpc://") || url.starts_with("grpcs://"))
     }
 
-    /// Whether it speaks the dialect that all operations are in.
-    pub fn speaks_plainly(&self) -> bool {
-        !vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.dialect.name != "openai")
+    /// What it speaks; `None` for a kind that nobody has a record of.
+    pub fn dialect(&self) -> Option<&'static ProviderDef> {
+        vendor::vendor(&self.kind).ok().map(|vendor| vendor.dialect)
+    }
+
+    /// Whether it has the Responses API, as far as is known of its kind.
+    pub fn has_responses(&self) -> bool {
+        vendor::vendor(&self.kind).is_ok_and(|vendor| vendor.responses)
     }
 
     /// Whether requests cost nothing.
@@ -273,8 +311,13 @@ impl ProviderConfig {
 }
 
 impl CredentialConfig {
+    /// A credential that is a key and nothing more.
+    pub fn of_key(key: &str) -> Self {
+        Self { key: Some(Secret::new(key)), ..Self::default() }
+    }
+
     /// Its name, if it stands at this position.
-    pub(crate) fn name_at(&self, position: usize) -> String {
+    pub fn name_at(&self, position: usize) -> String {
         self.name.clone().unwrap_or_else(|| format!("key-{}", position + 1))
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use pointsman_wire::prices;
 use serde_json::{Map, Value, json};
 use serde_path_to_error::{Path, Segment};
 
 use crate::Config;
 use crate::diagnostic::{Diagnostic, Problem, nearest};
-use crate::limits::{PROBLEMS_MAX, STAND_INS_MAX};
+use crate::limits::{PROBLEMS_MAX, STAND_INS_MAX, TEXT_BYTES_MAX};
 use crate::tree::{self, Document, Sources, join};
 use crate::validate::validate;
 
@@ -19,7 +20,15 @@ pub fn parse(text: &str, sources: &Sources<'_>) -> Result<Config, Vec<Diagnostic
     let (document, problems) = tree::read(text, sources)?;
     let wrong = problems.iter().map(|problem| problem.path.clone()).collect();
     let mut reading = Reading { document, problems, wrong, stood_in: BTreeSet::new() };
-    let config = reading.shape();
+    let mut config = reading.shape();
+    if let Some(config) = &mut config
+        && let Some(file) = &config.prices
+    {
+        match read_prices(file, sources) {
+            Ok(list) => config.price_list = list,
+            Err(why) => reading.problems.push(Problem::new("prices", why)),
+        }
+    }
     if let Some(config) = &config {
         let found = validate(config);
         let found: Vec<Problem> = found.into_iter().filter(|problem| !reading.follows(problem)).collect();
@@ -36,6 +45,15 @@ pub fn parse(text: &str, sources: &Sources<'_>) -> Result<Config, Vec<Diagnostic
             Err(told)
         }
     }
+}
+
+fn read_prices(file: &std::path::Path, sources: &Sources<'_>) -> Result<prices::List, String> {
+    let name = file.to_string_lossy();
+    let text = (sources.file)(&name).map_err(|error| format!("cannot read `{name}`: {error}"))?;
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("`{name}` has {} bytes, {TEXT_BYTES_MAX} are allowed", text.len()));
+    }
+    prices::List::parse(&text).map_err(|error| format!("`{name}`: {error}"))
 }
 
 /// A document on its way into the types. What is wrong is told once and taken away or stood in for, so that one run

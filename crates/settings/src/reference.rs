@@ -99,7 +99,7 @@ impl Page<'_> {
         let definition = &self.definitions[name];
         match name {
             "Strategy" => return "[strategy](strategies.md)".to_owned(),
-            "VendorKind" => return "[vendor](vendors.md)".to_owned(),
+            "VendorKind" => return "[vendor](../vendors.md)".to_owned(),
             "Secret" => return "secret".to_owned(),
             _ => {}
         }
@@ -202,16 +202,47 @@ pub fn strategies_markdown() -> String {
 pub fn vendors_markdown() -> String {
     let mut page = String::from(
         "# Vendors\n\nGenerated from the records by `cargo xtask codegen`; do not edit. The `kind` of a provider is one of \
-         these; `openai_compatible` with a `base_url` fits any other server that speaks the OpenAI API.\n\n\
-         | kind | default `base_url` | key from | own engine | health |\n|---|---|---|---|---|\n",
+         these; `openai_compatible` with a `base_url` fits any other server that speaks the OpenAI API. A vendor that is \
+         missing is one record in `crates/wire/src/vendors.toml`.\n\nKeys from the environment are taken on the first run \
+         without a config; those in parentheses are not, for programs of another purpose have theirs there.\n\n\
+         | kind | also | `base_url` and path | key from | own engine | health |\n|---|---|---|---|---|---|\n",
     );
     for vendor in vendor::vendors() {
-        let base =
-            vendor.base_url.as_deref().map_or_else(|| "(required)".to_owned(), |url| format!("`{url}`"));
-        let env = vendor.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let form = || vendor.base_url_form.as_ref().map_or_else(String::new, |form| format!(", `{form}`"));
+        let base = vendor.base_url.as_deref();
+        let base = base.map_or_else(|| format!("(required{})", form()), |url| format!("`{url}`"));
+        let env = code_list(&vendor.env);
+        let env = if vendor.discover || env.is_empty() { env } else { format!("({env})") };
         let engine = if vendor.engine { "yes" } else { "no" };
-        let _ =
-            writeln!(page, "| `{}` | {base} | {env} | {engine} | `{}` |", vendor.kind, vendor.health_path);
+        let (also, prefix, health) = (code_list(&vendor.aliases), &vendor.path_prefix, &vendor.health_path);
+        let _ = writeln!(
+            page,
+            "| `{}` | {also} | {base} `{prefix}` | {env} | {engine} | `{health}` |",
+            vendor.kind
+        );
+    }
+    page.push_str("\n## What differs on the wire\n\n");
+    for vendor in vendor::vendors() {
+        let mut told = vendor.quirks.clone();
+        if let Some(field) = &vendor.reasoning_field {
+            told.push(format!("Thoughts come in `{field}`."));
+        }
+        if !vendor.stream_usage {
+            told.push("`stream_options` is not sent.".to_owned());
+        }
+        if !vendor.limit_headers.is_empty() {
+            told.push(format!("Limits are told by {}.", code_list(&vendor.limit_headers)));
+        }
+        if let Some(source) = &vendor.source {
+            told.push(format!("Read at <{source}>."));
+        }
+        if !told.is_empty() {
+            let _ = writeln!(page, "- `{}`: {}", vendor.kind, told.join(" "));
+        }
     }
     page
+}
+
+fn code_list(words: &[String]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

@@ -19,8 +19,13 @@ pub struct LimitsConfig {
     #[schemars(range(min = BODY_BYTES_MIN, max = BODY_BYTES_MAX))]
     pub body_bytes_max: u64,
     /// The same for single routes: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`,
-    /// `/v2/models/{model}/infer`.
+    /// `/v2/models/{model}/infer`, or another one of those that a model is asked at (`/v1/audio/transcriptions`, …).
     pub body_bytes_max_by_route: BTreeMap<String, u64>,
+    /// Bytes of a form with files (`/v1/images/edits`, `/v1/audio/…`) that are held until its model is known, and to send
+    /// them elsewhere if a deployment fails. What is longer passes by while it comes, and must name its model within them.
+    /// Default: 8388608 (8 MiB).
+    #[schemars(range(min = BODY_BYTES_MIN, max = BODY_BYTES_MAX))]
+    pub multipart_buffer_bytes: u64,
     /// Bytes of a request's head. Default: 65536.
     #[schemars(range(min = 8192, max = 1_048_576))]
     pub header_bytes_max: usize,
@@ -78,6 +83,7 @@ impl Default for LimitsConfig {
         Self {
             body_bytes_max: 32 * 1024 * 1024,
             body_bytes_max_by_route: BTreeMap::new(),
+            multipart_buffer_bytes: 8 * 1024 * 1024,
             header_bytes_max: 64 * 1024,
             headers_max: 100,
             header_read_ms: 30_000,

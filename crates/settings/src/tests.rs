@@ -7,8 +7,11 @@ use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
 use super::*;
 
 mod batches;
+mod clouds;
+mod egress;
 mod lanes;
 mod schema;
+mod structured;
 mod tensors;
 
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {

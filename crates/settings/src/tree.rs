@@ -39,7 +39,8 @@ struct Inserted {
     label: String,
 }
 
-enum Node {
+/// A node of a document before anything is put in.
+pub(crate) enum Node {
     Scalar(Value),
     Seq(Vec<Spanned<Node>>),
     Map(Vec<(Spanned<String>, Spanned<Node>)>),
@@ -64,6 +65,11 @@ pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<(Document, Vec<P
         reader.document.value = value;
     }
     Ok((reader.document, reader.problems))
+}
+
+/// A document as it stands.
+pub(crate) fn parse(text: &str) -> Result<Spanned<Node>, Diagnostic> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| told(&error))
 }
 
 fn options() -> serde_saphyr::Options {

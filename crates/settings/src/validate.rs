@@ -1,10 +1,13 @@
 //! What a configuration must keep to beyond its shape.
 
+mod clouds;
+mod egress;
 mod engine;
 mod mirror;
 mod pools;
 mod provider;
 mod share;
+mod structured;
 mod tensors;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +66,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check_text(&path, Some(name), &mut found);
         provider::check_provider(&path, provider, &mut found);
     }
+    egress::check(config, &mut found);
     check_names(config, &mut found);
     pools::check(config, &mut found);
     for (name, model) in &config.models {
@@ -286,6 +290,7 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
         found.push(Problem::new(format!("{path}.tiers.{tier}"), format!("no deployment is in tier {tier}")));
     }
     mirror::check(config, path, name, model, found);
+    structured::check(path, model, found);
     tensors::check(config, path, model, found);
     check_split(&join(path, "split"), model, found);
     for (at, region) in model.regions.order.iter().enumerate() {
@@ -386,7 +391,7 @@ fn check_deployment(
         let help = arms.and_then(|arms| did_you_mean(arm, arms.keys().map(String::as_str)));
         found.push(Problem { help, ..problem });
     }
-    if deployment.price.is_some_and(|price| !(price.input >= 0.0 && price.output >= 0.0)) {
+    if deployment.price.is_some_and(|price| !price.numbers().all(|number| number >= 0.0)) {
         found.push(Problem::new(join(path, "price"), "a price is not negative"));
     }
 }

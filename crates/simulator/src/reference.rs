@@ -51,6 +51,8 @@ pub struct Asked {
     pub tokens_in: u64,
     /// The most output it asked for.
     pub tokens_out_max: u64,
+    /// How often it may still have to give its place to a live one.
+    pub gives_way: u32,
 }
 
 impl Place {
@@ -74,6 +76,8 @@ struct Running {
     request: u64,
     asked: Asked,
     place: String,
+    /// It has content: nobody takes its place any more.
+    content: bool,
     /// In parts of a token over the weight.
     charged: u64,
     /// Of that the output, in parts of a token over the weight.
@@ -144,6 +148,28 @@ impl Reference {
         self.waiting.push((request, asked));
     }
 
+    /// Who has to give its place to a live one that has to wait: the newest of the batch lane that has no content, where
+    /// that one could go.
+    pub fn victim(&self, asked: &Asked) -> Option<u64> {
+        let fits = |one: &&Running| self.places.get(&one.place).is_some_and(|place| place.fits(asked));
+        let able = |one: &&Running| one.asked.lane == Lane::Batch && !one.content && one.asked.gives_way > 0;
+        let mut newest = self.running.iter().rev().filter(able).filter(fits);
+        newest.next().filter(|_| asked.lane == Lane::Live).map(|one| one.request)
+    }
+
+    /// One that was sent has content.
+    pub fn content(&mut self, request: u64) {
+        self.running.iter_mut().filter(|one| one.request == request).for_each(|one| one.content = true);
+    }
+
+    /// One that was sent gives its place away: what it is when it comes again.
+    pub fn give_way(&mut self, request: u64) -> Option<Asked> {
+        let one = self.running.iter().find(|one| one.request == request)?;
+        let asked = Asked { gives_way: one.asked.gives_way.saturating_sub(1), ..one.asked.clone() };
+        self.end(request, Paid::Nothing);
+        Some(asked)
+    }
+
     /// It waits no more, without a slot.
     pub fn leave(&mut self, request: u64) {
         self.waiting.retain(|(one, _)| *one != request);
@@ -199,7 +225,8 @@ impl Reference {
         account.counter += charged;
         self.served_last.insert(rank(&asked), at);
         let output = output * SCALE / weight;
-        self.running.push(Running { request, asked, place: place.to_owned(), charged, output });
+        let content = false;
+        self.running.push(Running { request, asked, place: place.to_owned(), content, charged, output });
     }
 
     /// One that was sent ended.

@@ -288,6 +288,7 @@ impl World {
             class: if source.lane == Lane::Batch { Class::Batch } else { Class::Standard },
             objective: Default::default(),
             region: None,
+            pinned: None,
             tags: Default::default(),
             deadline: None,
         };

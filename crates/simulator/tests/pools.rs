@@ -136,6 +136,7 @@ fn facts(fleet: &Fleet, model: usize, tokens: u64) -> Facts {
         class: Class::default(),
         objective: Objective::default(),
         region: None,
+        pinned: None,
         tags: Default::default(),
         deadline: None,
     }

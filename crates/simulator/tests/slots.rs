@@ -17,11 +17,14 @@ use pointsman_routing::failure::Processed;
 use pointsman_routing::fleet::Event;
 use pointsman_routing::flow::{Action, Flow, Input, Usage};
 use pointsman_routing::limiter::{LimiterKind, LimiterSpec};
+use pointsman_routing::pool::PreemptSpec;
 use pointsman_routing::{Facts, Failure, FailureClass, Fleet, Now, Rng, decide};
 use pointsman_simulator::reference::{Asked, Paid, Place, Reference};
 use proptest::prelude::*;
 
 const TENANTS: usize = 4;
+/// How often a batch request gives its place to a live one.
+const GIVES_WAY: u32 = 2;
 /// What may be asked for: a version of its own, anything, and two tags.
 const WANTS: [&str; 4] = ["old", "any", "x", "y"];
 /// Deployments: `base` serves all but `old`, which has one of its own, so that whoever waits always has something to
@@ -45,6 +48,7 @@ struct Config {
 enum What {
     Arrive { tenant: usize, class: usize, batch: bool, wants: usize, deadline_s: u64, tokens_out_max: u32 },
     End { nth: usize, tokens_out: u64, cached: u64 },
+    Content { nth: usize },
     Fail { nth: usize },
     KeyDies { nth: usize },
     KeyReturns { place: usize },
@@ -88,6 +92,7 @@ fn events() -> impl Strategy<Value = What> {
         12 => arrive,
         8 => (nth.clone(), 0_u64..400, 0_u64..100)
             .prop_map(|(nth, tokens_out, cached)| What::End { nth, tokens_out, cached }),
+        4 => nth.clone().prop_map(|nth| What::Content { nth }),
         1 => nth.clone().prop_map(|nth| What::Fail { nth }),
         1 => nth.clone().prop_map(|nth| What::KeyDies { nth }),
         1 => (2_usize..4).prop_map(|place| What::KeyReturns { place }),
@@ -143,7 +148,7 @@ fn catalog(config: &Config) -> Catalog {
         tier_strategies: Default::default(),
         split: None,
         sticky: None,
-        preempt: None,
+        preempt: Some(PreemptSpec { times_max: GIVES_WAY }),
         region: RegionSpec::default(),
         queue: QueueSpec {
             requests_max: 10_000,
@@ -184,7 +189,10 @@ struct Pair {
     key_lives: [bool; 4],
     flows: Vec<(u64, Flow)>,
     arrived: u64,
+    /// Who has to give way to the one that came last.
+    victim: Option<u64>,
     granted: usize,
+    given_way: usize,
 }
 
 impl Pair {
@@ -201,7 +209,9 @@ impl Pair {
             key_lives: [true; 4],
             flows: Vec::new(),
             arrived: 0,
+            victim: None,
             granted: 0,
+            given_way: 0,
         };
         pair.tell_places();
         pair
@@ -248,6 +258,7 @@ impl Pair {
             class: asked.class,
             objective: Default::default(),
             region: None,
+            pinned: None,
             tags: [Name::from(asked.wants.as_str())].into_iter().collect(),
             deadline: Some(asked.deadline),
         }
@@ -262,22 +273,66 @@ impl Pair {
         let mut woken = Default::default();
         self.fleet.drain_woken(&mut woken);
         for ticket in woken {
-            let waits = |(_, flow): &(u64, Flow)| flow.ticket() == Some(ticket);
-            let at = self.flows.iter().position(waits).expect("whoever is told waits");
-            let request = self.flows[at].0;
-            let (next, free) = self.reference.next().expect("somebody can be served");
-            assert_eq!(request, next, "who is next");
-            let action = self.step(at, Input::Granted);
-            let Action::Forward(choice) = action else { panic!("{request} is told {action:?}") };
-            assert!(free.iter().any(|name| **name == *choice.name), "{} is not one of {free:?}", choice.name);
-            self.reference.grant(request, &choice.name);
-            let _ = self.step(at, Input::Connected);
-            self.granted += 1;
+            let told = |(_, flow): &(u64, Flow)| flow.wakes_by() == Some(ticket);
+            let at =
+                self.flows.iter().position(told).expect("whoever is told waits, or may have to give way");
+            if self.flows[at].1.ticket() != Some(ticket) {
+                self.give_way(at);
+                continue;
+            }
+            self.granted(ticket);
         }
+        assert_eq!(self.victim, None, "it was told to give way");
         assert_eq!(self.reference.next(), None, "a slot is idle while somebody waits who could use it");
         let (waiting, running) = self.reference.counts();
         assert_eq!(self.fleet.permits_in_use(), running as u64);
         assert_eq!(self.fleet.view(self.now).models[0].queue_depth, waiting);
+    }
+
+    /// A batch request gives its place to whoever is next, and comes again.
+    fn give_way(&mut self, at: usize) {
+        let request = self.flows[at].0;
+        assert_eq!(self.victim.take(), Some(request), "who gives way");
+        let action = self.step(at, Input::Granted);
+        let asked = self.reference.give_way(request).expect("it runs");
+        // Its place goes to others before it asks again itself.
+        let own = self.flows[at].1.ticket();
+        let mut woken = Default::default();
+        self.fleet.drain_woken(&mut woken);
+        for ticket in woken {
+            assert_ne!(Some(ticket), own, "it has just come");
+            self.granted(ticket);
+        }
+        self.given_way += 1;
+        self.reference.arrive(&asked);
+        let free = self.reference.free(&asked);
+        match action {
+            Action::Forward(choice) => {
+                assert!(free.iter().any(|name| **name == *choice.name), "{} of {free:?}", choice.name);
+                self.reference.send(request, asked, &choice.name);
+                let _ = self.step(at, Input::Connected);
+            }
+            Action::Yield => {
+                assert!(free.is_empty(), "it waits although it could go to {free:?}");
+                self.reference.wait(request, asked);
+            }
+            other => panic!("{request} is told {other:?}"),
+        }
+    }
+
+    /// One who waits was granted a slot: it was next.
+    fn granted(&mut self, ticket: pointsman_routing::ids::Ticket) {
+        let waits = |(_, flow): &(u64, Flow)| flow.ticket() == Some(ticket);
+        let at = self.flows.iter().position(waits).expect("whoever is told waits");
+        let request = self.flows[at].0;
+        let (next, free) = self.reference.next().expect("somebody can be served");
+        assert_eq!(request, next, "who is next");
+        let action = self.step(at, Input::Granted);
+        let Action::Forward(choice) = action else { panic!("{request} is told {action:?}") };
+        assert!(free.iter().any(|name| **name == *choice.name), "{} is not one of {free:?}", choice.name);
+        self.reference.grant(request, &choice.name);
+        let _ = self.step(at, Input::Connected);
+        self.granted += 1;
     }
 
     fn arrive(&mut self, asked: &Asked) {
@@ -302,6 +357,7 @@ impl Pair {
             }
             Action::Wait => {
                 assert!(free.is_empty(), "it waits although it could go to {free:?}");
+                self.victim = self.reference.victim(asked);
                 self.reference.wait(request, asked.clone());
             }
             other => panic!("{request} is told {other:?}"),
@@ -336,6 +392,7 @@ impl Pair {
                     wants: WANTS[wants].to_owned(),
                     tokens_in: 100,
                     tokens_out_max: u64::from(tokens_out_max),
+                    gives_way: GIVES_WAY,
                 };
                 self.arrive(&asked);
             }
@@ -345,6 +402,13 @@ impl Pair {
                     Usage { tokens_in: 100, tokens_in_cached: cached, tokens_out, ..Usage::default() };
                 let inputs = vec![Input::Headers, Input::FirstContent, Input::Done(usage)];
                 self.end(at, inputs, Paid::Used(100 - cached, tokens_out));
+            }
+            What::Content { nth } => {
+                let Some(at) = self.nth(nth, true) else { return };
+                for input in [Input::Headers, Input::FirstContent] {
+                    let _ = self.step(at, input);
+                }
+                self.reference.content(self.flows[at].0);
             }
             What::Fail { nth } => {
                 let Some(at) = self.nth(nth, true) else { return };
@@ -373,6 +437,7 @@ impl Pair {
                     wants: "nothing".to_owned(),
                     tokens_in: 1,
                     tokens_out_max: 1,
+                    gives_way: 0,
                 };
                 let facts = self.facts(&asked);
                 let _ = decide(&mut self.fleet, &facts, &[], self.now, &mut self.rng);
@@ -405,13 +470,13 @@ impl Pair {
     }
 }
 
-fn run(config: Config, history: Vec<What>) -> usize {
+fn run(config: Config, history: Vec<What>) -> (usize, usize) {
     let mut pair = Pair::new(config);
     for what in history {
         pair.happen(what);
         pair.compare();
     }
-    pair.granted
+    (pair.granted, pair.given_way)
 }
 
 proptest! {
@@ -430,6 +495,7 @@ fn a_long_history_grants_much_and_agrees_on_all() {
     let mut runner = TestRunner::new_with_rng(Proptest::default(), rng);
     let config = configs().new_tree(&mut runner).expect("a configuration").current();
     let history = prop::collection::vec(events(), 6_000).new_tree(&mut runner).expect("a history").current();
-    let granted = run(config, history);
+    let (granted, given_way) = run(config, history);
     assert!(granted > 500, "{granted} were granted a slot after a wait");
+    assert!(given_way > 100, "{given_way} gave their place to a live request");
 }

@@ -4,11 +4,11 @@ mod blocks;
 pub mod client;
 mod conversation;
 pub mod error;
+pub mod models;
 pub mod provider;
 mod reader;
 mod request;
 mod words;
 mod writer;
 
-pub use client::count_tokens_answer;
 pub use error::{error_event, error_json, status};

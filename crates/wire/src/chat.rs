@@ -7,6 +7,7 @@
 
 mod answer;
 mod event;
+mod finding;
 mod loss;
 mod request;
 
@@ -15,6 +16,7 @@ pub const CHOICES_MAX: u32 = 128;
 
 pub use answer::{Answer, Choice, Logprob, Stop, Usage};
 pub use event::{Event, Opened};
+pub use finding::{Finding, Findings, Tally};
 pub use loss::{Loss, Losses};
 pub use request::{
     Conversation, Effort, Format, Media, MediaKind, Message, Part, Reasoning, Role, Sampling, Source, Tool,

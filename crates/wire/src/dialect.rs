@@ -9,6 +9,7 @@ use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
 use crate::openai::request::{BodyLimits, Operation, Request};
 use crate::openai::sse::StreamFault;
+use crate::rerank::Form;
 
 /// Nesting that is accepted in the bodies of clients that are turned into another dialect, and in answers.
 pub const CONVERTED_DEPTH_MAX: usize = 256;
@@ -16,9 +17,18 @@ pub const CONVERTED_DEPTH_MAX: usize = 256;
 /// The dialect that clients speak where nothing says otherwise.
 pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
+/// The Responses API.
+pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+/// Looks up a header of an answer, by its name in lower case.
+pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
+
+/// An answer of whose headers nothing is known.
+pub const NO_HEADERS: Headers<'static> = &|_| None;
+
 /// Every chat dialect that clients may speak.
 pub static CLIENTS: &[&ClientDef] = &[
     OPENAI,
+    RESPONSES,
     &crate::anthropic::client::DEF,
     &crate::gemini::client::DEF,
     &crate::ollama::client::DEF,
@@ -32,6 +42,10 @@ pub static PROVIDERS: &[&ProviderDef] = &[
     &crate::gemini::provider::DEF,
     &crate::cohere::provider::DEF,
     &crate::ollama::provider::DEF,
+    &crate::azure::DEF,
+    &crate::bedrock::DEF,
+    &crate::vertex::GEMINI,
+    &crate::vertex::ANTHROPIC,
 ];
 
 /// What a path asks for.
@@ -39,16 +53,48 @@ pub static PROVIDERS: &[&ProviderDef] = &[
 pub struct Asked {
     /// What is to be done.
     pub operation: Operation,
+    /// Which of the dialect's own calls it is, in the dialect's word.
+    pub call: &'static str,
     /// The model, where the path names it and not the body.
     pub model: Option<String>,
-    /// Whether the answer is to be streamed, where the path says so and not the body.
-    pub stream: Option<bool>,
+    /// What becomes of it where a provider speaks another dialect.
+    pub elsewhere: Elsewhere,
+}
+
+/// What becomes of a call where a provider speaks another dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It is turned into that.
+    Converted,
+    /// Nothing: only a provider of the same dialect can be asked.
+    Unserved,
+    /// It asks for a number of tokens, which is estimated.
+    Estimated,
 }
 
 impl Asked {
-    /// An operation whose body says everything else.
+    /// An operation of OpenAI's, whose body says everything else.
     pub const fn of(operation: Operation) -> Self {
-        Self { operation, model: None, stream: None }
+        Self::call(operation, operation.name())
+    }
+
+    /// What a path of OpenAI's, or of a rerank, asks for.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let operation = Operation::of_path(path)?;
+        let form = match operation {
+            Operation::Task(_) => Form::of_path(path),
+            Operation::Chat
+            | Operation::Completion
+            | Operation::Embedding
+            | Operation::Infer
+            | Operation::Response => None,
+        };
+        Some(Self::call(operation, form.map_or(operation.name(), Form::name)))
+    }
+
+    /// A call whose body says everything else.
+    pub const fn call(operation: Operation, call: &'static str) -> Self {
+        Self { operation, call, model: None, elsewhere: Elsewhere::Converted }
     }
 }
 
@@ -61,12 +107,16 @@ pub struct ClientDef {
     pub name: &'static str,
     /// What it is, in one sentence.
     pub summary: &'static str,
-    /// What a path asks for, if it is one of the dialect's.
-    pub route: fn(&str) -> Option<Asked>,
+    /// What a path and the query behind it ask for, if the path is one of the dialect's.
+    pub route: fn(&str, Option<&str>) -> Option<Asked>,
     /// Reads a body.
     pub read: ReadFacts,
-    /// The media type of its streams.
-    pub stream_type: &'static str,
+    /// Headers of the client's that a provider of the same dialect gets, in lower case.
+    pub headers: &'static [&'static str],
+    /// The media type of its streams, by call.
+    pub stream_type: fn(&Asked) -> &'static str,
+    /// What shows its clients that a stream lives in which nothing comes: no event to them. Empty if there is no such thing.
+    pub heartbeat: &'static str,
     /// It.
     pub dialect: &'static dyn ClientDialect,
 }
@@ -79,13 +129,47 @@ pub struct ProviderDef {
     pub summary: &'static str,
     /// The media type of its streams.
     pub stream_type: &'static str,
+    /// The client dialects whose requests it takes as they are.
+    pub relays: &'static [Relay],
     /// It.
     pub dialect: &'static dyn ProviderDialect,
+}
+
+/// A client dialect whose requests a provider takes as they came, but for the model's name.
+#[derive(Debug)]
+pub struct Relay {
+    /// The dialect's name.
+    pub client: &'static str,
+    /// What it may ask for.
+    pub operations: &'static [Operation],
+    /// The path of a call below the provider's prefix, query included, for the upstream's name of the model; `None` if that
+    /// call is not taken.
+    pub path: fn(&Asked, &str) -> Option<String>,
+}
+
+impl ProviderDef {
+    /// The path at which a request is taken as it came; `None` if it is not.
+    pub fn relay_path(&self, client: &ClientDef, asked: &Asked, model: &str) -> Option<String> {
+        let relay = self.relays.iter().find(|relay| relay.client == client.name)?;
+        relay.operations.contains(&asked.operation).then(|| (relay.path)(asked, model))?
+    }
+
+    /// Whether a request is taken as it came.
+    pub fn takes(&self, client: &ClientDef, asked: &Asked) -> bool {
+        self.relay_path(client, asked, "").is_some()
+    }
 }
 
 impl std::fmt::Debug for ClientDef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
+    }
+}
+
+impl ClientDef {
+    /// Whether it is one of OpenAI's own, whose errors and headers are alike.
+    pub fn is_openai(&self) -> bool {
+        self.name == OPENAI.name || self.name == RESPONSES.name
     }
 }
 
@@ -103,9 +187,18 @@ impl std::fmt::Debug for ProviderDef {
     }
 }
 
-/// The dialect that a path belongs to, and what it asks for.
-pub fn route(path: &str) -> Option<(&'static ClientDef, Asked)> {
-    CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path)?)))
+/// The dialect that a path belongs to, and what it asks for together with the query behind it.
+pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Asked)> {
+    CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path, query)?)))
+}
+
+/// The dialect of OpenAI's that an operation belongs to.
+pub fn openai_of(operation: Operation) -> &'static ClientDef {
+    match operation {
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => OPENAI,
+        Operation::Infer => &crate::kserve::DEF,
+        Operation::Response => RESPONSES,
+    }
 }
 
 /// The client dialect of that name.
@@ -121,6 +214,8 @@ pub fn provider(name: &str) -> Option<&'static ProviderDef> {
 /// What the client is told beside the answer itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
+    /// The call that is answered (see [`Asked::call`]).
+    pub call: &'static str,
     /// The model, as the client asked for it.
     pub model: String,
     /// The time, in seconds since the Unix epoch, for answers that do not say theirs.
@@ -129,6 +224,8 @@ pub struct Told {
     pub id: String,
     /// Whether the stream is to end with usage, where the dialect lets the client choose.
     pub stream_usage: bool,
+    /// What the answer repeats of the request (see [`Conversation::echoed`]).
+    pub echoed: String,
 }
 
 /// A chat dialect that clients speak.
@@ -142,6 +239,11 @@ pub trait ClientDialect: Sync {
     /// A stream.
     fn stream(&self, told: Told) -> Box<dyn WriteStream>;
 
+    /// The answer to a call that asks for a number of tokens.
+    fn counted(&self, _tokens_in: u64) -> String {
+        String::new()
+    }
+
     /// The body of an error, with the request's id.
     fn error(&self, error: &ErrorBody, id: &str) -> String;
 }
@@ -150,6 +252,11 @@ pub trait ClientDialect: Sync {
 pub trait WriteStream: Send {
     /// Puts what an event is in the dialect behind `out`; nothing for what the dialect does not show.
     fn write(&mut self, event: &Event, out: &mut String);
+
+    /// The field of an answer that an event belongs to, and why the dialect does not show it, if it does not.
+    fn lost(&self, _event: &Event) -> Option<(&'static str, &'static str)> {
+        None
+    }
 }
 
 /// A chat dialect that providers speak.
@@ -167,7 +274,7 @@ pub trait ProviderDialect: Sync {
     fn stream(&self) -> Box<dyn ReadStream>;
 
     /// What an error means.
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault;
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault;
 }
 
 /// Reads the bytes of one streamed answer.

@@ -11,6 +11,7 @@ mod contents;
 mod deltas;
 pub mod facts;
 mod fault;
+pub mod models;
 pub mod observe;
 pub mod provider;
 mod reply;
@@ -19,6 +20,6 @@ mod schema;
 mod words;
 mod write;
 
-pub use facts::{Asked, parse};
+pub use facts::parse;
 pub use observe::{Form, Observer, error_piece, usage_of_body};
 pub use route::{Method, Route};

@@ -14,11 +14,20 @@
 //! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
 //! - [`kserve`]: tensors in, tensors out: the Open Inference Protocol.
 //! - [`ollama`], [`cohere`]: further chat dialects.
+//! - [`bedrock`], [`azure`], [`vertex`]: clouds that speak in their own way, or wrap what others speak.
 //! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
+//! - [`sigv4`]: requests signed for AWS.
+//! - [`truth`]: what the headers of answers say of limits; [`answered`]: which model an answer is of.
+//! - [`prices`]: what tokens cost.
 //! - [`engine`]: what engines say of their load, in all spellings.
 
+pub mod answered;
 pub mod anthropic;
+pub mod azure;
+pub mod bedrock;
+pub mod calendar;
 pub mod chat;
+pub mod cloud;
 pub mod cohere;
 pub mod dialect;
 pub mod engine;
@@ -29,6 +38,11 @@ pub mod kserve;
 pub mod ndjson;
 pub mod ollama;
 pub mod openai;
+pub mod prices;
 pub mod rerank;
+pub mod sigv4;
 pub mod tasks;
+pub mod truth;
+pub mod url;
 pub mod vendor;
+pub mod vertex;

@@ -3,7 +3,9 @@
 pub mod chat;
 pub mod continuation;
 pub mod error;
+pub mod findings;
 pub mod request;
+pub mod responses;
 pub mod rewrite;
 pub mod rules;
 pub mod sse;

@@ -3,40 +3,44 @@
 //! The requests differ in little: Jina gives documents back unless told not to, and takes images; Cohere's second version
 //! takes texts only, gives none back and cuts them at `max_tokens_per_doc`. The answers differ in how they count.
 
+use serde::Deserialize;
+
 use crate::chat::Losses;
 use crate::dialect::CONVERTED_DEPTH_MAX;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 use crate::json::{JsonError, quote};
-use crate::openai::error::Invalid;
+use crate::openai::error::{ErrorBody, Invalid};
 
 /// Whose form it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// Cohere's second version: `/v2/rerank`.
     Cohere,
     /// Jina's, which vLLM and others speak, and Cohere's first version with it: `/v1/rerank`.
+    #[default]
     Jina,
+    /// Requests like Jina's, answers that are a bare list, as SGLang has them. No client speaks it.
+    List,
 }
 
 impl Form {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Cohere, Self::Jina];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Cohere, Self::Jina, Self::List];
 
     /// The name in vendor records and docs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cohere => "cohere",
             Self::Jina => "jina",
+            Self::List => "list",
         }
     }
 
-    /// The path of an upstream, below its host.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Cohere => "/v2/rerank",
-            Self::Jina => "/v1/rerank",
-        }
+    /// The form of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
     }
 
     /// The form that clients of a path speak.
@@ -158,7 +162,7 @@ pub fn write(asked: &Rerank, to: Form, model: &str, losses: &mut Losses) -> Stri
         match to {
             // What is not given back is put in from the request: see `write_answer`.
             Form::Cohere => _ = it.count_if("max_tokens_per_doc", asked.tokens_per_document_max),
-            Form::Jina => {
+            Form::Jina | Form::List => {
                 it.boolean("return_documents", false);
                 let cut = asked.tokens_per_document_max.filter(|max| *max != COHERE_TOKENS_PER_DOCUMENT);
                 losses.note_if(cut.is_some(), "max_tokens_per_doc", NO_WORD);
@@ -173,7 +177,7 @@ pub fn read_answer(body: &str) -> Result<Ranked, JsonError> {
     let meta = tree.get("meta");
     let of_meta = |group: &str, name: &str| meta?.get(group)?.get(name)?.count();
     let tokens = tree.get("usage").and_then(|usage| usage.get("total_tokens")?.count());
-    let results = tree.get("results").map(Tree::items).unwrap_or_default();
+    let results = tree.get("results").map_or_else(|| tree.items(), Tree::items);
     Ok(Ranked {
         id: tree.get("id").and_then(Tree::text).map(str::to_owned),
         model: tree.get("model").and_then(Tree::text).map(str::to_owned),
@@ -184,10 +188,14 @@ pub fn read_answer(body: &str) -> Result<Ranked, JsonError> {
                     index: result.get("index")?.count()?,
                     score: result
                         .get("relevance_score")
+                        .or_else(|| result.get("score"))
                         .filter(|score| score.number().is_some())?
                         .raw()
                         .to_owned(),
-                    document: result.get("document").map(|document| document.raw().to_owned()),
+                    document: result
+                        .get("document")
+                        .map(|given| given.raw().to_owned())
+                        .filter(|given| given != "null"),
                 })
             })
             .collect(),
@@ -211,13 +219,15 @@ pub struct Told {
 pub fn write_answer(ranked: &Ranked, asked: &Rerank, to: Form, told: &Told) -> String {
     let wanted = match to {
         Form::Cohere => asked.return_documents == Some(true),
-        Form::Jina => asked.return_documents != Some(false),
+        Form::Jina | Form::List => asked.return_documents != Some(false),
     };
+    // Not everybody knows how many are wanted.
+    let top = asked.top_n.and_then(|top| usize::try_from(top).ok()).unwrap_or(usize::MAX);
     let results: Vec<String> =
-        ranked.results.iter().map(|result| result_json(result, asked, wanted)).collect();
+        ranked.results.iter().take(top).map(|result| result_json(result, asked, wanted)).collect();
     object(|it| {
         it.text("id", ranked.id.as_deref().unwrap_or(&told.id));
-        if to == Form::Jina {
+        if to != Form::Cohere {
             it.text("model", &told.model).text("object", "list");
             if let Some(tokens) = ranked.tokens {
                 it.object("usage", |it| _ = it.count("total_tokens", tokens));
@@ -229,6 +239,18 @@ pub fn write_answer(ranked: &Ranked, asked: &Rerank, to: Form, told: &Told) -> S
         if meta != "{}" {
             it.raw("meta", &meta);
         }
+    })
+}
+
+/// The body of an error, where a form's clients look for its words: with Cohere at the top, with Jina in `detail`. Beside
+/// that it has the whole error as everywhere else.
+pub fn error(form: Form, error: &ErrorBody, id: &str) -> String {
+    object(|it| {
+        match form {
+            Form::Cohere => _ = it.text("id", id).text("message", &error.message),
+            Form::Jina | Form::List => _ = it.text("detail", &error.message),
+        }
+        it.raw("error", &format!("{{{}}}", error.members()));
     })
 }
 

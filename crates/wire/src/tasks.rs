@@ -5,6 +5,8 @@
 
 pub mod json;
 pub mod multipart;
+mod request;
+pub mod tail;
 
 pub use json::TaskRequest;
 
@@ -52,6 +54,19 @@ impl Task {
         }
     }
 
+    /// The path clients call.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Rerank => "/v1/rerank",
+            Self::Moderation => "/v1/moderations",
+            Self::ImageGeneration => "/v1/images/generations",
+            Self::ImageEdit => "/v1/images/edits",
+            Self::Speech => "/v1/audio/speech",
+            Self::Transcription => "/v1/audio/transcriptions",
+            Self::Translation => "/v1/audio/translations",
+        }
+    }
+
     /// The path clients call, below `/v1`, and that of an upstream below its prefix.
     pub const fn path_suffix(self) -> &'static str {
         match self {
@@ -70,8 +85,7 @@ impl Task {
         if matches!(path, "/rerank" | "/v2/rerank") {
             return Some(Self::Rerank);
         }
-        let suffix = path.strip_prefix("/v1")?;
-        Self::ALL.into_iter().find(|task| task.path_suffix() == suffix)
+        Self::ALL.into_iter().find(|task| task.path() == path)
     }
 
     /// Whether its body comes in parts.

@@ -9,13 +9,16 @@ use std::sync::LazyLock;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::cloud::Cloud;
 use crate::dialect::{self, ProviderDef};
 use crate::engine::Family;
 use crate::openai::continuation::Style;
+use crate::rerank::Form;
 
 /// How a vendor is spoken to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a vendor, each a yes or no")]
 pub struct Vendor {
     /// The `kind` in the configuration.
     pub kind: String,
@@ -33,15 +36,24 @@ pub struct Vendor {
     /// What precedes the operation's path, such as `/v1`.
     #[serde(default = "default_path_prefix")]
     pub path_prefix: String,
+    /// The cloud that it is part of: where it is, and what its requests carry, then depends on an account.
+    pub cloud: Option<Cloud>,
     /// How it wants its key.
     #[serde(default)]
     pub auth: Auth,
-    /// A path whose success shows that it is up, and that never costs anything.
-    #[serde(default = "default_health_path")]
+    /// What a base URL looks like where one has to be configured because it differs from account to account: what is in
+    /// capitals is to be put in.
+    pub base_url_form: Option<String>,
+    /// A path whose success shows that it is up, and that never costs anything; if absent its listing of models.
+    #[serde(default)]
     pub health_path: String,
     /// Environment variables that usually hold its key, the first that is set counts.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Whether a key in one of these variables is a reason to use it on the first run; not if programs of another purpose
+    /// have their keys there.
+    #[serde(default = "yes")]
+    pub discover: bool,
     /// The port it listens on by default, for discovery on loopback.
     pub port: Option<u16>,
     /// Whether it is an engine one runs oneself: requests cost nothing.
@@ -49,14 +61,30 @@ pub struct Vendor {
     pub engine: bool,
     /// How it speaks of its load, if it is an engine that does.
     pub signals: Option<&'static Family>,
+    /// Whether it has the Responses API itself. Where it has not, such requests are turned into its dialect.
+    #[serde(default = "yes")]
+    pub responses: bool,
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
     /// Whether it speaks the Open Inference Protocol (KServe v2).
     #[serde(default)]
     pub kserve: Kserve,
+    /// The form in which it takes reranks, if it takes any.
+    #[serde(default)]
+    pub rerank: Form,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
+    /// The field that has a model's thoughts in messages and deltas, if it sends them in one.
+    pub reasoning_field: Option<String>,
+    /// The headers by which its answers say what is left of its limits, as its documentation names them.
+    #[serde(default)]
+    pub limit_headers: Vec<String>,
+    /// What else differs on the wire, a sentence each.
+    #[serde(default)]
+    pub quirks: Vec<String>,
+    /// Where this was read.
+    pub source: Option<String>,
     /// The value of the metric attribute `gen_ai.provider.name`; the kind if absent.
     pub gen_ai_name: Option<String>,
 }
@@ -85,6 +113,8 @@ pub enum Auth {
     ApiKey,
     /// `x-api-key: <key>`
     XApiKey,
+    /// `x-goog-api-key: <key>`
+    XGoogApiKey,
 }
 
 impl Auth {
@@ -94,6 +124,7 @@ impl Auth {
             Self::Bearer => "authorization",
             Self::ApiKey => "api-key",
             Self::XApiKey => "x-api-key",
+            Self::XGoogApiKey => "x-goog-api-key",
         }
     }
 
@@ -101,7 +132,7 @@ impl Auth {
     pub fn value(self, key: &str) -> String {
         match self {
             Self::Bearer => format!("Bearer {key}"),
-            Self::ApiKey | Self::XApiKey => key.to_owned(),
+            Self::ApiKey | Self::XApiKey | Self::XGoogApiKey => key.to_owned(),
         }
     }
 }
@@ -138,10 +169,23 @@ struct Table {
     vendor: Vec<Vendor>,
 }
 
-static VENDORS: LazyLock<Vec<Vendor>> = LazyLock::new(|| {
-    let table: Table = toml::from_str(include_str!("vendors.toml")).expect("the embedded table is tested");
-    table.vendor
-});
+static VENDORS: LazyLock<Vec<Vendor>> =
+    LazyLock::new(|| read(include_str!("vendors.toml")).expect("the embedded table is tested"));
+
+/// Reads a table of vendors.
+///
+/// # Errors
+/// What is wrong, with its line.
+pub fn read(text: &str) -> Result<Vec<Vendor>, String> {
+    let table: Table = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let mut vendors = table.vendor;
+    for vendor in &mut vendors {
+        if vendor.health_path.is_empty() {
+            vendor.health_path = format!("{}/models", vendor.path_prefix);
+        }
+    }
+    Ok(vendors)
+}
 
 /// Every vendor, in the order of the table.
 pub fn vendors() -> &'static [Vendor] {
@@ -199,10 +243,6 @@ fn default_path_prefix() -> String {
     "/v1".to_owned()
 }
 
-fn default_health_path() -> String {
-    "/v1/models".to_owned()
-}
-
 const fn yes() -> bool {
     true
 }
@@ -240,7 +280,34 @@ mod tests {
             );
             assert!(record.health_path.starts_with('/'));
             assert!(record.path_prefix.is_empty() || record.path_prefix.starts_with('/'));
+            assert!(!record.path_prefix.ends_with('/'), "{}", record.kind);
+            assert!(record.base_url_form.is_none() || record.needs_base_url(), "{}", record.kind);
+            for header in &record.limit_headers {
+                assert_eq!(*header, header.to_ascii_lowercase(), "{}", record.kind);
+            }
         }
+    }
+
+    #[test]
+    fn at_least_25_vendors_are_not_our_own_engines_and_say_where_that_was_read() {
+        let paid = vendors().iter().filter(|vendor| !vendor.engine && vendor.dialect.name == "openai");
+        let paid: Vec<&Vendor> = paid.filter(|vendor| vendor.kind != "openai_compatible").collect();
+        assert!(paid.len() >= 25, "{}", paid.len());
+        for vendor in paid {
+            assert!(vendor.source.is_some(), "{}", vendor.kind);
+        }
+    }
+
+    #[test]
+    fn a_vendor_is_one_record() {
+        let record = "[[vendor]]\nkind = 'acme'\nbase_url = 'https://llm.acme.example'\n\
+                      path_prefix = '/serve/v2'\nauth = 'api_key'\n";
+        let read = read(record).expect("a table");
+        let acme = &read[0];
+        assert_eq!((acme.health_path.as_str(), acme.stream_usage), ("/serve/v2/models", true));
+        assert_eq!((acme.auth.header(), acme.gen_ai_name()), ("api-key", "acme"));
+        let error = super::read("[[vendor]]\nkind = 'acme'\nprefix = '/v2'\n").expect_err("no such key");
+        assert!(error.contains("line 3") && error.contains("unknown field `prefix`"), "{error}");
     }
 
     #[test]

@@ -445,7 +445,14 @@ fn what_only_anthropic_runs_is_refused_by_name_when_converted() {
 }
 
 fn told() -> Told {
-    Told { model: "asked".to_owned(), now_unix_s: 0, id: "req_1".to_owned(), stream_usage: true }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 0,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 fn answered(choice: Choice) -> (String, Losses) {
@@ -585,7 +592,7 @@ fn errors_of_others_have_a_type_of_this_dialect() {
         event.starts_with("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",")
             && event.ends_with("\n\n")
     );
-    assert_eq!(anthropic::count_tokens_answer(7), r#"{"input_tokens":7}"#);
+    assert_eq!(client("anthropic").unwrap().dialect.counted(7), r#"{"input_tokens":7}"#);
 }
 
 #[test]

@@ -102,6 +102,16 @@ fn c9_parts_of_the_corpus_are_the_same_however_they_are_cut() {
 }
 
 #[test]
+fn d1_streams_of_bedrock_in_the_corpus_are_read_the_same_however_cut() {
+    replay("bedrock", invariants::bedrock);
+}
+
+#[test]
+fn headers_of_the_corpus_are_understood_or_passed_over() {
+    replay("truth", invariants::truth);
+}
+
+#[test]
 fn c5_texts_of_the_corpus_are_judged_as_others_do() {
     replay("json", invariants::json);
 }

@@ -5,7 +5,7 @@ use pointsman_wire::chat::{
     Answer, Choice, Conversation, Event, Losses, Media, MediaKind, Message, Opened, Part, Role, Source, Stop,
 };
 use pointsman_wire::dialect::{CONVERTED_DEPTH_MAX, Told, client, provider};
-use pointsman_wire::gemini::{Form, client as gemini_client};
+use pointsman_wire::gemini::Form;
 use pointsman_wire::json::{check, tree::Tree};
 use pointsman_wire::openai::error::Invalid;
 
@@ -21,7 +21,14 @@ fn sent(all: &Conversation, model: &str) -> (String, Losses) {
 }
 
 fn told() -> Told {
-    Told { model: "asked".to_owned(), now_unix_s: 0, id: "req_1".to_owned(), stream_usage: true }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 0,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 #[test]
@@ -235,7 +242,12 @@ fn call(arguments: &str, stop: Stop) -> Vec<Event> {
 }
 
 fn written(form: Form, events: &[Event]) -> String {
-    let (mut writer, mut text) = (gemini_client::stream(told(), form), String::new());
+    let call = match form {
+        Form::Events => "streamGenerateContent?alt=sse",
+        Form::Array => "streamGenerateContent",
+    };
+    let mut writer = client("gemini").unwrap().dialect.stream(Told { call, ..told() });
+    let mut text = String::new();
     for event in events {
         writer.write(event, &mut text);
     }

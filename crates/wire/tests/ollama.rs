@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::{Conversation, Event, Losses, Part, Role, Stop};
-use pointsman_wire::dialect::{Told, client, provider};
+use pointsman_wire::dialect::{NO_HEADERS, Told, client, provider};
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::ollama::observe::{LineObserver, usage_of_body};
 use pointsman_wire::ollama::request::{Api, parse};
@@ -299,7 +299,7 @@ fn d15_arguments_that_were_cut_are_never_a_call_that_can_be_run() {
 #[test]
 fn faults_of_ollama_and_of_cohere_have_their_kinds() {
     let check = |dialect: &str, status: u16, body: &str, kind: FaultKind| {
-        let fault = provider(dialect).unwrap().dialect.fault(status, None, body.as_bytes());
+        let fault = provider(dialect).unwrap().dialect.fault(status, NO_HEADERS, body.as_bytes());
         assert_eq!(fault.kind, kind, "{dialect} {status} {body}");
     };
     check(

@@ -16,6 +16,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pointsman_wire::bedrock::events::{encode_event, encode_exception};
 use pointsman_wire::chat::{Answer, Choice, Conversation, Event, Losses, Opened, Part};
 use pointsman_wire::dialect::{
     CLIENTS, CONVERTED_DEPTH_MAX, ClientDef, PROVIDERS, ProviderDef, Told, client,
@@ -101,7 +102,14 @@ fn read(def: &ClientDef, body: &str) -> Conversation {
 }
 
 fn told() -> Told {
-    Told { model: "asked".to_owned(), now_unix_s: 1_700_000_000, id: "req_1".to_owned(), stream_usage: true }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 1_700_000_000,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        echoed: String::new(),
+    }
 }
 
 fn events(def: &ProviderDef, pieces: &[&[u8]]) -> Vec<Event> {
@@ -112,6 +120,22 @@ fn events(def: &ProviderDef, pieces: &[&[u8]]) -> Vec<Event> {
     }
     stream.finish(&mut events);
     events
+}
+
+/// The bytes of a stream's golden file. Those of Bedrock are no text: each line there is one event, `!` before an exception.
+fn stream_bytes(def: &ProviderDef, text: &str) -> Vec<u8> {
+    if def.name != "bedrock" {
+        return text.as_bytes().to_vec();
+    }
+    let mut out = Vec::new();
+    for line in text.lines() {
+        let (kind, payload) = line.split_once(' ').unwrap();
+        match kind.strip_prefix('!') {
+            Some(kind) => encode_exception(kind, payload, &mut out),
+            None => encode_event(kind, payload, &mut out),
+        }
+    }
+    out
 }
 
 fn pairs() -> impl Iterator<Item = (&'static ClientDef, &'static ProviderDef)> {
@@ -166,7 +190,7 @@ fn streams_of_every_provider_for_every_client() {
         for (case, bytes) in cases("stream", provider.name) {
             let mut writer = client.dialect.stream(told());
             let mut text = String::new();
-            for event in events(provider, &[bytes.as_bytes()]) {
+            for event in events(provider, &[&stream_bytes(provider, &bytes)]) {
                 writer.write(&event, &mut text);
             }
             hold(
@@ -184,22 +208,28 @@ fn streams_of_every_provider_for_every_client() {
 /// once, and was named.
 #[test]
 fn c12_a_request_there_and_back_keeps_its_meaning() {
+    let mut wrong = Vec::new();
     for (from, provider) in pairs() {
         let Some(back) = client(provider.name) else { continue };
         for (case, body) in cases("request", from.name) {
             let there = provider.dialect.request(&read(from, &body), "m", &mut Losses::default());
             let once = read(back, &there);
             let again = provider.dialect.request(&once, "m", &mut Losses::default());
-            assert_eq!(again, there, "{} as {} and again: {case}", from.name, provider.name);
+            let meant = |body: &str| serde_json::from_str::<serde_json::Value>(body).unwrap();
+            if meant(&again) != meant(&there) {
+                wrong
+                    .push(format!("{} as {} and again: {case}:\n{there}\n{again}", from.name, provider.name));
+            }
         }
     }
+    all_hold(&wrong);
 }
 
 #[test]
 fn d1_a_stream_cut_at_every_byte_gives_the_same_events() {
     for provider in PROVIDERS {
         for (case, bytes) in cases("stream", provider.name) {
-            let bytes = bytes.as_bytes();
+            let bytes = &stream_bytes(provider, &bytes)[..];
             let whole = events(provider, &[bytes]);
             for cut in 0..=bytes.len() {
                 let (head, tail) = bytes.split_at(cut);
@@ -300,7 +330,7 @@ fn a_stream_is_the_answer_it_would_have_been_as_a_whole() {
         let answers = cases("answer", provider.name);
         for (case, bytes) in cases("stream", provider.name) {
             let Some((_, body)) = answers.iter().find(|(name, _)| *name == case) else { continue };
-            let mut streamed = assembled(&events(provider, &[bytes.as_bytes()]));
+            let mut streamed = assembled(&events(provider, &[&stream_bytes(provider, &bytes)]));
             let whole = provider.dialect.answer(body).unwrap();
             streamed.created_s = whole.created_s;
             streamed.service_tier.clone_from(&whole.service_tier);
@@ -313,11 +343,12 @@ fn a_stream_is_the_answer_it_would_have_been_as_a_whole() {
 /// What a client's dialect writes as a stream its provider's dialect reads as the same events, where there are both.
 #[test]
 fn a_stream_written_and_read_again_says_the_same() {
+    let mut wrong = Vec::new();
     for (written, provider) in pairs() {
         let Some(reader) = PROVIDERS.iter().find(|reader| reader.name == written.name) else { continue };
         for (case, bytes) in cases("stream", provider.name) {
             // A ping is a comment in some dialects, which nobody reads.
-            let mut first = events(provider, &[bytes.as_bytes()]);
+            let mut first = events(provider, &[&stream_bytes(provider, &bytes)]);
             first.retain(|event| *event != Event::Ping);
             let write = |events: &[Event]| {
                 let (mut writer, mut text) = (written.dialect.stream(told()), String::new());
@@ -328,7 +359,26 @@ fn a_stream_written_and_read_again_says_the_same() {
             };
             let once = write(&first);
             let again = write(&events(reader, &[once.as_bytes()]));
-            assert_eq!(again, once, "{} of {}: {case}", written.name, provider.name);
+            // A document that is carried over as it stands may be spaced by its writer.
+            if again.replace(": ", ":") != once.replace(": ", ":") {
+                wrong.push(format!("{} of {}: {case}\n{once}\n{again}", written.name, provider.name));
+            }
         }
     }
+    all_hold(&wrong);
+}
+
+#[test]
+fn what_a_stream_cannot_show_is_named() {
+    let lost = |name: &str, event: &Event| {
+        client(name).unwrap().dialect.stream(told()).lost(event).map(|lost| lost.0)
+    };
+    let cited = Event::Cited { choice: 0, part: 0, citation: r#"{"url":"https://example.org"}"#.to_owned() };
+    let second = Event::Opened { choice: 1, part: 0, what: Opened::Text };
+    let likely = Event::Likely { choice: 0, logprobs: Vec::new() };
+    let names = ["openai", "anthropic", "gemini", "ollama"];
+    assert_eq!(names.map(|name| lost(name, &cited)), [Some("citations"); 4]);
+    assert_eq!(names.map(|name| lost(name, &second)), [None, Some("choices"), None, Some("choices")]);
+    assert_eq!(names.map(|name| lost(name, &likely)), [None, Some("logprobs"), None, None]);
+    assert_eq!(names.map(|name| lost(name, &Event::Ended)), [None; 4]);
 }

@@ -59,7 +59,7 @@ fn a_usual_stream_is_forwarded_and_understood() {
     let told = whole(Operation::Chat, &stream("\n"));
     assert_eq!(told.forwarded, stream("\n"));
     assert_eq!((told.content_events, told.done), (2, true));
-    let usage = Usage { tokens_in: 9, tokens_in_cached: 4, tokens_out: 2 };
+    let usage = Usage { tokens_in: 9, tokens_in_cached: 4, tokens_out: 2, ..Usage::default() };
     assert_eq!((told.usage, told.end.usage), (Some(usage), Some(usage)));
     let end = End { proper: true, finished: true, usage: Some(usage), tokens_out_seen: 2, bytes_cut: 0 };
     assert_eq!(told.end, end);
@@ -256,7 +256,10 @@ fn responses_end_with_their_final_event() {
         );
         let told = whole(Operation::Response, &text);
         assert!(told.end.proper && told.done, "{kind}");
-        assert_eq!(told.usage, Some(Usage { tokens_in: 3, tokens_in_cached: 0, tokens_out: 4 }));
+        assert_eq!(
+            told.usage,
+            Some(Usage { tokens_in: 3, tokens_in_cached: 0, tokens_out: 4, ..Usage::default() })
+        );
         assert_eq!(told.error.is_some(), error, "{kind}");
         if let Some(error) = told.error {
             assert_eq!(

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::Losses;
-use pointsman_wire::openai::{BodyLimits, Invalid, literal};
+use pointsman_wire::openai::{BodyLimits, ErrorBody, Invalid, UsageAsk, literal, rewrite};
 use pointsman_wire::rerank::{self, Form, Told};
-use pointsman_wire::tasks::multipart::{PartLimits, Scanner, Splice, boundary};
+use pointsman_wire::tasks::multipart::{PartLimits, Scanner, Splice, boundary, read};
 use pointsman_wire::tasks::{Task, TaskRequest, json};
 
 fn parse(task: Task, body: &str) -> Result<TaskRequest, Invalid> {
@@ -50,8 +50,9 @@ fn facts_of_json_tasks() {
 #[test]
 fn c6_only_the_model_changes_and_it_is_put_in_where_it_was_left_out() {
     let check = |task: Task, body: &str, expected: &str| {
-        let request = parse(task, body).unwrap();
-        let sent = request.rewrite(&Bytes::copy_from_slice(body.as_bytes()), &literal("up"));
+        let request = parse(task, body).unwrap().into_request();
+        let sent =
+            rewrite(&request, &Bytes::copy_from_slice(body.as_bytes()), &literal("up"), UsageAsk::AsSent);
         assert_eq!(sent.concat(), expected.as_bytes());
         assert_eq!(sent.len, expected.len() as u64);
     };
@@ -266,4 +267,50 @@ fn edits_take_several_images_and_need_no_model() {
     let form = scan(Task::ImageEdit, body.as_bytes(), 3).unwrap();
     assert_eq!((form.model, form.model_at, form.files), (None, None, 2));
     assert_eq!(boundary("multipart/form-data; boundary=b").unwrap(), "b");
+}
+
+#[test]
+fn errors_of_a_rerank_are_where_its_clients_look() {
+    let error = ErrorBody::model_not_found("x");
+    let body = |form| serde_json::from_str::<serde_json::Value>(&rerank::error(form, &error, "id1")).unwrap();
+    let (cohere, jina) = (body(Form::Cohere), body(Form::Jina));
+    assert_eq!((&cohere["message"], &cohere["id"]), (&error.message.as_str().into(), &"id1".into()));
+    assert_eq!(jina["detail"], error.message.as_str());
+    assert_eq!(
+        (&cohere["error"]["code"], &jina["error"]["who"]),
+        (&"model_not_found".into(), &"router".into())
+    );
+}
+
+#[test]
+fn c12_a_bare_list_of_scores_is_an_answer_too() {
+    let asked = rerank::read(r#"{"query":"q","documents":["a","b"],"top_n":1}"#).unwrap();
+    let told = Told { model: "asked".to_owned(), id: "req_1".to_owned() };
+    let list =
+        r#"[{"score":0.9,"document":null,"index":1,"meta_info":{}},{"score":0.1,"document":"a","index":0}]"#;
+    let ranked = rerank::read_answer(list).unwrap();
+    assert_eq!(
+        rerank::write_answer(&ranked, &asked, Form::Cohere, &told),
+        r#"{"id":"req_1","results":[{"index":1,"relevance_score":0.9}],"meta":{"api_version":{"version":"2"}}}"#
+    );
+}
+
+#[test]
+fn a_model_that_no_part_names_is_put_before_the_others() {
+    let image = part("name=\"image\"; filename=\"a.png\"", "x");
+    let body = Bytes::from(format!("{image}{}--b--", part("name=\"prompt\"", "a cat")));
+    let request =
+        read(Task::ImageEdit, "multipart/form-data; boundary=b", &body, PartLimits::default()).unwrap();
+    let parts = request.parts.unwrap();
+    assert_eq!((request.model.as_str(), request.images), ("", 1));
+    assert_eq!(parts.content_type(), "multipart/form-data; boundary=b");
+    let (mut splice, mut out) = (parts.splice("up"), pointsman_wire::openai::Segments::new());
+    splice.push(&body, &mut out);
+    let sent = out.concat();
+    assert_eq!(splice.length(body.len() as u64), sent.len() as u64);
+    let named = scan(Task::ImageEdit, &sent, 5).unwrap();
+    assert_eq!((named.model.as_deref(), named.files), (Some("up"), 1));
+    let odd =
+        read(Task::ImageEdit, "multipart/form-data; boundary=\"a b\"", b"--a b--", PartLimits::default());
+    assert_eq!(odd.unwrap_err().param.as_deref(), Some("image"));
 }

@@ -62,6 +62,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     app.metrics.idempotency_state(app.idempotency.state());
+    let (ids, forgotten) = {
+        let issued = app.issued();
+        (issued.len(), issued.forgotten())
+    };
+    app.metrics.issued_state(ids, forgotten);
     if let Some(batches) = app.batches.get() {
         app.metrics.batches_state(&batches.overview());
     }

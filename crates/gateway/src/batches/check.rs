@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use http::HeaderMap;
-use pointsman_wire::dialect::{Asked, OPENAI};
+use pointsman_wire::dialect::{Asked, openai_of};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 use serde::Deserialize;
@@ -178,9 +178,9 @@ impl Look<'_> {
             return Err(Wrong::new("mismatched_url", text).of("url"));
         }
         let body = said.body.ok_or_else(|| missing("body"))?.get().as_bytes();
-        let asked = Asked::of(self.operation);
+        let (dialect, asked) = (openai_of(self.operation), Asked::of(self.operation));
         let prepared =
-            prepare(self.snapshot, self.client, (OPENAI, &asked), &HeaderMap::new(), body, clock::now());
+            prepare(self.snapshot, self.client, (dialect, &asked), &HeaderMap::new(), body, clock::now());
         let prepared = prepared.map_err(|refused| of_body(&refused.error))?;
         if prepared.request.stream {
             let text = "`stream` cannot be true in a batch: answers are written to a file";

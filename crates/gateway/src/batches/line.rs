@@ -17,7 +17,7 @@ use http::header::RETRY_AFTER;
 use http_body::Body;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
-use pointsman_wire::dialect::{Asked, OPENAI};
+use pointsman_wire::dialect::{Asked, openai_of};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::usage_of_body;
@@ -31,7 +31,8 @@ use super::files::read_at;
 use super::lines::{self, Claim, Finished, Line, Tokens};
 use crate::app::Shutdown;
 use crate::clock;
-use crate::exchange::{Arrival, Exchange};
+use crate::exchange::{Arrival, Exchange, Passed};
+use crate::http::pins;
 use crate::http::prepare::prepare;
 use crate::http::server::Worker;
 use crate::telemetry::record::RequestId;
@@ -187,20 +188,23 @@ fn exchange(
     })?;
     let client = Arc::new(client.in_lane(Lane::Batch));
     let asked = Asked::of(job.operation);
-    let prepared = prepare(&snapshot, &client, (OPENAI, &asked), &HeaderMap::new(), &body, at);
+    let prepared =
+        prepare(&snapshot, &client, (openai_of(job.operation), &asked), &HeaderMap::new(), &body, at);
     let mut prepared = prepared.map_err(|refused| refused.error)?;
     // Whatever the model's rule says.
     prepared.facts.lane = Lane::Batch;
+    pins::pin(&worker.app, &client, &mut prepared)?;
     let arrival = Arrival {
         id,
         at,
         at_unix_ms: clock::unix_ms(),
-        dialect: OPENAI,
+        dialect: openai_of(job.operation),
         asked,
         client,
         keyed: false,
         mirror_of: None,
         line: Some(Rc::clone(gate)),
+        passed: Passed::new(),
         trace: None,
     };
     Ok(Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, at))

@@ -85,8 +85,8 @@ pub fn new_batch(body: &[u8]) -> Result<Wanted, ErrorBody> {
         Some(_) => Err(wrong(name, "invalid_type", format!("`{name}` must be a string"))),
     };
     let input_file_id = text("input_file_id")?.to_owned();
-    let paths = || Operation::ALL.map(Operation::path).join(", ");
-    let endpoint = Operation::of_path(text("endpoint")?)
+    let paths = || Operation::TEXT.map(Operation::path).join(", ");
+    let endpoint = Operation::of_text_path(text("endpoint")?)
         .ok_or_else(|| invalid("endpoint", &format!("must be one of: {}", paths())))?;
     if text("completion_window")? != "24h" {
         return Err(invalid("completion_window", "must be `24h`"));

@@ -225,7 +225,7 @@ impl Runner {
         let snapshot = self.worker.app.snapshot.load_full();
         let client = snapshot.keys.client(row.key.as_deref(), &row.tenant).cloned();
         let path = self.batches.path_of(&row.input_file_id);
-        let checked = match (client, Operation::of_path(&row.endpoint)) {
+        let checked = match (client, Operation::of_text_path(&row.endpoint)) {
             (Some(client), Some(operation)) => {
                 let look = spawn_blocking(move || {
                     let file = File::open(path).map_err(|_| check::unreadable())?;
@@ -248,7 +248,7 @@ impl Runner {
         let path = self.batches.path_of(&row.input_file_id);
         let input = spawn_blocking(move || File::open(path)).await.map_err(io::Error::other).flatten();
         let claim = self.claim(row.seq);
-        match (input, Operation::of_path(&row.endpoint)) {
+        match (input, Operation::of_text_path(&row.endpoint)) {
             (Ok(input), Some(operation)) => {
                 let job = Job {
                     batches: Arc::clone(&self.batches),

@@ -117,6 +117,9 @@ fn told(answer: &Value) -> String {
     let arm = decision["arm"].as_str().map(|arm| format!(", arm {arm}")).unwrap_or_default();
     let used = decision["used"].as_str().map(|used| format!(" ({used})")).unwrap_or_default();
     lines.push(format!("strategy {}{used}, tier {}{arm}", text(&decision["strategy"]), decision["tier"]));
+    if let Some(on_mismatch) = answer["answer_checked"].as_str() {
+        lines.push(format!("the answer is held to the request's JSON schema; on a mismatch: {on_mismatch}"));
+    }
     for candidate in decision["candidates"].as_array().into_iter().flatten() {
         let verdict = match candidate["why_not"]["rule"].as_str() {
             Some(rule) => rule.to_owned(),

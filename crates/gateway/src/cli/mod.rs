@@ -4,6 +4,7 @@ mod admin;
 mod check;
 mod doctor;
 mod explain;
+mod import;
 mod keys;
 mod lab;
 mod records;
@@ -47,6 +48,8 @@ enum Command {
     Replay(Box<replay::Args>),
     /// Say what is wrong with the running process; with --baseline, what its traffic is like and what is at risk
     Doctor(doctor::Args),
+    /// Make a config of that of another router; what has no place in it is told on standard error
+    Import(import::Args),
     /// Run a fake inference server to try things on
     Mock(MockArgs),
     /// Have the running process start this program anew and hand its sockets over; no connection is refused. The
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Mock(args) => mock(args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Keys(args) => keys::run(&args),
@@ -97,9 +101,12 @@ impl Command {
             Self::Simulate(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Keys(args) => args.json,
-            Self::Serve(_) | Self::Mock(_) | Self::Upgrade(_) | Self::Schema | Self::Completions { .. } => {
-                false
-            }
+            Self::Serve(_)
+            | Self::Import(_)
+            | Self::Mock(_)
+            | Self::Upgrade(_)
+            | Self::Schema
+            | Self::Completions { .. } => false,
         }
     }
 }

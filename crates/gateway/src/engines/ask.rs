@@ -101,7 +101,7 @@ impl From<CallError> for Failed {
     fn from(error: CallError) -> Self {
         match &error {
             CallError::Lost(_) => Self::Lost(error.to_string()),
-            CallError::Malformed(_) => Self::Refused(error.to_string()),
+            CallError::Malformed(_) | CallError::Cut(_) => Self::Refused(error.to_string()),
         }
     }
 }

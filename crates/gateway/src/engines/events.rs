@@ -54,7 +54,7 @@ async fn listen(
     port: u16,
     (sequence, block_tokens, told): (&mut Sequence, &mut u64, &mut bool),
 ) -> io::Result<()> {
-    let connecting = timeout(CONNECT_TIMEOUT, resolve::connect(&engine.endpoint.host, port));
+    let connecting = timeout(CONNECT_TIMEOUT, resolve::connect(&engine.endpoint, port));
     let mut stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     descriptors::watch_provider(&stream)?;
     stream.write_all(&zmtp::opening()).await?;

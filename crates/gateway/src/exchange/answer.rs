@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pointsman_routing::decision::{Outcome, Rejection};
 use pointsman_routing::flow::{Action, Input, Refusal};
 use pointsman_routing::{Failure, FailureClass};
+use pointsman_wire::dialect::{self, ProviderDef};
 use pointsman_wire::openai::error::ErrorBody;
 
 use super::relay::Relay;
@@ -80,7 +81,6 @@ impl Exchange {
 
     /// Answers with an error, because no deployment was chosen or the last attempt failed.
     pub(super) fn refuse(mut self: Box<Self>, refusal: &Refusal) -> Response<RouterBody> {
-        self.outgoing = None;
         let (error, retry_after) = match refusal {
             Refusal::NotRouted(decision, why) => {
                 self.provider_error = None;
@@ -88,16 +88,17 @@ impl Exchange {
                     Outcome::Rejected { retry_after, .. } => retry_after,
                     Outcome::Chosen(_) | Outcome::Queued { .. } => None,
                 };
-                (self.error_of_rejection(*why), retry_after)
+                (self.saying_pinned(self.error_of_rejection(*why)), retry_after)
             }
             Refusal::Failed(failure) => {
-                let error = self.refusal.take().unwrap_or_else(|| self.error_of(failure));
+                let error = self.refusal.take().unwrap_or_else(|| self.saying_pinned(self.error_of(failure)));
                 if !is_about_the_request(failure.class) {
                     self.provider_error = None;
                 }
                 (error, failure.retry_after)
             }
         };
+        self.outgoing = None;
         self.attempt = None;
         self.hedge = None;
         self.status = Some(error.status);
@@ -125,7 +126,9 @@ impl Exchange {
         error: &ErrorBody,
         retry_after: Option<Duration>,
     ) -> Response<RouterBody> {
-        let body = self.provider_error.as_ref().and_then(|provider| self.words_of(provider, error));
+        let of_rerank = respond::error_of_rerank(self.arrival.asked.call, error, self.arrival.id);
+        let body = of_rerank
+            .or_else(|| self.provider_error.as_ref().and_then(|provider| self.words_of(provider, error)));
         let mut response = respond::error(self.arrival.dialect, error, body, self.arrival.id);
         let wants_retry = matches!(error.status, 429 | 503);
         if let Some(after) =
@@ -138,12 +141,14 @@ impl Exchange {
         response
     }
 
-    /// A provider's own error, where it is in the client's dialect.
+    /// A provider's own error, where it is in the client's dialect: that of requests it takes as they are.
     fn words_of(&self, provider: &words::ProviderError, error: &ErrorBody) -> Option<Bytes> {
-        if provider.dialect != self.arrival.dialect.name {
+        let client = self.arrival.dialect;
+        let speaks = |def: &ProviderDef| def.relays.iter().any(|relay| relay.client == client.name);
+        if !dialect::provider(provider.dialect).is_some_and(speaks) {
             return None;
         }
-        if provider.dialect == "openai" {
+        if client.is_openai() {
             return provider.body_with(&error.who.name());
         }
         serde_json::from_slice::<serde_json::Value>(&provider.body).ok().map(|_| provider.body.clone())
@@ -164,7 +169,7 @@ impl Exchange {
         let status = failure.status.unwrap_or(502);
         match failure.class {
             FailureClass::Client | FailureClass::ContentPolicy | FailureClass::ContextLength => {
-                from_provider(status, "invalid_request_error", failure.class.name())
+                from_provider(status, "invalid_request_error", code_of(failure.class))
             }
             FailureClass::CredentialQuota => ErrorBody::upstream_quota(provider),
             FailureClass::CredentialDead => ErrorBody::upstream_refused_credential(provider),
@@ -178,6 +183,7 @@ impl Exchange {
                 from_provider(status, "server_error", "upstream_error")
             }
             FailureClass::Transient => ErrorBody::upstream_reset(provider),
+            FailureClass::SchemaMismatch => self.error_of_misfit(provider),
             FailureClass::Drained => ErrorBody::drained(),
             FailureClass::Protocol => {
                 let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
@@ -214,6 +220,7 @@ impl Exchange {
                 let needs = facts.needs.names().collect::<Vec<_>>().join(", ");
                 bad("not_capable", format!("no deployment of model `{model}` can do all of: {needs}"))
             }
+            Rejection::Pinned => self.error_of_pin(),
             Rejection::TooLong => bad(
                 "context_length_exceeded",
                 format!(
@@ -241,6 +248,10 @@ impl Exchange {
 
     fn put_headers(&mut self, headers: &mut HeaderMap) {
         respond::put_request_id(headers, self.arrival.id);
+        if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {
+            // What is left of the body may still be on its way; the next request could not be found behind it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(attempt) = self.flow.attempt() {
             let target = self.snapshot.targets.get(&attempt.deployment);
             let name = target.map_or_else(|| text_value(&attempt.name), |target| target.served_by.clone());
@@ -265,6 +276,17 @@ impl Exchange {
         let overhead = (clock::now() - self.began).saturating_sub(self.waited);
         self.overhead = Some(overhead);
         headers.insert(OVERHEAD, HeaderValue::from(overhead.as_micros() as u64));
+    }
+}
+
+/// The code of an error that is about the request, as OpenAI has it.
+const fn code_of(class: FailureClass) -> &'static str {
+    if matches!(class, FailureClass::ContextLength) {
+        "context_length_exceeded"
+    } else if matches!(class, FailureClass::ContentPolicy) {
+        "content_filter"
+    } else {
+        class.name()
     }
 }
 

@@ -1,6 +1,7 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
 mod reading;
+mod tokened;
 
 use std::io;
 use std::pin::Pin;
@@ -10,30 +11,35 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
+use pointsman_routing::said::Said;
 use pointsman_routing::{Failure, FailureClass, Now};
-use pointsman_wire::chat::Losses;
-use pointsman_wire::openai::Segments;
+use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::StreamObserver;
+use pointsman_wire::tasks::tail::{Kind, Tail};
 use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::http::server::Worker;
 use crate::snapshot::Target;
-use crate::upstream::connection::{Call, CallError};
+use crate::structured::Watch;
+use crate::upstream::connection::{Call, CallError, Message};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
+use crate::upstream::token::Tokens;
 
 use super::continuation::Keeping;
 use super::convert::Reading;
+use super::issue::Issues;
 use super::tensors::Counted;
 use super::words::{ProviderError, failure, refused};
+use tokened::Tokened;
 
 /// Bytes of a stream that are held back while its first content is awaited; more counts as content.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -51,6 +57,8 @@ pub(super) struct Attempt {
     pub target: Option<Arc<Target>>,
     worker: Option<Rc<Worker>>,
     state: State,
+    /// The request, where it carries a token that may be refused before its time; until an answer is there.
+    tokened: Option<Box<Tokened>>,
     operation: Operation,
     /// Whether the client asked for a stream, and to see its usage.
     wants: Wants,
@@ -61,6 +69,12 @@ pub(super) struct Attempt {
     /// Pieces of the answer that the client may have.
     pub ready: SmallVec<[Bytes; 4]>,
     observer: Option<Box<StreamObserver>>,
+    /// The end of an answer to a task, which is relayed as bytes.
+    tail: Option<Tail>,
+    /// Checks a stream that is relayed by its bytes alone.
+    watch: Option<Box<Watch>>,
+    /// What is worth telling of an unstreamed answer that is relayed by its bytes alone.
+    findings: Findings,
     /// An unstreamed answer, kept for its usage.
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
@@ -79,6 +93,10 @@ pub(super) struct Attempt {
     detail: Option<String>,
     /// Reads the answer, where it is not relayed by its bytes alone.
     reading: Option<Box<Reading>>,
+    /// What the provider said of itself, until it is told.
+    said: Option<Said>,
+    /// Looks for what the answer gives out that only its account can go on with.
+    issues: Option<Box<Issues>>,
     /// What could not be carried over into the provider's dialect.
     losses: Losses,
     /// Why the request was not sent: it could not be written in the provider's dialect.
@@ -93,7 +111,7 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Connecting, Segments),
+    Connecting(Connecting, Message),
     /// The connection came from the pool; nobody was told yet.
     Connected(Call),
     AwaitingHead(Call),
@@ -110,16 +128,16 @@ impl Attempt {
     pub(super) fn begin(
         worker: &Rc<Worker>,
         target: Arc<Target>,
-        parts: Segments,
+        (parts, tokens): (Message, Option<&Arc<Tokens>>),
         request: &Request,
         keeping: Keeping,
         now: Now,
     ) -> Self {
-        let state = match worker.pool.take(&target.endpoint, now) {
-            Some(stream) => State::Connected(Call::new(stream, parts)),
-            None => {
-                let endpoint = Arc::clone(&target.endpoint);
-                State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
+        let (state, tokened) = match tokens {
+            None => (Self::open(worker, &target, parts, now), None),
+            Some(tokens) => {
+                let mut tokened = Box::new(Tokened::new(tokens, parts.parts));
+                (tokened.open(worker, &target, now), Some(tokened))
             }
         };
         let asked = request.include_usage == Some(true);
@@ -132,10 +150,20 @@ impl Attempt {
         let place = Some((target, Rc::clone(worker)));
         let tensors = request.tensors.map(Counted::new);
         Self {
+            tokened,
             keeping,
             tensors,
             ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
         }
+    }
+
+    /// Takes a connection that is idle, or begins to make one.
+    fn open(worker: &Worker, target: &Target, parts: Message, now: Now) -> State {
+        if let Some(stream) = worker.pool.take(&target.endpoint, now) {
+            return State::Connected(Call::new(stream, parts));
+        }
+        let endpoint = Arc::clone(&target.endpoint);
+        State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
     }
 
     /// An attempt that failed before it began.
@@ -162,12 +190,16 @@ impl Attempt {
             target,
             worker,
             state,
+            tokened: None,
             operation,
             wants,
             keeping: Keeping::Nothing,
             head: None,
             ready: SmallVec::new(),
             observer: None,
+            tail: None,
+            watch: None,
+            findings: Findings::default(),
             kept: SmallVec::new(),
             kept_bytes: 0,
             held_bytes: 0,
@@ -180,6 +212,8 @@ impl Attempt {
             told: None,
             detail: None,
             reading: None,
+            said: None,
+            issues: None,
             losses: Losses::default(),
             refusal: None,
         }
@@ -192,7 +226,9 @@ impl Attempt {
             match &mut self.state {
                 State::Connecting(connecting, _) => {
                     let connected = ready!(connecting.as_mut().poll(cx));
-                    return Poll::Ready(self.on_connected(connected));
+                    if let Some(input) = self.on_connected(connected) {
+                        return Poll::Ready(input);
+                    }
                 }
                 State::Connected(_) => {
                     if let State::Connected(call) = std::mem::replace(&mut self.state, State::Over) {
@@ -222,7 +258,9 @@ impl Attempt {
                             continue;
                         }
                     }
-                    return Poll::Ready(self.on_refused());
+                    if let Some(input) = self.on_refused() {
+                        return Poll::Ready(input);
+                    }
                 }
                 State::Body(_) if self.content && is_enough(&self.ready) => return Poll::Pending,
                 State::Body(call) => {
@@ -260,6 +298,7 @@ impl Attempt {
     pub(super) fn is_inside_event(&self) -> bool {
         self.observer.as_ref().is_some_and(|observer| observer.is_inside_event())
             || self.reading.as_ref().is_some_and(|reading| reading.is_inside_event())
+            || self.tail.as_ref().is_some_and(Tail::is_inside_event)
     }
 
     /// Whether the client was told of a failure by the provider itself.
@@ -279,7 +318,9 @@ impl Attempt {
 
     /// Whether the answer is an event stream.
     pub(super) fn is_event_stream(&self) -> bool {
-        self.observer.is_some() || self.reading.as_ref().is_some_and(|reading| reading.is_stream())
+        self.observer.is_some()
+            || self.reading.as_ref().is_some_and(|reading| reading.is_stream())
+            || self.tail.as_ref().is_some_and(Tail::streams)
     }
 
     /// Whether all of the answer has been read; what is left lies in `ready`.
@@ -287,7 +328,7 @@ impl Attempt {
         matches!(&self.state, State::Body(call) if call.is_done()) || matches!(self.state, State::Ended(_))
     }
 
-    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Input {
+    fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Option<Input> {
         let parts = match std::mem::replace(&mut self.state, State::Over) {
             State::Connecting(_, parts) => parts,
             State::Connected(_)
@@ -296,20 +337,25 @@ impl Attempt {
             | State::Body(_)
             | State::Failed(_)
             | State::Ended(_)
-            | State::Over => Segments::new(),
+            | State::Over => Message::default(),
         };
+        let connected = connected.and_then(|(stream, took)| {
+            let parts =
+                self.parts_for(parts).ok_or_else(|| io::Error::other("the access token has ended"))?;
+            Ok((stream, took, parts))
+        });
         match connected {
-            Ok((stream, took)) => {
+            Ok((stream, took, parts)) => {
                 self.state = State::AwaitingHead(Call::new(stream, parts));
                 if let (Some(worker), Some(target)) = (&self.worker, &self.target) {
                     worker.app.live.note_connect_time(target.id, took);
                 }
-                Input::Connected
+                (!self.is_renewed()).then_some(Input::Connected)
             }
             Err(error) => {
                 tracing::debug!(deployment = self.name(), %error, "cannot connect");
                 self.detail = Some(error.to_string());
-                Input::Failed(failure(FailureClass::Connect, Processed::No))
+                Some(Input::Failed(failure(tokened::class_of(&error), Processed::No)))
             }
         }
     }
@@ -320,17 +366,20 @@ impl Attempt {
             Ok(head) => head,
             Err(error) => return Some(Input::Failed(self.lost(&error, call.has_sent()))),
         };
+        self.said = super::said::of_head(&head.headers);
         let good = head.status.is_success();
         let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         let readable = !head.headers.contains_key(CONTENT_ENCODING);
         if let Some(reading) = self.reading.as_mut().filter(|_| good) {
-            if !readable && reading.converts() {
+            if !readable && reading.is_first_read() {
                 let detail = "its answer is compressed, though it was asked not to".to_owned();
                 return Some(Input::Failed(self.broke_protocol(detail)));
             }
             if self.wants.stream && readable && kind.starts_with(reading.stream_type().as_bytes()) {
                 reading.begin_stream();
             }
+        } else if let Operation::Task(_) = self.operation {
+            self.tail = Some(Tail::new(if readable { Kind::of(kind) } else { Kind::Other }));
         } else if good && readable && self.wants.stream && kind.starts_with(b"text/event-stream") {
             let hide_usage = self.wants.injected && !self.wants.usage;
             let mut observer = Box::new(StreamObserver::new(self.operation, hide_usage));
@@ -342,12 +391,14 @@ impl Attempt {
                 }
             }
             self.observer = Some(observer);
+            self.issues.iter_mut().for_each(|issues| issues.of_stream());
         } else if good && matches!(self.keeping, Keeping::From(_)) {
             let detail = "it was asked for the rest of a stream and answered with something else";
             return Some(Input::Failed(self.broke_protocol(detail.to_owned())));
         }
         self.head = Some(head);
         if good {
+            self.tokened = None;
             self.retitle();
             self.state = State::Body(call);
             return Some(Input::Headers);
@@ -356,17 +407,22 @@ impl Attempt {
         None
     }
 
-    fn on_refused(&mut self) -> Input {
+    /// `None` where the request is on its way again, with another token.
+    fn on_refused(&mut self) -> Option<Input> {
+        let broke = || Some(Input::Failed(failure(FailureClass::Protocol, Processed::Maybe)));
         let State::Refused(call, body, _) = std::mem::replace(&mut self.state, State::Over) else {
-            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+            return broke();
         };
-        let Some(head) = &self.head else {
-            return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
+        let status = self.head.as_ref().map_or(0, |head| head.status.as_u16());
+        let call = match self.renew(status, call) {
+            Ok(()) => return None,
+            Err(call) => call,
         };
-        let status = head.status.as_u16();
-        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let Some(head) = &self.head else { return broke() };
+        let header = |name: &'static str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header("retry-after");
         let mut fault = match &self.target {
-            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, retry_after, &body),
+            Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, &header, &body),
             None => classify(status, retry_after, &body),
         };
         // An HTTP date has to be held against the clock, which the classification does not read.
@@ -380,7 +436,7 @@ impl Attempt {
             self.error = Some(ProviderError { body: body.freeze(), fault, dialect });
         }
         self.keep(call);
-        Input::Failed(failure)
+        Some(Input::Failed(failure))
     }
 
     fn on_data(&mut self, data: Option<Result<Bytes, CallError>>) -> Option<Input> {
@@ -424,8 +480,15 @@ impl Attempt {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
         }
         self.keep(call);
+        if let Some(issues) = self.issues.take() {
+            issues.finish();
+        }
         if let Some(failure) = &self.told {
             return Input::Failed(failure.clone());
+        }
+        if self.reading.as_mut().is_some_and(|reading| reading.noting().is_misfit()) {
+            self.ready.clear();
+            return Input::Misfit(self.usage_so_far());
         }
         let usage = Usage { truncated, ..self.usage_so_far() };
         if self.content {
@@ -455,6 +518,8 @@ impl Attempt {
         match error {
             CallError::Lost(_) if !sent => failure(FailureClass::Connect, processed),
             CallError::Lost(_) => failure(FailureClass::Transient, processed),
+            // It is the client's body that is at fault, and nothing is learnt of the deployment.
+            CallError::Cut(_) => failure(FailureClass::Client, Processed::Maybe),
             CallError::Malformed(malformed) => {
                 self.detail = Some(malformed.to_string());
                 failure(FailureClass::Protocol, processed)
@@ -476,6 +541,8 @@ fn is_enough(ready: &[Bytes]) -> bool {
 mod tests {
     use std::future::poll_fn;
     use std::io::Write;
+
+    use pointsman_wire::openai::Segments;
 
     use super::*;
 

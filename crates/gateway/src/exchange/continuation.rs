@@ -63,9 +63,9 @@ impl Exchange {
         if let Some(mut before) = self.attempt.take() {
             next.ready = std::mem::take(&mut before.ready);
             if before.is_event_stream() {
-                let usage = before.usage_so_far();
-                let price = before.target.as_ref().and_then(|target| target.price_usd_per_mtok);
-                let cost = price.map(|price| super::settle::cost((usage, price)));
+                // What came of it is known, what was used for it is not.
+                let usage = Usage { estimated: true, ..before.usage_so_far() };
+                let cost = before.target.as_ref().and_then(|target| target.cost_micro_usd(&usage));
                 self.broken.add(&usage, cost);
             }
         }
@@ -74,12 +74,18 @@ impl Exchange {
 }
 
 impl Broken {
-    fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
+    pub(super) fn add(&mut self, usage: &Usage, cost_micro_usd: Option<u64>) {
+        self.cost_micro_usd = self.cost_with(true, cost_micro_usd);
         self.usage = Some(self.with(usage));
-        self.cost_micro_usd = match (self.cost_micro_usd, cost_micro_usd) {
-            (Some(before), Some(more)) => Some(before.saturating_add(more)),
-            (before, more) => before.or(more),
-        };
+    }
+
+    /// What all of it cost, if the last attempt cost this; unknown if any part of it is.
+    pub(super) fn cost_with(&self, used: bool, cost_micro_usd: Option<u64>) -> Option<u64> {
+        match (self.usage.is_some(), used) {
+            (false, _) => cost_micro_usd,
+            (true, false) => self.cost_micro_usd,
+            (true, true) => Some(self.cost_micro_usd?.saturating_add(cost_micro_usd?)),
+        }
     }
 
     /// What was used in all, if the last attempt used this.
@@ -88,8 +94,15 @@ impl Broken {
         Usage {
             tokens_in: before.tokens_in.saturating_add(usage.tokens_in),
             tokens_in_cached: before.tokens_in_cached.saturating_add(usage.tokens_in_cached),
+            tokens_in_cache_written: before
+                .tokens_in_cache_written
+                .saturating_add(usage.tokens_in_cache_written),
+            tokens_in_image: before.tokens_in_image.saturating_add(usage.tokens_in_image),
+            tokens_in_audio: before.tokens_in_audio.saturating_add(usage.tokens_in_audio),
+            tokens_out_reasoning: before.tokens_out_reasoning.saturating_add(usage.tokens_out_reasoning),
+            tokens_out_audio: before.tokens_out_audio.saturating_add(usage.tokens_out_audio),
             tokens_out: before.tokens_out.saturating_add(usage.tokens_out),
-            estimated: true,
+            estimated: before.estimated || usage.estimated,
             truncated: usage.truncated,
         }
     }

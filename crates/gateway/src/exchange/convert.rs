@@ -1,10 +1,14 @@
 //! Requests that are served in another dialect than their client's, and answers in any dialect that is not read by the
 //! bytes alone: what is written for the provider, and what is read from it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pointsman_routing::flow::Usage;
 use pointsman_wire::chat::{Event, Losses, Usage as Used};
-use pointsman_wire::dialect::{CONVERTED_DEPTH_MAX, ClientDef, ProviderDef, ReadStream, Told, WriteStream};
+use pointsman_wire::dialect::{
+    CONVERTED_DEPTH_MAX, ClientDef, Elsewhere, OPENAI, ProviderDef, ReadStream, Told, WriteStream,
+};
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
 use pointsman_wire::openai::request::{Operation, Request};
@@ -12,50 +16,67 @@ use pointsman_wire::openai::sse::StreamError;
 use smallvec::SmallVec;
 
 use super::Arrival;
+use super::noting::Noting;
+use super::tasks::Ranking;
 use crate::clock;
 use crate::snapshot::Target;
+use crate::structured::{Misfit, Schema};
 
 /// Bytes of an answer that is not streamed and has to be read as a whole before it can be turned into another dialect.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// The dialect whose bytes are relayed and observed without being read as events.
-const PLAIN: &str = "openai";
 
 /// A body in the provider's dialect.
 pub(super) struct Written {
     pub(super) body: String,
     pub(super) losses: Losses,
+    /// What the answer repeats of the request.
+    pub(super) echoed: String,
 }
 
-/// Whether a request has to be turned into the provider's dialect.
+/// Whether a request has to be turned into the provider's dialect. Tensors never are.
 pub(super) fn is_needed(arrival: &Arrival, target: &Target) -> bool {
-    arrival.asked.operation == Operation::Chat && arrival.dialect.name != target.endpoint.vendor.dialect.name
+    if arrival.asked.operation == Operation::Infer {
+        return false;
+    }
+    let plain = arrival.dialect == OPENAI && target.endpoint.speaks_plainly();
+    // Few of those who speak OpenAI's chat completions have its Responses API as well.
+    let has = arrival.asked.operation != Operation::Response || target.responses;
+    !(plain || has && target.endpoint.vendor.dialect.takes(arrival.dialect, &arrival.asked))
 }
 
-/// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse.
+/// Writes a request in the provider's dialect. What it has no word for is lost, or a reason to refuse. One that is to
+/// repair an answer goes on with that.
 pub(super) fn write(
     arrival: &Arrival,
     target: &Target,
     (request, body): (&Request, &Bytes),
     refuses_losses: bool,
+    repairs: Option<&Misfit>,
 ) -> Result<Written, ErrorBody> {
     let text = std::str::from_utf8(body).map_err(|_| ErrorBody::malformed("the body is not UTF-8"))?;
     let tree = Tree::parse(text, CONVERTED_DEPTH_MAX).map_err(Invalid::from)?;
     let mut conversation = arrival.dialect.dialect.conversation(tree)?;
     conversation.stream = request.stream;
+    if let Some(misfit) = repairs {
+        misfit.ask_again(&mut conversation);
+    }
     let mut losses = std::mem::take(&mut conversation.losses);
     let provider = target.endpoint.vendor.dialect;
     let body = provider.dialect.request(&conversation, &target.upstream_model_name, &mut losses);
-    match losses.named().first().filter(|_| refuses_losses) {
-        Some(loss) => {
-            let text = format!(
-                "{loss}; deployment `{}` is asked in the dialect `{}`, and this model refuses what is not carried over",
-                target.name, provider.name
-            );
-            Err(ErrorBody::malformed(text).with_param(loss.field.clone()))
-        }
-        None => Ok(Written { body, losses }),
+    if refuses_losses {
+        refuse_losses(&losses, target, provider.name)?;
     }
+    Ok(Written { body, losses, echoed: conversation.echoed })
+}
+
+/// An error if anything is lost in the dialect or form of a deployment.
+pub(super) fn refuse_losses(losses: &Losses, target: &Target, dialect: &str) -> Result<(), ErrorBody> {
+    let Some(loss) = losses.named().first() else { return Ok(()) };
+    let text = format!(
+        "{loss}; deployment `{}` is asked in the dialect `{dialect}`, and this model refuses what is not carried over",
+        target.name
+    );
+    Err(ErrorBody::malformed(text).with_param(loss.field.clone()))
 }
 
 /// Reads one answer, in whatever dialect, and says it in the client's.
@@ -65,9 +86,18 @@ pub(super) struct Reading {
     told: Told,
     /// Whether the client's dialect is another one, so that it gets other bytes.
     converts: bool,
+    /// The media type of the client's streams.
+    stream_type: &'static str,
+    /// Whether the answer is a number of tokens, which uses none.
+    counts: bool,
+    /// The rerank that is answered, in another form than its client's.
+    ranking: Option<Ranking>,
     stream: Option<Streaming>,
     /// An answer that is not streamed.
     whole: Vec<u8>,
+    /// The model of that, as the provider names it, until it is told.
+    model: Option<String>,
+    noting: Noting,
     losses: Losses,
 }
 
@@ -80,6 +110,45 @@ struct Streaming {
     blind: bool,
     /// Whether what was passed on last was the end of a line.
     at_line_end: bool,
+    /// The model, as the provider names it, until it is told.
+    model: Option<String>,
+}
+
+impl Streaming {
+    /// Says what was read, and notes what it brought.
+    fn tell(&mut self, text: &mut String, brought: &mut Brought, noting: &mut Noting, lost: &mut Losses) {
+        for event in self.events.drain(..) {
+            if event.is_content() {
+                brought.content = true;
+                brought.content_events += 1;
+            }
+            noting.take(&event);
+            match &event {
+                Event::Used(usage) => brought.usage = Some(used(usage)),
+                Event::Started { usage, model, .. } => {
+                    brought.usage = usage.as_ref().map(used).or(brought.usage.take());
+                    self.model = Some(model.clone());
+                }
+                Event::Failed(error) => brought.error = Some(error.clone()),
+                Event::Lost(losses) => lost.extend(losses.clone()),
+                Event::Ended => self.ended = true,
+                Event::Opened { .. }
+                | Event::Added { .. }
+                | Event::Signed { .. }
+                | Event::Cited { .. }
+                | Event::Likely { .. }
+                | Event::Closed { .. }
+                | Event::Stopped { .. }
+                | Event::Ping => {}
+            }
+            if let Some(writer) = &mut self.writer {
+                if let Some((field, why)) = writer.lost(&event) {
+                    lost.note(field, why);
+                }
+                writer.write(&event, text);
+            }
+        }
+    }
 }
 
 /// What some bytes of a stream brought.
@@ -93,10 +162,19 @@ pub(super) struct Brought {
 
 impl Reading {
     /// What is to be read of an attempt's answer; `None` where the bytes are relayed as they are and observed on the way.
-    pub(super) fn of(arrival: &Arrival, target: &Target, request: &Request) -> Option<Box<Self>> {
+    pub(super) fn of(
+        arrival: &Arrival,
+        target: &Target,
+        request: &Request,
+        schema: Option<&Arc<Schema>>,
+    ) -> Option<Box<Self>> {
         let provider = target.endpoint.vendor.dialect;
         let converts = is_needed(arrival, target);
-        if !converts && (provider.name == PLAIN || arrival.asked.operation != Operation::Chat) {
+        let noting = Noting::of(schema, request.stream);
+        if !converts
+            && !noting.holds()
+            && (arrival.dialect == OPENAI || arrival.asked.operation != Operation::Chat)
+        {
             return None;
         }
         Some(Box::new(Self {
@@ -104,15 +182,62 @@ impl Reading {
             client: arrival.dialect,
             told: told(arrival, request),
             converts,
+            stream_type: (arrival.dialect.stream_type)(&arrival.asked),
+            counts: arrival.asked.elsewhere == Elsewhere::Estimated,
+            ranking: None,
             stream: None,
             whole: Vec::new(),
+            model: None,
+            noting,
             losses: Losses::default(),
         }))
     }
 
+    /// The model that answered, as the provider names it, once.
+    pub(super) fn take_model(&mut self) -> Option<String> {
+        match &mut self.stream {
+            Some(stream) => stream.model.take(),
+            None => self.model.take(),
+        }
+    }
+
+    /// Lets the answer repeat this of the request.
+    pub(super) fn echoing(mut self: Box<Self>, echoed: String) -> Box<Self> {
+        self.told.echoed = echoed;
+        self
+    }
+
+    /// The answer to a rerank that was sent in another form.
+    pub(super) fn of_rerank(
+        arrival: &Arrival,
+        target: &Target,
+        request: &Request,
+        ranking: Ranking,
+    ) -> Box<Self> {
+        Box::new(Self {
+            provider: target.endpoint.vendor.dialect,
+            client: arrival.dialect,
+            told: told(arrival, request),
+            converts: true,
+            stream_type: (arrival.dialect.stream_type)(&arrival.asked),
+            counts: false,
+            ranking: Some(ranking),
+            stream: None,
+            whole: Vec::new(),
+            model: None,
+            noting: Noting::default(),
+            losses: Losses::default(),
+        })
+    }
+
+    /// Whether the client gets other bytes than came.
+    pub(super) fn converts(&self) -> bool {
+        self.converts
+    }
+
     /// The media type of what the client gets, if it is not what came.
     pub(super) fn client_type(&self) -> Option<&'static str> {
-        let kind = if self.stream.is_some() { self.client.stream_type } else { "application/json" };
+        let kind = if self.stream.is_some() { self.stream_type } else { "application/json" };
         self.converts.then_some(kind)
     }
 
@@ -123,6 +248,7 @@ impl Reading {
 
     /// Begins to read a stream.
     pub(super) fn begin_stream(&mut self) {
+        self.noting.begin_stream();
         self.stream = Some(Streaming {
             reader: self.provider.dialect.stream(),
             writer: self.converts.then(|| self.client.dialect.stream(self.told.clone())),
@@ -130,6 +256,7 @@ impl Reading {
             ended: false,
             blind: false,
             at_line_end: true,
+            model: None,
         });
     }
 
@@ -143,9 +270,14 @@ impl Reading {
         self.stream.as_ref().is_some_and(|stream| stream.writer.is_none() && !stream.at_line_end)
     }
 
-    /// Whether the client gets other bytes than came.
-    pub(super) fn converts(&self) -> bool {
-        self.converts
+    /// Whether the answer has to be read before the client gets any of it.
+    pub(super) fn is_first_read(&self) -> bool {
+        self.converts || self.noting.holds()
+    }
+
+    /// What is noted of the answer.
+    pub(super) fn noting(&mut self) -> &mut Noting {
+        &mut self.noting
     }
 
     /// Whether the stream came to its proper end.
@@ -165,10 +297,10 @@ impl Reading {
             let fits = self.whole.len() + data.len() <= WHOLE_BYTES_MAX;
             if fits {
                 self.whole.extend_from_slice(&data);
-            } else if self.converts {
+            } else if self.is_first_read() {
                 return Err(format!("its answer is longer than {WHOLE_BYTES_MAX} bytes"));
             }
-            if !self.converts {
+            if !self.is_first_read() {
                 out.push(data);
                 brought.content = true;
             }
@@ -183,32 +315,7 @@ impl Reading {
             (stream.blind, brought.content, pushed) = (true, true, Ok(()));
         }
         let mut text = String::new();
-        for event in stream.events.drain(..) {
-            if event.is_content() {
-                brought.content = true;
-                brought.content_events += 1;
-            }
-            match &event {
-                Event::Used(usage) | Event::Started { usage: Some(usage), .. } => {
-                    brought.usage = Some(used(usage));
-                }
-                Event::Failed(error) => brought.error = Some(error.clone()),
-                Event::Lost(losses) => self.losses.extend(losses.clone()),
-                Event::Ended => stream.ended = true,
-                Event::Started { .. }
-                | Event::Opened { .. }
-                | Event::Added { .. }
-                | Event::Signed { .. }
-                | Event::Cited { .. }
-                | Event::Likely { .. }
-                | Event::Closed { .. }
-                | Event::Stopped { .. }
-                | Event::Ping => {}
-            }
-            if let Some(writer) = &mut stream.writer {
-                writer.write(&event, &mut text);
-            }
-        }
+        stream.tell(&mut text, &mut brought, &mut self.noting, &mut self.losses);
         if stream.writer.is_none() {
             stream.at_line_end = data.last().is_none_or(|last| *last == b'\n');
             out.push(data);
@@ -218,10 +325,29 @@ impl Reading {
         pushed.map(|()| brought).map_err(|fault| fault.to_string())
     }
 
+    /// The provider closed a stream, as its protocol allows: what only that tells.
+    pub(super) fn finish_stream(&mut self, out: &mut SmallVec<[Bytes; 4]>) -> Brought {
+        let (mut brought, mut text) = (Brought::default(), String::new());
+        if let Some(stream) = self.stream.as_mut().filter(|stream| !stream.blind) {
+            stream.reader.finish(&mut stream.events);
+            stream.tell(&mut text, &mut brought, &mut self.noting, &mut self.losses);
+        }
+        if !text.is_empty() {
+            out.push(text.into());
+        }
+        brought
+    }
+
     /// An answer that was not streamed is there as a whole: what it used, and what the client gets if that is something
     /// else.
     pub(super) fn finish_whole(&mut self) -> Result<(Option<Usage>, Option<Bytes>), String> {
         let whole = std::mem::take(&mut self.whole);
+        if self.counts {
+            return Ok((Some(used(&Used::default())), None));
+        }
+        if let Some(ranking) = &self.ranking {
+            return ranking.answer(&whole).map(|(usage, body)| (usage, Some(body)));
+        }
         let read = match std::str::from_utf8(&whole) {
             Ok(text) => self.provider.dialect.answer(text).map_err(|error| error.to_string()),
             Err(_) => Err("it is not UTF-8".to_owned()),
@@ -229,12 +355,14 @@ impl Reading {
         let answer = match read {
             Ok(answer) => answer,
             // What is passed on as it is, is for the client to judge.
-            Err(_) if !self.converts => return Ok((None, None)),
+            Err(_) if !self.is_first_read() => return Ok((None, None)),
             Err(error) => return Err(format!("its answer cannot be read: {error}")),
         };
         let usage = answer.usage.as_ref().map(used);
+        self.model = Some(answer.model.clone());
+        self.noting.take_whole(&answer);
         if !self.converts {
-            return Ok((usage, None));
+            return Ok((usage, self.noting.holds().then(|| whole.into())));
         }
         self.losses.extend(answer.losses.clone());
         let body = self.client.dialect.answer(&answer, &self.told, &mut self.losses);
@@ -245,16 +373,18 @@ impl Reading {
 /// What a client is told beside the answer itself.
 fn told(arrival: &Arrival, request: &Request) -> Told {
     Told {
+        call: arrival.asked.call,
         model: request.model_asked(),
         now_unix_s: clock::unix_ms() / 1000,
         id: arrival.id.to_string(),
         stream_usage: request.include_usage == Some(true),
+        echoed: String::new(),
     }
 }
 
 /// The event that tells a client its stream was cut off, in its dialect.
 pub(super) fn error_event(arrival: &Arrival, error: &ErrorBody) -> Bytes {
-    if arrival.dialect.name == PLAIN {
+    if arrival.dialect.is_openai() {
         return pointsman_wire::openai::error_event(arrival.asked.operation, error);
     }
     let failed = StreamError {
@@ -263,7 +393,7 @@ pub(super) fn error_event(arrival: &Arrival, error: &ErrorBody) -> Bytes {
         code: error.code.as_deref().map(str::to_owned),
         message: Some(error.message.clone()),
     };
-    let told = Told { id: arrival.id.to_string(), ..Told::default() };
+    let told = Told { call: arrival.asked.call, id: arrival.id.to_string(), ..Told::default() };
     let mut text = String::new();
     arrival.dialect.dialect.stream(told).write(&Event::Failed(failed), &mut text);
     text.into()
@@ -273,6 +403,12 @@ fn used(usage: &Used) -> Usage {
     Usage {
         tokens_in: usage.tokens_in,
         tokens_in_cached: usage.tokens_in_cached,
+        tokens_in_cache_written: usage.tokens_in_cache_written,
+        // The neutral form does not tell the tokens of images from those of text.
+        tokens_in_image: 0,
+        tokens_in_audio: usage.tokens_in_audio,
+        tokens_out_reasoning: usage.tokens_out_reasoning,
+        tokens_out_audio: usage.tokens_out_audio,
         tokens_out: usage.tokens_out,
         estimated: false,
         truncated: false,
@@ -294,6 +430,11 @@ mod tests {
             converts: dialect != "anthropic",
             stream: None,
             whole: Vec::new(),
+            model: None,
+            stream_type: "text/event-stream",
+            counts: false,
+            ranking: None,
+            noting: Noting::default(),
             losses: Losses::default(),
         }
     }

@@ -84,6 +84,7 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         keyed: false,
         mirror_of: Some(arrival.id),
         line: None,
+        passed: arrival.passed.clone(),
         trace: arrival.trace.clone(),
     };
     let prepared = Prepared {
@@ -91,6 +92,8 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         model: Arc::clone(model),
         facts,
         fallbacks: Fallbacks::default(),
+        // Nobody gets its answer.
+        schema: None,
     };
     let exchange =
         Exchange::new(Rc::clone(worker), Arc::clone(snapshot), arrival, prepared, body.clone(), at);

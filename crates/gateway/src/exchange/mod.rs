@@ -8,12 +8,18 @@ mod answer;
 mod attempt;
 mod continuation;
 mod convert;
+mod issue;
 mod mirror;
+mod noting;
 mod outgoing;
 mod relay;
+mod said;
 mod settle;
 pub mod shared;
+mod structured;
+mod tasks;
 mod tensors;
+mod upload;
 mod words;
 
 use std::future::poll_fn;
@@ -42,15 +48,21 @@ use crate::clock;
 use crate::http::auth::ClientKey;
 use crate::http::prepare::Prepared;
 use crate::http::server::Worker;
-use crate::snapshot::{Model, Snapshot};
+use crate::snapshot::{Model, Snapshot, Target};
+use crate::structured::Watch;
 use crate::telemetry::record::RequestId;
+use crate::upstream::connection::Message;
+use crate::upstream::credential::Credential;
 
 pub(crate) use answer::{COST, QUEUE};
 use attempt::Attempt;
 use continuation::Keeping;
-pub use outgoing::Trace;
+use convert::Reading;
+pub use outgoing::{Passed, Trace, passed};
 pub use relay::RouterBody;
 pub(crate) use settle::CLIENT_CLOSED_REQUEST;
+pub use structured::Noted;
+pub use upload::Upload;
 
 /// Lets the other tasks that are ready go first, once, so that what all of them write is written in one go (see
 /// [`Call::poll_head`](crate::upstream::connection::Call::poll_head)).
@@ -86,6 +98,8 @@ pub struct Arrival {
     pub mirror_of: Option<RequestId>,
     /// The line of a batch that it is.
     pub line: Option<Rc<Gate>>,
+    /// Its headers that a provider of the same dialect gets.
+    pub passed: Passed,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
 }
@@ -101,11 +115,15 @@ pub struct Exchange {
     named: Vec<(Name, Option<String>)>,
     /// What to send; gone once an answer is relayed, for then it cannot be sent again.
     outgoing: Option<(Request, Bytes)>,
+    /// Its body, where that passes by while it is sent.
+    upload: Option<Upload>,
     attempt: Option<Attempt>,
     /// A second attempt beside it, while the first content is awaited.
     hedge: Option<Attempt>,
     /// What came of an answer that broke off, while its rest is awaited.
     broken: continuation::Broken,
+    /// What answers are held to.
+    checked: structured::Checked,
     granted: Option<oneshot::Receiver<()>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Now,
@@ -129,6 +147,15 @@ pub struct Exchange {
     stopped: bool,
 }
 
+/// What is sent to a deployment.
+struct Composed {
+    parts: Message,
+    /// What could not be carried over into its dialect.
+    losses: Losses,
+    /// Who reads the answer, where it is not relayed by its bytes alone.
+    reading: Option<Box<Reading>>,
+}
+
 impl Exchange {
     /// An exchange for a request that was found valid at `began`.
     pub fn new(
@@ -139,10 +166,14 @@ impl Exchange {
         body: Bytes,
         began: Now,
     ) -> Box<Self> {
-        let Prepared { request, model, facts, fallbacks } = prepared;
+        let Prepared { request, model, facts, fallbacks, schema } = prepared;
         let shadow = arrival.mirror_of.is_some();
         let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
         let flow = flow.with_fallbacks(fallbacks.models);
+        let flow = match model.on_mismatch.filter(|_| schema.is_some() && !request.stream) {
+            Some(on_mismatch) => flow.checked(on_mismatch),
+            None => flow,
+        };
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
         let recalls = worker.recalls.get();
         Box::new(Self {
@@ -153,9 +184,11 @@ impl Exchange {
             flow,
             named: fallbacks.named,
             outgoing: Some((request, body)),
+            upload: None,
             attempt: None,
             hedge: None,
             broken: continuation::Broken::default(),
+            checked: structured::Checked::by(schema),
             granted: None,
             timer: Box::pin(sleep_until(clock::instant(Now::NEVER))),
             timer_at: Now::NEVER,
@@ -170,6 +203,15 @@ impl Exchange {
             settled: false,
             stopped: false,
         })
+    }
+
+    /// The same with a body that passes by, if it does.
+    pub fn passing(mut self: Box<Self>, upload: Option<Upload>) -> Box<Self> {
+        if upload.is_some() {
+            self.flow.pass_body();
+        }
+        self.upload = upload;
+        self
     }
 
     /// Drives the request until there is a response to give.
@@ -267,7 +309,7 @@ impl Exchange {
         self.attempt = None;
         self.hedge = None;
         self.provider_error = None;
-        if let Some((request, body)) = &self.outgoing {
+        if let Some((request, body)) = self.outgoing.as_ref().filter(|_| self.upload.is_none()) {
             mirror::consider(self, request, body);
         }
         self.attempt = Some(self.attempt_for(choice, now));
@@ -290,26 +332,67 @@ impl Exchange {
                 retry_after: None,
             });
         };
-        let rest_of = self.broken.transcript.as_ref();
-        let composed = if convert::is_needed(&self.arrival, target) {
-            convert::write(&self.arrival, target, (request, body), self.model.refuses_losses).map(|written| {
-                let parts =
-                    outgoing::compose_converted(target, credential, request, written.body, &self.arrival);
-                (parts, written.losses)
-            })
-        } else {
-            let parts = outgoing::compose(target, credential, (request, body), rest_of, &self.arrival);
-            Ok((parts, Losses::default()))
-        };
-        let (parts, losses) = match composed {
+        let Composed { parts, losses, reading } = match self.compose(target, credential, (request, body)) {
             Ok(composed) => composed,
             Err(refusal) => return Attempt::refused(refusal),
         };
-        let reading = convert::Reading::of(&self.arrival, target, request);
+        let schema = self.checked.schema.as_ref();
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
-        let mut attempt = Attempt::begin(&self.worker, Arc::clone(target), parts, request, keeping, now);
+        // The rest of an answer that broke off does not fit alone.
+        let watched = schema.filter(|_| reading.is_none() && self.broken.transcript.is_none());
+        let watch = watched.map(|schema| {
+            let reader = target.endpoint.vendor.dialect.dialect.stream();
+            Watch::new(Arc::clone(schema), Some(reader))
+        });
+        let tokens = credential.and_then(Credential::tokens);
+        let mut attempt =
+            Attempt::begin(&self.worker, Arc::clone(target), (parts, tokens), request, keeping, now);
+        attempt.watch_for(self.issues(choice, reading.as_ref().is_some_and(|reading| reading.converts())));
         attempt.read_by(reading, losses);
+        if let Some(watch) = watch {
+            attempt.watch_by(watch);
+        }
         attempt
+    }
+
+    /// What is sent to a deployment, in its dialect and form, and who reads the answer.
+    fn compose(
+        &self,
+        target: &Target,
+        credential: Option<&Credential>,
+        (request, body): (&Request, &Bytes),
+    ) -> Result<Composed, ErrorBody> {
+        let (arrival, refuses) = (&self.arrival, self.model.refuses_losses);
+        let schema = self.checked.schema.as_ref();
+        let reading = |echoed: String| {
+            let reading = Reading::of(arrival, target, request, schema);
+            reading.map(|reading| reading.echoing(echoed))
+        };
+        if let Some(form) = &request.parts {
+            let upload = self.upload.as_ref();
+            let parts = tasks::compose(target, credential, (request, form), body, upload, arrival);
+            return Ok(Composed { parts, losses: Losses::default(), reading: reading(String::new()) });
+        }
+        if let Some(form) = tasks::other_form(arrival, target) {
+            let (written, ranking) = tasks::write(arrival, target, form, (request, body), refuses)?;
+            let parts = outgoing::compose_converted(target, credential, request, written.body, arrival);
+            let reading = Some(Reading::of_rerank(arrival, target, request, ranking));
+            return Ok(Composed { parts: parts.into(), losses: written.losses, reading });
+        }
+        let (repairs, converts) = (self.repairs(), convert::is_needed(arrival, target));
+        if converts || repairs.is_some() {
+            // What is lost for a repair alone is no reason to refuse what was sent once already.
+            let written = convert::write(arrival, target, (request, body), converts && refuses, repairs)?;
+            let parts = outgoing::compose_converted(target, credential, request, written.body, arrival);
+            return Ok(Composed {
+                parts: parts.into(),
+                losses: written.losses,
+                reading: reading(written.echoed),
+            });
+        }
+        let rest_of = self.broken.transcript.as_ref();
+        let parts = outgoing::compose(target, credential, (request, body), rest_of, arrival);
+        Ok(Composed { parts: parts.into(), losses: Losses::default(), reading: reading(String::new()) })
     }
 
     /// `None` when the grace of a process that stops is over.
@@ -327,18 +410,31 @@ impl Exchange {
             self.granted = None;
             return Poll::Ready(Input::Granted);
         }
-        if let Some(attempt) = &mut self.attempt
-            && let Poll::Ready(input) = attempt.poll(cx)
-        {
-            if let Some(error) = attempt.take_error() {
-                self.provider_error = Some(error);
+        if let Some(attempt) = &mut self.attempt {
+            let polled = attempt.poll(cx);
+            if let Some(upload) = &self.upload {
+                upload.tell(&mut self.flow);
             }
-            self.refusal = attempt.take_refusal();
-            return Poll::Ready(input);
+            if let Poll::Ready(input) = polled {
+                if let Some(error) = attempt.take_error() {
+                    self.provider_error = Some(error);
+                }
+                self.refusal = attempt.take_refusal().or_else(|| self.upload.as_ref()?.take_error());
+                if let Some(said) = attempt.take_said() {
+                    self.flow.note_said(false, said);
+                }
+                if let Input::Misfit(usage) = &input {
+                    self.note_misfit(usage);
+                }
+                return Poll::Ready(input);
+            }
         }
         if let Some(hedge) = &mut self.hedge
             && let Poll::Ready(input) = hedge.poll(cx)
         {
+            if let Some(said) = hedge.take_said() {
+                self.flow.note_said(true, said);
+            }
             return Poll::Ready(input.of_hedge());
         }
         if self.is_recalled() {

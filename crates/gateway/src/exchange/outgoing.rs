@@ -1,6 +1,6 @@
 //! What is sent to a provider: the head that its deployment needs, and the client's body with the model's name put in.
 //!
-//! Of the client's headers none is passed on: what a provider gets is what is written here.
+//! Of the client's headers none is passed on but what its dialect names: what a provider gets is what is written here.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -8,13 +8,20 @@ use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
-use super::Arrival;
+use smallvec::SmallVec;
+
+use super::{Arrival, convert};
+use crate::clock;
 use crate::snapshot::Target;
+use crate::upstream::credential::{Credential, Sent};
 
 /// Capacity of a request head; what nearly all fit in.
-const HEAD_BYTES: usize = 640;
+pub(super) const HEAD_BYTES: usize = 640;
 /// Bytes of a `tracestate` that are passed on (W3C Trace Context §3.3.1.5).
 const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// Headers that go with a request.
+pub type Passed = SmallVec<[(&'static str, HeaderValue); 0]>;
 
 /// The trace a request belongs to (W3C Trace Context).
 #[derive(Debug, Clone)]
@@ -52,24 +59,30 @@ fn parse_parent(text: &str) -> Option<(u128, u8)> {
 /// The bytes of one attempt, in the dialect that the request came in.
 pub(super) fn compose(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     (request, body): (&Request, &Bytes),
     rest_of: Option<&Transcript>,
     arrival: &Arrival,
 ) -> Segments {
-    let plain = target.endpoint.speaks_plainly();
-    let usage = if plain && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
+    let openai = arrival.dialect.is_openai();
+    let usage = if openai && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rest_of = rest_of.zip(target.continuation);
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    let plain = openai && target.endpoint.speaks_plainly();
     if request.operation == Operation::Infer {
         target.tensors.write_head(&mut head, request);
-    } else if plain {
-        head.put_slice(target.endpoint.head(request.operation));
+    } else if let Some(ready) = target.endpoint.head(request.operation).filter(|_| plain) {
+        head.put_slice(ready);
     } else {
-        target.endpoint.write_head(&target.upstream_model_name, request.stream, &mut head);
+        let dialect = target.endpoint.vendor.dialect;
+        let path = dialect.relay_path(arrival.dialect, &arrival.asked, &target.upstream_model_name);
+        let path = path.unwrap_or_default();
+        target.endpoint.write_head(&path, &mut head);
+        sign(&mut head, target, credential, &path, &rewritten.segments);
     }
-    finish_head(&mut head, target, credential, request.stream, rewritten.len, arrival);
+    put_passed(&mut head, target, &arrival.passed);
+    finish_head(&mut head, target, credential, request, Some(rewritten.len), arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());
     parts.extend(rewritten.segments.into_iter().filter(|part| !part.is_empty()));
@@ -79,34 +92,82 @@ pub(super) fn compose(
 /// The bytes of one attempt whose body was written in the provider's dialect.
 pub(super) fn compose_converted(
     target: &Target,
-    credential: Option<&HeaderValue>,
+    credential: Option<&Credential>,
     request: &Request,
     body: String,
     arrival: &Arrival,
 ) -> Segments {
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    target.endpoint.write_head(&target.upstream_model_name, request.stream, &mut head);
-    finish_head(&mut head, target, credential, request.stream, body.len() as u64, arrival);
+    let (dialect, model) = (target.endpoint.vendor.dialect, &target.upstream_model_name);
+    // What is turned into another form of the same dialect goes where that is taken.
+    let path = dialect.relay_path(arrival.dialect, &arrival.asked, model);
+    let path = path.unwrap_or_else(|| dialect.dialect.path(model, request.stream));
+    let body = Bytes::from(body);
+    target.endpoint.write_head(&path, &mut head);
+    sign(&mut head, target, credential, &path, std::slice::from_ref(&body));
+    // What a provider of the client's own dialect gets is written anew only to repair an answer.
+    let own = !convert::is_needed(arrival, target);
+    put_passed(&mut head, target, if own { &arrival.passed } else { &[] });
+    finish_head(&mut head, target, credential, request, Some(body.len() as u64), arrival);
     let mut parts = Segments::new();
     parts.push(head.freeze());
-    parts.push(body.into());
+    parts.push(body);
     parts
 }
 
-/// Puts behind a head what differs from request to request.
-fn finish_head(
+/// Puts the signature of a request behind its head, if its credential signs.
+fn sign(head: &mut BytesMut, target: &Target, credential: Option<&Credential>, path: &str, body: &[Bytes]) {
+    if let Some(credential) = credential {
+        let sent = Sent { path, body, now_unix_s: clock::unix_ms() / 1000 };
+        credential.sign(head, &target.endpoint, &sent);
+    }
+}
+
+/// Puts the headers behind a head that the provider's kind wants: the client's, where it said another thing.
+pub(super) fn put_passed(head: &mut BytesMut, target: &Target, passed: &[(&'static str, HeaderValue)]) {
+    let own = &target.endpoint.vendor.headers;
+    let unsaid = own.iter().filter(|(name, _)| !passed.iter().any(|(said, _)| said == name));
+    let all = unsaid.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    for (name, value) in all.chain(passed.iter().map(|(name, value)| (*name, value.as_bytes()))) {
+        head.put_slice(name.as_bytes());
+        head.put_slice(b": ");
+        head.put_slice(value);
+        head.put_slice(b"\r\n");
+    }
+}
+
+/// The headers of a client's that a provider of its dialect gets.
+pub fn passed(headers: &HeaderMap, names: &[&'static str]) -> Passed {
+    names.iter().filter_map(|name| Some((*name, headers.get(*name)?.clone()))).collect()
+}
+
+/// Puts behind a head what differs from request to request. A body without a length comes in chunks.
+pub(super) fn finish_head(
     head: &mut BytesMut,
     target: &Target,
-    credential: Option<&HeaderValue>,
-    stream: bool,
-    len: u64,
+    credential: Option<&Credential>,
+    request: &Request,
+    len: Option<u64>,
     arrival: &Arrival,
 ) {
-    if let Some(credential) = credential {
-        target.endpoint.write_auth(head, credential);
+    if let Some(Credential::Header(value)) = credential {
+        target.endpoint.write_auth(head, value);
     }
     head.put_slice(b"accept: ");
-    let accept = if stream { target.endpoint.vendor.dialect.stream_type } else { "application/json" };
+    let accept = match request.operation {
+        // Texts, sounds, images, streams: as the body asks for.
+        Operation::Task(_) => "*/*",
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response
+            if request.stream =>
+        {
+            target.endpoint.vendor.dialect.stream_type
+        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Response => "application/json",
+    };
     head.put_slice(accept.as_bytes());
     head.put_slice(b"\r\nx-request-id: ");
     head.put_slice(&arrival.id.to_hex());
@@ -121,8 +182,13 @@ fn finish_head(
             head.put_slice(state.as_bytes());
         }
     }
-    head.put_slice(b"\r\ncontent-length: ");
-    head.put_slice(itoa::Buffer::new().format(len).as_bytes());
+    match len {
+        Some(len) => {
+            head.put_slice(b"\r\ncontent-length: ");
+            head.put_slice(itoa::Buffer::new().format(len).as_bytes());
+        }
+        None => head.put_slice(b"\r\ntransfer-encoding: chunked"),
+    }
     head.put_slice(b"\r\n\r\n");
 }
 

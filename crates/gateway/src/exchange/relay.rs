@@ -16,9 +16,7 @@ use super::{Exchange, convert};
 use crate::app::Shutdown;
 use crate::batches::files::FileBody;
 use crate::clock;
-
-/// A comment, which clients of event streams skip.
-const PING: &[u8] = b": ping\n\n";
+use crate::http::kept::Piped;
 
 /// The body of a response.
 pub enum RouterBody {
@@ -30,6 +28,8 @@ pub enum RouterBody {
     Shared(Reader),
     /// It is a file.
     File(FileBody),
+    /// It is kept by a provider, and passed on as it comes.
+    Piped(Box<Piped>),
 }
 
 impl RouterBody {
@@ -43,6 +43,7 @@ impl RouterBody {
             ),
             Self::Shared(reader) => reader.is_at_end(),
             Self::File(file) => file.left() == 0,
+            Self::Piped(piped) => piped.is_at_end(),
         }
     }
 }
@@ -64,8 +65,7 @@ impl Relay {
     pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
         let ping_ms = exchange.snapshot.config.stream.ping_ms;
         let streams = exchange.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
-        // A comment is no event; other streams have none.
-        let streams = streams && exchange.arrival.dialect.stream_type == "text/event-stream";
+        let streams = streams && !exchange.arrival.dialect.heartbeat.is_empty();
         let ping_every = (streams && ping_ms > 0).then(|| Duration::from_millis(ping_ms));
         Self { exchange, left: length, ended: false, spoke: clock::now(), ping_every, broken: None }
     }
@@ -86,7 +86,11 @@ impl Relay {
                 continue;
             }
             let ping_at = self.ping_every.map_or(Now::NEVER, |every| self.spoke + every);
-            let input = match attempt.poll(cx) {
+            let polled = attempt.poll(cx);
+            if let Some(upload) = &self.exchange.upload {
+                upload.tell(&mut self.exchange.flow);
+            }
+            let input = match polled {
                 Poll::Ready(input) => input,
                 Poll::Pending if !attempt.ready.is_empty() => {
                     self.spoke = clock::now();
@@ -132,7 +136,7 @@ impl Relay {
     fn ping(&mut self) {
         self.spoke = clock::now();
         if let Some(attempt) = self.exchange.attempt.as_mut().filter(|attempt| !attempt.is_inside_event()) {
-            attempt.ready.push(Bytes::from_static(PING));
+            attempt.ready.push(Bytes::from_static(self.exchange.arrival.dialect.heartbeat.as_bytes()));
         }
     }
 
@@ -174,6 +178,7 @@ impl Body for RouterBody {
                 reader.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data)))
             }
             Self::File(file) => file.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
+            Self::Piped(piped) => piped.poll_piece(cx).map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -187,6 +192,7 @@ impl Body for RouterBody {
             }
             Self::Shared(reader) => reader.is_at_end(),
             Self::File(file) => file.left() == 0,
+            Self::Piped(piped) => piped.is_at_end(),
         }
     }
 
@@ -196,6 +202,7 @@ impl Body for RouterBody {
             Self::Relay(relay) => relay.left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Shared(reader) => reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::File(file) => SizeHint::with_exact(file.left()),
+            Self::Piped(_) => SizeHint::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pointsman_routing::Now;
-use pointsman_routing::flow::{AttemptKind, FlowOutcome, Input, Usage};
+use pointsman_routing::flow::{AttemptKind, AttemptRecord, FlowOutcome, Input, Usage};
 
 use super::Exchange;
 use super::tensors::Counted;
@@ -33,7 +33,8 @@ impl Exchange {
         }
         let mut end = self.end();
         let own_usage = end.usage;
-        end.usage = end.usage.map(|usage| self.broken.with(&usage));
+        end.usage = end.usage.map(|usage| self.broken.with(&usage)).or(self.broken.usage);
+        self.note_findings();
         let app = &self.worker.app;
         app.requests.fetch_sub(1, Ordering::Relaxed);
         let metrics = &app.metrics;
@@ -55,9 +56,14 @@ impl Exchange {
         if end.outcome == "completed" && self.flow.other_model().is_some() {
             metrics.fell_back(&self.model.name);
         }
-        let cost_micro_usd = own_usage.zip(target.and_then(|target| target.price_usd_per_mtok)).map(cost);
-        let cost_micro_usd =
-            [cost_micro_usd, self.broken.cost_micro_usd].into_iter().flatten().reduce(u64::saturating_add);
+        // What was seen of a stream can be reckoned with; of an answer in one piece that says nothing nobody knows.
+        let streamed = self.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
+        let known = own_usage.filter(|usage| streamed || !usage.estimated);
+        let own_cost = known.zip(target).and_then(|(usage, target)| target.cost_micro_usd(&usage));
+        let cost_micro_usd = self.broken.cost_with(own_usage.is_some(), own_cost);
+        if let Some(target) = target.filter(|_| end.usage.is_some()) {
+            metrics.cost(target, cost_micro_usd);
+        }
         let hedge_cost_micro_usd = self.cost_of_outrun();
         let (facts, decisions, attempts) = self.flow.take_history();
         let ties = self.ties();
@@ -76,6 +82,7 @@ impl Exchange {
             facts: Some(facts),
             decisions,
             attempts,
+            noted: std::mem::take(&mut self.checked.noted),
             ties,
             outcome: end.outcome,
             detail: end.detail,
@@ -209,15 +216,9 @@ impl Exchange {
         let facts = self.flow.facts();
         let usage = Usage { tokens_in: u64::from(facts.tokens_in_estimate), ..Usage::default() };
         let outrun = self.flow.attempts().iter().filter(|attempt| attempt.outrun || attempt.taken_back);
-        let prices =
-            outrun.filter_map(|attempt| self.snapshot.targets.get(&attempt.deployment)?.price_usd_per_mtok);
-        prices.map(|price| cost((usage, price))).reduce(u64::saturating_add)
+        let target = |attempt: &AttemptRecord| self.snapshot.targets.get(&attempt.deployment);
+        outrun.filter_map(|one| target(one)?.cost_micro_usd(&usage)).reduce(u64::saturating_add)
     }
-}
-
-/// Millionths of a USD, from a price in USD per million tokens: the two millions cancel out.
-pub(super) fn cost((usage, (input, output)): (Usage, (f64, f64))) -> u64 {
-    (usage.tokens_in as f64 * input + usage.tokens_out as f64 * output).round().max(0.0) as u64
 }
 
 impl Drop for Exchange {

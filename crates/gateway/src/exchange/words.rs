@@ -6,9 +6,12 @@ use bytes::Bytes;
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::Usage;
 use pointsman_routing::{Failure, FailureClass};
+use pointsman_wire::dialect::NO_HEADERS;
 use pointsman_wire::openai::error::{Fault, FaultKind, classify};
 use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
+
+use crate::snapshot::Target;
 
 /// A failure that no answer tells more of.
 pub(super) fn failure(class: FailureClass, processed: Processed) -> Failure {
@@ -47,6 +50,11 @@ pub(super) fn known(usage: &usage::Usage) -> Usage {
     Usage {
         tokens_in: usage.tokens_in,
         tokens_in_cached: usage.tokens_in_cached,
+        tokens_in_cache_written: usage.tokens_in_cache_written,
+        tokens_in_image: usage.tokens_in_image,
+        tokens_in_audio: usage.tokens_in_audio,
+        tokens_out_reasoning: usage.tokens_out_reasoning,
+        tokens_out_audio: usage.tokens_out_audio,
         tokens_out: usage.tokens_out,
         estimated: false,
         truncated: false,
@@ -63,13 +71,16 @@ pub(super) struct ProviderError {
     pub dialect: &'static str,
 }
 
-/// What an error within a stream means: what is said of it, and the failure it is.
-pub(super) fn fault_of(error: &StreamError) -> (ProviderError, Failure) {
+/// What an error within a provider's stream means: what is said of it, and the failure it is.
+pub(super) fn fault_of(error: &StreamError, target: Option<&Target>) -> (ProviderError, Failure) {
     let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(500);
     let body =
         serde_json::json!({"error": {"message": error.message, "type": error.kind, "code": error.code}});
     let body = Bytes::from(body.to_string());
-    let fault = classify(status, None, &body);
+    let fault = match target {
+        Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, NO_HEADERS, &body),
+        None => classify(status, None, &body),
+    };
     let failure = refused(status, &fault);
     (ProviderError { body, fault, dialect: "openai" }, failure)
 }

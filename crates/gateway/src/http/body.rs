@@ -65,11 +65,18 @@ pub(crate) struct Watch {
     rules: BodyRules,
     /// When it had to be waited for first, and the next look at how it comes.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Since when nobody asks for more.
+    resting: Option<Instant>,
 }
 
 impl Watch {
     pub(crate) fn new(rules: BodyRules) -> Self {
-        Self { rules, timer: None }
+        Self { rules, timer: None, resting: None }
+    }
+
+    /// Nobody asks for more before the next poll: what passes until then is not the client's time.
+    pub(crate) fn rest(&mut self) {
+        self.resting = self.timer.is_some().then(Instant::now);
     }
 
     pub(crate) fn poll(
@@ -78,6 +85,9 @@ impl Watch {
         received: u64,
         body: Pin<&mut Incoming>,
     ) -> Poll<Result<Option<http_body::Frame<Bytes>>, ErrorBody>> {
+        if let (Some(since), Some((began, _))) = (self.resting.take(), &mut self.timer) {
+            *began += since.elapsed();
+        }
         if let Poll::Ready(frame) = body.poll_frame(cx) {
             return Poll::Ready(frame.transpose().map_err(|error| {
                 ErrorBody::malformed(format!("the request body could not be read: {error}"))

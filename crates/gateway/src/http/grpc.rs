@@ -31,7 +31,7 @@ use super::route::printable;
 use super::server::Worker;
 use super::service::{self, Early};
 use crate::clock;
-use crate::exchange::{Arrival, RouterBody, Trace};
+use crate::exchange::{Arrival, Passed, RouterBody, Trace};
 use crate::http::idempotency;
 use crate::snapshot::Snapshot;
 use crate::upstream::grpc::json_bytes;
@@ -119,11 +119,12 @@ async fn infer(
         keyed: false,
         mirror_of: None,
         line: None,
+        passed: Passed::default(),
         trace: Trace::read(&head.headers, early.id.0),
     };
     drop(head);
     let id = read.id;
-    let validated = service::Validated { arrival, prepared, body: read.body, lane, key, began };
+    let validated = service::Validated { arrival, prepared, body: read.body, upload: None, lane, key, began };
     let response = service::exchange(worker, snapshot, validated, early).await;
     if response.status().is_success() { told(response, id).await } else { failed(response).await }
 }

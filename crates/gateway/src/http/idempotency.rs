@@ -140,9 +140,7 @@ impl Asked {
     /// Fallback models count, for a header may name them: who may not use one must not be given its answer.
     fn fingerprint(&self) -> Fingerprint {
         let (asked, named) = (&self.arrival.asked, &self.prepared.fallbacks.named);
-        let streams: &[u8] = if asked.stream == Some(true) { b"stream" } else { b"" };
-        let path =
-            [asked.operation.name().as_bytes(), asked.model.as_deref().unwrap_or("").as_bytes(), streams];
+        let path = [asked.call.as_bytes(), asked.model.as_deref().unwrap_or("").as_bytes()];
         let named = named.iter().map(|(name, _)| name.as_bytes());
         let parts = path.into_iter().chain([&*self.body]).chain(named);
         Fingerprint(digest(&parts.collect::<Vec<_>>()))
@@ -159,6 +157,14 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(context.finish().as_ref());
     bytes
+}
+
+/// Whether two requests are the same cannot be told of a body that is not there as a whole.
+pub fn passes_by() -> ErrorBody {
+    let text = "an Idempotency-Key cannot be kept for a form that is larger than `limits.multipart_buffer_bytes`; leave \
+                the key out, or send a smaller form";
+    ErrorBody::router(400, "invalid_request_error", "idempotency_body_too_large", text)
+        .with_param("idempotency-key")
 }
 
 /// Answers a request with a key.
@@ -282,6 +288,7 @@ fn tell(
         facts: Some(prepared.facts.clone()),
         decisions: Vec::new(),
         attempts: Vec::new(),
+        noted: Default::default(),
         ties: Ties { idempotency: Some((result, first)), ..Ties::default() },
         outcome,
         detail,

@@ -14,13 +14,13 @@ use pointsman_routing::decide::readiness;
 use pointsman_routing::decision::WhyNot;
 use pointsman_wire::dialect::Asked;
 use pointsman_wire::kserve::answer::{self, Indexed};
-use pointsman_wire::kserve::{self, HEADER_LENGTH, Inference};
+use pointsman_wire::kserve::{self, DEF, HEADER_LENGTH, Inference};
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{BodyLimits, Operation, Request};
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
-use super::prepare::{Prepared, Refused, find_model, of_request};
+use super::prepare::{Prepared, Refused, find_model, prepare_read};
 use super::route::printable;
 use crate::app::App;
 use crate::clock;
@@ -64,7 +64,7 @@ impl Wanted {
             Some(version) => format!("{}@{version}", self.model),
             None => self.model,
         };
-        Asked { model: Some(model), ..Asked::of(Operation::Infer) }
+        Asked { model: Some(model), ..Asked::call(Operation::Infer, "infer") }
     }
 }
 
@@ -122,9 +122,10 @@ fn decode(part: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.into_owned())
 }
 
-/// Whether errors at a path are told in this dialect.
+/// Whether errors at a path are told in this dialect. Reranks have one of their own.
 pub fn is_under(path: &str) -> bool {
-    path.strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path != "/v2/rerank"
+        && path.strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Answers what the router knows itself.
@@ -275,7 +276,9 @@ pub fn of_inference(
     kserve::check(inference, &known.name, &known.rules.signature)
         .map_err(|invalid| Refused { error: invalid.into(), model: Some(Name::clone(&known.name)) })?;
     let request = Request::infer(wanted.model, wanted.version, inference.tensors());
-    let mut prepared = of_request(snapshot, client, headers, request, now)?;
+    let asked = Asked::call(Operation::Infer, "infer");
+    // What it is held to beyond its own form are the schemas of chats: its body is not looked at again.
+    let mut prepared = prepare_read(snapshot, client, (&DEF, &asked), headers, (request, &[]), now)?;
     // Other models that the request names take the same tensors or none.
     prepared.fallbacks.models.retain(|other| {
         let Some(model) = snapshot.models.get(&other.name) else { return false };
@@ -336,6 +339,12 @@ mod tests {
         ] {
             assert_eq!(Place::of(path), place, "{path}");
         }
-        assert!(is_under("/v2") && is_under("/v2/x") && !is_under("/v2x") && !is_under("/v1"));
+        assert!(
+            is_under("/v2")
+                && is_under("/v2/x")
+                && !is_under("/v2/rerank")
+                && !is_under("/v2x")
+                && !is_under("/v1")
+        );
     }
 }

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use pointsman_wire::dialect::ClientDef;
 use pointsman_wire::openai::error::ErrorBody;
+use pointsman_wire::rerank;
 
 use crate::exchange::RouterBody;
 use crate::telemetry::record::RequestId;
@@ -43,6 +44,12 @@ pub fn error(
         json(status, body.unwrap_or_else(|| dialect.dialect.error(error, &id.to_string()).into()));
     put_request_id(response.headers_mut(), id);
     response
+}
+
+/// The body of an error in the form of a rerank, if `call` is one.
+pub fn error_of_rerank(call: &str, error: &ErrorBody, id: RequestId) -> Option<Bytes> {
+    let form = rerank::Form::of_name(call)?;
+    Some(rerank::error(form, error, &id.to_string()).into())
 }
 
 /// Puts the headers of an answer that the router gave without asking a deployment; `why` is its decision in a word or

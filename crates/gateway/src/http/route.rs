@@ -4,12 +4,13 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, Uri, Version, request};
-use pointsman_wire::dialect::{self, Asked, ClientDef, OPENAI};
+use pointsman_wire::dialect::{self, Asked, ClientDef};
 use pointsman_wire::kserve::DEF;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
+use pointsman_wire::openai::responses::state;
 
-use super::kserve;
+use super::{kept, kserve, models};
 use crate::batches::api::Place;
 
 /// Bytes of a header line beside its name and value: `: ` and the line's end.
@@ -24,12 +25,12 @@ pub enum Route {
     Infer(&'static ClientDef, Asked),
     /// What servers and models say of themselves by the Open Inference Protocol.
     Kserve(kserve::Place),
-    /// The list of models.
-    Models,
-    /// One model.
-    Model(String),
+    /// The list of models, or one of them.
+    Models(models::Asked),
     /// Files and batches.
     Stored(Place),
+    /// A response that its provider keeps.
+    Kept(state::Place),
 }
 
 impl Route {
@@ -38,8 +39,9 @@ impl Route {
         match self {
             Self::Infer(_, asked) => asked.operation.name(),
             Self::Kserve(place) => place.name(),
-            Self::Models | Self::Model(_) => "models",
+            Self::Models(_) => "models",
             Self::Stored(place) => place.name(),
+            Self::Kept(_) => "kept_response",
         }
     }
 }
@@ -58,23 +60,20 @@ pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, Ba
     check_size(head, &lines, header_bytes_max)?;
     check_framing(head, &lines)?;
     check_host(head, &lines)?;
-    let route = find(head.uri.path())?;
+    let route = find(head.uri.path(), head.uri.query())?;
     check_method(head, &lines, &route)?;
     Ok(route)
 }
 
 /// The route of a path. The usual ones are compared before anything else is asked.
-fn find(path: &str) -> Result<Route, BadHead> {
-    if path == "/v1/models" {
-        return Ok(Route::Models);
-    }
-    if let Some(operation) = Operation::of_path(path) {
-        return Ok(Route::Infer(OPENAI, Asked::of(operation)));
+fn find(path: &str, query: Option<&str>) -> Result<Route, BadHead> {
+    if let Some(asked) = Asked::of_path(path) {
+        return Ok(Route::Infer(dialect::openai_of(asked.operation), asked));
     }
     if path.bytes().any(|byte| matches!(byte, b';' | b'\\')) || path.contains("//") || dots(path) {
         return Err(refuse(format!("the path `{}` is ambiguous", printable(path))));
     }
-    if let Some((dialect, asked)) = dialect::route(path) {
+    if let Some((dialect, asked)) = dialect::route(path, query) {
         return Ok(Route::Infer(dialect, asked));
     }
     if let Some(place) = Place::of(path) {
@@ -85,9 +84,13 @@ fn find(path: &str) -> Result<Route, BadHead> {
         Some(place) => return Ok(Route::Kserve(place)),
         None => {}
     }
-    match path.strip_prefix("/v1/models/") {
-        Some(name) if !name.is_empty() => Ok(Route::Model(decode(name)?)),
-        Some(_) | None => Err(unknown(path)),
+    if let Some(place) = state::Place::of(path) {
+        return Ok(Route::Kept(place));
+    }
+    match models::Asked::of_path(path) {
+        Some(models::Asked::One(form, name)) => Ok(Route::Models(models::Asked::One(form, decode(&name)?))),
+        Some(asked) => Ok(Route::Models(asked)),
+        None => Err(unknown(path)),
     }
 }
 
@@ -138,11 +141,16 @@ impl<'h> Lines<'h> {
 }
 
 fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Result<(), BadHead> {
+    let one;
     let allowed = match route {
         Route::Infer(..) => &[Method::POST],
-        Route::Models | Route::Model(_) => &[Method::GET],
         Route::Kserve(place) => place.methods(),
+        Route::Models(asked) => {
+            one = [asked.method()];
+            &one[..]
+        }
         Route::Stored(place) => place.methods(),
+        Route::Kept(place) => kept::methods(place.action),
     };
     if !allowed.contains(&head.method) {
         let path = printable(head.uri.path());
@@ -151,9 +159,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { error, close: false });
     }
     if head.method == Method::POST {
-        let binary = matches!(route, Route::Kserve(_))
-            || matches!(route, Route::Infer(dialect, _) if *dialect == &DEF);
-        return check_content(lines, *route != Route::Stored(Place::Files), binary);
+        return check_content(lines, is_json(route), is_tensors(route));
     }
     let announces =
         lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
@@ -162,6 +168,20 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { close: true, ..refuse(text) });
     }
     Ok(())
+}
+
+/// Whether the body has to be JSON. What comes in parts is asked for its boundary when it is read.
+fn is_json(route: &Route) -> bool {
+    match route {
+        Route::Infer(_, Asked { operation: Operation::Task(task), .. }) => !task.is_multipart(),
+        Route::Infer(..) | Route::Kserve(_) | Route::Models(_) | Route::Kept(_) => true,
+        Route::Stored(place) => *place != Place::Files,
+    }
+}
+
+/// Whether tensors may follow the JSON, and the body be declared as what it is.
+fn is_tensors(route: &Route) -> bool {
+    matches!(route, Route::Kserve(_) | Route::Infer(_, Asked { operation: Operation::Infer, .. }))
 }
 
 /// `binary` bodies may be declared as what they are.
@@ -257,7 +277,9 @@ fn dots(path: &str) -> bool {
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/responses, /v1/messages, /v1/models, /v1/files, /v1/batches and /v2",
+         /v1/responses, /v1/rerank, /v2/rerank, /v1/moderations, /v1/images/generations, /v1/images/edits, \
+         /v1/audio/speech, /v1/audio/transcriptions, /v1/audio/translations, /v1/messages, /v1beta/models/{{model}}:generateContent, /api/chat, /api/generate, /v1/models, \
+         /v1/files, /v1/batches and /v2",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }

@@ -9,30 +9,39 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
 use pointsman_routing::shed::Reason;
-use pointsman_wire::dialect::{ClientDef, OPENAI};
+use pointsman_settings::models::DeploymentConfig;
+use pointsman_settings::providers::ProviderConfig;
+use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
 use pointsman_wire::kserve::DEF;
+use pointsman_wire::ollama;
+use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
+use pointsman_wire::openai::responses::state::Place;
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::client_io::Answering;
+use super::form::{self, Received};
 use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
+use super::kept::{self, Given};
 use super::kserve;
-use super::prepare::{self, Prepared, Refused, prepare};
+use super::models;
+use super::pins;
+use super::prepare::{self, Prepared, Refused, prepare, prepare_read};
 use super::respond;
 use super::route::{self, Route};
 use super::server::Worker;
 use crate::batches::api;
 use crate::clock;
-use crate::exchange::{Arrival, Exchange, RouterBody, Trace};
+use crate::exchange::{self, Arrival, Exchange, RouterBody, Trace, Upload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
 
@@ -84,27 +93,30 @@ async fn answer(
     let (id, at) = (early.id, early.arrived);
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
-            let mut response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
-            if bad.close {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
+            let response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
+            return closing(response, bad.close || has_body);
         }
     };
     early.operation = route.name();
-    if let Route::Infer(dialect, _) = &route {
-        early.dialect = dialect;
-    }
+    early.dialect = match &route {
+        Route::Infer(dialect, _) => dialect,
+        Route::Models(asked) => dialect::client(asked.dialect(&head.headers)).unwrap_or(OPENAI),
+        Route::Stored(_) => OPENAI,
+        Route::Kserve(_) => &DEF,
+        Route::Kept(_) => RESPONSES,
+    };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
-        Err(error) => return early.refuse(&worker, "auth", &error),
+        Err(error) => return closing(early.refuse(&worker, "auth", &error), has_body),
     };
     early.client = Some(Arc::clone(&client));
     match route {
         Route::Infer(dialect, asked) => {
+            early.call = asked.call;
             let trace = Trace::read(&head.headers, id.0);
             let arrival = Arrival {
                 id,
@@ -116,6 +128,7 @@ async fn answer(
                 keyed: false,
                 mirror_of: None,
                 line: None,
+                passed: exchange::passed(&head.headers, dialect.headers),
                 trace,
             };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
@@ -128,10 +141,12 @@ async fn answer(
                 Err(error) => early.refuse(&worker, "invalid", &error),
             }
         }
-        Route::Models => {
-            let listed = snapshot.listed(|model| client.may_use(model));
-            let data = listed.iter().map(|model| model_json(&model.name)).collect::<Vec<_>>().join(",");
-            early.tell(format!(r#"{{"object":"list","data":[{data}]}}"#))
+        Route::Models(asked) => {
+            // Boxed, for the room of what few requests need is moved about with every request.
+            match Box::pin(list(&snapshot, &client, asked, &head, body)).await {
+                Ok(body) => early.tell(body),
+                Err(error) => early.refuse(&worker, "invalid", &error),
+            }
         }
         Route::Stored(place) => {
             answering.set(head.method != Method::POST);
@@ -139,11 +154,47 @@ async fn answer(
             // Boxed, for the room of what few requests need is moved about with every request.
             Box::pin(stored(&worker, asked, body, &early)).await
         }
-        Route::Model(name) => match prepare::find_model(&snapshot, &client, &name) {
-            Ok(model) => early.tell(model_json(&model.name)),
-            Err(error) => early.refuse(&worker, "invalid", &error),
-        },
+        Route::Kept(place) => {
+            answering.set(head.method != Method::POST);
+            // Boxed, for the room of what few requests need is moved about with every request.
+            Box::pin(kept(&worker, (&snapshot, &client), (&place, &head), body, &early)).await
+        }
     }
+}
+
+/// Says that the connection ends with this response, where a body was not read: the next request could not be found behind
+/// it, and a client that was not told would send one.
+fn closing(mut response: Response<RouterBody>, closes: bool) -> Response<RouterBody> {
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// What a client is told of the models that it may use.
+async fn list(
+    snapshot: &Snapshot,
+    client: &ClientKey,
+    asked: models::Asked,
+    head: &Parts,
+    body: Incoming,
+) -> Result<String, ErrorBody> {
+    let find = |name: &str| prepare::find_model(snapshot, client, name);
+    Ok(match asked {
+        models::Asked::All(form) => {
+            let listed = snapshot.listed(|model| client.may_use(model));
+            let listed: Vec<_> = listed.iter().map(|model| &***model).collect();
+            models::all(form, &head.headers, &listed)
+        }
+        models::Asked::One(form, name) => models::one(form, &head.headers, &*find(&name)?),
+        models::Asked::Show => {
+            let body = body::read(body, body_rules(snapshot, head.uri.path())).await?;
+            let name = ollama::models::asked_to_show(&body, &BodyLimits::default())?;
+            models::one(models::Form::Ollama, &head.headers, &*find(&name)?)
+        }
+        models::Asked::Loaded => ollama::models::ps().to_owned(),
+        models::Asked::Version => ollama::models::version(env!("CARGO_PKG_VERSION")),
+    })
 }
 
 /// Answers a request for files or batches.
@@ -171,6 +222,36 @@ async fn stored(
     }
 }
 
+/// Answers a request about a response that its provider keeps.
+async fn kept(
+    worker: &Rc<Worker>,
+    (snapshot, client): (&Snapshot, &ClientKey),
+    asked: (&Place, &Parts),
+    body: Incoming,
+    early: &Early,
+) -> Response<RouterBody> {
+    let read = match asked.1.method {
+        Method::POST => body::read(body, body_rules(snapshot, asked.1.uri.path())).await.map(drop),
+        _ => Ok(()),
+    };
+    let given = match read {
+        Ok(()) => kept::serve(worker, snapshot, client, asked, early.id).await,
+        Err(error) => Err(error),
+    };
+    match given {
+        Ok(Given { mut response, target }) => {
+            let took = clock::now() - early.began;
+            early.note(worker, "kept", &target.name, response.status().as_u16());
+            let headers = response.headers_mut();
+            respond::put_own_headers(headers, early.id, "pinned", took);
+            headers.insert(respond::SERVED_BY, target.served_by.clone());
+            headers.insert(respond::ATTEMPTS, HeaderValue::from_static("1"));
+            response
+        }
+        Err(error) => early.refuse(worker, "invalid", &error),
+    }
+}
+
 async fn infer(
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
@@ -183,11 +264,8 @@ async fn infer(
     if let Some(reason) = worker.app.memory.grade().against(lane) {
         return early.shed(&worker, lane, reason);
     }
-    let tensors = arrival.asked.operation == Operation::Infer;
-    // The path of an inference names its model.
-    let route = if tensors { Operation::Infer.path() } else { head.uri.path() };
-    let body = match body::read(body, body_rules(&snapshot, route)).await {
-        Ok(body) => body,
+    let received = match receive(&snapshot, &arrival, &head, body, &answering).await {
+        Ok(received) => received,
         Err(error) => {
             let mut response = early.refuse(&worker, "invalid", &error);
             // What is left of the body may still be on its way; the next request could not be found behind it.
@@ -195,20 +273,28 @@ async fn infer(
             return response;
         }
     };
-    answering.set(true);
+    let Received { body, request, upload } = received;
+    answering.set(upload.is_none());
     let began = clock::now();
     let key = match idempotency::key(&worker.app, &head.headers) {
+        Ok(Some(_)) if upload.is_some() => {
+            return early.refuse(&worker, "idempotency", &idempotency::passes_by());
+        }
         Ok(key) => key,
         Err(error) => return early.refuse(&worker, "idempotency", &error),
     };
     let asked = (arrival.dialect, &arrival.asked);
-    let prepared = if tensors {
-        kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at)
-    } else {
-        prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at)
+    let prepared = match request {
+        None if arrival.asked.operation == Operation::Infer => {
+            kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at)
+        }
+        None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
+        Some(request) => {
+            prepare_read(&snapshot, &arrival.client, asked, &head.headers, (request, &body), arrival.at)
+        }
     };
     drop(head);
-    exchange(worker, snapshot, Validated { arrival, prepared, body, lane, key, began }, early).await
+    exchange(worker, snapshot, Validated { arrival, prepared, body, upload, lane, key, began }, early).await
 }
 
 /// A request that was looked at.
@@ -219,6 +305,8 @@ pub(super) struct Validated {
     pub(super) prepared: Result<Prepared, Refused>,
     /// Its body.
     pub(super) body: Bytes,
+    /// What of its body is still on its way.
+    pub(super) upload: Option<Upload>,
     /// The lane that its head asks for.
     pub(super) lane: Lane,
     /// Its idempotency key.
@@ -231,24 +319,32 @@ pub(super) struct Validated {
 pub(super) async fn exchange(
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
-    Validated { arrival, prepared, body, lane, key, began }: Validated,
+    Validated { arrival, prepared, body, upload, lane, key, began }: Validated,
     mut early: Early,
 ) -> Response<RouterBody> {
-    let prepared = match prepared {
+    let mut prepared = match prepared {
         Ok(prepared) => prepared,
         Err(refused) => {
             (early.began, early.model) = (began, refused.model);
             return early.refuse(&worker, "invalid", &refused.error);
         }
     };
+    if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
+        (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+        return early.refuse(&worker, "invalid", &error);
+    }
     // The model may have put it into another lane than its head said.
     let moved = prepared.facts.lane != lane;
     if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
         return early.shed(&worker, prepared.facts.lane, reason);
     }
+    if let Some(estimate) = estimate(&snapshot, &arrival, &prepared) {
+        (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+        return early.tell(estimate);
+    }
     let Some(key) = key else {
         drop(early);
-        return Exchange::new(worker, snapshot, arrival, prepared, body, began).run().await;
+        return Exchange::new(worker, snapshot, arrival, prepared, body, began).passing(upload).run().await;
     };
     (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
     let asked = Asked { snapshot, arrival, prepared, body, began };
@@ -259,6 +355,49 @@ pub(super) async fn exchange(
     }
 }
 
+/// Reads a body as far as it has to be there.
+async fn receive(
+    snapshot: &Snapshot,
+    arrival: &Arrival,
+    head: &Parts,
+    body: Incoming,
+    answering: &Answering,
+) -> Result<Received, ErrorBody> {
+    // The path of an inference names its model.
+    let tensors = arrival.asked.operation == Operation::Infer;
+    let rules = body_rules(snapshot, if tensors { Operation::Infer.path() } else { head.uri.path() });
+    match arrival.asked.operation {
+        Operation::Task(task) if task.is_multipart() => {
+            let limits = &snapshot.config.limits;
+            // Boxed, for the room of what few requests need is moved about with every request.
+            Box::pin(form::receive(task, &head.headers, body, rules, limits, answering)).await
+        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Task(_)
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Response => body::read(body, rules).await.map(Received::from),
+    }
+}
+
+/// The answer to a request for a number of tokens, where no deployment of the model can be asked in the client's dialect:
+/// what routing takes the prompt for.
+fn estimate(snapshot: &Snapshot, arrival: &Arrival, prepared: &Prepared) -> Option<String> {
+    if arrival.asked.elsewhere != Elsewhere::Estimated {
+        return None;
+    }
+    let model = snapshot.config.models.get(&*prepared.model.name)?;
+    let takes = |deployment: &DeploymentConfig| {
+        let provider = snapshot.config.providers.get(&deployment.provider);
+        provider.and_then(ProviderConfig::dialect).is_some_and(|to| to.takes(arrival.dialect, &arrival.asked))
+    };
+    if model.deployments.iter().any(takes) {
+        return None;
+    }
+    Some(arrival.dialect.dialect.counted(prepared.request.tokens_in_estimate().into()))
+}
+
 /// What is known of a request that the router answers without asking a deployment.
 pub(super) struct Early {
     pub(super) id: RequestId,
@@ -266,6 +405,8 @@ pub(super) struct Early {
     /// When the router's own work began.
     began: Now,
     pub(super) operation: &'static str,
+    /// Which of the dialect's calls it is; empty until that is known.
+    call: &'static str,
     /// The dialect that its errors are told in.
     dialect: &'static ClientDef,
     pub(super) client: Option<Arc<ClientKey>>,
@@ -274,7 +415,16 @@ pub(super) struct Early {
 
 impl Early {
     pub(super) fn new(id: RequestId, arrived: Now, dialect: &'static ClientDef) -> Self {
-        Self { id, arrived, began: arrived, operation: "unknown", dialect, client: None, model: None }
+        Self {
+            id,
+            arrived,
+            began: arrived,
+            operation: "unknown",
+            call: "",
+            dialect,
+            client: None,
+            model: None,
+        }
     }
 
     /// Answers with what the router itself knows.
@@ -319,10 +469,25 @@ impl Early {
         detail: &str,
         error: &ErrorBody,
     ) -> Response<RouterBody> {
-        let app = &worker.app;
+        let overhead = clock::now() - self.began;
+        self.note(worker, outcome, detail, error.status);
+        let body = respond::error_of_rerank(self.call, error, self.id);
+        let mut response = respond::error(self.dialect, error, body, self.id);
+        if error.status == 503 {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+        }
+        let why = match outcome {
+            "rejected" => format!("shed:{detail}"),
+            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
+        };
+        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
+        response
+    }
+
+    /// Records how it ended.
+    fn note(&self, worker: &Worker, outcome: &'static str, detail: &str, status: u16) {
         let now = clock::now();
-        let overhead = now - self.began;
-        app.record(Record {
+        worker.app.record(Record {
             id: self.id,
             at_unix_ms: clock::unix_ms(),
             arrived: self.arrived,
@@ -335,29 +500,20 @@ impl Early {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            noted: Default::default(),
             ties: Ties::default(),
             outcome,
             detail: Some(detail.to_owned()),
-            status: error.status,
+            status,
             usage: None,
             cost_micro_usd: None,
             hedge_cost_micro_usd: None,
             queue_us: 0,
-            overhead_us: overhead.as_micros() as u64,
+            overhead_us: (now - self.began).as_micros() as u64,
             first_content_us: None,
             total_us: (now - self.arrived).as_micros() as u64,
             names: Arc::default(),
         });
-        let mut response = respond::error(self.dialect, error, None, self.id);
-        if error.status == 503 {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
-        }
-        let why = match outcome {
-            "rejected" => format!("shed:{detail}"),
-            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
-        };
-        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
-        response
     }
 }
 
@@ -368,9 +524,4 @@ pub(super) fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
         time_max: Duration::from_millis(limits.body_read_ms),
         bytes_per_s_min: limits.body_min_bytes_per_s,
     }
-}
-
-fn model_json(name: &str) -> String {
-    let name = serde_json::Value::from(name);
-    format!(r#"{{"id":{name},"object":"model","created":0,"owned_by":"pointsman"}}"#)
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::dialects::Other;
+use super::example;
 
 /// What was asked.
 pub(super) struct Asked {
@@ -14,11 +15,15 @@ pub(super) struct Asked {
     pub(super) body_bytes: usize,
     /// What follows the JSON.
     pub(super) tail: Bytes,
+    /// The id of its response.
+    pub(super) id: String,
 }
 
 const WORDS: [&str; 12] = [
     " one", " word", " after", " another", " until", " all", " tokens", " are", " out", " and", " then", ",",
 ];
+
+const THOUGHTS: &str = "The mock thinks.";
 
 impl Asked {
     pub(super) fn model(&self) -> &str {
@@ -60,14 +65,41 @@ impl Asked {
         (forced || asks).then(|| self.body["tools"][0]["function"]["name"].as_str()).flatten()
     }
 
+    /// The tool that is called, and its arguments.
+    fn call(&self, tool: &str) -> Value {
+        let arguments = example::of_schema(&self.body["tools"][0]["function"]["parameters"]);
+        let arguments = if arguments.is_object() { arguments } else { json!({}) };
+        json!({"name": tool, "arguments": arguments.to_string()})
+    }
+
+    /// What is said, token by token; in one piece where it has to fit a schema.
+    fn words(&self, tokens: usize) -> Vec<String> {
+        let format = &self.body["response_format"];
+        match format["type"].as_str() {
+            Some("json_schema") => vec![example::of_schema(&format["json_schema"]["schema"]).to_string()],
+            Some("json_object") => vec![r#"{"mock":true}"#.to_owned()],
+            Some(_) | None => (0..tokens).map(|at| self.word(at)).collect(),
+        }
+    }
+
+    /// What it thinks before it answers, if it is asked to think.
+    fn thoughts(&self) -> Option<&'static str> {
+        self.body["reasoning_effort"].as_str().filter(|effort| *effort != "none").map(|_| THOUGHTS)
+    }
+
     fn usage(&self, tokens: usize) -> Value {
         let tokens_in = self.tokens_in();
-        json!({"prompt_tokens": tokens_in, "completion_tokens": tokens, "total_tokens": tokens_in + tokens})
+        let mut usage = json!({"prompt_tokens": tokens_in, "completion_tokens": tokens, "total_tokens": tokens_in + tokens});
+        if let Some(thoughts) = self.thoughts() {
+            let words = thoughts.split(' ').count().min(tokens);
+            usage["completion_tokens_details"] = json!({"reasoning_tokens": words});
+        }
+        usage
     }
 
     /// The whole answer.
     pub(super) fn whole(&self, tokens: usize) -> Value {
-        let text: String = (0..tokens).map(|at| self.word(at)).collect();
+        let text = self.words(tokens).concat();
         let logprobs = if self.body["logprobs"] == json!(true) {
             json!({"content": (0..tokens).map(|at| json!({"token": self.word(at), "logprob": -0.1, "bytes": null, "top_logprobs": []})).collect::<Vec<_>>(), "refusal": null})
         } else {
@@ -82,11 +114,16 @@ impl Asked {
                 "usage": self.usage(tokens),
             }),
             _ => {
-                let message = match self.calls_tool() {
-                    Some(tool) => json!({"role": "assistant", "content": null, "tool_calls": [
-                        {"id": "call_mock", "type": "function", "function": {"name": tool, "arguments": "{}"}}]}),
-                    None => json!({"role": "assistant", "content": text, "refusal": null}),
+                let mut message = match self.calls_tool() {
+                    Some(tool) => {
+                        json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
+                        "tool_calls": [{"id": "call_mock", "type": "function", "function": self.call(tool)}]})
+                    }
+                    None => json!({"role": "assistant", "content": text, "refusal": null, "annotations": []}),
                 };
+                if let Some(thoughts) = self.thoughts() {
+                    message["reasoning_content"] = thoughts.into();
+                }
                 let finish = if self.calls_tool().is_some() { "tool_calls" } else { "stop" };
                 let choices = (0..self.choices()).map(|index| {
                     json!({"index": index, "message": message, "finish_reason": finish, "logprobs": logprobs})
@@ -113,10 +150,11 @@ impl Asked {
     fn response(&self, status: &str, text: &str, tokens: usize) -> Value {
         let tokens_in = self.tokens_in();
         json!({
-            "id": "resp_mock", "object": "response", "created_at": 0, "status": status, "model": self.model(),
+            "id": self.id, "object": "response", "created_at": 0, "status": status, "model": self.model(),
             "output": [{"id": "msg_mock", "type": "message", "role": "assistant", "status": status,
                         "content": [{"type": "output_text", "text": text, "annotations": []}]}],
             "parallel_tool_calls": true, "tool_choice": "auto", "tools": [],
+            "previous_response_id": self.body["previous_response_id"], "store": self.body["store"] != json!(false),
             "usage": {"input_tokens": tokens_in, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": tokens,
                       "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": tokens_in + tokens},
         })
@@ -142,11 +180,15 @@ impl Asked {
             if chat {
                 first.push(chunk(json!({"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": null})));
             }
+            if let Some(thoughts) = self.thoughts().filter(|_| chat) {
+                first.push(chunk(
+                    json!({"index": index, "delta": {"reasoning_content": thoughts}, "finish_reason": null}),
+                ));
+            }
             match self.calls_tool().filter(|_| chat) {
                 Some(tool) => middle.push(chunk(json!({"index": index, "delta": {"tool_calls": [{"index": 0,
-                    "id": "call_mock", "type": "function", "function": {"name": tool, "arguments": "{}"}}]}, "finish_reason": null}))),
-                None => middle.extend((0..tokens).map(|at| {
-                    let text = self.word(at);
+                    "id": "call_mock", "type": "function", "function": self.call(tool)}]}, "finish_reason": null}))),
+                None => middle.extend(self.words(tokens).into_iter().map(|text| {
                     chunk(if chat {
                         json!({"index": index, "delta": {"content": text}, "finish_reason": null})
                     } else {

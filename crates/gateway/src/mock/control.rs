@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::engine::{Metrics, Spelling};
+use super::kept::Answers;
 
 /// How the mock behaves. Rates are shares of requests, from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -209,6 +210,7 @@ pub(super) struct Inner {
     pub(super) script: VecDeque<Scripted>,
     pub(super) stats: Stats,
     pub(super) rng: Rng,
+    pub(super) answers: Answers,
     /// When it was started, seconds since the Unix epoch.
     pub(super) started_s: u64,
 }
@@ -217,7 +219,8 @@ impl Control {
     pub(super) fn new(models: Vec<String>, settings: Settings) -> Self {
         let rng = Rng::seeded(settings.seed);
         let started_s = crate::clock::unix_ms() / 1000;
-        let inner = Inner { settings, script: VecDeque::new(), stats: Stats::default(), rng, started_s };
+        let (script, answers) = (VecDeque::new(), Answers::default());
+        let inner = Inner { settings, script, stats: Stats::default(), rng, answers, started_s };
         Self { models, inner: Mutex::new(inner), changed: Notify::new() }
     }
 

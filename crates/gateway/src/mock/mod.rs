@@ -8,7 +8,10 @@ mod answer;
 mod control;
 mod dialects;
 mod engine;
+mod example;
+mod kept;
 mod server;
+mod tasks;
 mod tensors;
 
 use std::net::{SocketAddr, TcpListener};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -18,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pointsman_wire::dialect;
+use pointsman_wire::openai::responses::state::Place;
 use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
@@ -25,6 +27,8 @@ use super::answer::Asked;
 use super::control::{Control, Scripted, Settings};
 use super::dialects::Other;
 use super::engine::Metrics;
+use super::kept;
+use super::tasks;
 use super::tensors;
 
 /// Bytes of the last body that are kept.
@@ -69,6 +73,9 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     match (&head.method, path.as_str()) {
         (&Method::GET, "/health") => Ok(json_answer(200, &json!({"status": "ok"}))),
+        (&Method::GET, "/api/version") => {
+            Ok(json_answer(200, &json!({"version": env!("CARGO_PKG_VERSION")})))
+        }
         (&Method::GET, "/v1/models") => Ok(json_answer(200, &models(&control))),
         (&Method::GET, "/_stats") => Ok(json_answer(200, &json!(control.stats()))),
         (&Method::GET, "/_ctl") => Ok(json_answer(200, &json!(control.settings()))),
@@ -76,7 +83,10 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             Ok(()) => json_answer(200, &json!({"ok": true})),
             Err(error) => json_answer(400, &json!({"error": {"message": error}})),
         }),
-        (&Method::POST, path) if dialect::route(path).is_some() || tensors::is_inference(path) => {
+        (&Method::POST, path)
+            if dialect::route(path, head.uri.query()).is_some() || tensors::is_inference(path) =>
+        {
+            let path = head.uri.path_and_query().map_or(path, |all| all.as_str()).to_owned();
             let headers = head.headers.iter().map(|(name, value)| {
                 (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
             });
@@ -85,10 +95,13 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
                 stats.last_headers = headers;
                 stats.last_body = String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned();
             });
-            let key =
-                head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let form = tasks::fields(head.uri.path(), &head.headers, &body);
             let json_end = tensors::json_end(&head.headers, &body);
-            infer(control, path.to_owned(), &body, json_end, key).await
+            infer(control, path, (&body, json_end, form), key_of(&head)).await
+        }
+        (_, path) if let Some(place) = Place::of(path) => {
+            let (status, body) = control.lock().answers.ask(&head.method, &place, key_of(&head).as_deref());
+            Ok(json_answer(status, &body))
         }
         (method, path) if let Some(answer) = tensors::told(method, path) => Ok(answer),
         (&Method::GET, path) if let Some(answer) = engine(&control, path).await => Ok(answer),
@@ -99,11 +112,14 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
     }
 }
 
+fn key_of(head: &Parts) -> Option<String> {
+    head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
 async fn infer(
     control: Arc<Control>,
     path: String,
-    body: &Bytes,
-    json_end: usize,
+    (body, json_end, form): (&Bytes, usize, Option<Result<Value, String>>),
     key: Option<String>,
 ) -> Result<Answer, io::Error> {
     let mut call = Call::new(&control);
@@ -117,6 +133,7 @@ async fn infer(
     }
     let mut other = Other::of_path(&path);
     let read = match &mut other {
+        None if let Some(form) = form => form,
         Some(other) => other.own(&String::from_utf8_lossy(body)),
         None => serde_json::from_slice(&body[..json_end]).map_err(|_| "the body is not JSON".to_owned()),
     };
@@ -124,8 +141,23 @@ async fn infer(
         Ok(body) => body,
         Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
     };
-    let path = if other.is_some() { "/v1/chat/completions".to_owned() } else { path };
-    let asked = Asked { path, other, body: body_json, body_bytes: body.len(), tail: body.slice(json_end..) };
+    let path = other.as_ref().map_or(path, |other| other.own_path().to_owned());
+    let asked = Asked {
+        path,
+        other,
+        body: body_json,
+        body_bytes: body.len(),
+        tail: body.slice(json_end..),
+        id: kept::new_id(),
+    };
+    let against = control.lock().answers.against(key.as_deref(), &asked.body);
+    if let Some(why) = against {
+        return Ok(json_answer(400, &why).finish(call));
+    }
+    if asked.path == "/v1/responses" && asked.body["store"] != json!(false) {
+        let answer = asked.whole(asked.tokens(settings.tokens));
+        control.lock().answers.keep(key.as_deref(), answer, asked.body["input"].clone());
+    }
     if let Some(scripted) = scripted {
         return play(scripted, &asked, &settings, call).await;
     }
@@ -175,6 +207,11 @@ fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
         return tensors::answer(asked);
     }
     let tokens = asked.tokens(settings.tokens);
+    if let Some(said) = tasks::answer(&asked.path, &asked.body, asked.tokens_in()) {
+        let mut answer = Response::new(Steps::new(said.pieces.into_iter().map(Step::Data).collect()));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(said.kind));
+        return answer;
+    }
     if !asked.streams() {
         let whole = asked.whole(tokens);
         return match &asked.other {

@@ -97,6 +97,7 @@ mod tests {
             facts: None,
             decisions: Vec::new(),
             attempts: Vec::new(),
+            noted: Default::default(),
             ties: Default::default(),
             outcome,
             detail: detail.map(str::to_owned),

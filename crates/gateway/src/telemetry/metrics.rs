@@ -13,21 +13,26 @@ use prometheus_client::registry::Registry;
 
 use batches::BatchMetrics;
 use beside::Beside;
+use costs::Costs;
 use fleet::FleetGauges;
 use labels::{Kind, Labels, Series};
 use waits::Waits;
 
 mod batches;
 mod beside;
+mod costs;
 mod engine;
+mod events;
 mod figures;
 mod fleet;
 mod handles;
 mod labels;
 mod pools;
+mod tokens;
 mod waits;
 
 pub use labels::LABEL_VALUES_MAX;
+pub use tokens::TokenMetrics;
 
 const DURATION_BUCKETS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
@@ -132,6 +137,9 @@ pub struct Metrics {
     pub memory_limit_bytes: Gauge,
     batches: BatchMetrics,
     beside: Beside,
+    costs: Costs,
+    tokens_fetched: tokens::TokenCounters,
+    events: events::AnswerEvents,
     waits: Waits,
     /// Requests that panicked.
     pub panics: Counter,
@@ -211,6 +219,9 @@ impl Metrics {
             memory_limit_bytes: Gauge::default(),
             batches: BatchMetrics::default(),
             beside: Beside::default(),
+            costs: Costs::default(),
+            tokens_fetched: tokens::TokenCounters::default(),
+            events: events::AnswerEvents::default(),
             waits: Waits::default(),
             panics: Counter::default(),
             reload_failures: Counter::default(),
@@ -226,6 +237,9 @@ impl Metrics {
         metrics.register_requests();
         metrics.batches.register(&mut metrics.registry);
         metrics.beside.register(&mut metrics.registry);
+        metrics.costs.register(&mut metrics.registry);
+        metrics.tokens_fetched.register(&mut metrics.registry);
+        metrics.events.register(&mut metrics.registry);
         metrics.fleet.engine.register(&mut metrics.registry);
         metrics.waits.register(&mut metrics.registry);
         metrics.register_state();
@@ -325,6 +339,11 @@ impl Metrics {
             "1 for the state a credential is in",
             fleet.credential.clone(),
         );
+        r.register(
+            "pointsman_credential_remaining",
+            "What its provider says is left of a credential's limit, while that holds",
+            fleet.credential_remaining.clone(),
+        );
         r.register("pointsman_config_generation", "Configuration in force", self.config_generation.clone());
         r.register(
             "pointsman_permit_gap",
@@ -352,6 +371,9 @@ impl Metrics {
         self.tokens.retain(|series| model(&series.gen_ai_request_model));
         self.attempts.retain(|series| labels.keeps_of(&series.model, &series.deployment));
         self.beside.retain(model);
+        self.costs.retain(model);
+        self.tokens_fetched.retain(labels);
+        self.events.retain(model);
         self.waits.retain(labels);
         self.arms.retain(|series| labels.keeps_of(&series.model, &series.arm));
         let at = |series: &DeploymentLabels| {

@@ -9,9 +9,12 @@ use pointsman_routing::decision::{Candidate, Decision, Outcome, Why, WhyNot};
 use pointsman_routing::facts::PrefixBlock;
 use pointsman_routing::flow::fallback::Stop;
 use pointsman_routing::flow::{AttemptRecord, Usage};
+use pointsman_routing::said::Said;
 use pointsman_routing::{DeploymentId, Facts, Now};
-use pointsman_wire::chat::Losses;
+use pointsman_wire::chat::{Finding, Findings, Losses};
 use serde_json::{Value, json};
+
+use crate::exchange::Noted;
 
 /// Everything about one request that explains what became of it.
 pub struct Record {
@@ -39,6 +42,8 @@ pub struct Record {
     pub decisions: Vec<Decision>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
+    /// What was worth telling of their answers.
+    pub noted: Noted,
     /// What it has to do with other requests.
     pub ties: Ties,
     /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`, and for one that was given
@@ -76,6 +81,11 @@ pub struct Conversion {
 }
 
 impl Conversion {
+    /// Whether it was served in another dialect, or lost something on the way to a repair in its own.
+    fn is_told(&self) -> bool {
+        self.to.is_some() || !self.losses.is_empty()
+    }
+
     fn to_json(&self) -> Value {
         let losses = self.losses.named().iter().map(|loss| json!({"field": loss.field, "why": loss.why}));
         json!({"to": self.to, "losses": losses.collect::<Vec<_>>(), "losses_count": self.losses.count()})
@@ -146,15 +156,16 @@ impl Record {
             "at_unix_ms": self.at_unix_ms,
             "operation": self.operation,
             "dialect": self.dialect,
-            "conversion": self.conversion.to.map(|_| self.conversion.to_json()),
+            "conversion": self.conversion.is_told().then(|| self.conversion.to_json()),
             "model": self.model,
             "tenant": self.tenant,
             "key": self.key,
             "facts": self.facts.as_ref().map(|facts| facts_json(facts, self.arrived)),
             "fallbacks": self.ties.fallbacks_json(),
             "decisions": self.decisions_json(),
-            "attempts": self.attempts.iter().map(|a| attempt_json(a, self.arrived)).collect::<Vec<_>>(),
+            "attempts": self.attempts_json(),
             "tensors": self.ties.tensors,
+            "events": self.events_json(None),
             "mirror_of": self.ties.mirror_of.map(|id| id.to_string()),
             "batch": self.ties.line.as_ref().map(|(id, line)| json!({"id": id, "line": line})),
             "idempotency": self.ties.idempotency.map(|(result, first)| {
@@ -166,6 +177,11 @@ impl Record {
             "usage": self.usage.map(|u| json!({
                 "tokens_in": u.tokens_in,
                 "tokens_in_cached": u.tokens_in_cached,
+                "tokens_in_cache_written": u.tokens_in_cache_written,
+                "tokens_in_image": u.tokens_in_image,
+                "tokens_in_audio": u.tokens_in_audio,
+                "tokens_out_reasoning": u.tokens_out_reasoning,
+                "tokens_out_audio": u.tokens_out_audio,
                 "tokens_out": u.tokens_out,
                 "estimated": u.estimated,
                 "truncated": u.truncated,
@@ -181,6 +197,23 @@ impl Record {
 }
 
 impl Record {
+    /// What was worth telling of the answers: of that of one attempt, or of all together.
+    fn events_json(&self, attempt: Option<usize>) -> Value {
+        let mut all = Findings::default();
+        let told = self.noted.iter().filter(|(place, _)| attempt.is_none_or(|attempt| attempt == *place));
+        told.for_each(|(_, findings)| all.extend(*findings));
+        all.iter().map(Finding::name).collect()
+    }
+
+    fn attempts_json(&self) -> Vec<Value> {
+        let told = |(place, attempt)| {
+            let mut told = attempt_json(attempt, self.arrived);
+            told["events"] = self.events_json(Some(place));
+            told
+        };
+        self.attempts.iter().enumerate().map(told).collect()
+    }
+
     /// Every decision, with the model it is about.
     fn decisions_json(&self) -> Vec<Value> {
         let told = |(at, decision)| {
@@ -225,6 +258,7 @@ pub fn facts_json(facts: &Facts, arrived: Now) -> Value {
             "per_token_ms": facts.objective.per_token.map(|span| span.as_millis() as u64),
         },
         "region": facts.region,
+        "pinned": facts.pinned.is_some(),
         "tags": facts.tags.as_slice(),
         "deadline_ms": facts.deadline.map(|at| at.since(arrived).as_millis() as u64),
     })
@@ -312,6 +346,7 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
         "headers_us": since(attempt.headers),
         "first_content_us": since(attempt.first_content),
         "ended_us": since(attempt.ended),
+        "said": attempt.said.as_deref().map(said_json),
         "failure": attempt.failure.as_ref().map(|f| json!({
             "class": f.class.name(),
             "processed": f.processed,
@@ -319,6 +354,19 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
             "retry_after_ms": f.retry_after.map(|t| t.as_millis() as u64),
         })),
     })
+}
+
+/// What a provider said of itself: of limits only those of which it said something.
+fn said_json(said: &Said) -> Value {
+    let told = said.allowances.named().into_iter().filter(|(_, one)| !one.is_unknown());
+    let limits = told.map(|(name, one)| {
+        let resets_in_ms = one.resets_in.map(|span| span.as_millis() as u64);
+        (
+            name.to_owned(),
+            json!({"limit": one.limit, "remaining": one.remaining, "resets_in_ms": resets_in_ms}),
+        )
+    });
+    json!({"request_id": said.request_id, "model": said.model, "limits": limits.collect::<serde_json::Map<_, _>>()})
 }
 
 fn why_json(why: Why) -> Value {
@@ -378,6 +426,7 @@ fn why_not_json(why: WhyNot, at: Now) -> Value {
         WhyNot::OtherVersion
         | WhyNot::MissingTag
         | WhyNot::OtherArm
+        | WhyNot::OtherAccount
         | WhyNot::Tried
         | WhyNot::Drained
         | WhyNot::Probing

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
 use pointsman_wire::openai::Segments;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -32,6 +33,55 @@ pub enum CallError {
     /// The response is not one.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// What still had to come of the request did not come, or must not be sent.
+    #[error("the rest of the request is missing: {0}")]
+    Cut(io::Error),
+}
+
+/// A request to be written.
+#[derive(Default)]
+pub struct Message {
+    /// What is there of it, its head at least.
+    pub parts: Segments,
+    /// What still comes.
+    pub rest: Option<Rest>,
+}
+
+impl From<Segments> for Message {
+    fn from(parts: Segments) -> Self {
+        Self { parts, rest: None }
+    }
+}
+
+/// What still comes of a request. It is asked for as the provider takes it.
+pub struct Rest {
+    /// Its pieces.
+    pub pieces: Pin<Box<dyn Body<Data = Bytes, Error = io::Error> + Send>>,
+    /// Whether they are framed as chunks, for want of a length.
+    pub chunked: bool,
+}
+
+impl Rest {
+    /// The next pieces as they are written; `None` behind the last.
+    fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Segments) -> Poll<io::Result<bool>> {
+        let piece = match ready!(self.pieces.as_mut().poll_frame(cx)) {
+            Some(frame) => frame?.into_data().unwrap_or_default(),
+            None => {
+                out.extend(self.chunked.then(|| Bytes::from_static(b"0\r\n\r\n")));
+                return Poll::Ready(Ok(false));
+            }
+        };
+        // An empty chunk would be the last.
+        if piece.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        if self.chunked {
+            out.push(format!("{:x}\r\n", piece.len()).into());
+        }
+        out.push(piece);
+        out.extend(self.chunked.then(|| Bytes::from_static(b"\r\n")));
+        Poll::Ready(Ok(true))
+    }
 }
 
 /// One request on one connection. Dropping it closes the connection, which is how a call is cancelled.
@@ -39,6 +89,7 @@ pub struct Call {
     stream: Stream,
     /// What is still to be written.
     out: Segments,
+    rest: Option<Rest>,
     written: u64,
     /// Whether all of it left.
     sent: bool,
@@ -54,10 +105,12 @@ pub struct Call {
 
 impl Call {
     /// A call that will write `request` to `stream`.
-    pub fn new(stream: Stream, request: Segments) -> Self {
+    pub fn new(stream: Stream, request: impl Into<Message>) -> Self {
+        let Message { parts, rest } = request.into();
         Self {
             stream,
-            out: request,
+            out: parts,
+            rest,
             written: 0,
             sent: false,
             partial: BytesMut::new(),
@@ -83,7 +136,11 @@ impl Call {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let wrote = self.poll_write(cx);
+        let wrote = match self.poll_write(cx) {
+            Poll::Ready(Err(cut @ CallError::Cut(_))) => return Poll::Ready(Err(cut)),
+            wrote @ (Poll::Ready(Ok(()) | Err(CallError::Lost(_) | CallError::Malformed(_)))
+            | Poll::Pending) => wrote,
+        };
         // A provider may answer before it has read everything, so a write that waits or fails does not keep the answer
         // from being read.
         match self.poll_read_head(cx) {
@@ -92,10 +149,10 @@ impl Call {
                 Poll::Ready(Ok(head))
             }
             Poll::Ready(Err(CallError::Lost(read))) => match wrote {
-                Poll::Ready(Err(write)) => Poll::Ready(Err(write.into())),
+                Poll::Ready(Err(write)) => Poll::Ready(Err(write)),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Err(read.into())),
             },
-            other @ (Poll::Ready(Err(CallError::Malformed(_))) | Poll::Pending) => other,
+            other @ (Poll::Ready(Err(CallError::Malformed(_) | CallError::Cut(_))) | Poll::Pending) => other,
         }
     }
 
@@ -104,6 +161,7 @@ impl Call {
         if let Poll::Ready(Err(_)) = self.poll_write(cx) {
             // Whoever answers without the whole request may close its side of it; the answer counts all the same.
             self.out.clear();
+            self.rest = None;
             self.sent = true;
             self.keep_alive = false;
         }
@@ -153,10 +211,31 @@ impl Call {
         (self.is_done() && self.keep_alive).then_some(self.stream)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if self.sent {
             return Poll::Ready(Ok(()));
         }
+        loop {
+            ready!(self.poll_write_out(cx))?;
+            let Some(rest) = &mut self.rest else { break };
+            match rest.poll_next(cx, &mut self.out) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => self.rest = None,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(CallError::Cut(error))),
+                Poll::Pending => {
+                    // What was written meanwhile must not lie about.
+                    ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.sent = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is there.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.out.len().min(SLICES_MAX);
@@ -179,8 +258,6 @@ impl Call {
                 first.advance(wrote);
             }
         }
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.sent = true;
         Poll::Ready(Ok(()))
     }
 

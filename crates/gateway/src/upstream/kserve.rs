@@ -57,6 +57,7 @@ pub(super) fn prefix(path: &str, usual: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_settings::egress::EgressConfig;
     use pointsman_settings::providers::ProviderConfig;
 
     use super::*;
@@ -80,7 +81,7 @@ mod tests {
                 base_url: Some(base_url.to_owned()),
                 ..ProviderConfig::default()
             };
-            let head = TensorsHead::new(&endpoint("p", &config), model, version).0;
+            let head = TensorsHead::new(&endpoint("p", &config, &EgressConfig::default()), model, version).0;
             let head = String::from_utf8(head.to_vec()).expect("text");
             assert_eq!(head.lines().next(), Some(line));
             assert!(

@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod connection;
+pub mod credential;
 pub mod grpc;
 pub mod head;
 pub mod kserve;
@@ -14,3 +15,4 @@ pub mod probe;
 pub mod resolve;
 pub mod stream;
 pub mod target;
+pub mod token;

@@ -11,10 +11,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pointsman_routing::Now;
+use pointsman_settings::egress::{Guard, Refused};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::target::Endpoint;
 use crate::clock;
 
 /// An answer older than this is asked for anew, while it goes on being used.
@@ -28,16 +30,29 @@ const NAMES_MAX: usize = 10_000;
 /// The head start of one address before the next (RFC 8305, 8).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to a host, by name or by address.
+/// Connects to a provider's host, by name or by address, on one of its ports.
 ///
 /// # Errors
-/// When the name cannot be resolved and never could, or none of its addresses answers. The caller bounds the time.
-pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return TcpStream::connect((address, port)).await;
-    }
-    let addresses = addresses(host, port).await?;
-    race(&addresses).await
+/// When the name cannot be resolved and never could, none of its addresses may be dialled, or none answers. The caller
+/// bounds the time.
+pub async fn connect(endpoint: &Endpoint, port: u16) -> io::Result<TcpStream> {
+    let host = &endpoint.host;
+    let found = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => addresses(host, port).await?,
+    };
+    let dialled = judged(&endpoint.provider, &endpoint.guard, found)?;
+    race(&dialled).await
+}
+
+/// The addresses that may be dialled. They are judged anew each time, for a name may lead elsewhere by now, and so may
+/// the rules. What is logged is not told to clients, for it says what the network inside looks like.
+fn judged(provider: &str, guard: &Guard, found: Vec<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+    guard.filter(found, SocketAddr::ip).map_err(|why: Refused| {
+        tracing::warn!(provider, reason = why.reason(), %why, "not connected");
+        let told = format!("its address is refused by the rules of `egress` ({})", why.reason());
+        io::Error::new(io::ErrorKind::PermissionDenied, told)
+    })
 }
 
 async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -175,6 +190,9 @@ impl Book {
 mod tests {
     use std::time::Instant;
 
+    use pointsman_settings::egress::EgressConfig;
+    use pointsman_settings::providers::ProviderConfig;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -198,6 +216,19 @@ mod tests {
         assert_eq!(book.look(&key(), at(42)), Look::Stale(old), "a failed lookup is soon tried again");
         assert_eq!(book.learn(key(), Ok(new.clone()), at(42)).expect("known"), new);
         assert_eq!(book.look(&key(), at(43)), Look::Known(new));
+    }
+
+    #[test]
+    fn i2_i3_what_is_dialled_is_what_was_judged() {
+        let paid = ProviderConfig { kind: "openai".to_owned(), ..ProviderConfig::default() };
+        let guard = Guard::new(&EgressConfig::default(), &paid);
+        let (inside, outside) = (address("10.0.0.1:443"), address("1.1.1.1:443"));
+        // The name is rebound between two lookups, and within one answer.
+        assert_eq!(judged("p", &guard, vec![outside]).expect("public"), [outside]);
+        assert_eq!(judged("p", &guard, vec![inside, outside]).expect("one is public"), [outside]);
+        let refused = judged("p", &guard, vec![inside]).expect_err("it leads inside");
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(!refused.to_string().contains("10.0.0.1"), "clients see this: {refused}");
     }
 
     #[test]

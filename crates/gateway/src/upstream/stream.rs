@@ -45,7 +45,7 @@ impl Stream {
         endpoint: &Endpoint,
         tls_config: impl FnOnce() -> Arc<rustls::ClientConfig>,
     ) -> io::Result<Self> {
-        let tcp = resolve::connect(&endpoint.host, endpoint.port).await?;
+        let tcp = resolve::connect(endpoint, endpoint.port).await?;
         tcp.set_nodelay(true)?;
         descriptors::watch_provider(&tcp)?;
         match endpoint.scheme {
@@ -146,6 +146,7 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_settings::egress::EgressConfig;
     use pointsman_settings::providers::ProviderConfig;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -182,7 +183,11 @@ mod tests {
             drop(TlsAcceptor::from(Arc::new(server)).accept(tcp).await);
         };
         let base_url = Some(format!("https://localhost:{port}"));
-        let endpoint = target::endpoint("p", &ProviderConfig { base_url, ..ProviderConfig::default() });
+        let endpoint = target::endpoint(
+            "p",
+            &ProviderConfig { base_url, ..ProviderConfig::default() },
+            &EgressConfig::default(),
+        );
         let mut roots = rustls::RootCertStore::empty();
         if let Some(authority) = authority {
             roots.add(certificate(authority)).expect("a root");

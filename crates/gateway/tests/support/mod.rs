@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod binary;
+pub mod fake;
 pub mod load;
 
 use std::io::{Read, Write};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use pointsman::app::App;
 use pointsman::mock::{MockArgs, MockServer, Scripted, Settings, Stats};
 use pointsman::serve::Gateway;
+use pointsman::telemetry::metrics::Surroundings;
 use pointsman_settings::overlay::Overlay;
 use pointsman_settings::{Config, Sources};
 use serde_json::{Value, json};
@@ -70,12 +72,57 @@ impl World {
         Self { mocks: Vec::new(), gateway: Self::gateway(&[(upstream, "")], "", extra) }
     }
 
+    /// As a whole file says it, without mocks.
+    pub fn configured(text: &str) -> Self {
+        let gateway = Gateway::start(None, config(text), Overlay::default()).expect("the gateway starts");
+        Self { mocks: Vec::new(), gateway }
+    }
+
     /// Two mocks, each with fields of its own in its provider.
     pub fn pair(first: &str, second: &str) -> Self {
         let mut world = Self::new(2, "");
         let addresses = [(world.mocks[0].address(), first), (world.mocks[1].address(), second)];
         world.gateway = Self::gateway(&addresses, "", "");
         world
+    }
+
+    /// One mock behind providers of several kinds, each with a model of the kind's name.
+    pub fn speaking(kinds: &[&str]) -> Self {
+        let mock = MockServer::spawn(MockArgs { settings: fast(), ..MockArgs::on_any_port() });
+        let mock = mock.expect("a mock starts");
+        let mut text = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n".to_owned();
+        for kind in kinds {
+            let address = mock.address();
+            text.push_str(&format!(
+                "  {kind}: {{ kind: {kind}, base_url: 'http://{address}', health: off, keys: [key-of-provider] }}\n"
+            ));
+        }
+        text.push_str("models:\n");
+        for kind in kinds {
+            text.push_str(&format!(
+                "  {kind}: {{ deployments: [ {{ name: d, provider: {kind}, model: up }} ] }}\n"
+            ));
+        }
+        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
+        Self { mocks: vec![mock], gateway }
+    }
+
+    /// In front of what this configuration says.
+    pub fn of(text: &str) -> Self {
+        let text = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n{text}");
+        let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
+        Self { mocks: Vec::new(), gateway }
+    }
+
+    /// All metrics as text.
+    pub fn metrics(&self) -> String {
+        self.app().metrics.encode(&Surroundings {
+            fleet: self.app().live.lock().fleet.view(pointsman::clock::now()),
+            generation: 1,
+            permits: 0,
+            attempts: 0,
+            connections: 0,
+        })
     }
 
     fn gateway(providers: &[(SocketAddr, &str)], model: &str, extra: &str) -> Gateway {

@@ -18,7 +18,7 @@ pub fn readiness(
     now: Now,
 ) -> Result<(), Option<WhyNot>> {
     let Some(model) = fleet.models.get(model) else { return Err(None) };
-    let asked = version.map(|version| Asked { version: Some(version), tags: &[], arm: None });
+    let asked = version.map(|version| Asked { version: Some(version), tags: &[], arm: None, keeper: None });
     let wanted = Wanted { asked, needs, lane: Lane::Live, tokens: 0, tokens_out: 0, left_ns: u64::MAX };
     let mut first = None;
     for deployment in model.deployments.iter().filter_map(|id| fleet.deployments.get(*id)) {

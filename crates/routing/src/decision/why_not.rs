@@ -50,6 +50,8 @@ pub enum WhyNot {
     MissingTag,
     /// It belongs to another arm of the split.
     OtherArm,
+    /// Another account keeps what the request names.
+    OtherAccount,
     /// It lacks these capabilities.
     Lacks(Capabilities),
     /// The prompt and output do not fit.
@@ -136,6 +138,7 @@ impl WhyNot {
             Self::OtherVersion
             | Self::MissingTag
             | Self::OtherArm
+            | Self::OtherAccount
             | Self::Lacks(_)
             | Self::TooLong { .. }
             | Self::OutputTooLong { .. }
@@ -170,6 +173,7 @@ impl WhyNot {
             Self::OtherVersion
             | Self::MissingTag
             | Self::OtherArm
+            | Self::OtherAccount
             | Self::Lacks(_)
             | Self::TooLong { .. }
             | Self::OutputTooLong { .. }
@@ -194,6 +198,7 @@ impl WhyNot {
             Self::OtherVersion => "other_version",
             Self::MissingTag => "missing_tag",
             Self::OtherArm => "other_arm",
+            Self::OtherAccount => "other_account",
             Self::Lacks(_) => "lacks_capability",
             Self::TooLong { .. } => "too_long",
             Self::OutputTooLong { .. } => "output_too_long",

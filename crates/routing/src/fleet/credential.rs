@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::allowed::Allowed;
 use crate::catalog::CredentialSpec;
 use crate::facts::Lane;
 use crate::limits::{COOLING_MAX, COOLING_MIN, QUOTA_WINDOW, RETRY_AFTER_MAX};
@@ -15,6 +16,8 @@ pub(crate) struct Credential {
     window_began: Now,
     requests_used: u64,
     tokens_used: u64,
+    /// What its provider says is left.
+    pub(super) allowed: Allowed,
     /// How often it was told to wait without a success in between.
     cooled: u32,
     /// What it has gained in the smooth weighted turn.
@@ -42,6 +45,7 @@ impl Credential {
             window_began: Now::ZERO,
             requests_used: 0,
             tokens_used: 0,
+            allowed: Allowed::default(),
             cooled: 0,
             gained: 0.0,
             requests: 0,
@@ -64,6 +68,7 @@ impl Credential {
 
     pub(crate) fn restore(&mut self) {
         self.state = CredentialState::Live;
+        self.allowed = Allowed::default();
         self.cooled = 0;
     }
 
@@ -74,12 +79,13 @@ impl Credential {
             CredentialState::Cooling { until } if now < until => return Err(Some(until)),
             CredentialState::Cooling { .. } | CredentialState::Live => {}
         }
-        let (requests_used, tokens_used) =
-            if self.window_is_over(now) { (0, 0) } else { (self.requests_used, self.tokens_used) };
+        let allowed = self.allowed.share(now).map_err(Some)?;
+        let (requests_used, tokens_used) = self.used(now);
         let fraction = |used: u64, limit: Option<u32>| {
             limit.map_or(1.0, |limit| 1.0 - used as f64 / f64::from(limit.max(1)))
         };
-        let left = fraction(requests_used, self.spec.rpm).min(fraction(tokens_used, self.spec.tpm));
+        let own = fraction(requests_used, self.spec.rpm).min(fraction(tokens_used, self.spec.tpm));
+        let left = own.min(allowed);
         let fits = self
             .spec
             .tpm
@@ -94,6 +100,7 @@ impl Credential {
             (self.requests_used, self.tokens_used) = (0, 0);
         }
         self.requests_used += 1;
+        self.allowed.sent();
         self.tokens_used = self.tokens_used.saturating_add(tokens);
         self.requests += 1;
     }
@@ -111,6 +118,7 @@ impl Credential {
             self.requests_used = self.requests_used.saturating_sub(1);
         }
         self.requests = self.requests.saturating_sub(1);
+        self.allowed.not_sent();
         self.settle(reserved, 0, reserved_at);
     }
 

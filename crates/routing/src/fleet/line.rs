@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use crate::facts::Facts;
-use crate::ids::{AccountId, DeploymentId, Ticket};
+use crate::ids::{AccountId, Arrival, DeploymentId, Ticket};
 use crate::time::Now;
 
 /// A request that waits.
@@ -16,13 +16,27 @@ pub(crate) struct Waiter {
     pub(crate) since: Now,
     pub(crate) tried: SmallVec<[DeploymentId; 4]>,
     pub(crate) account: AccountId,
+    pub(crate) came: Arrival,
+}
+
+/// What orders those of one tenant: the earliest deadline first, and of equal ones who came first. Without a deadline of
+/// its own a request has that of its arrival, so it is the order of arrival then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Urgency {
+    due: Now,
+    // Not the ticket: one that gave its slot back or failed elsewhere has a new one, and would be behind all.
+    came: Arrival,
+}
+
+impl Urgency {
+    pub(crate) fn of(facts: &Facts, came: Arrival) -> Self {
+        Self { due: facts.deadline.unwrap_or(Now::NEVER), came }
+    }
 }
 
 impl Waiter {
-    /// What orders those of one tenant: the earliest deadline first. Without one of its own a request has that of its
-    /// arrival, so it is the order of arrival then.
-    fn due(&self) -> Now {
-        self.facts.deadline.unwrap_or(Now::NEVER)
+    fn urgency(&self) -> Urgency {
+        Urgency::of(&self.facts, self.came)
     }
 }
 
@@ -43,7 +57,7 @@ pub(crate) struct Line {
 struct Own {
     counter: u64,
     weight: u32,
-    due: BTreeSet<(Now, Ticket)>,
+    due: BTreeSet<(Urgency, Ticket)>,
     arrived: BTreeSet<Ticket>,
 }
 
@@ -74,13 +88,13 @@ impl Line {
         self.tenants.first().copied()
     }
 
-    /// The request of a tenant that is next: the most urgent, by deadline and ticket.
-    pub(crate) fn most_urgent(&self, account: AccountId) -> Option<(Now, Ticket)> {
+    /// The request of a tenant that is next.
+    pub(crate) fn most_urgent(&self, account: AccountId) -> Option<(Urgency, Ticket)> {
         self.own.get(&account)?.due.first().copied()
     }
 
     /// The request of a tenant that is last.
-    pub(crate) fn least_urgent(&self, account: AccountId) -> Option<(Now, Ticket)> {
+    pub(crate) fn least_urgent(&self, account: AccountId) -> Option<(Urgency, Ticket)> {
         self.own.get(&account)?.due.last().copied()
     }
 
@@ -94,11 +108,11 @@ impl Line {
         self.own.get(&account)?.arrived.first().copied()
     }
 
-    /// How many of a tenant are before one that is due then, and how many it has.
-    pub(crate) fn own_before(&self, account: AccountId, due: Now) -> (usize, usize) {
+    /// How many of a tenant are before one that is so urgent, and how many it has.
+    pub(crate) fn own_before(&self, account: AccountId, urgency: Urgency) -> (usize, usize) {
         let Some(own) = self.own.get(&account) else { return (0, 0) };
-        let last = own.due.last().is_some_and(|(last, _)| *last <= due);
-        let before = || own.due.iter().take_while(|(one, _)| *one <= due).count();
+        let last = own.due.last().is_some_and(|(last, _)| *last <= urgency);
+        let before = || own.due.iter().take_while(|(one, _)| *one <= urgency).count();
         (if last { own.due.len() } else { before() }, own.due.len())
     }
 
@@ -108,22 +122,22 @@ impl Line {
     }
 
     pub(crate) fn put(&mut self, ticket: Ticket, waiter: Waiter, (counter, weight): (u64, u32)) {
-        let (account, due) = (waiter.account, waiter.due());
+        let (account, urgency) = (waiter.account, waiter.urgency());
         let own = self.own.entry(account).or_insert_with(|| {
             self.tenants.insert((counter, account));
             self.weights += u64::from(weight);
             Own { counter, weight, due: BTreeSet::new(), arrived: BTreeSet::new() }
         });
-        own.due.insert((due, ticket));
+        own.due.insert((urgency, ticket));
         own.arrived.insert(ticket);
         self.waiters.insert(ticket, waiter);
     }
 
     pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiters.remove(&ticket)?;
-        let (account, due) = (waiter.account, waiter.due());
+        let (account, urgency) = (waiter.account, waiter.urgency());
         if let Some(own) = self.own.get_mut(&account) {
-            own.due.remove(&(due, ticket));
+            own.due.remove(&(urgency, ticket));
             own.arrived.remove(&ticket);
             if own.arrived.is_empty() {
                 self.tenants.remove(&(own.counter, account));

@@ -13,7 +13,7 @@ use crate::decision::Rejection;
 use crate::facts::Facts;
 use crate::figures::Meter;
 use crate::hedge::HedgeBudget;
-use crate::ids::{CredentialId, DeploymentId, ModelId, Ticket};
+use crate::ids::{Arrival, CredentialId, DeploymentId, ModelId, Ticket};
 use crate::limits::TOKENS_OUT_ASSUMED;
 use crate::outputs::Outputs;
 use crate::pool::Pool;
@@ -23,6 +23,8 @@ use crate::sticky::Sessions;
 use crate::strategy::{Reads, View};
 use crate::time::Now;
 
+mod account;
+mod allowed;
 mod claims;
 pub(crate) mod credential;
 pub(crate) mod deployment;
@@ -47,6 +49,7 @@ pub(crate) mod underway;
 mod view;
 mod waiting;
 
+pub use account::NoSoleAccount;
 pub(crate) use credential::Credential;
 pub(crate) use deployment::Deployment;
 pub use engine::{CacheView, EngineSignals, EngineView, MissingSignal};
@@ -57,7 +60,7 @@ pub(crate) use permit::{Ended, Permit};
 pub use pool_view::{PoolModelView, PoolView};
 pub(crate) use queue::Queue;
 pub(crate) use serve::Grant;
-pub use view::{CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
+pub use view::{AllowanceView, CredentialView, DeploymentView, FleetView, ModelView, ProviderView};
 pub use waiting::{ClassView, TenantView};
 
 /// All that is known now of what exists.
@@ -82,6 +85,7 @@ pub struct Fleet {
     preempted: u64,
     woken: Vec<Ticket>,
     next_ticket: u64,
+    arrivals: u64,
     /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
     pub(crate) credential_changes: u64,
     pub(crate) evaluations: u64,
@@ -250,6 +254,12 @@ impl Fleet {
     pub(crate) fn next_ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
+    }
+
+    /// A request comes for the first time.
+    pub(crate) fn next_arrival(&mut self) -> Arrival {
+        self.arrivals += 1;
+        Arrival(self.arrivals)
     }
 
     pub(crate) fn wake(&mut self, ticket: Ticket, told: Told) {

@@ -338,7 +338,10 @@ impl Fleet {
             // It was never asked: the request could not be written for it.
             FailureClass::Client if failure.status.is_none() => return health.abandoned(permit.probe),
             // It answered; what it answered is about the request, or about the credential.
-            FailureClass::Client | FailureClass::ContextLength | FailureClass::ContentPolicy => {
+            FailureClass::Client
+            | FailureClass::ContextLength
+            | FailureClass::ContentPolicy
+            | FailureClass::SchemaMismatch => {
                 health.succeeded(spec, permit.probe, now);
             }
             FailureClass::CredentialDead | FailureClass::CredentialQuota if permit.credential.is_some() => {
@@ -400,6 +403,7 @@ impl Deployment {
                 | FailureClass::CredentialDead
                 | FailureClass::ContextLength
                 | FailureClass::ContentPolicy
+                | FailureClass::SchemaMismatch
                 | FailureClass::ModelMissing
                 | FailureClass::Protocol
                 | FailureClass::ConnectTimeout

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 
 use super::discipline::{Pace, Standing};
-use super::line::{Line, Waiter};
+use super::line::{Line, Urgency, Waiter};
 use super::order::{Charge, Due, FLOOR_ONE_IN, Rank, Shares, Turns};
 use crate::catalog::{Capabilities, Name, TenantSpec};
 use crate::decision::{Decision, Place, WhyNot};
 use crate::facts::{Class, Facts, Lane};
-use crate::ids::{AccountId, DeploymentId, Ticket};
+use crate::ids::{AccountId, Arrival, DeploymentId, Ticket};
 use crate::time::Now;
 
 /// The requests that wait for the slots of one model, and what has been served of it.
@@ -186,7 +186,7 @@ impl Queue {
     }
 
     /// Where a newcomer would stand. What is of other groups does not count: it may be served from elsewhere.
-    pub(super) fn place(&self, key: &Key, facts: &Facts, account: AccountId) -> Place {
+    pub(super) fn place(&self, key: &Key, facts: &Facts, account: AccountId, came: Arrival) -> Place {
         let rank = Rank::of(facts);
         let same = |other: &&Group| other.key.usable == key.usable && other.key.size_class == key.size_class;
         let mut place = Place::default();
@@ -197,8 +197,7 @@ impl Queue {
                     place.of_classes_before += count(line.len());
                 } else if other == rank {
                     let weight = self.shares[rank.index()].get(account).map_or(1, |own| own.weight).max(1);
-                    let due = facts.deadline.unwrap_or(Now::NEVER);
-                    let (before, own) = line.own_before(account, due);
+                    let (before, own) = line.own_before(account, Urgency::of(facts, came));
                     let before = if self.is_newest_first(rank) { 0 } else { before };
                     // Tenants take turns, by weight, until it is this one's.
                     let turns = (before as u64 + 1).saturating_mul(line.weights_with(account, weight));

@@ -72,7 +72,7 @@ impl Fleet {
     }
 
     /// All that share a quota wait until then. Only ever longer. O(everything), and rare.
-    fn cool_domain(&mut self, domain: Option<&Name>, until: Now) {
+    pub(super) fn cool_domain(&mut self, domain: Option<&Name>, until: Now) {
         if domain.is_none() {
             return;
         }

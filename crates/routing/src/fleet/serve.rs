@@ -11,7 +11,7 @@ use super::order::{Charge, Due, Rank};
 use super::queue::Key;
 use super::{Collected, Ended, Fleet, Permit, Told, tokens_of};
 use crate::catalog::Capabilities;
-use crate::decide::{Evaluation, choose};
+use crate::decide::{Evaluation, Past, choose};
 use crate::decision::{Candidate, Decision, Outcome, Place, Rejection, Why, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::failure::Processed;
@@ -86,12 +86,12 @@ impl Fleet {
     pub(crate) fn join_queue(
         &mut self,
         facts: &Facts,
-        (tried, decision): (&[DeploymentId], &Decision),
+        (past, decision): (Past<'_>, &Decision),
         account: Option<AccountId>,
         now: Now,
         rng: &mut Rng,
     ) -> Outcome {
-        let joined = account.map(|account| self.enqueue(facts, (tried, decision), account, now, rng));
+        let joined = account.map(|account| self.enqueue(facts, (past, decision), account, now, rng));
         match joined {
             Some(Ok((ticket, place))) => {
                 self.preempt(facts, decision);
@@ -106,7 +106,7 @@ impl Fleet {
     fn enqueue(
         &mut self,
         facts: &Facts,
-        (tried, decision): (&[DeploymentId], &Decision),
+        (past, decision): (Past<'_>, &Decision),
         account: AccountId,
         now: Now,
         rng: &mut Rng,
@@ -129,7 +129,7 @@ impl Fleet {
         let Some(model) = self.models.get_mut(facts.model) else {
             return Err((Rejection::NoDeployment, RETRY_AFTER_MIN));
         };
-        let mut place = model.queue.place(&key, facts, account);
+        let mut place = model.queue.place(&key, facts, account, past.came);
         let wait = |gap: Duration| gap.saturating_mul(place.ahead.saturating_add(1));
         let after = retry_after(place.ahead as usize, gap);
         // Half of the likely wait: even if slots become free twice as fast as lately, it would be too late.
@@ -142,8 +142,9 @@ impl Fleet {
         let pushed_out = self.make_room(facts, account, gap, now);
         let result = match self.models.get_mut(facts.model) {
             Some(model) if model.has_room(facts.lane) => {
-                let tried = SmallVec::from_slice(tried);
-                let waiter = Waiter { facts: Box::new(facts.clone()), since: now, tried, account };
+                let tried = SmallVec::from_slice(past.tried);
+                let (boxed, came) = (Box::new(facts.clone()), past.came);
+                let waiter = Waiter { facts: boxed, since: now, tried, account, came };
                 model.queue.put(key, ticket, waiter, decision);
                 self.note_idle(facts.model, now);
                 Ok((ticket, place))

@@ -1,5 +1,7 @@
 //! The fleet as people and metrics see it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::credential::CredentialState;
@@ -217,10 +219,23 @@ pub struct CredentialView {
     pub requests_used: u64,
     /// Tokens of this minute.
     pub tokens_used: u64,
+    /// What its provider says is left, by what is limited; only what still holds.
+    pub said: BTreeMap<&'static str, AllowanceView>,
     /// Requests so far.
     pub requests: u64,
     /// Refusals so far.
     pub failures: u64,
+}
+
+/// What a provider says is left of one limit.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct AllowanceView {
+    /// How much there may be in its window, if it says.
+    pub limit: Option<u64>,
+    /// How much is left, less the requests sent since.
+    pub remaining: u64,
+    /// When there is all of it again, milliseconds from now.
+    pub resets_in_ms: u64,
 }
 
 impl DeploymentView {
@@ -344,8 +359,16 @@ impl CredentialView {
         let (state, until) = match credential.state {
             CredentialState::Dead => ("dead", None),
             CredentialState::Cooling { until } if now < until => ("cooling", Some(until)),
-            CredentialState::Cooling { .. } | CredentialState::Live => ("live", None),
+            CredentialState::Cooling { .. } | CredentialState::Live => match credential.allowed.share(now) {
+                Ok(_) => ("live", None),
+                Err(until) => ("cooling", Some(until)),
+            },
         };
+        let holding = credential.allowed.named().into_iter().filter(|(_, left)| now < left.until);
+        let said = holding.map(|(name, left)| {
+            let resets_in_ms = left.until.since(now).as_millis() as u64;
+            (name, AllowanceView { limit: left.limit, remaining: left.remaining, resets_in_ms })
+        });
         let (requests_used, tokens_used) = credential.used(now);
         Self {
             name: Name::clone(&credential.spec.name),
@@ -356,6 +379,7 @@ impl CredentialView {
             lane: credential.spec.lane.map(Lane::name),
             requests_used,
             tokens_used,
+            said: said.collect(),
             requests: credential.requests,
             failures: credential.failures,
         }

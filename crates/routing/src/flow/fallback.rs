@@ -84,6 +84,7 @@ impl Flow {
             Rejection::NoSuchVersion | Rejection::NoSuchTags => true,
             Rejection::NoDeployment
             | Rejection::NotCapable
+            | Rejection::Pinned
             | Rejection::TooLong
             | Rejection::Unavailable
             | Rejection::QueueFull

@@ -1,6 +1,7 @@
 //! Two attempts of one request side by side: how the second begins, and which of them stays.
 
 use super::story::HedgeInput;
+use super::upload::Body;
 use super::{Flow, State, failure};
 use crate::decide::{Evaluation, choose};
 use crate::decision::{Decision, Outcome};
@@ -13,9 +14,9 @@ use crate::time::Now;
 /// The second attempt, while both run.
 #[derive(Debug)]
 pub(super) struct Hedge {
-    permit: Permit,
+    pub(super) permit: Permit,
     /// Its place among the attempts.
-    attempt: usize,
+    pub(super) attempt: usize,
     /// It is never further than the head of its answer: with the first content one of the two is dropped.
     state: State,
 }
@@ -57,6 +58,7 @@ impl Flow {
             .hedge
             .filter(|_| {
                 !self.relayed
+                    && self.body == Body::Whole
                     && self.facts.tells_speed()
                     && !self.attempts.iter().any(|attempt| attempt.kind == AttemptKind::Hedge)
             })

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::upload::Body;
 use super::{Flow, State, failure};
 use crate::decision::Rejection;
 use crate::facts::Lane;
@@ -26,7 +27,7 @@ impl Flow {
     /// An attempt begins that may have to be given back.
     pub(super) fn offer(&self, fleet: &mut Fleet, permit: &mut Permit, free: bool) {
         let batch = self.facts.lane == Lane::Batch;
-        if batch && !self.relayed && (free || self.policy.retry.unsure) {
+        if batch && !self.relayed && self.body == Body::Whole && (free || self.policy.retry.unsure) {
             let times = self.attempts.iter().filter(|attempt| attempt.taken_back).count();
             fleet.make_recallable(permit, &self.facts, u32::try_from(times).unwrap_or(u32::MAX));
         }

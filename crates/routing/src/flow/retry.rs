@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::upload::Body;
 use super::{Flow, State};
 use crate::budget::backoff;
 use crate::failure::{Failure, FailureClass, Processed};
@@ -61,7 +62,7 @@ impl Flow {
     /// Whether it may be sent anywhere again: never when it may have been processed and that costs something, unless the
     /// operator said so.
     pub(super) fn is_safe_again(&mut self, fleet: &Fleet, failure: &Failure, now: Now) -> bool {
-        if now >= self.total {
+        if now >= self.total || self.body == Body::Gone {
             return false;
         }
         let free = self.attempt().is_some_and(|attempt| attempt.free);
@@ -83,6 +84,7 @@ impl Flow {
             FailureClass::Protocol | FailureClass::FirstContentTimeout => free || self.policy.retry.unsure,
             FailureClass::ContextLength => self.wants_larger_context(fleet),
             FailureClass::ContentPolicy => self.policy.retry.content_policy,
+            FailureClass::SchemaMismatch => self.asks_again_for_a_fit(),
             FailureClass::Client | FailureClass::IdleTimeout | FailureClass::TotalTimeout => false,
         }
     }
@@ -93,6 +95,8 @@ impl Flow {
             self.attempts.iter().rev().filter(|attempt| !attempt.taken_back).take(self.attempts_here());
         here.filter(|attempt| !attempt.free)
             .filter_map(|attempt| attempt.failure.as_ref())
+            // What does not fit was billed for certain, and the model's setting says what that is worth.
+            .filter(|failure| failure.class != FailureClass::SchemaMismatch)
             .any(|failure| failure.processed == Processed::Maybe)
     }
 
@@ -113,6 +117,9 @@ impl Flow {
         let Some(attempt) = self.attempt() else { return };
         let credential =
             matches!(failure.class, FailureClass::CredentialDead | FailureClass::CredentialQuota);
+        if failure.class == FailureClass::SchemaMismatch && self.repairs() {
+            return;
+        }
         if failure.class == FailureClass::ContentPolicy {
             // What one refuses, all of the same provider do.
             self.tried.extend(fleet.of_same_provider(attempt.deployment));

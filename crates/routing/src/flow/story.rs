@@ -4,6 +4,7 @@ use crate::catalog::Name;
 use crate::decision::{Choice, Decision, Rejection, Why};
 use crate::failure::Failure;
 use crate::ids::DeploymentId;
+use crate::said::Said;
 use crate::time::Now;
 
 /// What happened to a request.
@@ -22,6 +23,8 @@ pub enum Input {
     FirstContent,
     /// The answer came to its end.
     Done(Usage),
+    /// The answer came to its end and does not fit the schema that it is held to. Nothing of it was relayed.
+    Misfit(Usage),
     /// The attempt failed.
     Failed(Failure),
     /// Something happened to the hedge that runs beside the attempt.
@@ -46,6 +49,7 @@ impl Input {
             other @ (Self::Arrived
             | Self::Granted
             | Self::Done(_)
+            | Self::Misfit(_)
             | Self::Hedge(_)
             | Self::Recalled
             | Self::TimerFired
@@ -80,6 +84,16 @@ pub struct Usage {
     pub tokens_in: u64,
     /// Prompt tokens that the provider had cached; part of `tokens_in`.
     pub tokens_in_cached: u64,
+    /// Prompt tokens that were written to its cache; part of `tokens_in`.
+    pub tokens_in_cache_written: u64,
+    /// Prompt tokens of images; part of `tokens_in`.
+    pub tokens_in_image: u64,
+    /// Prompt tokens of sounds; part of `tokens_in`.
+    pub tokens_in_audio: u64,
+    /// Thoughts; part of `tokens_out`.
+    pub tokens_out_reasoning: u64,
+    /// Output tokens of sounds; part of `tokens_out`.
+    pub tokens_out_audio: u64,
     /// Output tokens.
     pub tokens_out: u64,
     /// Whether the numbers are estimates because the provider gave none.
@@ -180,6 +194,8 @@ pub enum AttemptKind {
     Usual,
     /// The answer, beside another attempt whose first content was late.
     Hedge,
+    /// An answer in place of one that did not fit; it is told that one, and what was wrong with it.
+    Repair,
     /// The rest of an answer that broke off.
     Continuation,
 }
@@ -190,6 +206,7 @@ impl AttemptKind {
         match self {
             Self::Usual => "usual",
             Self::Hedge => "hedge",
+            Self::Repair => "repair",
             Self::Continuation => "continuation",
         }
     }
@@ -228,8 +245,35 @@ pub struct AttemptRecord {
     pub first_content: Option<Now>,
     /// When it ended.
     pub ended: Option<Now>,
+    /// What its provider said of itself.
+    pub said: Option<Box<Said>>,
     /// How it failed, if it did.
     pub failure: Option<Failure>,
+}
+
+impl AttemptRecord {
+    /// One that begins.
+    pub(super) fn new(choice: &Choice, kind: AttemptKind, free: bool, decision: usize, now: Now) -> Self {
+        Self {
+            deployment: choice.deployment,
+            name: Name::clone(&choice.name),
+            provider: Name::clone(&choice.provider),
+            credential_name: choice.credential_name.clone(),
+            why: choice.why,
+            free,
+            kind,
+            decision,
+            outrun: false,
+            taken_back: false,
+            started: now,
+            connected: None,
+            headers: None,
+            first_content: None,
+            ended: None,
+            said: None,
+            failure: None,
+        }
+    }
 }
 
 /// How a request ended.

@@ -11,6 +11,21 @@ use crate::rng::Rng;
 use crate::time::Now;
 
 impl Flow {
+    /// The place in the queue, while it waits.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self.state {
+            State::Queued { ticket, .. } => Some(ticket),
+            State::New
+            | State::BackingOff { .. }
+            | State::Connecting { .. }
+            | State::AwaitingHeaders { .. }
+            | State::HoldingHeaders { .. }
+            | State::AwaitingContent { .. }
+            | State::Relaying
+            | State::Over => None,
+        }
+    }
+
     pub(super) fn wait(&mut self, ticket: Ticket, decision: &Decision, now: Now) {
         let since = *self.queued_since.get_or_insert(now);
         // What is left alone for a time may serve before a slot is released.

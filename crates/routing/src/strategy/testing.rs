@@ -75,6 +75,7 @@ pub(crate) fn facts() -> Facts {
         class: crate::facts::Class::default(),
         objective: crate::facts::Objective::default(),
         region: None,
+        pinned: None,
         tags: smallvec::SmallVec::new(),
         deadline: None,
     }

@@ -138,6 +138,7 @@ impl World {
             class: pointsman_routing::facts::Class::default(),
             objective: pointsman_routing::facts::Objective::default(),
             region: None,
+            pinned: None,
             tags: Default::default(),
             deadline: None,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pointsman_wire::cloud::Cloud;
 use pointsman_wire::vendor::{self, Kserve};
 
 use super::check_text;
@@ -21,9 +22,12 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
             found.push(Problem::new(join(path, "kind"), text).help(help));
         }
         Ok(vendor) => {
-            if provider.base_url.is_none() && vendor.needs_base_url() {
+            let placed = provider.cloud().is_some_and(Cloud::has_locations);
+            if provider.base_url.is_none() && vendor.needs_base_url() && !placed {
                 let text = format!("providers of kind `{}` need a `base_url`", provider.kind);
-                found.push(Problem::new(path, text));
+                let form = vendor.base_url_form.as_ref();
+                let help = form.map(|form| format!("write {form}, with your own in place of the capitals"));
+                found.push(Problem { help, ..Problem::new(path, text) });
             }
             if !provider.keys.is_empty() && has_header(provider, vendor.auth.header()) {
                 let text = format!("`{}` is where the keys go", vendor.auth.header());
@@ -33,6 +37,20 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
             }
         }
     }
+    let form = vendor::vendor(&provider.kind).ok().and_then(|vendor| vendor.base_url_form.as_deref());
+    let left = form.into_iter().flat_map(|form| form.split(['/', '.', ':'])).find(|part| {
+        let in_capitals =
+            part.len() > 2 && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        in_capitals
+            && provider
+                .base_url
+                .as_ref()
+                .is_some_and(|url| url.split(['/', '.', ':']).any(|own| own == *part))
+    });
+    if let Some(part) = left {
+        let text = format!("`{part}` stands for your own; put it in");
+        found.push(Problem::new(join(path, "base_url"), text));
+    }
     // The URL is not repeated: one that is refused may carry a password.
     if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {
         found.push(Problem::new(join(path, "base_url"), why));
@@ -41,6 +59,7 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
         let help = "the kinds `kserve` and `triton` are; for others give a URL with http:// or https://";
         found.push(Problem::new(join(path, "base_url"), text).help(help));
     }
+    super::clouds::check_cloud(path, provider, found);
     check_text(&join(path, "region"), provider.region.as_deref(), found);
     check_text(&join(path, "quota_domain"), provider.quota_domain.as_deref(), found);
     for (at, key) in provider.keys.iter().enumerate() {
@@ -57,7 +76,7 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
     check_credentials(path, provider, found);
 }
 
-fn has_header(provider: &ProviderConfig, wanted: &str) -> bool {
+pub(super) fn has_header(provider: &ProviderConfig, wanted: &str) -> bool {
     provider.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted))
 }
 
@@ -98,12 +117,10 @@ fn check_headers(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>
 
 fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
-    for (at, (name, secret)) in provider.credentials().enumerate() {
+    for (at, key) in provider.keys.iter().enumerate() {
+        let name = key.name_at(at);
         let path = format!("{path}.keys[{at}]");
-        if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let text = "the key is empty, or has spaces or characters that cannot stand in a header";
-            found.push(Problem::new(&path, text));
-        }
+        super::clouds::check_form(&path, provider, key, found);
         check_text(&path, Some(&name), found);
         if !names.insert(name.clone()) {
             found.push(Problem::new(&path, format!("there is another credential named `{name}`")));
@@ -113,9 +130,18 @@ fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Prob
 
 /// Why a base URL cannot be used.
 fn check_url(url: &str) -> Result<(), &'static str> {
-    let rest =
-        ["http://", "https://", "grpc://", "grpcs://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    let rest = rest.ok_or("must begin with http:// or https://")?;
+    let rest = ["grpc://", "grpcs://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    rest.map_or_else(|| check_http_url(url), check_place)
+}
+
+/// Why a URL of HTTP cannot be used.
+pub(super) fn check_http_url(url: &str) -> Result<(), &'static str> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    check_place(rest.ok_or("must begin with http:// or https://")?)
+}
+
+/// Why what follows a URL's scheme cannot be used.
+fn check_place(rest: &str) -> Result<(), &'static str> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.contains('@') {
         return Err("must not carry a user or password; use `keys`");
@@ -128,7 +154,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
         .filter(|(_, port)| !port.ends_with(']'))
         .map_or(authority, |(host, _)| host);
     let port = authority[host.len()..].strip_prefix(':');
-    if host.is_empty() || url.bytes().any(|byte| !byte.is_ascii_graphic()) {
+    if host.is_empty() || rest.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err("must name a host");
     }
     if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {

@@ -52,6 +52,7 @@ pub(crate) fn facts_of(model: ModelId, workload: &Workload, ask: &Ask, prefix: A
     }
     let tenant_hash = mix(u64::from(ask.tenant) + 1);
     Facts {
+        pinned: None,
         model,
         version: None,
         needs: Capabilities::CHAT,
@@ -99,6 +100,7 @@ fn exact(
         class: ask.class,
         objective: details.objective,
         region: details.region.clone(),
+        pinned: None,
         tags: details.tags.iter().cloned().collect(),
         deadline: details.deadline.map(|span| Now::ZERO + span),
     }

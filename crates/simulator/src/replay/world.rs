@@ -41,7 +41,8 @@ impl World {
         let mut known = BTreeMap::new();
         for (asked, model) in &targets {
             for deployment in &config.models[*model].deployments {
-                let price = deployment.price.as_ref().map(|price| (price.input, price.output));
+                let price = config.price_of(model, deployment);
+                let price = price.and_then(|price| Some((price.input, price.output?)));
                 let named = deployment.name_in(model);
                 log.places.place(asked, &named);
                 known.insert((Name::from(*asked), Name::from(named)), price);

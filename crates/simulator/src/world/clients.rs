@@ -122,6 +122,7 @@ impl World<'_> {
             class: pointsman_routing::facts::Class::default(),
             objective: pointsman_routing::facts::Objective::default(),
             region: None,
+            pinned: None,
             tags: clients.tags.get(tag).map(|tag| tag.as_str().into()).into_iter().collect(),
             deadline: clients.deadline_s.map(|span_s| self.now + Duration::from_secs_f64(span_s)),
         })

@@ -9,6 +9,11 @@ use crate::json::write::{Object, object};
 /// The member that arguments are put in which are no JSON object: they are shown, and never made into what could run.
 const MALFORMED: &str = "malformed_arguments";
 
+/// The citations of a text that has none: the dialect's own description demands the member in answers.
+pub(super) const NO_CITATIONS: &str = "[]";
+/// Who called a tool: the model itself, and no code that it ran. Demanded like that.
+pub(super) const DIRECT: &str = r#"{"type":"direct"}"#;
+
 /// One block of a request; `None` if there is nothing to say or no way to say it.
 pub(super) fn block(part: &Part, path: &str, losses: &mut Losses) -> Option<String> {
     match part {
@@ -25,12 +30,8 @@ pub(super) fn block(part: &Part, path: &str, losses: &mut Losses) -> Option<Stri
         }
         Part::Media(media) => media_block(media, path, losses),
         Part::ToolCall { id, name, arguments, signature } => {
-            losses.note_if(
-                signature.is_some(),
-                &format!("{path}.signature"),
-                "Anthropic signs thoughts, not calls",
-            );
-            Some(tool_use(id, name, arguments, path, losses))
+            losses.note_if(signature.is_some(), &format!("{path}.signature"), NO_SIGNATURE);
+            Some(object(|it| fill_tool_use(it, id, name, arguments, path, losses)))
         }
         Part::ToolResult { id, name: _, parts, is_error } => {
             Some(tool_result(id, parts, *is_error, path, losses))
@@ -55,6 +56,26 @@ pub(super) fn answer_block(part: &Part, path: &str, losses: &mut Losses) -> Opti
             it.text("type", "thinking").text("thinking", text);
             it.text("signature", signature.as_deref().unwrap_or(""));
         })),
+        Part::Text { text, .. } | Part::Refusal(text) if text.trim().is_empty() => None,
+        Part::Text { text, cache: _, citations } => Some(object(|it| {
+            it.text("type", "text").text("text", text);
+            match citations.as_deref() {
+                Some(citations) if is_own(citations) => it.raw("citations", citations),
+                Some(_) | None => it.raw("citations", NO_CITATIONS),
+            };
+            note_citations(citations.as_deref(), path, losses);
+        })),
+        Part::Refusal(why) => Some(object(|it| {
+            it.text("type", "text").text("text", why).raw("citations", NO_CITATIONS);
+        })),
+        Part::ToolCall { id, name, arguments, signature } => {
+            losses.note_if(signature.is_some(), &format!("{path}.signature"), NO_SIGNATURE);
+            Some(object(|it| {
+                fill_tool_use(it, id, name, arguments, path, losses);
+                it.raw("caller", DIRECT);
+            }))
+        }
+        Part::HiddenThinking { data } => Some(hidden(data)),
         Part::Media(_) => {
             losses.note(path, "Anthropic answers with text only");
             None
@@ -62,9 +83,6 @@ pub(super) fn answer_block(part: &Part, path: &str, losses: &mut Losses) -> Opti
         Part::ToolResult { .. } => {
             losses.note(path, "a model gives no results of tools");
             None
-        }
-        Part::Text { .. } | Part::ToolCall { .. } | Part::HiddenThinking { .. } | Part::Refusal(_) => {
-            block(part, path, losses)
         }
     }
 }
@@ -80,12 +98,15 @@ pub(super) fn write_cache(it: &mut Object, cache: Option<&str>) {
 }
 
 fn write_citations(it: &mut Object, citations: Option<&str>, path: &str, losses: &mut Losses) {
-    let Some(citations) = citations else { return };
-    if is_own(citations) {
+    if let Some(citations) = citations.filter(|citations| is_own(citations)) {
         it.raw("citations", citations);
-    } else {
-        losses.note(format!("{path}.citations"), "Anthropic cites in another form");
     }
+    note_citations(citations, path, losses);
+}
+
+fn note_citations(citations: Option<&str>, path: &str, losses: &mut Losses) {
+    let foreign = citations.is_some_and(|citations| !is_own(citations));
+    losses.note_if(foreign, &format!("{path}.citations"), "Anthropic cites in another form");
 }
 
 /// Whether a citation, or a list of them, is in the form of this dialect.
@@ -98,11 +119,12 @@ pub(super) fn is_own(citations: &str) -> bool {
     })
 }
 
-fn tool_use(id: &str, name: &str, arguments: &str, path: &str, losses: &mut Losses) -> String {
-    object(|it| {
-        it.text("type", "tool_use").text("id", &known_by(id)).text("name", name);
-        it.raw("input", &input(arguments, path, losses));
-    })
+/// Why the signature of a call is lost.
+const NO_SIGNATURE: &str = "Anthropic signs thoughts, not calls";
+
+fn fill_tool_use(it: &mut Object, id: &str, name: &str, arguments: &str, path: &str, losses: &mut Losses) {
+    it.text("type", "tool_use").text("id", &known_by(id)).text("name", name);
+    it.raw("input", &input(arguments, path, losses));
 }
 
 /// Ids are held to letters, digits, `_` and `-`. A call and its result are changed alike.

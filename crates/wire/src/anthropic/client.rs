@@ -1,36 +1,45 @@
 //! What clients of the Messages API send, and are sent.
 
 use crate::chat::{Answer, Conversation, Losses, Part, Usage};
-use crate::dialect::{Asked, ClientDef, ClientDialect, Told, WriteStream};
+use crate::dialect::{Asked, ClientDef, ClientDialect, Elsewhere, Told, WriteStream};
 use crate::json::tree::Tree;
 use crate::json::write::object;
 use crate::openai::error::{ErrorBody, Invalid};
 use crate::openai::request::{self, Operation, Shape};
 
 use super::blocks::answer_block;
-use super::words::{stop_word, usage_json};
+use super::words::{fill_nothing, stop_word, usage_json};
 use super::writer::Writer;
 use super::{conversation, error};
 
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
     name: "anthropic",
-    summary: "Anthropic messages (`/v1/messages`).",
-    route: |path| (path == "/v1/messages").then(|| Asked::of(Operation::Chat)),
-    read: |asked, body, limits, salt| {
-        request::parse_as(Shape::AnthropicMessages, asked.operation, body, limits, salt)
+    summary: "Anthropic messages (`/v1/messages`, `/v1/messages/count_tokens`).",
+    route: |path, _| match path {
+        "/v1/messages" => Some(Asked::call(Operation::Chat, MESSAGES)),
+        "/v1/messages/count_tokens" => {
+            Some(Asked { elsewhere: Elsewhere::Estimated, ..Asked::call(Operation::Chat, COUNT_TOKENS) })
+        }
+        _ => None,
     },
-    stream_type: "text/event-stream",
+    read: |asked, body, limits, salt| {
+        let shape =
+            if asked.call == MESSAGES { Shape::AnthropicMessages } else { Shape::AnthropicCountTokens };
+        request::parse_as(shape, asked.operation, body, limits, salt)
+    },
+    headers: &["anthropic-version", "anthropic-beta"],
+    stream_type: |_| "text/event-stream",
+    heartbeat: ": ping\n\n",
     dialect: &MessagesClient,
 };
 
+/// The calls, by their paths below `/v1`.
+const MESSAGES: &str = "messages";
+const COUNT_TOKENS: &str = "messages/count_tokens";
+
 /// The dialect.
 struct MessagesClient;
-
-/// The answer to `/v1/messages/count_tokens`.
-pub fn count_tokens_answer(tokens_in: u64) -> String {
-    object(|it| _ = it.count("input_tokens", tokens_in))
-}
 
 impl ClientDialect for MessagesClient {
     fn conversation(&self, body: Tree<'_>) -> Result<Conversation, Invalid> {
@@ -57,6 +66,7 @@ impl ClientDialect for MessagesClient {
                 Some(sequence) => it.text("stop_sequence", sequence),
                 None => it.raw("stop_sequence", "null"),
             };
+            fill_nothing(it);
             let usage: Usage = answer.usage.unwrap_or_default();
             it.raw("usage", &usage_json(&usage, answer.service_tier.as_deref()));
         })
@@ -64,6 +74,10 @@ impl ClientDialect for MessagesClient {
 
     fn stream(&self, told: Told) -> Box<dyn WriteStream> {
         Box::new(Writer::new(told))
+    }
+
+    fn counted(&self, tokens_in: u64) -> String {
+        object(|it| _ = it.count("input_tokens", tokens_in))
     }
 
     fn error(&self, error: &ErrorBody, id: &str) -> String {

@@ -1,10 +1,11 @@
 //! What providers of the Messages API are sent, and send.
 
 use crate::chat::{Answer, Choice, Conversation, Losses, Part};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::Fault;
+use crate::openai::request::Operation;
 
 use super::conversation::citations_of;
 use super::reader::Reader;
@@ -16,6 +17,11 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "anthropic",
     summary: "Anthropic messages, and whoever speaks them.",
     stream_type: "text/event-stream",
+    relays: &[Relay {
+        client: "anthropic",
+        operations: &[Operation::Chat],
+        path: |asked, _| Some(format!("/{}", asked.call)),
+    }],
     dialect: &MessagesProvider,
 };
 
@@ -65,8 +71,8 @@ impl ProviderDialect for MessagesProvider {
         Box::new(Reader::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        error::fault(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        error::fault(status, headers("retry-after"), body)
     }
 }
 

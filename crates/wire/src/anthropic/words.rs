@@ -2,7 +2,7 @@
 
 use crate::chat::{Effort, Stop, Usage};
 use crate::json::tree::Tree;
-use crate::json::write::object;
+use crate::json::write::{Object, object};
 
 /// Why an answer ended, by its word.
 pub(super) fn stop_of(word: &str) -> Stop {
@@ -89,27 +89,49 @@ impl Counted {
     }
 }
 
-/// Usage as clients get it.
+/// What the dialect's own description demands of an answer and no other dialect has: nothing.
+pub(super) fn fill_nothing(it: &mut Object) {
+    it.raw("stop_details", "null").raw("container", "null");
+}
+
+/// Usage as clients get it. The dialect's own description demands every member, `null` where there is nothing to say.
 pub(super) fn usage_json(usage: &Usage, service_tier: Option<&str>) -> String {
-    let cached = usage.tokens_in_cached.saturating_add(usage.tokens_in_cache_written);
     object(|it| {
-        it.count("input_tokens", usage.tokens_in.saturating_sub(cached));
-        it.count("cache_creation_input_tokens", usage.tokens_in_cache_written);
-        it.count("cache_read_input_tokens", usage.tokens_in_cached);
-        it.count("output_tokens", usage.tokens_out);
-        if usage.tokens_out_reasoning > 0 {
-            it.object("output_tokens_details", |it| {
-                it.count("thinking_tokens", usage.tokens_out_reasoning);
-            });
-        }
+        it.raw("cache_creation", "null");
+        fill_usage(it, usage);
+        it.raw("inference_geo", "null");
         let tier = service_tier.and_then(|tier| match tier {
             "default" | "standard" => Some("standard"),
             "priority" => Some("priority"),
             "batch" => Some("batch"),
             _ => None,
         });
-        it.text_if("service_tier", tier);
+        match tier {
+            Some(tier) => it.text("service_tier", tier),
+            None => it.raw("service_tier", "null"),
+        };
     })
+}
+
+/// The same at the end of a stream, where it has fewer members.
+pub(super) fn last_usage_json(usage: &Usage) -> String {
+    object(|it| fill_usage(it, usage))
+}
+
+fn fill_usage(it: &mut Object, usage: &Usage) {
+    let cached = usage.tokens_in_cached.saturating_add(usage.tokens_in_cache_written);
+    it.count("input_tokens", usage.tokens_in.saturating_sub(cached));
+    it.count("cache_creation_input_tokens", usage.tokens_in_cache_written);
+    it.count("cache_read_input_tokens", usage.tokens_in_cached);
+    it.count("output_tokens", usage.tokens_out);
+    if usage.tokens_out_reasoning > 0 {
+        it.object("output_tokens_details", |it| {
+            it.count("thinking_tokens", usage.tokens_out_reasoning);
+        });
+    } else {
+        it.raw("output_tokens_details", "null");
+    }
+    it.raw("server_tool_use", "null");
 }
 
 /// The version of a Claude model, by its name in any of its spellings (`claude-opus-4-6`, `claude-3-7-sonnet-20250219`,

@@ -7,9 +7,9 @@ use crate::dialect::{Told, WriteStream};
 use crate::json::quote;
 use crate::json::write::{Object, object};
 
-use super::blocks::{is_own, known_by};
+use super::blocks::{DIRECT, NO_CITATIONS, is_own, known_by};
 use super::error::kind_of;
-use super::words::{stop_word, usage_json};
+use super::words::{fill_nothing, last_usage_json, stop_word, usage_json};
 
 /// Writes events. Only the first choice is shown: there is but one in this dialect.
 pub(super) struct Writer {
@@ -37,6 +37,7 @@ impl Writer {
             it.text("id", if id.is_empty() { &self.told.id } else { id });
             it.text("type", "message").text("role", "assistant").text("model", &self.told.model);
             it.raw("content", "[]").raw("stop_reason", "null").raw("stop_sequence", "null");
+            fill_nothing(it);
             it.raw("usage", &usage_json(&self.usage, None));
         });
         put("message_start", |it| _ = it.raw("message", &message), out);
@@ -46,7 +47,9 @@ impl Writer {
         self.start("", out);
         self.close(out);
         let block = object(|it| match what {
-            Opened::Text | Opened::Refusal => _ = it.text("type", "text").text("text", ""),
+            Opened::Text | Opened::Refusal => {
+                it.text("type", "text").text("text", "").raw("citations", NO_CITATIONS);
+            }
             Opened::Thinking => {
                 it.text("type", "thinking").text("thinking", "").text("signature", "");
             }
@@ -55,6 +58,7 @@ impl Writer {
             }
             Opened::ToolCall { id, name } => {
                 it.text("type", "tool_use").text("id", &known_by(id)).text("name", name).raw("input", "{}");
+                it.raw("caller", DIRECT);
             }
         });
         self.calls |= matches!(what, Opened::ToolCall { .. });
@@ -101,8 +105,9 @@ impl Writer {
                 Some(sequence) => it.text("stop_sequence", sequence),
                 None => it.raw("stop_sequence", "null"),
             };
+            fill_nothing(it);
         });
-        let usage = usage_json(&self.usage, None);
+        let usage = last_usage_json(&self.usage);
         put("message_delta", |it| _ = it.raw("delta", &delta).raw("usage", &usage), out);
         put("message_stop", |_| {}, out);
     }
@@ -160,5 +165,16 @@ impl WriteStream for Writer {
             | Event::Likely { .. }
             | Event::Lost(_) => {}
         }
+    }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        if matches!(event, Event::Opened { choice: 1.., .. }) {
+            return Some(("choices", "Anthropic gives one answer; the first is shown"));
+        }
+        if matches!(event, Event::Likely { .. }) {
+            return Some(("logprobs", "Anthropic has no log probabilities"));
+        }
+        let foreign = matches!(event, Event::Cited { citation, .. } if !is_own(citation));
+        foreign.then_some(("citations", "Anthropic cites in its own way"))
     }
 }

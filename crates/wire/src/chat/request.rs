@@ -37,6 +37,8 @@ pub struct Conversation {
     pub user: Option<String>,
     /// The provider's service tier.
     pub service_tier: Option<String>,
+    /// What answers in the client's dialect repeat of the request: members of an object.
+    pub echoed: String,
     /// What only the client's own dialect has a word for.
     pub losses: Losses,
 }

@@ -4,11 +4,13 @@ use crate::chat::{
     Answer, Choice, Conversation, Effort, Format, Losses, Media, MediaKind, Message, Part, Reasoning, Role,
     Source, Tool, ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, array, compact, object};
 use crate::json::{JsonError, quote};
 use crate::openai::error::{Fault, FaultKind, classify};
+use crate::openai::request::Operation;
+use crate::tasks::Task;
 
 use super::chunks::Chunks;
 use super::words::{logprobs_of, stop_of, usage_of};
@@ -18,6 +20,11 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "cohere",
     summary: "Cohere chats (`/v2/chat`).",
     stream_type: "text/event-stream",
+    relays: &[Relay {
+        client: "openai",
+        operations: &[Operation::Task(Task::Rerank)],
+        path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+    }],
     dialect: &CohereProvider,
 };
 
@@ -79,8 +86,8 @@ impl ProviderDialect for CohereProvider {
         Box::new(Chunks::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        let fault = classify(status, retry_after, body);
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        let fault = classify(status, headers("retry-after"), body);
         let says = |phrase: &str| fault.message.as_deref().is_some_and(|message| message.contains(phrase));
         match status {
             400 | 422 if says("too many tokens") || says("maximum context") => {

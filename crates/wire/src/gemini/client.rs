@@ -1,7 +1,7 @@
 //! What clients of `generateContent` send, and are sent.
 
 use crate::chat::{Answer, Choice, Conversation, Losses, Part, Source, Stop};
-use crate::dialect::{Asked, ClientDef, ClientDialect, Told, WriteStream};
+use crate::dialect::{ClientDef, ClientDialect, Told, WriteStream};
 use crate::json::tree::Tree;
 use crate::json::write::{array, object};
 use crate::openai::error::{ErrorBody, Invalid};
@@ -10,7 +10,7 @@ use super::config::{read_config, read_tools};
 use super::contents::{NO_WORD, read_contents, read_system};
 use super::deltas::Deltas;
 use super::observe::Form;
-use super::route::{Method, Route};
+use super::route;
 use super::words::{
     args_of, base64_only, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take,
     take_items, take_members, take_text, usage_json,
@@ -20,31 +20,23 @@ use super::words::{
 pub static DEF: ClientDef = ClientDef {
     name: "gemini",
     summary: "Gemini (`/v1beta/models/{model}:generateContent`, `:streamGenerateContent`).",
-    route: |path| {
-        let Route { model, method } = Route::of_path(path)?;
-        let method_answers = matches!(method, Method::GenerateContent | Method::StreamGenerateContent);
-        method_answers.then(|| Asked {
-            operation: method.operation(),
-            model: Some(model),
-            stream: Some(method.streams()),
-        })
-    },
+    route: route::asked,
     read: |asked, body, limits, salt| {
-        let method =
-            if asked.stream == Some(true) { Method::StreamGenerateContent } else { Method::GenerateContent };
         let model = asked.model.as_deref().unwrap_or_default();
-        Ok(super::parse(method, model, body, limits, salt)?.request)
+        super::parse(route::method_of(asked.call), model, body, limits, salt)
     },
-    stream_type: "text/event-stream",
+    headers: &[],
+    stream_type: |asked| form_of(asked.call).content_type(),
+    heartbeat: Form::ping(),
     dialect: &GeminiClient,
 };
 
 /// The dialect.
 struct GeminiClient;
 
-/// A stream in the form that the client asked for: events with `alt=sse`, else one JSON array.
-pub fn stream(told: Told, form: Form) -> Box<dyn WriteStream> {
-    Box::new(Deltas::new(told, form))
+/// The form of a stream: events with `alt=sse`, else one JSON array.
+fn form_of(call: &str) -> Form {
+    if call == route::STREAM_AS_ARRAY { Form::Array } else { Form::Events }
 }
 
 impl ClientDialect for GeminiClient {
@@ -88,7 +80,12 @@ impl ClientDialect for GeminiClient {
     }
 
     fn stream(&self, told: Told) -> Box<dyn WriteStream> {
-        stream(told, Form::Events)
+        let form = form_of(told.call);
+        Box::new(Deltas::new(told, form))
+    }
+
+    fn counted(&self, tokens_in: u64) -> String {
+        object(|it| _ = it.count("totalTokens", tokens_in))
     }
 
     fn error(&self, error: &ErrorBody, id: &str) -> String {

@@ -198,8 +198,13 @@ impl WriteStream for Deltas {
                 self.finish(out);
             }
             Event::Ended => self.end(out),
-            Event::Ping => out.push_str(self.form.ping()),
+            Event::Ping => out.push_str(Form::ping()),
             Event::Cited { .. } | Event::Lost(_) => {}
         }
+    }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        let cited = matches!(event, Event::Cited { .. });
+        cited.then_some(("citations", "Gemini cites in its own way"))
     }
 }

@@ -3,32 +3,17 @@
 //! The model and whether the answer is streamed stand in the path. A field that decides anything may appear once, in
 //! either of its spellings; what is not acted on is held to the grammar and passed on as it is.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::json::{Kind, Scanner, Span, Text, quote};
+use crate::json::{Kind, Scanner, Span, Text};
 use crate::openai::error::Invalid;
 use crate::openai::request::foreign::{Found, expect, member_of};
 use crate::openai::request::values::{absent, text};
-use crate::openai::request::{BodyLimits, Params, Request};
-use crate::openai::rewrite::{Rewritten, Segments};
+use crate::openai::request::{BodyLimits, KEPT_MAX, Kept, KeptKind, Params, Request, kept_hash};
 
 use super::route::Method;
 
 mod config;
-
-/// A request of this dialect.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    /// What it asks for.
-    pub request: Request,
-    /// In which way.
-    pub method: Method,
-    /// Whether it refers to what Google keeps (`cachedContent`), which only the account that owns it can read.
-    pub cached: bool,
-    /// Where the body names the model as well.
-    models: SmallVec<[Span; 1]>,
-}
 
 /// Fields of the body that are acted on, in both spellings.
 const FIELDS: [(&str, &str); 9] = [
@@ -59,7 +44,7 @@ pub fn parse(
     body: &[u8],
     limits: &BodyLimits,
     salt: u64,
-) -> Result<Asked, Invalid> {
+) -> Result<Request, Invalid> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(Invalid::body("the body starts with a byte order mark; send plain UTF-8"));
     }
@@ -74,29 +59,14 @@ pub fn parse(
         found: Found::new(method.operation(), limits, salt),
         config: Config::default(),
         tools: false,
-        cached: false,
+        kept: Vec::new(),
+        salt,
         longest_tokens_min: None,
         models: SmallVec::new(),
     };
     reader.read_body("", method, false)?;
     reader.scanner.clone().finish()?;
     reader.finish(method)
-}
-
-/// The body for the upstream: the client's bytes, but for the model where the body names it.
-pub fn rewrite(asked: &Asked, body: &Bytes, upstream_model: &str) -> Rewritten {
-    let prefix = if upstream_model.contains("odels/") { "" } else { "models/" };
-    let name = Bytes::from(quote(&format!("{prefix}{upstream_model}")));
-    let (mut segments, mut at) = (Segments::new(), 0);
-    for span in &asked.models {
-        segments.push(body.slice(at..span.start));
-        segments.push(name.clone());
-        at = span.end;
-    }
-    segments.push(body.slice(at..));
-    segments.retain(|segment| !segment.is_empty());
-    let len = segments.iter().map(|segment| segment.len() as u64).sum();
-    Rewritten { segments, len, usage_injected: false }
 }
 
 /// What `generationConfig` says.
@@ -117,7 +87,9 @@ struct Reader<'a, 'l> {
     found: Found<'a>,
     config: Config,
     tools: bool,
-    cached: bool,
+    /// What it names that Google keeps.
+    kept: Vec<Kept>,
+    salt: u64,
     /// Of several prompts that are read one by one, what the longest has at least.
     longest_tokens_min: Option<u64>,
     models: SmallVec<[Span; 1]>,
@@ -174,7 +146,9 @@ impl<'a> Reader<'a, '_> {
             }
             CONFIG => config::read(&mut self.scanner, at, self.limits, &mut self.config),
             CACHED => {
-                self.cached |= text(&mut self.scanner, at)?.is_some_and(|name| !name.is_empty());
+                if let Some(name) = text(&mut self.scanner, at)? {
+                    self.keep(at, &name, KeptKind::Cache);
+                }
                 Ok(())
             }
             // Belongs to another method: passed on for the upstream to judge.
@@ -293,7 +267,10 @@ impl<'a> Reader<'a, '_> {
             Some("inlineData" | "inline_data" | "fileData" | "file_data") => {
                 let mut inside = self.scanner.clone();
                 let span = self.scanner.skip_value()?;
-                let image = is_image(&mut inside)?;
+                let (image, uri) = read_media(&mut inside)?;
+                if let Some(uri) = uri {
+                    self.keep_file(&format!("{}.fileData.fileUri", at()), &uri);
+                }
                 self.found.media(&self.text.as_bytes()[span.start..span.end], image);
             }
             Some("functionCall" | "function_call" | "functionResponse" | "function_response") => {
@@ -305,7 +282,24 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    fn finish(self, method: Method) -> Result<Asked, Invalid> {
+    fn keep_file(&mut self, field: &str, uri: &Text<'_>) {
+        // Of Google's own storage who may read it is not told by the key.
+        let meant = uri.decode().unwrap_or_default();
+        if meant.starts_with("https://generativelanguage.googleapis.com/") || meant.starts_with("files/") {
+            self.keep(field, uri, KeptKind::File);
+        }
+    }
+
+    fn keep(&mut self, field: &str, id: &Text<'_>, kind: KeptKind) {
+        let meant = id.decode().unwrap_or_default();
+        let hash = kept_hash(&meant, self.salt);
+        let new = !meant.is_empty() && !self.kept.iter().any(|known| known.hash == hash);
+        if new && self.kept.len() < KEPT_MAX {
+            self.kept.push(Kept { field: field.to_owned(), hash, kind });
+        }
+    }
+
+    fn finish(self, method: Method) -> Result<Request, Invalid> {
         let mut request = self.found.into_request(self.model, self.limits)?;
         let Config { params, tokens_out_max, schema, formatted } = self.config;
         request.stream = method.streams();
@@ -316,25 +310,30 @@ impl<'a> Reader<'a, '_> {
         request.choices = u32::try_from(params.n.unwrap_or(1)).unwrap_or(u32::MAX);
         request.params = params;
         request.tokens_in_min = self.longest_tokens_min.unwrap_or(request.tokens_in_min);
-        Ok(Asked { request, method, cached: self.cached, models: self.models })
+        request.kept_by_provider = !self.kept.is_empty();
+        request.kept = self.kept;
+        request.spans.named = self.models;
+        Ok(request)
     }
 }
 
-/// Whether media are an image by their type.
-fn is_image(scanner: &mut Scanner<'_>) -> Result<bool, Invalid> {
+/// Whether media are an image by their type, and where they are if not here.
+fn read_media<'a>(scanner: &mut Scanner<'a>) -> Result<(bool, Option<Text<'a>>), Invalid> {
     if scanner.peek()? != Kind::Object {
-        return Ok(false);
+        return Ok((false, None));
     }
-    let (mut members, mut image) = (scanner.object()?, false);
+    let (mut members, mut image, mut uri) = (scanner.object()?, false, None);
     while let Some(key) = scanner.next_key(&mut members)? {
         let is_type = key.is("mimeType") || key.is("mime_type");
         if is_type && scanner.peek()? == Kind::String {
             image |= scanner.string()?.decode().is_some_and(|kind| kind.starts_with("image/"));
+        } else if (key.is("fileUri") || key.is("file_uri")) && scanner.peek()? == Kind::String {
+            uri = Some(scanner.string()?);
         } else {
             scanner.skip_value()?;
         }
     }
-    Ok(image)
+    Ok((image, uri))
 }
 
 fn once(seen: &mut u32, field: usize, param: impl Fn() -> String) -> Result<(), Invalid> {

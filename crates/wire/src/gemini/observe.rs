@@ -33,10 +33,8 @@ impl Form {
 
     /// What shows a client that its stream lives, between two events or elements: a blank line. Comments are no part of
     /// either form to the dialect's own clients, some of which take them for data.
-    pub const fn ping(self) -> &'static str {
-        match self {
-            Self::Events | Self::Array => "\n",
-        }
+    pub const fn ping() -> &'static str {
+        "\n"
     }
 
     /// Its content type.

@@ -1,11 +1,12 @@
 //! What providers of `generateContent` are sent, and send.
 
 use crate::chat::{Answer, Conversation, Effort, Format, Losses, Part, Reasoning, ToolChoice};
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 use crate::openai::error::Fault;
+use crate::openai::request::Operation;
 
 use super::chunks::Chunks;
 use super::reply::read_answer;
@@ -17,6 +18,11 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "gemini",
     summary: "Google's Gemini API, and Gemini on Vertex AI.",
     stream_type: "text/event-stream",
+    relays: &[Relay {
+        client: "gemini",
+        operations: &[Operation::Chat, Operation::Embedding],
+        path: super::route::relay_path,
+    }],
     dialect: &GeminiProvider,
 };
 
@@ -54,8 +60,8 @@ impl ProviderDialect for GeminiProvider {
         Box::new(Chunks::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        super::fault::classify(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        super::fault::classify(status, headers("retry-after"), body)
     }
 }
 

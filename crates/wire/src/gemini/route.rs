@@ -1,8 +1,12 @@
 //! The paths of this dialect, which name the model and what is asked of it.
 
-use std::fmt::Write as _;
-
+use crate::dialect::{Asked, Elsewhere};
 use crate::openai::request::Operation;
+use crate::url::segment_into;
+
+/// A stream of events, and one that is a single array.
+pub(super) const STREAM: &str = "streamGenerateContent?alt=sse";
+pub(super) const STREAM_AS_ARRAY: &str = "streamGenerateContent";
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,28 +88,47 @@ impl Route {
     }
 }
 
+/// What a path asks for. The call is its method; of a stream of events with the query that asks for them.
+pub(super) fn asked(path: &str, query: Option<&str>) -> Option<Asked> {
+    let Route { model, method } = Route::of_path(path)?;
+    let call = match method {
+        Method::StreamGenerateContent if super::Form::of_query(query) == super::Form::Events => STREAM,
+        Method::StreamGenerateContent
+        | Method::GenerateContent
+        | Method::CountTokens
+        | Method::EmbedContent
+        | Method::BatchEmbedContents => method.name(),
+    };
+    let elsewhere = match method {
+        Method::GenerateContent | Method::StreamGenerateContent => Elsewhere::Converted,
+        Method::CountTokens => Elsewhere::Estimated,
+        Method::EmbedContent | Method::BatchEmbedContents => Elsewhere::Unserved,
+    };
+    Some(Asked { operation: method.operation(), call, model: Some(model), elsewhere })
+}
+
+/// The method of a call.
+pub(super) fn method_of(call: &str) -> Method {
+    let name = call.split('?').next().unwrap_or_default();
+    Method::ALL.into_iter().find(|method| method.name() == name).unwrap_or(Method::GenerateContent)
+}
+
 /// The path below a provider's prefix.
 pub(super) fn path_of(model: &str, method: &str) -> String {
-    let prefix =
-        if model.starts_with("models/") || model.starts_with("tunedModels/") { "/" } else { "/models/" };
-    let mut path = prefix.to_owned();
-    for byte in model.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'@' => {
-                path.push(char::from(byte));
-            }
-            _ => _ = write!(path, "%{byte:02X}"),
-        }
-    }
+    let (folder, name) = ["models/", "tunedModels/"]
+        .into_iter()
+        .find_map(|folder| Some((folder, model.strip_prefix(folder)?)))
+        .unwrap_or(("models/", model));
+    let mut path = format!("/{folder}");
+    segment_into(name, &mut path);
     path.push(':');
     path.push_str(method);
     path
 }
 
-/// A path for a method, for requests that are relayed as they are; `query` is that of the client.
-pub fn upstream_path(model: &str, method: Method, form: super::Form) -> String {
-    let path = path_of(model, method.name());
-    if method.streams() && form == super::Form::Events { format!("{path}?alt=sse") } else { path }
+/// The path of a call that is relayed as it is. A stream that is to be one array is not: what it used is read of events.
+pub(super) fn relay_path(asked: &Asked, model: &str) -> Option<String> {
+    (asked.call != STREAM_AS_ARRAY).then(|| path_of(model, asked.call))
 }
 
 /// What `%41` stands for; `None` if that is no text.

@@ -189,6 +189,11 @@ impl<'a> Members<'a> {
         self.take(name)?.into_text()
     }
 
+    /// Whether an array of this name is there, and is not empty.
+    pub fn has_items(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, value)| known == name && !value.items().is_empty())
+    }
+
     /// All that is left.
     pub fn all(self) -> impl Iterator<Item = (Cow<'a, str>, Tree<'a>)> {
         self.0.into_iter()

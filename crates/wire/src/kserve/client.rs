@@ -13,9 +13,11 @@ use super::answer;
 pub static DEF: ClientDef = ClientDef {
     name: "kserve",
     summary: "KServe v2, the Open Inference Protocol: tensors.",
-    route: |_| None,
+    route: |_, _| None,
     read,
-    stream_type: "application/json",
+    headers: &[],
+    stream_type: |_| "application/json",
+    heartbeat: "",
     dialect: &Kserve,
 };
 

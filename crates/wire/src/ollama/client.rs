@@ -19,9 +19,11 @@ use super::words::{
 pub static DEF: ClientDef = ClientDef {
     name: "ollama",
     summary: "Ollama chats (`/api/chat`).",
-    route: |path| (path == Api::Chat.path()).then(|| Asked::of(Operation::Chat)),
+    route: |path, _| (path == Api::Chat.path()).then(|| Asked::call(Operation::Chat, Api::Chat.path())),
     read: |_, body, limits, salt| request::parse(Api::Chat, body, limits, salt),
-    stream_type: "application/x-ndjson",
+    headers: &[],
+    stream_type: |_| "application/x-ndjson",
+    heartbeat: "",
     dialect: &ChatClient,
 };
 

@@ -185,4 +185,14 @@ impl WriteStream for Deltas {
             | Event::Ping => {}
         }
     }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        if matches!(event, Event::Opened { choice: 1.., .. }) {
+            return Some(("choices", "Ollama gives one answer; the first is shown"));
+        }
+        if matches!(event, Event::Signed { .. }) {
+            return Some(("signature", "Ollama signs no thoughts"));
+        }
+        matches!(event, Event::Cited { .. }).then_some(("citations", "Ollama cites nothing"))
+    }
 }

@@ -16,9 +16,13 @@ use super::words::error_json;
 pub static DEF: ClientDef = ClientDef {
     name: "ollama-generate",
     summary: "Ollama generations (`/api/generate`): a conversation of one turn.",
-    route: |path| (path == Api::Generate.path()).then(|| Asked::of(Operation::Chat)),
+    route: |path, _| {
+        (path == Api::Generate.path()).then(|| Asked::call(Operation::Chat, Api::Generate.path()))
+    },
     read: |_, body, limits, salt| request::parse(Api::Generate, body, limits, salt),
-    stream_type: "application/x-ndjson",
+    headers: &[],
+    stream_type: |_| "application/x-ndjson",
+    heartbeat: "",
     dialect: &GenerateClient,
 };
 

@@ -4,11 +4,12 @@ use crate::chat::{
     Answer, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source, Stop,
     ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::tree::Tree;
 use crate::json::write::{Object, compact, object};
 use crate::json::{JsonError, quote};
 use crate::openai::error::{Fault, FaultKind, classify};
+use crate::openai::request::Operation;
 
 use super::lines::Lines;
 use super::words::{
@@ -21,6 +22,18 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "ollama",
     summary: "Ollama's own API (`/api/chat`), and whoever speaks it.",
     stream_type: "application/x-ndjson",
+    relays: &[
+        Relay {
+            client: "ollama",
+            operations: &[Operation::Chat],
+            path: |asked, _| Some(asked.call.to_owned()),
+        },
+        Relay {
+            client: "ollama-generate",
+            operations: &[Operation::Chat],
+            path: |asked, _| Some(asked.call.to_owned()),
+        },
+    ],
     dialect: &OllamaProvider,
 };
 
@@ -101,8 +114,8 @@ impl ProviderDialect for OllamaProvider {
         Box::new(Lines::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        let fault = classify(status, retry_after, body);
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        let fault = classify(status, headers("retry-after"), body);
         let says = |phrase: &str| fault.message.as_deref().is_some_and(|message| message.contains(phrase));
         let too_long =
             says("input length exceeds") || says("exceeds the context length") || says("prompt too long");

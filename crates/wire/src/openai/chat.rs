@@ -4,6 +4,6 @@ mod chunks;
 pub mod client;
 mod delta;
 pub mod provider;
-mod words;
+pub(in crate::openai) mod words;
 
 pub(crate) use client::call_json;

@@ -8,6 +8,8 @@
 use smallvec::SmallVec;
 
 use crate::json::{JsonError, JsonFault, Span, quote};
+use crate::tasks::Task;
+use crate::tasks::multipart::Parts;
 
 use super::error::Invalid;
 
@@ -18,6 +20,7 @@ pub(crate) mod build;
 mod fallbacks;
 mod fields;
 pub(crate) mod foreign;
+mod kept;
 pub(crate) mod members;
 mod prompt;
 mod shape;
@@ -27,6 +30,7 @@ pub(crate) mod values;
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
+pub use kept::{KEPT_MAX, Kept, KeptKind, kept_hash};
 pub use shape::Shape;
 pub use tensors::Tensors;
 
@@ -37,6 +41,8 @@ pub enum Operation {
     Chat,
     /// `/v1/completions`
     Completion,
+    /// What is no text of a model's: rerank, moderations, images, sounds.
+    Task(Task),
     /// `/v1/embeddings`
     Embedding,
     /// `/v2/models/{model}/infer`, in the dialect of [`kserve`](crate::kserve)
@@ -45,15 +51,44 @@ pub enum Operation {
     Response,
 }
 
+/// The operations of the dialect that is named after chat completions: all but responses.
+pub const CHATS: [Operation; 10] = [
+    Operation::Chat,
+    Operation::Completion,
+    Operation::Embedding,
+    Operation::Task(Task::Rerank),
+    Operation::Task(Task::Moderation),
+    Operation::Task(Task::ImageGeneration),
+    Operation::Task(Task::ImageEdit),
+    Operation::Task(Task::Speech),
+    Operation::Task(Task::Transcription),
+    Operation::Task(Task::Translation),
+];
+
 impl Operation {
-    /// Every operation of this dialect, which are those with a path of their own.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Completion, Self::Embedding, Self::Response];
+    /// Those of models that read and write text.
+    pub const TEXT: [Self; 4] = [Self::Chat, Self::Completion, Self::Embedding, Self::Response];
+    /// Every operation with a path of its own, which are all but inference.
+    pub const ALL: [Self; 11] = [
+        Self::Chat,
+        Self::Completion,
+        Self::Embedding,
+        Self::Response,
+        Self::Task(Task::Rerank),
+        Self::Task(Task::Moderation),
+        Self::Task(Task::ImageGeneration),
+        Self::Task(Task::ImageEdit),
+        Self::Task(Task::Speech),
+        Self::Task(Task::Transcription),
+        Self::Task(Task::Translation),
+    ];
 
     /// The name in records and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Completion => "completion",
+            Self::Task(task) => task.name(),
             Self::Embedding => "embedding",
             Self::Infer => "infer",
             Self::Response => "response",
@@ -65,6 +100,7 @@ impl Operation {
         match self {
             Self::Chat => "/v1/chat/completions",
             Self::Completion => "/v1/completions",
+            Self::Task(task) => task.path(),
             Self::Embedding => "/v1/embeddings",
             Self::Infer => "/v2/models/{model}/infer",
             Self::Response => "/v1/responses",
@@ -76,6 +112,7 @@ impl Operation {
         match self {
             Self::Chat => "/chat/completions",
             Self::Completion => "/completions",
+            Self::Task(task) => task.path_suffix(),
             Self::Embedding => "/embeddings",
             Self::Infer => "/infer",
             Self::Response => "/responses",
@@ -84,7 +121,12 @@ impl Operation {
 
     /// The operation of a path.
     pub fn of_path(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|operation| operation.path() == path)
+        Self::of_text_path(path).or_else(|| Task::of_path(path).map(Self::Task))
+    }
+
+    /// The same, of those in [`TEXT`](Self::TEXT).
+    pub fn of_text_path(path: &str) -> Option<Self> {
+        Self::TEXT.into_iter().find(|operation| operation.path() == path)
     }
 
     /// The value of the metric attribute `gen_ai.operation.name`.
@@ -92,6 +134,7 @@ impl Operation {
         match self {
             Self::Chat | Self::Response => "chat",
             Self::Completion => "text_completion",
+            Self::Task(task) => task.name(),
             Self::Embedding => "embeddings",
             Self::Infer => "infer",
         }
@@ -202,11 +245,17 @@ pub struct Request {
     pub prefix_hash: Option<u64>,
     /// The prompt's beginnings, ascending in length, salted; empty if it is shorter than the first of them.
     pub prefix: Vec<PrefixBlock>,
+    /// Whether it refers to what a provider keeps, which only the account that owns it can read.
+    pub kept_by_provider: bool,
+    /// What that is, each thing once; at most [`KEPT_MAX`].
+    pub kept: Vec<Kept>,
+    /// The parts that its body comes in, if it does.
+    pub parts: Option<Box<Parts>>,
     /// Whether the output is held to a form (`response_format`).
     pub formatted: bool,
     /// Fields that would tell an upstream where to go or how to act; [`rewrite`](super::rewrite::rewrite) drops them.
     pub forbidden: SmallVec<[Forbidden; 2]>,
-    pub(super) spans: Spans,
+    pub(crate) spans: Spans,
 }
 
 /// A field that is dropped before forwarding.
@@ -226,11 +275,15 @@ pub struct Forbidden {
 
 /// Where things stand in the body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Spans {
+pub(crate) struct Spans {
     /// Just after the opening brace.
-    pub(super) body_start: usize,
-    /// The model's value, quotes included.
-    pub(super) model: Span,
+    pub(crate) body_start: usize,
+    /// The model's value, quotes included; empty if the path names the model.
+    pub(crate) model: Span,
+    /// Whether no model is named at all, so that one has to be put in.
+    pub(crate) unnamed: bool,
+    /// Further values that name the model, behind `models/`, as Gemini has them.
+    pub(crate) named: SmallVec<[Span; 1]>,
     /// Just after the last message, unless that is the assistant's own; 0 if there is no such place.
     pub(super) messages_end: usize,
     /// The values of the limits of output.

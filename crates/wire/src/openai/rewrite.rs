@@ -75,8 +75,17 @@ pub fn rewrite_from(
     }
     let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
     let span = request.spans.model;
-    if body.get(span.start..span.end) != Some(&**upstream_model) {
+    if span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model) {
         edits.push(Edit { span, replacement: upstream_model.clone() });
+    }
+    if request.spans.unnamed {
+        let at = request.spans.body_start;
+        // A required member always follows.
+        let member = [&b"\"model\":"[..], upstream_model, b","].concat();
+        edits.push(Edit { span: Span { start: at, end: at }, replacement: member.into() });
+    }
+    for span in &request.spans.named {
+        edits.push(Edit { span: *span, replacement: behind_models(upstream_model) });
     }
     let injection = usage_edit(request, usage);
     let usage_injected = injection.is_some();
@@ -92,6 +101,15 @@ pub fn rewrite_from(
     rewritten
 }
 
+/// A literal with `models/` before the name, unless it has it.
+fn behind_models(literal: &Bytes) -> Bytes {
+    let name = literal.strip_prefix(b"\"").unwrap_or(literal);
+    if [&b"models/"[..], b"tunedModels/"].iter().any(|prefix| name.starts_with(prefix)) {
+        return literal.clone();
+    }
+    [b"\"models/", name].concat().into()
+}
+
 fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
     // Anthropic's streams report usage unasked, and know no such option.
     if request.shape.is_anthropic() {
@@ -100,7 +118,7 @@ fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
     let streams = match request.operation {
         Operation::Chat | Operation::Completion => request.stream,
         // Responses report usage unasked; embeddings and tensors are not streamed.
-        Operation::Embedding | Operation::Infer | Operation::Response => false,
+        Operation::Embedding | Operation::Infer | Operation::Response | Operation::Task(_) => false,
     };
     if !streams || usage == UsageAsk::AsSent || request.include_usage == Some(true) {
         return None;
@@ -132,15 +150,6 @@ fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
         };
         edits.push(Edit { span, replacement: Bytes::new() });
     }
-}
-
-/// A body of another kind: the model's name at its place, and without what must not pass.
-pub(crate) fn splice(body: &Bytes, place: Span, model: Bytes, forbidden: &[Forbidden]) -> Rewritten {
-    let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
-    edits.push(Edit { span: place, replacement: model });
-    drop_forbidden(forbidden, &mut edits);
-    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
-    assemble(body, edits)
 }
 
 fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {

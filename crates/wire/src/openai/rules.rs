@@ -10,6 +10,7 @@ use crate::kserve::Signature;
 
 use super::error::Invalid;
 use super::request::{Operation, Request};
+use crate::tasks::Task;
 
 /// A parameter whose range a model can restrict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +62,7 @@ impl ParamName {
 
 /// What a model can do: true where any of its deployments can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "eight independent abilities, each a yes or no")]
+#[expect(clippy::struct_excessive_bools, reason = "independent abilities, each a yes or no")]
 pub struct Abilities {
     /// Chat completions.
     pub chat: bool,
@@ -71,6 +72,16 @@ pub struct Abilities {
     pub embeddings: bool,
     /// Tensors by the Open Inference Protocol.
     pub infer: bool,
+    /// Documents put in order.
+    pub rerank: bool,
+    /// Moderations.
+    pub moderations: bool,
+    /// Images that are made or changed.
+    pub images: bool,
+    /// Text that is spoken.
+    pub speech: bool,
+    /// Speech that is written down, also in English.
+    pub transcriptions: bool,
     /// The responses API.
     pub responses: bool,
     /// Tool calls.
@@ -88,6 +99,11 @@ impl Abilities {
         completions: true,
         embeddings: true,
         infer: true,
+        rerank: true,
+        moderations: true,
+        images: true,
+        speech: true,
+        transcriptions: true,
         responses: true,
         tools: true,
         vision: true,
@@ -100,6 +116,11 @@ impl Abilities {
             Operation::Completion => self.completions,
             Operation::Embedding => self.embeddings,
             Operation::Infer => self.infer,
+            Operation::Task(Task::Rerank) => self.rerank,
+            Operation::Task(Task::Moderation) => self.moderations,
+            Operation::Task(Task::ImageGeneration | Task::ImageEdit) => self.images,
+            Operation::Task(Task::Speech) => self.speech,
+            Operation::Task(Task::Transcription | Task::Translation) => self.transcriptions,
             Operation::Response => self.responses,
         }
     }
@@ -147,9 +168,11 @@ fn check_abilities(request: &Request, abilities: Abilities) -> Result<(), Invali
     let operation = request.operation;
     let format_field = match operation {
         Operation::Response => "text.format",
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => {
-            "response_format"
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Task(_) => "response_format",
     };
     let prompt_field = prompt_field(operation);
     let needs = request.needs;
@@ -217,9 +240,13 @@ fn check_range(request: &Request, param: ParamName, range: &RangeInclusive<f64>)
 const fn prompt_field(operation: Operation) -> &'static str {
     match operation {
         Operation::Chat => "messages",
-        Operation::Completion => "prompt",
+        Operation::Completion | Operation::Task(Task::ImageGeneration | Task::ImageEdit) => "prompt",
         Operation::Infer => "inputs",
-        Operation::Embedding | Operation::Response => "input",
+        Operation::Task(Task::Rerank) => "documents",
+        Operation::Task(Task::Transcription | Task::Translation) => "file",
+        Operation::Embedding | Operation::Response | Operation::Task(Task::Moderation | Task::Speech) => {
+            "input"
+        }
     }
 }
 

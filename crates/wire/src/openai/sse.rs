@@ -13,6 +13,7 @@ use super::continuation::{Transcript, id_within};
 use super::error::ErrorBody;
 use super::request::{Operation, Shape};
 use super::usage::Usage;
+use crate::chat::{Finding, Findings};
 
 mod event;
 pub(crate) mod lines;
@@ -49,6 +50,7 @@ pub struct StreamObserver {
     proper: bool,
     finished: bool,
     tokens_out_seen: u64,
+    findings: Findings,
     usage: Option<Usage>,
     /// What came so far, where it may have to be continued.
     transcript: Option<Box<Transcript>>,
@@ -124,6 +126,7 @@ impl StreamObserver {
             proper: false,
             finished: false,
             tokens_out_seen: 0,
+            findings: Findings::default(),
             usage: None,
             transcript: None,
             renames: None,
@@ -152,6 +155,17 @@ impl StreamObserver {
     /// What came so far, if it was kept and can be continued.
     pub fn transcript(&self) -> Option<&Transcript> {
         self.transcript.as_deref().filter(|kept| kept.can_be_continued() && !self.passing && !self.proper)
+    }
+
+    /// What is worth telling of the answer so far. Of a refusal it is its first content that tells; only a stream that came
+    /// to its end can be empty, and here thoughts are content as well.
+    pub fn findings(&self) -> Findings {
+        let mut findings = self.findings;
+        let answers = self.operation != Operation::Embedding && self.renames.is_none();
+        if answers && (self.proper || self.finished) && !self.content_seen {
+            findings.insert(Finding::EmptyAnswer);
+        }
+        findings
     }
 
     /// Takes what came from the upstream and puts what can be forwarded now into `out`.
@@ -310,7 +324,8 @@ impl StreamObserver {
     }
 
     fn count(&mut self, meaning: Meaning, seen: &mut Seen) {
-        let Meaning { content, done, finished, error, usage, only_usage: _ } = meaning;
+        let Meaning { content, done, finished, error, usage, findings, only_usage: _ } = meaning;
+        self.findings.extend(findings);
         if content {
             self.content_seen = true;
             self.tokens_out_seen += 1;
@@ -336,9 +351,11 @@ impl StreamObserver {
 pub fn error_event(operation: Operation, error: &ErrorBody) -> Bytes {
     let members = error.members();
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => {
-            Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n"))
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Task(_) => Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n")),
         Operation::Response => {
             // The dialect documents a flat event, its own client raises on a nested `error`: both are given.
             let flat = error.flat_members();

@@ -9,7 +9,7 @@ use crate::json::{JsonError, Kind, Scanner, Walk};
 use super::request::Shape;
 
 /// Nesting accepted in answers; they are read leniently, but not without end.
-pub(super) const ANSWER_DEPTH_MAX: usize = 256;
+pub(crate) const ANSWER_DEPTH_MAX: usize = 256;
 
 /// Tokens a provider counted. What it reported as negative or as no integer counts as 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +18,16 @@ pub struct Usage {
     pub tokens_in: u64,
     /// Prompt tokens the provider had cached; part of `tokens_in`.
     pub tokens_in_cached: u64,
+    /// Prompt tokens written to its cache; part of `tokens_in`.
+    pub tokens_in_cache_written: u64,
+    /// Prompt tokens of images; part of `tokens_in`.
+    pub tokens_in_image: u64,
+    /// Prompt tokens of sounds; part of `tokens_in`.
+    pub tokens_in_audio: u64,
+    /// Thoughts; part of `tokens_out`.
+    pub tokens_out_reasoning: u64,
+    /// Output tokens of sounds; part of `tokens_out`.
+    pub tokens_out_audio: u64,
     /// Output tokens.
     pub tokens_out: u64,
 }
@@ -28,6 +38,11 @@ impl Usage {
         Self {
             tokens_in: self.tokens_in.max(other.tokens_in),
             tokens_in_cached: self.tokens_in_cached.max(other.tokens_in_cached),
+            tokens_in_cache_written: self.tokens_in_cache_written.max(other.tokens_in_cache_written),
+            tokens_in_image: self.tokens_in_image.max(other.tokens_in_image),
+            tokens_in_audio: self.tokens_in_audio.max(other.tokens_in_audio),
+            tokens_out_reasoning: self.tokens_out_reasoning.max(other.tokens_out_reasoning),
+            tokens_out_audio: self.tokens_out_audio.max(other.tokens_out_audio),
             tokens_out: self.tokens_out.max(other.tokens_out),
         }
     }
@@ -84,26 +99,60 @@ fn usage_member(
 pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
     let Some(mut members) = object_or_skip(scanner)? else { return Ok(None) };
     let (mut usage, mut beside) = (Usage::default(), 0_u64);
+    let (mut told, mut total) = (false, None);
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
-            "prompt_tokens" | "input_tokens" => usage.tokens_in = read_count(scanner)?,
-            "completion_tokens" | "output_tokens" => usage.tokens_out = read_count(scanner)?,
+            "prompt_tokens" | "input_tokens" => (told, usage.tokens_in) = (true, read_count(scanner)?),
+            "completion_tokens" | "output_tokens" => (told, usage.tokens_out) = (true, read_count(scanner)?),
+            "total_tokens" => total = Some(read_count(scanner)?),
             "prompt_tokens_details" | "input_tokens_details" => {
-                usage.tokens_in_cached = read_cached(scanner)?;
+                read_details(scanner, |name, count| match name {
+                    "cached_tokens" => usage.tokens_in_cached = count,
+                    "cache_write_tokens" | "cache_creation_tokens" => usage.tokens_in_cache_written = count,
+                    "image_tokens" => usage.tokens_in_image = count,
+                    "audio_tokens" => usage.tokens_in_audio = count,
+                    _ => {}
+                })?;
             }
+            "completion_tokens_details" | "output_tokens_details" => {
+                read_details(scanner, |name, count| match name {
+                    "reasoning_tokens" => usage.tokens_out_reasoning = count,
+                    "audio_tokens" => usage.tokens_out_audio = count,
+                    _ => {}
+                })?;
+            }
+            // DeepSeek and Moonshot say it beside the others.
+            "prompt_cache_hit_tokens" | "cached_tokens" => usage.tokens_in_cached = read_count(scanner)?,
             // Anthropic's input is what comes beside these two; with others it contains them.
             "cache_read_input_tokens" if shape.is_anthropic() => {
                 usage.tokens_in_cached = read_count(scanner)?;
                 beside = beside.saturating_add(usage.tokens_in_cached);
             }
             "cache_creation_input_tokens" if shape.is_anthropic() => {
-                beside = beside.saturating_add(read_count(scanner)?);
+                usage.tokens_in_cache_written = read_count(scanner)?;
+                beside = beside.saturating_add(usage.tokens_in_cache_written);
             }
             _ => drop(scanner.skip_value()?),
         }
     }
+    // Who tells one number reads only, as with Jina's rerank; who counts seconds tells none.
+    match total {
+        Some(total) if !told => usage.tokens_in = total,
+        None if !told && beside == 0 => return Ok(None),
+        Some(_) | None => {}
+    }
     usage.tokens_in = usage.tokens_in.saturating_add(beside);
-    usage.tokens_in_cached = usage.tokens_in_cached.min(usage.tokens_in);
+    for part in [
+        &mut usage.tokens_in_cached,
+        &mut usage.tokens_in_cache_written,
+        &mut usage.tokens_in_image,
+        &mut usage.tokens_in_audio,
+    ] {
+        *part = (*part).min(usage.tokens_in);
+    }
+    for part in [&mut usage.tokens_out_reasoning, &mut usage.tokens_out_audio] {
+        *part = (*part).min(usage.tokens_out);
+    }
     Ok(Some(usage))
 }
 
@@ -116,17 +165,14 @@ pub(super) fn object_or_skip(scanner: &mut Scanner<'_>) -> Result<Option<Walk>, 
     Ok(None)
 }
 
-fn read_cached(scanner: &mut Scanner<'_>) -> Result<u64, JsonError> {
-    let Some(mut members) = object_or_skip(scanner)? else { return Ok(0) };
-    let mut cached = 0;
+/// Reads the counts of an object of details.
+fn read_details(scanner: &mut Scanner<'_>, mut each: impl FnMut(&str, u64)) -> Result<(), JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(()) };
     while let Some(key) = scanner.next_key(&mut members)? {
-        if key.is("cached_tokens") {
-            cached = read_count(scanner)?;
-        } else {
-            scanner.skip_value()?;
-        }
+        let count = read_count(scanner)?;
+        each(key.raw(), count);
     }
-    Ok(cached)
+    Ok(())
 }
 
 /// A count that can neither be negative nor overflow, whatever the provider wrote.
@@ -172,6 +218,8 @@ mod tests {
             Some((12, 4, 3)),
         );
         check(r#"{"data":[],"usage":{"prompt_tokens":5,"total_tokens":5}}"#, Some((5, 0, 0)));
+        check(r#"{"results":[],"usage":{"total_tokens":815}}"#, Some((815, 0, 0)));
+        check(r#"{"text":"","usage":{"type":"duration","seconds":27}}"#, None);
         check(r#"{"usage":null}"#, None);
         check(r#"{"choices":[{"usage":{"prompt_tokens":5}}]}"#, None);
         check(r#"{"usage":{"prompt_tokens":5}"#, None);
@@ -179,13 +227,35 @@ mod tests {
     }
 
     #[test]
+    fn every_part_of_usage_is_read() {
+        let body = r#"{"usage":{"prompt_tokens":20,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":8,"cache_write_tokens":3,"audio_tokens":2,"image_tokens":1,"text_tokens":5},"completion_tokens_details":{"reasoning_tokens":4,"audio_tokens":1,"accepted_prediction_tokens":0}}}"#;
+        let expected = Usage {
+            tokens_in: 20,
+            tokens_in_cached: 8,
+            tokens_in_cache_written: 3,
+            tokens_in_image: 1,
+            tokens_in_audio: 2,
+            tokens_out_reasoning: 4,
+            tokens_out_audio: 1,
+            tokens_out: 9,
+        };
+        assert_eq!(usage_of_body(body.as_bytes()), Some(expected));
+        let more = r#"{"usage":{"prompt_tokens":1,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":7}}}"#;
+        assert_eq!(usage_of_body(more.as_bytes()).map(|usage| usage.tokens_out_reasoning), Some(1));
+        let beside =
+            r#"{"usage":{"prompt_tokens":9,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}}"#;
+        assert_eq!(usage_of_body(beside.as_bytes()).map(|usage| usage.tokens_in_cached), Some(4));
+    }
+
+    #[test]
     fn anthropic_counts_what_was_cached_beside_its_input() {
         let body = br#"{"content":[],"usage":{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":10,"output_tokens":5}}"#;
         let get = |shape: Shape| {
-            usage_of_body_as(shape, body).map(|it| (it.tokens_in, it.tokens_in_cached, it.tokens_out))
+            usage_of_body_as(shape, body)
+                .map(|it| (it.tokens_in, it.tokens_in_cached, it.tokens_in_cache_written))
         };
-        assert_eq!(get(Shape::AnthropicMessages), Some((33, 10, 5)));
-        assert_eq!(get(Shape::OpenAi), Some((3, 0, 5)), "proxies put these beside inclusive counts");
+        assert_eq!(get(Shape::AnthropicMessages), Some((33, 10, 20)));
+        assert_eq!(get(Shape::OpenAi), Some((3, 0, 0)), "proxies put these beside inclusive counts");
     }
 
     #[test]

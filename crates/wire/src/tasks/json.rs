@@ -1,6 +1,5 @@
 //! Tasks whose bodies are JSON, read in one pass.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::json::{Kind, Scanner, Span};
@@ -8,7 +7,6 @@ use crate::openai::error::Invalid;
 use crate::openai::request::members::{Members, model_of, no_model};
 use crate::openai::request::values::{absent, boolean, count, text, wrong_type};
 use crate::openai::request::{BodyLimits, Forbidden};
-use crate::openai::rewrite::{Rewritten, splice};
 
 use super::Task;
 
@@ -40,12 +38,12 @@ pub struct TaskRequest {
     pub return_documents: Option<bool>,
     /// Fields that would tell an upstream where to go; they are dropped.
     pub forbidden: SmallVec<[Forbidden; 2]>,
-    place: Place,
+    pub(super) place: Place,
 }
 
 /// Where the model's name stands, or would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Value(Span),
     /// Just after the opening brace.
     Absent(usize),
@@ -55,18 +53,6 @@ impl TaskRequest {
     /// Tokens of input, estimated from the bytes.
     pub fn tokens_in_estimate(&self) -> u32 {
         u32::try_from(self.text_bytes.div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX)
-    }
-
-    /// The body for the upstream; `upstream_model` is made by [`literal`](crate::openai::literal).
-    pub fn rewrite(&self, body: &Bytes, upstream_model: &Bytes) -> Rewritten {
-        match self.place {
-            Place::Value(span) => splice(body, span, upstream_model.clone(), &self.forbidden),
-            Place::Absent(at) => {
-                // A required member always follows.
-                let member = [&b"\"model\":"[..], upstream_model, b","].concat();
-                splice(body, Span { start: at, end: at }, member.into(), &self.forbidden)
-            }
-        }
     }
 }
 

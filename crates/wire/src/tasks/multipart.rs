@@ -19,8 +19,10 @@ use crate::openai::rewrite::Segments;
 use super::Task;
 
 mod head;
+mod parts;
 
 pub use head::boundary;
+pub use parts::{Parts, read};
 
 /// Bytes that are looked at at a time, however much comes.
 const WINDOW_BYTES: usize = 16 << 10;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::{Event, Losses};
-use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, PROVIDERS, Told, client, provider};
+use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDERS, Told, client, provider};
 use pointsman_wire::json;
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::sse::Out;
@@ -13,7 +13,14 @@ use pointsman_wire::openai::{
 const NAME: &str = "anthropic";
 
 fn told() -> Told {
-    Told { model: "m".to_owned(), now_unix_s: 1, id: "req_1".to_owned(), stream_usage: true }
+    Told {
+        call: "",
+        model: "m".to_owned(),
+        now_unix_s: 1,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 #[track_caller]
@@ -35,7 +42,7 @@ pub(crate) fn request(input: &[u8]) {
         }
         let _ = usage_of_body_as(shape, &body);
     }
-    let _ = provider(NAME).unwrap().dialect.fault(400, None, &body);
+    let _ = provider(NAME).unwrap().dialect.fault(400, NO_HEADERS, &body);
 }
 
 /// What a client says is JSON in every provider's dialect, and means the same when it is read again.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::{Event, Losses};
-use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, PROVIDERS, Told};
+use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDERS, Told};
 use pointsman_wire::json;
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::json::write::compact;
@@ -15,7 +15,14 @@ use pointsman_wire::tasks::multipart::{PartLimits, Scanner, Splice, boundary};
 use pointsman_wire::tasks::{self, Task};
 
 fn told() -> Told {
-    Told { model: "asked".to_owned(), now_unix_s: 1_700_000_000, id: "req_1".to_owned(), stream_usage: true }
+    Told {
+        call: "",
+        model: "asked".to_owned(),
+        now_unix_s: 1_700_000_000,
+        id: "req_1".to_owned(),
+        stream_usage: true,
+        ..Told::default()
+    }
 }
 
 /// What a client sends is refused, or becomes JSON for every provider; what a provider answers becomes JSON for every client.
@@ -31,7 +38,7 @@ pub(crate) fn conversions(input: &[u8]) {
         }
     }
     for provider in PROVIDERS {
-        let _ = provider.dialect.fault(400, None, input);
+        let _ = provider.dialect.fault(400, NO_HEADERS, input);
         let Ok(answer) = provider.dialect.answer(text) else { continue };
         for client in CLIENTS {
             let given = client.dialect.answer(&answer, &told(), &mut Losses::default());
@@ -97,7 +104,7 @@ pub(crate) fn tasks(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
     for task in Task::ALL.into_iter().filter(|task| !task.is_multipart()) {
         let Ok(read) = tasks::json::parse(task, &body, &BodyLimits::default()) else { continue };
-        let sent = read.rewrite(&body, &literal("up"));
+        let sent = rewrite(&read.clone().into_request(), &body, &literal("up"), UsageAsk::AsSent);
         let whole = sent.concat();
         assert_eq!(whole.len() as u64, sent.len);
         let again = tasks::json::parse(task, &whole, &BodyLimits::default()).unwrap();

@@ -3,11 +3,10 @@
 
 use bytes::Bytes;
 use pointsman_wire::chat::{Event, Losses};
-use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, PROVIDERS, Told, client, provider};
-use pointsman_wire::gemini::{
-    Form, Method, Observer, Route, client as gemini_client, facts, parse, usage_of_body,
-};
+use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDERS, Told, client, provider};
+use pointsman_wire::gemini::{Form, Method, Observer, Route, parse, usage_of_body};
 use pointsman_wire::json::{check, tree::Tree};
+use pointsman_wire::openai::rewrite::{UsageAsk, literal, rewrite};
 use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{BodyLimits, ErrorBody};
 
@@ -28,10 +27,10 @@ pub(crate) fn request(input: &[u8]) {
                 check(&error, 8).unwrap();
             }
             Ok(asked) => {
-                let same = facts::rewrite(&asked, &body, MODEL);
+                let same = rewrite(&asked, &body, &literal(MODEL), UsageAsk::AsSent);
                 assert_eq!(same.concat().len() as u64, same.len);
                 let again = parse(method, MODEL, &same.concat(), &BodyLimits::default(), 1).unwrap();
-                assert_eq!(again.request, asked.request);
+                assert_eq!(again, asked);
             }
         }
     }
@@ -68,7 +67,10 @@ pub(crate) fn answer(input: &[u8]) {
         let (mut writer, mut text) = (client.dialect.stream(told()), String::new());
         whole.0.iter().for_each(|event| writer.write(event, &mut text));
     }
-    let (mut array, mut text) = (gemini_client::stream(told(), Form::Array), String::new());
+    let (mut array, mut text) = (
+        client("gemini").unwrap().dialect.stream(Told { call: "streamGenerateContent", ..told() }),
+        String::new(),
+    );
     whole.0.iter().for_each(|event| array.write(event, &mut text));
     if ended == 1 {
         check(&text, 2 * CONVERTED_DEPTH_MAX).unwrap();
@@ -81,7 +83,7 @@ pub(crate) fn answer(input: &[u8]) {
         );
     }
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let _ = (usage_of_body(input), provider("gemini").unwrap().dialect.fault(500, None, input));
+    let _ = (usage_of_body(input), provider("gemini").unwrap().dialect.fault(500, NO_HEADERS, input));
     let Ok(answer) = provider("gemini").unwrap().dialect.answer(text) else { return };
     for client in CLIENTS {
         let given = client.dialect.answer(&answer, &told(), &mut Losses::default());

@@ -4,7 +4,10 @@
 pub(crate) mod anthropic;
 
 use bytes::Bytes;
+use pointsman_wire::chat::{Event, Losses};
+use pointsman_wire::dialect::{CONVERTED_DEPTH_MAX, client};
 use pointsman_wire::engine::{self, REQUESTS_MAX};
+use pointsman_wire::json::tree::Tree;
 use pointsman_wire::json::{self, JsonFault};
 use pointsman_wire::kserve;
 use pointsman_wire::openai::request::FORBIDDEN;
@@ -13,6 +16,7 @@ use pointsman_wire::openai::{
     BodyLimits, ErrorBody, Operation, StreamObserver, UsageAsk, classify, literal, parse, rewrite,
     usage_of_body,
 };
+use pointsman_wire::{bedrock, truth};
 use serde_json::value::RawValue;
 
 pub(crate) mod dialects;
@@ -197,6 +201,70 @@ fn same_tensors(request: &kserve::Inference<'_>, json: &[u8], behind: usize) {
 
 fn leaves(value: &serde_json::Value) -> u64 {
     value.as_array().map_or(1, |items| items.iter().map(leaves).sum())
+}
+
+/// However the bytes of Bedrock are cut, they are the same events, nothing follows the last of them, and every part is opened
+/// before it is added to. Whatever a client sends becomes JSON that another parser reads.
+pub(crate) fn bedrock(input: &[u8]) {
+    let dialect = bedrock::DEF.dialect;
+    let read = |piece_bytes: usize| {
+        let (mut stream, mut events) = (dialect.stream(), Vec::new());
+        for piece in input.chunks(piece_bytes) {
+            if stream.push(piece, &mut events).is_err() {
+                break;
+            }
+        }
+        events
+    };
+    let whole = read(input.len().max(1));
+    for piece_bytes in [5, 64] {
+        assert_eq!(read(piece_bytes), whole);
+    }
+    let mut parts = 0;
+    for (at, event) in whole.iter().enumerate() {
+        match event {
+            Event::Opened { part, .. } => {
+                assert_eq!(*part, parts);
+                parts += 1;
+            }
+            Event::Added { part, .. } | Event::Signed { part, .. } | Event::Closed { part, .. } => {
+                assert_eq!(part + 1, parts);
+            }
+            Event::Ended | Event::Failed(_) => assert_eq!(at + 1, whole.len()),
+            Event::Started { .. }
+            | Event::Cited { .. }
+            | Event::Likely { .. }
+            | Event::Stopped { .. }
+            | Event::Used(_)
+            | Event::Ping
+            | Event::Lost(_) => {}
+        }
+    }
+    for status in [400, 403, 429, 500] {
+        let _ = bedrock::fault(None, status, None, input);
+    }
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let _ = dialect.answer(text);
+    let path = dialect.path(text, true);
+    assert_eq!(path.matches('/').count(), 3);
+    assert!(path.bytes().all(|byte| byte.is_ascii_graphic()) && !path.contains(['?', '#']));
+    let Ok(tree) = Tree::parse(text, CONVERTED_DEPTH_MAX) else { return };
+    let Ok(all) = client("openai").unwrap().dialect.conversation(tree) else { return };
+    for model in ["m", "anthropic.claude-sonnet-4-5", "anthropic.claude-opus-4-7", "amazon.nova-2-lite-v1:0"]
+    {
+        let sent = dialect.request(&all, model, &mut Losses::default());
+        json::check(&sent, json::DEPTH_MAX).unwrap();
+    }
+}
+
+/// Whatever stands in the headers of an answer, it is understood, or not.
+pub(crate) fn truth(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let headers = || text.lines().filter_map(|line| line.split_once(':'));
+    for now_unix_ms in [0, 1_700_000_000_000, u64::MAX] {
+        let read = truth::read(headers(), now_unix_ms);
+        assert!(read.request_id.is_none_or(|id| id.bytes().all(|byte| byte.is_ascii_graphic())));
+    }
 }
 
 /// Whatever an engine answers, what is made of it is possible.

@@ -31,10 +31,14 @@ pub(super) struct Beside {
     idempotency_entries: Gauge,
     idempotency_bytes: Gauge,
     idempotency_evicted: Gauge,
+    pinned: Counter,
+    issued_ids: Gauge,
+    issued_forgotten: Gauge,
 }
 
 impl Beside {
     pub(super) fn register(&self, r: &mut Registry) {
+        self.register_pins(r);
         r.register(
             "pointsman_fallback",
             "Requests that were served by another model they named",
@@ -67,6 +71,24 @@ impl Beside {
         );
     }
 
+    fn register_pins(&self, r: &mut Registry) {
+        r.register(
+            "pointsman_pinned",
+            "Requests that only the account could serve that keeps what they name",
+            self.pinned.clone(),
+        );
+        r.register(
+            "pointsman_issued_ids",
+            "Ids of what providers keep whose account is remembered",
+            self.issued_ids.clone(),
+        );
+        r.register(
+            "pointsman_issued_ids_forgotten",
+            "Such ids that were forgotten for want of room, since the start",
+            self.issued_forgotten.clone(),
+        );
+    }
+
     /// Forgets the series of models that are gone.
     pub(super) fn retain(&self, keeps: impl Fn(&str) -> bool) {
         self.fallback.retain(|series| keeps(&series.model));
@@ -89,6 +111,17 @@ impl Metrics {
     /// A request with an idempotency key came, and this is what the key meant.
     pub fn idempotency(&self, result: &'static str) {
         self.beside.idempotency.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// A request is pinned to an account.
+    pub fn pinned(&self) {
+        self.beside.pinned.inc();
+    }
+
+    /// How many ids are known of what providers keep, and how many were forgotten for want of room.
+    pub fn issued_state(&self, ids: usize, forgotten: u64) {
+        self.beside.issued_ids.set(ids as i64);
+        self.beside.issued_forgotten.set(forgotten as i64);
     }
 
     /// How many idempotency keys are remembered, with how many bytes of answers, and how many gave way so far.

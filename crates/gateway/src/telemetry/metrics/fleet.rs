@@ -27,6 +27,15 @@ pub(super) struct FleetGauges {
     pub(super) queue_depth: Family<ModelLabels, Gauge>,
     pub(super) retry_budget: Family<ModelLabels, Gauge>,
     pub(super) credential: Family<CredentialLabels, Gauge>,
+    pub(super) credential_remaining: Family<AllowanceLabels, Gauge>,
+}
+
+/// Labels: a credential and what a limit of it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AllowanceLabels {
+    provider: String,
+    credential: String,
+    limit: &'static str,
 }
 
 /// Labels: a deployment and one of the states it may be in.
@@ -61,6 +70,15 @@ impl FleetGauges {
         }
         for provider in &fleet.providers {
             for credential in &provider.credentials {
+                for (limit, left) in &credential.said {
+                    let labels = AllowanceLabels {
+                        provider: values.value(Kind::Provider, &provider.name),
+                        credential: values.value(Kind::Credential, &credential.name),
+                        limit,
+                    };
+                    let remaining = i64::try_from(left.remaining).unwrap_or(i64::MAX);
+                    self.credential_remaining.get_or_create(&labels).set(remaining);
+                }
                 for state in CredentialView::STATES {
                     let labels = CredentialLabels {
                         provider: values.value(Kind::Provider, &provider.name),
@@ -114,5 +132,6 @@ impl FleetGauges {
         self.queue_depth.clear();
         self.retry_budget.clear();
         self.credential.clear();
+        self.credential_remaining.clear();
     }
 }

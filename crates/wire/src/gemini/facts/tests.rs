@@ -1,12 +1,15 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::openai::request::Operation;
+use crate::openai::rewrite::{UsageAsk, literal, rewrite};
 
-fn read(method: Method, body: &str) -> Result<Asked, Invalid> {
+fn read(method: Method, body: &str) -> Result<Request, Invalid> {
     parse(method, "m@2", body.as_bytes(), &BodyLimits::default(), 1)
 }
 
 fn generate(body: &str) -> Request {
-    read(Method::GenerateContent, body).unwrap().request
+    read(Method::GenerateContent, body).unwrap()
 }
 
 const CONTENTS: &str = r#""contents":[{"role":"user","parts":[{"text":"Hello you"}]}]"#;
@@ -25,7 +28,7 @@ fn facts_in_both_spellings() {
         assert_eq!((request.prompt_bytes, request.messages, request.stream), (9, 1, false));
     }
     let streamed = read(Method::StreamGenerateContent, &format!("{{{CONTENTS}}}")).unwrap();
-    assert!(streamed.request.stream && streamed.request.operation == Operation::Chat);
+    assert!(streamed.stream && streamed.operation == Operation::Chat);
 }
 
 #[test]
@@ -34,9 +37,9 @@ fn needs_are_seen() {
         "tools":[{"functionDeclarations":[{"name":"f"}]}],"cachedContent":"cachedContents/1",
         "generationConfig":{"responseMimeType":"application/json","responseSchema":{"type":"STRING"}}}"#;
     let asked = read(Method::GenerateContent, body).unwrap();
-    let request = &asked.request;
+    let request = &asked;
     assert!(request.needs.vision && request.needs.tools && request.needs.json_schema && request.formatted);
-    assert!(asked.cached && request.images == 1);
+    assert!(asked.kept_by_provider && request.images == 1);
     let plain = generate(&format!(r#"{{{CONTENTS},"tools":[],"generationConfig":null}}"#));
     assert!(!plain.needs.tools && !plain.needs.json_schema && !plain.formatted);
 }
@@ -116,7 +119,7 @@ fn c5_numbers_and_texts_that_others_choke_on_are_refused_or_kept() {
 fn c6_what_is_not_known_is_passed_on_untouched() {
     let body = Bytes::from(format!(r#"{{{CONTENTS},"new_field":{{"a":[1e400,null]}},"toolConfig":{{}}}}"#));
     let asked = parse(Method::GenerateContent, "m", &body, &BodyLimits::default(), 1).unwrap();
-    assert_eq!(rewrite(&asked, &body, "gemini-2.5-flash").concat(), body);
+    assert_eq!(rewrite(&asked, &body, &literal("gemini-2.5-flash"), UsageAsk::AsSent).concat(), body);
 }
 
 #[test]
@@ -125,9 +128,9 @@ fn the_model_is_put_in_wherever_the_body_names_it() {
         br#"{"requests":[{"model":"models/m","content":{"parts":[{"text":"aaaaaaaaaaaaaaaa"}]}},{"content":{"parts":[{"text":"b"}]},"model":"models/m"}]}"#,
     );
     let asked = parse(Method::BatchEmbedContents, "m", &body, &BodyLimits::default(), 1).unwrap();
-    assert_eq!((asked.request.messages, asked.request.tokens_in_min), (2, 2));
-    assert_eq!(asked.request.operation, Operation::Embedding);
-    let sent = rewrite(&asked, &body, "text-embedding-004").concat();
+    assert_eq!((asked.messages, asked.tokens_in_min), (2, 2));
+    assert_eq!(asked.operation, Operation::Embedding);
+    let sent = rewrite(&asked, &body, &literal("text-embedding-004"), UsageAsk::AsSent).concat();
     let sent = std::str::from_utf8(&sent).unwrap();
     assert_eq!(
         sent,

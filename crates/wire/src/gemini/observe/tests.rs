@@ -35,7 +35,7 @@ fn d1_however_a_stream_is_cut_its_bytes_pass_and_the_same_is_seen() {
         let text = stream(form, &[FIRST, FIRST, LAST]);
         let whole = relay(form, text.as_bytes(), text.len());
         assert_eq!(std::str::from_utf8(&whole.0).unwrap().trim_end(), text.trim_end(), "{form:?}");
-        let usage = Usage { tokens_in: 7, tokens_in_cached: 2, tokens_out: 7 };
+        let usage = Usage { tokens_in: 7, tokens_in_cached: 2, tokens_out: 7, ..Usage::default() };
         assert_eq!((whole.1.content_events, whole.1.done, whole.1.usage), (2, true, Some(usage)), "{form:?}");
         assert!(whole.2.proper && whole.2.finished && whole.2.bytes_cut == 0);
         assert_eq!(whole.2.tokens_out_seen, 2);

@@ -75,10 +75,14 @@ impl Chunks {
 
     fn read(&mut self, mut chunk: Members<'_>, out: &mut Vec<Event>) {
         let usage = chunk.take("usage").as_ref().map(usage_of);
-        if !std::mem::replace(&mut self.started, true) {
+        let (id, model) =
+            (chunk.take_text("id").unwrap_or_default(), chunk.take_text("model").unwrap_or_default());
+        // Azure's first chunk names nothing: it only says how the prompt was filtered.
+        let is_beginning = !id.is_empty() || !model.is_empty() || chunk.has_items("choices");
+        if is_beginning && !std::mem::replace(&mut self.started, true) {
             out.push(Event::Started {
-                id: chunk.take_text("id").unwrap_or_default(),
-                model: chunk.take_text("model").unwrap_or_default(),
+                id,
+                model,
                 created_s: chunk.take("created").and_then(|created| created.count()),
                 usage: None,
             });

@@ -10,6 +10,7 @@ use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{ErrorBody, Invalid};
 use crate::openai::request::{self, Operation};
+use crate::tasks::{self, TaskRequest};
 
 use super::delta::Deltas;
 use super::words::{
@@ -19,10 +20,19 @@ use super::words::{
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
     name: "openai",
-    summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and responses as they are).",
-    route: |path| Operation::of_path(path).map(Asked::of),
-    read: |asked, body, limits, salt| request::parse(asked.operation, body, limits, salt),
-    stream_type: "text/event-stream",
+    summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and tasks as they are).",
+    route: |path, _| Asked::of_path(path).filter(|asked| asked.operation != Operation::Response),
+    read: |asked, body, limits, salt| match asked.operation {
+        Operation::Task(task) => tasks::json::parse(task, body, limits).map(TaskRequest::into_request),
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Response => request::parse(asked.operation, body, limits, salt),
+    },
+    headers: &[],
+    stream_type: |_| "text/event-stream",
+    heartbeat: ": ping\n\n",
     dialect: &ChatClient,
 };
 

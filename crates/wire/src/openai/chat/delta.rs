@@ -180,4 +180,9 @@ impl WriteStream for Deltas {
             Event::Cited { .. } | Event::Closed { .. } | Event::Lost(_) => {}
         }
     }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        let cited = matches!(event, Event::Cited { .. });
+        cited.then_some(("citations", "chunks of chat completions cite nothing"))
+    }
 }

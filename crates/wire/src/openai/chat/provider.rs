@@ -4,11 +4,12 @@ use crate::chat::{
     Answer, CHOICES_MAX, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source,
     Tool, ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, ProviderDef, ProviderDialect, ReadStream};
+use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{Fault, classify};
+use crate::openai::request::{CHATS, Operation};
 
 use super::chunks::Chunks;
 use super::client::call_json;
@@ -19,6 +20,18 @@ pub static DEF: ProviderDef = ProviderDef {
     name: "openai",
     summary: "OpenAI chat completions, and whoever speaks them.",
     stream_type: "text/event-stream",
+    relays: &[
+        Relay {
+            client: "openai",
+            operations: &CHATS,
+            path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+        },
+        Relay {
+            client: "openai-responses",
+            operations: &[Operation::Response],
+            path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+        },
+    ],
     dialect: &ChatProvider,
 };
 
@@ -77,8 +90,8 @@ impl ProviderDialect for ChatProvider {
         Box::new(Chunks::default())
     }
 
-    fn fault(&self, status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
-        classify(status, retry_after, body)
+    fn fault(&self, status: u16, headers: Headers<'_>, body: &[u8]) -> Fault {
+        classify(status, headers("retry-after"), body)
     }
 }
 

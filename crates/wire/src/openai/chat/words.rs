@@ -5,7 +5,7 @@ use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 
 /// An image's place: a URL, or the data itself.
-pub(super) fn source_of_url(url: String) -> (Source, Option<String>) {
+pub(in crate::openai) fn source_of_url(url: String) -> (Source, Option<String>) {
     let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(','));
     match data.and_then(|(head, data)| Some((head.strip_suffix(";base64")?, data))) {
         Some((media_type, data)) => {
@@ -35,12 +35,12 @@ pub(super) fn url_of(media: &Media) -> Option<String> {
 }
 
 /// What a provider wants back with a call, where Google has it: in `extra_content.google.thought_signature`.
-pub(super) fn signature_of(extra: &Tree<'_>) -> Option<String> {
+pub(in crate::openai) fn signature_of(extra: &Tree<'_>) -> Option<String> {
     Some(extra.get("google")?.get("thought_signature")?.text()?.to_owned())
 }
 
 /// The same, written beside a call.
-pub(super) fn fill_signature(it: &mut Object, signature: &str) {
+pub(in crate::openai) fn fill_signature(it: &mut Object, signature: &str) {
     it.object("extra_content", |it| {
         it.object("google", |it| _ = it.text("thought_signature", signature));
     });
@@ -68,7 +68,7 @@ pub(super) fn finish_reason(stop: Stop) -> &'static str {
 }
 
 /// How hard to think, by its word.
-pub(super) fn effort_of(word: &str) -> Option<Effort> {
+pub(in crate::openai) fn effort_of(word: &str) -> Option<Effort> {
     Some(match word {
         "none" => Effort::None,
         "minimal" => Effort::Minimal,
@@ -97,7 +97,9 @@ pub(super) fn usage_of(tree: &Tree<'_>) -> Usage {
     let within = |group: &str, name: &str| tree.get(group).map_or(0, |group| count(group, name));
     Usage {
         tokens_in: count(tree, "prompt_tokens"),
-        tokens_in_cached: within("prompt_tokens_details", "cached_tokens"),
+        // DeepSeek says it beside the others.
+        tokens_in_cached: within("prompt_tokens_details", "cached_tokens")
+            .max(count(tree, "prompt_cache_hit_tokens")),
         tokens_in_cache_written: within("prompt_tokens_details", "cache_write_tokens"),
         tokens_in_audio: within("prompt_tokens_details", "audio_tokens"),
         tokens_out: count(tree, "completion_tokens"),
@@ -131,18 +133,20 @@ fn fill_logprob(it: &mut Object, one: &Logprob) {
     };
 }
 
+/// One token's.
+pub(in crate::openai) fn logprob_json(one: &Logprob) -> String {
+    object(|it| {
+        fill_logprob(it, one);
+        it.array("top_logprobs", one.top.iter().map(|top| object(|it| fill_logprob(it, top))));
+    })
+}
+
 /// The log probabilities of a choice, `null` if there are none.
 pub(super) fn logprobs_json(logprobs: &[Logprob]) -> String {
     if logprobs.is_empty() {
         return "null".to_owned();
     }
-    let content = logprobs.iter().map(|one| {
-        object(|it| {
-            fill_logprob(it, one);
-            it.array("top_logprobs", one.top.iter().map(|top| object(|it| fill_logprob(it, top))));
-        })
-    });
-    object(|it| _ = it.array("content", content).raw("refusal", "null"))
+    object(|it| _ = it.array("content", logprobs.iter().map(logprob_json)).raw("refusal", "null"))
 }
 
 /// The same, read.

@@ -6,6 +6,7 @@ use crate::json::{Kind, Text};
 use crate::openai::error::Invalid;
 
 use super::body::Reader;
+use super::kept::KeptKind;
 use super::values::{absent, text, wrong_type};
 
 impl<'a> Reader<'a, '_> {
@@ -58,6 +59,10 @@ impl<'a> Reader<'a, '_> {
             let kind = self.scanner.peek()?;
             match key.raw() {
                 "type" if kind == Kind::String => plain = self.scanner.string()?.is("text"),
+                "file_id" if kind == Kind::String => {
+                    let id = self.scanner.string()?;
+                    self.keep(|| format!("{}.source.file_id", param()), &id, KeptKind::File);
+                }
                 "data" if kind == Kind::String => data = Some(self.scanner.string()?),
                 "content" if matches!(kind, Kind::String | Kind::Array) => {
                     nested = true;

@@ -7,6 +7,7 @@ use crate::json::{Kind, Scanner, Span, Text};
 use crate::openai::error::Invalid;
 
 use super::fields::{Field, Name, Spelling, lookup, same};
+use super::kept::{Kept, KeptKind};
 use super::prompt::Prompt;
 use super::shape::Shape;
 use super::values::{absent, boolean, count, integer, number, text, wrong_type};
@@ -30,6 +31,7 @@ pub(super) struct Reader<'a, 'l> {
     tokens_out_max: Option<u64>,
     params: Params,
     pub(super) user_hash: Option<u64>,
+    pub(super) kept: Vec<Kept>,
     forbidden: SmallVec<[Forbidden; 2]>,
     pub(super) fallbacks: Vec<String>,
     pub(super) spans: Spans,
@@ -60,6 +62,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             tokens_out_max: None,
             params: Params::default(),
             user_hash: None,
+            kept: Vec::new(),
             forbidden: SmallVec::new(),
             fallbacks: Vec::new(),
             spans: Spans::default(),
@@ -120,13 +123,25 @@ impl<'a, 'l> Reader<'a, 'l> {
                 self.read_instructions("instructions")
             }
             Field::Text if self.operation == Operation::Response => self.read_format_within("text"),
+            Field::Prompt | Field::PreviousResponse | Field::Conversation
+                if self.operation == Operation::Response =>
+            {
+                self.read_kept(field.name(), KeptKind::Answer)
+            }
+            Field::Container => self.read_kept("container", KeptKind::File),
             Field::System => self.read_instructions("system"),
             Field::OutputConfig => self.read_format_within("output_config"),
             Field::OutputFormat => self.read_format("output_format"),
             Field::Thinking => self.read_object("thinking"),
             Field::Metadata => self.read_metadata(),
             Field::StopSequences => self.read_stop_sequences(),
-            Field::Messages | Field::Prompt | Field::Input | Field::Instructions | Field::Text => {
+            Field::Messages
+            | Field::Prompt
+            | Field::Input
+            | Field::Instructions
+            | Field::Text
+            | Field::PreviousResponse
+            | Field::Conversation => {
                 // Belongs to another operation: passed on for the upstream to judge.
                 self.scanner.skip_value()?;
                 Ok(())
@@ -199,6 +214,9 @@ impl<'a, 'l> Reader<'a, 'l> {
             | Field::ResponseFormat
             | Field::Text
             | Field::Instructions
+            | Field::PreviousResponse
+            | Field::Conversation
+            | Field::Container
             | Field::System
             | Field::Thinking
             | Field::OutputConfig
@@ -376,6 +394,9 @@ impl<'a, 'l> Reader<'a, 'l> {
             user_hash: self.user_hash,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
+            kept_by_provider: self.kept.iter().any(|kept| kept.kind != KeptKind::Thoughts),
+            kept: self.kept,
+            parts: None,
             formatted: self.formatted,
             forbidden: self.forbidden,
             fallbacks: self.fallbacks,
@@ -407,6 +428,8 @@ impl<'a, 'l> Reader<'a, 'l> {
             Operation::Completion => Field::Prompt,
             // A response may be made from a stored prompt template instead.
             Operation::Response if self.seen & Field::Prompt.bit() != 0 => return Ok(()),
+            // Has a reader of its own, which asks for its fields.
+            Operation::Task(_) => return Ok(()),
             Operation::Embedding | Operation::Response => Field::Input,
             // Read by another dialect, and not by this one.
             Operation::Infer => return Err(Invalid::body("tensors are sent to /v2/models/{model}/infer")),

@@ -25,6 +25,9 @@ pub(super) enum Field {
     ResponseFormat,
     Text,
     Instructions,
+    PreviousResponse,
+    Conversation,
+    Container,
     System,
     Thinking,
     OutputConfig,
@@ -41,7 +44,7 @@ pub(super) enum Field {
     User,
 }
 
-pub(super) const FIELDS: [(&str, Field); 26] = [
+pub(super) const FIELDS: [(&str, Field); 28] = [
     ("model", Field::Model),
     ("messages", Field::Messages),
     ("prompt", Field::Prompt),
@@ -60,6 +63,8 @@ pub(super) const FIELDS: [(&str, Field); 26] = [
     ("response_format", Field::ResponseFormat),
     ("text", Field::Text),
     ("instructions", Field::Instructions),
+    ("previous_response_id", Field::PreviousResponse),
+    ("conversation", Field::Conversation),
     ("temperature", Field::Temperature),
     ("top_p", Field::TopP),
     ("presence_penalty", Field::PresencePenalty),

@@ -9,6 +9,7 @@ use crate::openai::error::Invalid;
 use super::beginnings::Beginnings;
 use super::body::Reader;
 use super::fields::{Spelling, same};
+use super::kept::KeptKind;
 use super::values::{text, wrong_type};
 use super::{Operation, TOKEN_BYTES_MAX};
 
@@ -88,8 +89,11 @@ impl<'a> Prompt<'a> {
 
 /// What a message turned out to be.
 #[derive(Default)]
-struct Message {
+struct Message<'a> {
     role: Option<Role>,
+    id: Option<Text<'a>>,
+    /// It stands for an item that the provider keeps.
+    is_reference: bool,
     content: Content,
     /// It has tool calls or the like, which stand in for content.
     acts: bool,
@@ -110,7 +114,7 @@ enum Content {
     Given,
 }
 
-impl Reader<'_, '_> {
+impl<'a> Reader<'a, '_> {
     pub(super) fn read_messages(&mut self) -> Result<(), Invalid> {
         const PARAM: &str = "messages";
         let got = self.scanner.peek()?;
@@ -162,6 +166,9 @@ impl Reader<'_, '_> {
                 let param = format!("{PARAM}[{index}]");
                 let message = format!("`{param}` has neither `role` nor `type`; it cannot be an input item");
                 return Err(Invalid::field(param, message));
+            }
+            if let Some(id) = item.id.filter(|_| item.is_reference) {
+                self.keep(|| format!("{PARAM}[{index}].id"), &id, KeptKind::Answer);
             }
             self.prompt.beginnings.end_message();
             index += 1;
@@ -287,7 +294,7 @@ impl Reader<'_, '_> {
         Ok(span)
     }
 
-    fn read_message(&mut self, list: &str, index: usize) -> Result<Message, Invalid> {
+    fn read_message(&mut self, list: &str, index: usize) -> Result<Message<'a>, Invalid> {
         let at = |member: &str| format!("{list}[{index}].{member}");
         let got = self.scanner.peek()?;
         if got != Kind::Object {
@@ -303,18 +310,28 @@ impl Reader<'_, '_> {
                 only_once(message.content != Content::Missing, || at("content"))?;
                 message.content = self.read_content(&at)?;
             } else {
-                self.read_other_member(&key, &mut message)?;
+                self.read_other_member(&key, &mut message, &at)?;
             }
         }
         Ok(message)
     }
 
-    fn read_other_member(&mut self, key: &Text<'_>, message: &mut Message) -> Result<(), Invalid> {
+    fn read_other_member(
+        &mut self,
+        key: &Text<'_>,
+        message: &mut Message<'a>,
+        at: &impl Fn(&str) -> String,
+    ) -> Result<(), Invalid> {
         let kind = self.scanner.peek()?;
         match key.raw() {
-            "type" => {
-                message.kind = kind == Kind::String;
-                self.scanner.skip_value()?;
+            "type" if kind == Kind::String => {
+                message.kind = true;
+                message.is_reference = self.scanner.string()?.is("item_reference");
+            }
+            "id" if kind == Kind::String => message.id = Some(self.scanner.string()?),
+            "encrypted_content" if kind == Kind::String => {
+                let thoughts = self.scanner.string()?;
+                self.keep(|| at("encrypted_content"), &thoughts, KeptKind::Thoughts);
             }
             // What the model did before and what came of it is part of what it reads.
             "tool_calls" | "function_call" | "arguments" | "output" | "summary" if kind != Kind::Null => {
@@ -388,6 +405,11 @@ impl Reader<'_, '_> {
                     image = value != Kind::Null;
                     let span = self.scanner.skip_value()?;
                     self.prompt.beginnings.media(&self.text.as_bytes()[span.start..span.end]);
+                }
+                Some("file_id" | "file") => {
+                    let name = key.raw();
+                    let field = || format!("{}.{name}", param());
+                    self.read_kept_in(&field, "file_id", KeptKind::File)?;
                 }
                 Some(_) if self.shape.is_anthropic() && self.read_block_member(&key, param)? => {}
                 Some(_) | None => drop(self.scanner.skip_value()?),

@@ -15,7 +15,7 @@ pub enum Shape {
 }
 
 /// The fields of Anthropic's that the router acts on.
-const ANTHROPIC_FIELDS: [(&str, Field); 15] = [
+const ANTHROPIC_FIELDS: [(&str, Field); 16] = [
     ("model", Field::Model),
     ("messages", Field::Messages),
     ("system", Field::System),
@@ -28,6 +28,7 @@ const ANTHROPIC_FIELDS: [(&str, Field); 15] = [
     ("output_config", Field::OutputConfig),
     ("output_format", Field::OutputFormat),
     ("metadata", Field::Metadata),
+    ("container", Field::Container),
     ("temperature", Field::Temperature),
     ("top_p", Field::TopP),
     ("stop_sequences", Field::StopSequences),

@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use crate::chat::{Finding, Findings};
 use crate::json::{JsonError, Kind, Scanner, check};
 use crate::openai::error::classify;
+use crate::openai::findings;
 use crate::openai::request::{Operation, Shape};
 use crate::openai::usage::{ANSWER_DEPTH_MAX, Usage, object_or_skip, read_usage};
 
@@ -78,6 +80,7 @@ pub(super) struct Meaning {
     pub(super) finished: bool,
     pub(super) error: Option<StreamError>,
     pub(super) usage: Option<Usage>,
+    pub(super) findings: Findings,
     /// Usage is all it carries.
     pub(super) only_usage: bool,
 }
@@ -99,11 +102,22 @@ pub(super) fn meaning(operation: Operation, fields: &Fields<'_>, content_seen: b
         return Some(Meaning { error: Some(error_of(data)), ..Meaning::default() });
     }
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Infer => {
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Task(_) => {
             // Once content flows, an object without these words is content like those before it.
             if content_seen && data.starts_with(b"{") && !mentions(data, &USAGE) && !mentions(data, &ERROR) {
                 let finished = mentions(data, &FINISH_REASON);
-                return Some(Meaning { content: !is_last_delta(data), finished, ..Meaning::default() });
+                // Only the last of a choice says how it ended.
+                let findings = if finished { findings::of_stops(data) } else { Findings::default() };
+                return Some(Meaning {
+                    content: !is_last_delta(data),
+                    finished,
+                    findings,
+                    ..Meaning::default()
+                });
             }
             let text = std::str::from_utf8(data).ok()?;
             read_chunk(text).ok()
@@ -214,6 +228,9 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
         meaning.error = Some(error_of(text.as_bytes()));
     }
     meaning.only_usage = choices == Some(0) && meaning.usage.is_some() && !failed;
+    if meaning.finished {
+        meaning.findings.extend(findings::of_stops(text.as_bytes()));
+    }
     Ok(meaning)
 }
 
@@ -223,7 +240,7 @@ fn read_choice(scanner: &mut Scanner<'_>, meaning: &mut Meaning) -> Result<(), J
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
             "text" => meaning.content |= is_filled(scanner)?,
-            "delta" => meaning.content |= read_delta(scanner)?,
+            "delta" => read_delta(scanner, meaning)?,
             "finish_reason" => meaning.finished |= is_filled(scanner)?,
             _ => drop(scanner.skip_value()?),
         }
@@ -231,17 +248,21 @@ fn read_choice(scanner: &mut Scanner<'_>, meaning: &mut Meaning) -> Result<(), J
     Ok(())
 }
 
-fn read_delta(scanner: &mut Scanner<'_>) -> Result<bool, JsonError> {
-    let Some(mut members) = object_or_skip(scanner)? else { return Ok(false) };
-    let mut content = false;
+fn read_delta(scanner: &mut Scanner<'_>, meaning: &mut Meaning) -> Result<(), JsonError> {
+    let Some(mut members) = object_or_skip(scanner)? else { return Ok(()) };
     while let Some(key) = scanner.next_key(&mut members)? {
         match key.raw() {
-            "content" | "reasoning_content" | "reasoning" | "reasoning_details" | "refusal"
-            | "tool_calls" | "function_call" | "audio" => content |= is_filled(scanner)?,
+            "content" | "reasoning_content" | "reasoning" | "reasoning_details" | "tool_calls"
+            | "function_call" | "audio" => meaning.content |= is_filled(scanner)?,
+            "refusal" if is_filled(scanner)? => {
+                meaning.content = true;
+                meaning.findings.insert(Finding::Refusal);
+            }
+            "refusal" => {}
             _ => drop(scanner.skip_value()?),
         }
     }
-    Ok(content)
+    Ok(())
 }
 
 /// Whether the next value is neither null nor an empty string, array or object.
@@ -271,13 +292,16 @@ fn read_response_event(text: &str) -> Result<Meaning, JsonError> {
         match key.raw() {
             "type" if value == Kind::String => kind = scanner.string()?.decode().unwrap_or_default(),
             "delta" => filled = is_filled(&mut scanner)?,
-            "response" if value == Kind::Object => meaning.usage = usage_inside(&mut scanner)?,
+            "response" if value == Kind::Object => read_response(&mut scanner, &mut meaning)?,
             "error" if value == Kind::Object => meaning.error = Some(error_of(text.as_bytes())),
             _ => drop(scanner.skip_value()?),
         }
     }
     scanner.finish()?;
     meaning.content = filled && kind.ends_with(".delta");
+    if meaning.content && kind == "response.refusal.delta" {
+        meaning.findings.insert(Finding::Refusal);
+    }
     meaning.done = matches!(&*kind, "response.completed" | "response.failed" | "response.incomplete");
     if matches!(&*kind, "error" | "response.failed") {
         meaning.error = Some(error_of(text.as_bytes()));
@@ -285,15 +309,17 @@ fn read_response_event(text: &str) -> Result<Meaning, JsonError> {
     Ok(meaning)
 }
 
-fn usage_inside(scanner: &mut Scanner<'_>) -> Result<Option<Usage>, JsonError> {
-    let mut usage = None;
+fn read_response(scanner: &mut Scanner<'_>, meaning: &mut Meaning) -> Result<(), JsonError> {
     let mut members = scanner.object()?;
     while let Some(key) = scanner.next_key(&mut members)? {
         if key.is("usage") {
-            usage = read_usage(Shape::OpenAi, scanner)?;
+            meaning.usage = read_usage(Shape::OpenAi, scanner)?;
+        } else if key.is("incomplete_details") {
+            let details = scanner.skip_value()?;
+            meaning.findings.extend(findings::of_incomplete(scanner.slice(details).as_bytes()));
         } else {
             scanner.skip_value()?;
         }
     }
-    Ok(usage)
+    Ok(())
 }

@@ -1,0 +1,85 @@
+//! What providers say of themselves beside their answers, in the words of routing.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use pointsman_routing::said::{Allowance, Allowances, Said};
+use pointsman_wire::truth::{self, Limit};
+
+use crate::clock;
+
+/// Whether a header of this name may tell something; the values of the others are not even read.
+fn is_telling(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x' | b'a' | b'r') => {
+            name.ends_with("id") || name.contains("ratelimit") || name.contains("rate-limit")
+        }
+        Some(b'c') => name == "cf-ray",
+        Some(_) | None => false,
+    }
+}
+
+/// What the head of an answer says; `None` if that is nothing.
+pub(super) fn of_head(headers: &HeaderMap) -> Option<Said> {
+    let telling = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str();
+        is_telling(name).then_some((name, value.to_str().ok()?))
+    });
+    let truth = truth::read(telling, clock::unix_ms());
+    let said = Said {
+        allowances: Allowances {
+            requests: allowance(truth.requests),
+            tokens: allowance(truth.tokens),
+            tokens_in: allowance(truth.tokens_in),
+            tokens_out: allowance(truth.tokens_out),
+        },
+        request_id: truth.request_id.map(Into::into),
+        model: None,
+    };
+    (said != Said::default()).then_some(said)
+}
+
+const fn allowance(limit: Limit) -> Allowance {
+    Allowance {
+        limit: limit.limit,
+        remaining: limit.remaining,
+        resets_in: match limit.reset_ms {
+            Some(ms) => Some(Duration::from_millis(ms)),
+            None => None,
+        },
+    }
+}
+
+/// That this is the model which answered.
+pub(super) fn of_model(model: &str) -> Said {
+    Said { model: Some(model.into()), ..Said::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_every_vendor_are_read_and_others_are_not() {
+        for vendor in pointsman_wire::vendor::vendors() {
+            for name in vendor.limit_headers.iter().filter(|name| *name != "retry-after") {
+                assert!(is_telling(name), "{}: {name}", vendor.kind);
+            }
+        }
+        for name in
+            ["anthropic-ratelimit-tokens-reset", "ratelimit", "request-id", "x-amzn-requestid", "cf-ray"]
+        {
+            assert!(is_telling(name), "{name}");
+        }
+        for name in ["content-type", "date", "server", "cache-control", "x-powered-by", "age", "retry-after"]
+        {
+            assert!(!is_telling(name), "{name}");
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(of_head(&headers), None);
+        headers.insert("x-request-id", http::HeaderValue::from_static("req_1"));
+        headers.insert("x-ratelimit-remaining-tokens", http::HeaderValue::from_static("7"));
+        let said = of_head(&headers).expect("it says something");
+        assert_eq!((said.request_id.as_deref(), said.allowances.tokens.remaining), (Some("req_1"), Some(7)));
+    }
+}
