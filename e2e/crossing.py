@@ -7,7 +7,7 @@ import subprocess
 from conftest import free_port, http, is_up, until
 
 KEY = "key-of-acme"
-# Models of the mock, by the dialect that their provider speaks. The names of some tell clients what they can do.
+# Models of the mock, and the dialects that their providers speak. Some clients know by a model's name what it can do.
 MOCKED = {"plain": "openai", "claude": "anthropic", "gemini": "gemini", "llama": "ollama"}
 # Fast, and always the same: a mock that takes no time.
 AT_ONCE = ["--decode-tokens-per-s", "0", "--first-token-ms", "0", "--prefill-tokens-per-s", "0", "--slots", "0"]
@@ -38,10 +38,10 @@ models:
   tiny-embed: {{ capabilities: [embeddings], deployments: [ {{ provider: embed, model: engine-model }} ] }}
   plain: {{ deployments: [ {{ provider: openai }} ] }}
   o3-plain: {{ deployments: [ {{ provider: openai }} ] }}
-  claude: {{ deployments: [ {{ provider: anthropic, model: claude-sonnet-4-5 }} ] }}
-  claude-sonnet-4: {{ deployments: [ {{ provider: anthropic, model: claude-sonnet-4-5 }} ] }}
+  claude: {{ deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}
+  claude-sonnet-4: {{ deployments: [ {{ provider: anthropic, model: claude-mock }} ] }}
   gemini: {{ deployments: [ {{ provider: gemini, model: gemini-2.5-flash }} ] }}
-  gemini-embed: {{ capabilities: [embeddings], deployments: [ {{ provider: gemini, model: gemini-embedding-001 }} ] }}
+  gemini-embedding-001: {{ capabilities: [embeddings], deployments: [ {{ provider: gemini, model: gemini-embedding-001 }} ] }}
   llama: {{ deployments: [ {{ provider: ollama, model: "llama3.2:1b" }} ] }}
   gone: {{ deployments: [ {{ provider: gone }} ] }}
 """)

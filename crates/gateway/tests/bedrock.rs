@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fmt::Write as _;
+
 use pointsman_wire::bedrock::events::{encode_event, encode_exception};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
@@ -21,7 +23,10 @@ fn world(fake: &Fake, key: &str) -> World {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
@@ -50,10 +55,11 @@ fn signature_fault(seen: &Seen) -> Result<(), String> {
     }
     let mut canonical = format!("POST\n{}\n\n", seen.path.replace('%', "%25"));
     for name in names.split(';') {
-        canonical.push_str(&format!("{name}:{}\n", seen.header(name).ok_or("signed, and not sent")?));
+        let value = seen.header(name).ok_or("signed, and not sent")?;
+        let _ = writeln!(canonical, "{name}:{value}");
     }
     let hash = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    canonical.push_str(&format!("\n{names}\n{}", hash(&seen.body)));
+    let _ = write!(canonical, "\n{names}\n{}", hash(&seen.body));
     let to_sign =
         format!("AWS4-HMAC-SHA256\n{moment}\n{day}/eu-west-1/bedrock/aws4_request\n{}", hash(&canonical));
     let mut key = mac(format!("AWS4{SECRET}").as_bytes(), day);

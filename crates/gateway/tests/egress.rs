@@ -62,10 +62,10 @@ fn i2_i7_no_client_says_where_to_go_in_any_operation() {
     let world = World::new(1, "");
     for operation in Operation::TEXT {
         let mut body = match operation {
+            Operation::Infer | Operation::Task(_) => unreachable!("texts are neither"),
             Operation::Chat => hello(),
             Operation::Completion => json!({"model": "m", "prompt": "x"}),
             Operation::Embedding | Operation::Response => json!({"model": "m", "input": "x"}),
-            Operation::Infer | Operation::Task(_) => unreachable!("these are not of text"),
         };
         for field in FORBIDDEN {
             body[field] = json!("http://169.254.169.254/evil");

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fmt::Write as _;
+
 use pointsman::mock::{MockArgs, MockServer, Scripted};
 use pointsman::serve::Gateway;
 use pointsman_settings::overlay::Overlay;
@@ -25,15 +27,15 @@ fn text(mocks: &[MockServer], kinds: &[&str], keys: &str, extra: &str) -> String
     let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
     for (number, kind) in kinds.iter().enumerate() {
         let address = mocks[number].address();
-        text.push_str(&format!(
-            "  m{number}: {{ kind: {kind}, base_url: 'http://{address}', health: off{keys} }}\n"
-        ));
+        let _ = writeln!(
+            text,
+            "  m{number}: {{ kind: {kind}, base_url: 'http://{address}', health: off{keys} }}"
+        );
     }
     text.push_str("models:\n  m:\n    deployments:\n");
     for number in 0..kinds.len() {
-        text.push_str(&format!(
-            "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n"
-        ));
+        let _ =
+            writeln!(text, "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}");
     }
     text
 }

@@ -2,12 +2,17 @@
 
 mod support;
 
+use std::fmt::Write as _;
+
 use pointsman::mock::{MockArgs, MockServer, Scripted};
 use pointsman::serve::Gateway;
 use pointsman::telemetry::metrics::Surroundings;
 use pointsman_settings::overlay::Overlay;
 use serde_json::{Value, json};
 use support::{Answer, World, config, fast, hello};
+
+/// What a provider's answer with a text is.
+type Said<'a> = &'a dyn Fn(&str) -> Value;
 
 const GOOD: &str = r#"{ "name": "Ada", "age": 36 }"#;
 const BAD: &str = r#"{"name":"Ada","age":"old"}"#;
@@ -258,13 +263,13 @@ fn speaking(kinds: &[&str], on_mismatch: &str) -> World {
     let mut text = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n".to_owned();
     for kind in kinds {
         let base = format!("base_url: 'http://{}', health: off, keys: [k]", mock.address());
-        text.push_str(&format!("  {kind}: {{ kind: {kind}, {base} }}\n"));
+        let _ = writeln!(text, "  {kind}: {{ kind: {kind}, {base} }}");
     }
     text.push_str("models:\n");
     for kind in kinds {
         let price = "price: { input: 1.0, output: 2.0 }";
-        text.push_str(&format!("  {kind}:\n    structured_output: {{ on_mismatch: {on_mismatch} }}\n"));
-        text.push_str(&format!("    deployments: [ {{ name: d, provider: {kind}, model: up, {price} }} ]\n"));
+        let _ = writeln!(text, "  {kind}:\n    structured_output: {{ on_mismatch: {on_mismatch} }}");
+        let _ = writeln!(text, "    deployments: [ {{ name: d, provider: {kind}, model: up, {price} }} ]");
     }
     let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");
     World { mocks: vec![mock], gateway }
@@ -338,7 +343,7 @@ fn providers_of_other_dialects_are_checked_too() {
         json!({"model": "up", "created_at": "2024-01-01T00:00:00Z", "message": {"role": "assistant", "content": text},
                "done": true, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 4})
     };
-    let kinds: [(&str, &dyn Fn(&str) -> Value); 3] =
+    let kinds: [(&str, Said<'_>); 3] =
         [("anthropic", &anthropic), ("gemini", &gemini), ("ollama_native", &ollama)];
     for (kind, saying) in kinds {
         for dialect in DIALECTS {

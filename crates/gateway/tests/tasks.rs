@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fmt::Write as _;
+
 use pointsman::mock::{MockArgs, MockServer, Scripted};
 use pointsman::serve::Gateway;
 use pointsman_settings::overlay::Overlay;
@@ -17,11 +19,12 @@ fn world(kinds: &[&str], models: &str, extra: &str) -> World {
     let mut text = format!("{extra}\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nproviders:\n");
     for (number, (kind, mock)) in kinds.iter().zip(&mocks).enumerate() {
         let at = mock.address();
-        text += &format!("  m{number}: {{ kind: {kind}, base_url: 'http://{at}', health: off }}\n");
+        let _ = writeln!(text, "  m{number}: {{ kind: {kind}, base_url: 'http://{at}', health: off }}");
     }
     text += "models:\n  m:\n    deployments:\n";
     for number in 0..kinds.len() {
-        text += &format!("      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}\n");
+        let _ =
+            writeln!(text, "      - {{ name: d{number}, provider: m{number}, model: up, tier: {number} }}");
     }
     text += models;
     let gateway = Gateway::start(None, config(&text), Overlay::default()).expect("the gateway starts");

@@ -33,17 +33,11 @@ fn text(kind: &str, vertex: &Fake, tokens: &Fake) -> String {
 }
 
 fn base64url(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'-' => 62,
-        b'_' => 63,
-        other => panic!("{other} is no digit of Base64"),
-    };
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digit = |byte: u8| digits.iter().position(|one| *one == byte).expect("a digit of Base64") as u32;
     let (mut out, mut bits, mut count) = (Vec::new(), 0_u32, 0);
     for byte in text.bytes() {
-        bits = bits << 6 | u32::from(digit(byte));
+        bits = bits << 6 | digit(byte);
         count += 6;
         if count >= 8 {
             count -= 8;

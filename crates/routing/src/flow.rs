@@ -1,5 +1,6 @@
 //! The life of one request, as a state machine: inputs in, one action out.
 
+mod begin;
 mod continuation;
 mod drain;
 pub mod fallback;
@@ -20,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::catalog::{HedgeSpec, ModelSpec, RetrySpec, TimeoutSpec};
 use crate::decide::{Past, decide_with_permit};
-use crate::decision::{Choice, Decision, Outcome, Rejection};
+use crate::decision::{Decision, Outcome, Rejection};
 use crate::facts::{Facts, Lane};
 use crate::failure::{Failure, FailureClass, Processed};
 use crate::fleet::{Ended, Fleet, Permit, tokens_of};
@@ -231,11 +232,6 @@ impl Flow {
         self.attempts.get(self.current)
     }
 
-    /// The place of that attempt among [`attempts`](Self::attempts).
-    pub fn attempt_place(&self) -> usize {
-        self.current
-    }
-
     fn attempt_mut(&mut self) -> Option<&mut AttemptRecord> {
         self.attempts.get_mut(self.current)
     }
@@ -356,24 +352,6 @@ impl Flow {
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
         Action::Reject(Refusal::NotRouted(decision, why))
-    }
-
-    fn begin(&mut self, fleet: &mut Fleet, choice: &Choice, mut permit: Permit, now: Now) {
-        debug_assert!(self.permit.is_none(), "one attempt at a time");
-        debug_assert!(now < self.total, "no attempt begins after the deadline");
-        let kind = if self.relayed { AttemptKind::Continuation } else { self.kind_unless_relayed() };
-        self.note_attempt(fleet, choice, kind, now);
-        self.current = self.attempts.len() - 1;
-        self.offer(fleet, &mut permit, self.attempts[self.current].free);
-        self.permit = Some(permit);
-        self.state = State::Connecting { until: now + self.policy.timeouts.connect };
-        self.hedge_at = self.hedge_at(fleet, now);
-    }
-
-    fn note_attempt(&mut self, fleet: &Fleet, choice: &Choice, kind: AttemptKind, now: Now) {
-        let free = fleet.deployments.get(choice.deployment).is_some_and(|deployment| deployment.spec.free);
-        // Its decision is put there right after.
-        self.attempts.push(AttemptRecord::new(choice, kind, free, self.decisions.len(), now));
     }
 
     fn on_connected(&mut self, now: Now) -> Action {

@@ -10,8 +10,18 @@ use pointsman_routing::flow::misfit::OnMismatch;
 use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase, Refusal, Usage};
 use support::{World, catalog, failed, sent};
 
-const USED: Usage =
-    Usage { tokens_in: 100, tokens_in_cached: 0, tokens_out: 40, estimated: false, truncated: false };
+const USED: Usage = Usage {
+    tokens_in: 100,
+    tokens_in_cached: 0,
+    tokens_in_cache_written: 0,
+    tokens_in_image: 0,
+    tokens_in_audio: 0,
+    tokens_out: 40,
+    tokens_out_reasoning: 0,
+    tokens_out_audio: 0,
+    estimated: false,
+    truncated: false,
+};
 
 fn world(change: impl FnOnce(&mut pointsman_routing::catalog::ModelSpec)) -> World {
     let mut catalog = catalog("least_busy", &["a paid", "b paid tier=2", "c paid tier=3"]);

@@ -59,12 +59,13 @@ fn it_is_not_failed_over_to_another_account() {
 
 #[test]
 fn an_account_that_cannot_serve_is_told_apart_from_one_that_will_again() {
-    let refusal = |world: &mut World, pin: Pin| match pinned(world, pin).1 {
-        Action::Reject(Refusal::NotRouted(decision, _)) => match decision.outcome {
+    let refusal = |world: &mut World, pin: Pin| {
+        let action = pinned(world, pin).1;
+        let Action::Reject(Refusal::NotRouted(decision, _)) = action else { panic!("{action:?}") };
+        match decision.outcome {
             Outcome::Rejected { why, retry_after } => (why.name(), retry_after.is_some()),
             Outcome::Chosen(_) | Outcome::Queued { .. } => panic!("{decision:?}"),
-        },
-        other => panic!("{other:?}"),
+        }
     };
     let mut world = World::new(&catalog("least_busy", &["a", "b draining"]));
     let drained = pin(&world, "b", None);

@@ -8,7 +8,6 @@ mod address;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use pointsman_wire::vendor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,9 +143,8 @@ impl Refused {
 impl Guard {
     /// The guard of a provider. What is not an entry of the list is left out; `check` has told of it.
     pub fn new(egress: &EgressConfig, provider: &ProviderConfig) -> Self {
-        let vendor_url = || vendor::vendor(&provider.kind).ok()?.base_url.as_deref();
-        let url = provider.base_url.as_deref().or_else(vendor_url).unwrap_or_default();
-        let host = canonical(host_of(url));
+        let url = provider.base_url_in_use().unwrap_or_default();
+        let host = canonical(host_of(&url));
         let entries: Vec<Entry> = egress.allow.iter().filter_map(|text| Entry::parse(text).ok()).collect();
         let literal = host.parse::<IpAddr>().ok().map(unmapped);
         let named_private =

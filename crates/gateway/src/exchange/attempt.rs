@@ -319,10 +319,7 @@ impl Attempt {
             return broke();
         };
         let status = self.head.as_ref().map_or(0, |head| head.status.as_u16());
-        let call = match self.renew(status, call) {
-            Ok(()) => return None,
-            Err(call) => call,
-        };
+        let call = self.renew(status, call)?;
         let Some(head) = &self.head else { return broke() };
         let header = |name: &'static str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let retry_after = header("retry-after");

@@ -125,6 +125,13 @@ impl Shared {
 }
 
 impl Inner {
+    /// What is kept, while nothing else has left.
+    fn beginning(&self) -> io::Result<Bytes> {
+        debug_assert!(!self.gone, "the flow sends nothing again that went by");
+        let gone = || io::Error::other("the beginning of the form is not kept any more");
+        (!self.gone).then(|| self.kept.clone()).ok_or_else(gone)
+    }
+
     fn poll_good(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ErrorBody>> {
         loop {
             let Some(frame) = ready!(self.watch.poll(cx, self.received, Pin::new(&mut self.body)))? else {
@@ -157,7 +164,6 @@ pub(super) struct Feed {
 impl Feed {
     /// From the beginning, which must still be kept.
     pub(super) fn new(upload: &Upload, splice: Splice) -> Self {
-        debug_assert!(!upload.shared.lock().gone, "what went by is not sent again");
         Self { upload: upload.shared.clone(), splice, begun: false, ready: Segments::new() }
     }
 }
@@ -178,7 +184,7 @@ impl Body for Feed {
                     Some(piece) => piece?,
                 }
             } else {
-                this.upload.lock().kept.clone()
+                this.upload.lock().beginning()?
             };
             this.splice.push(&piece, &mut this.ready);
         }

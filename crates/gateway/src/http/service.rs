@@ -363,9 +363,16 @@ async fn receive(
     body: Incoming,
     answering: &Answering,
 ) -> Result<Received, ErrorBody> {
-    // The path of an inference names its model.
-    let tensors = arrival.asked.operation == Operation::Infer;
-    let rules = body_rules(snapshot, if tensors { Operation::Infer.path() } else { head.uri.path() });
+    let path = match arrival.asked.operation {
+        // Whichever of its paths it came by.
+        Operation::Task(task) => task.path(),
+        // Its path names its model.
+        Operation::Infer => Operation::Infer.path(),
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
+            head.uri.path()
+        }
+    };
+    let rules = body_rules(snapshot, path);
     match arrival.asked.operation {
         Operation::Task(task) if task.is_multipart() => {
             let limits = &snapshot.config.limits;

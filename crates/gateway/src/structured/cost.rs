@@ -111,10 +111,10 @@ impl<'a> Count<'a> {
         Some(0)
     }
 
-    fn all<'v>(
+    fn all(
         &mut self,
         schemas: impl Iterator<Item = &'a Value>,
-        values: &[&'v Value],
+        values: &[&Value],
         depth: usize,
     ) -> Option<u64> {
         let mut steps = 0_u64;

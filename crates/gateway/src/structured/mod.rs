@@ -11,7 +11,6 @@ use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
 use pointsman_wire::openai::request::{Operation, Request};
 use serde_json::Value;
-use std::fmt::Write as _;
 
 pub use watch::Watch;
 
@@ -190,13 +189,11 @@ impl Misfit {
 
     /// Lets a conversation go on with the answer and what is wrong with it, so that the model can mend it.
     pub fn ask_again(&self, conversation: &mut Conversation) {
-        let mut faults = String::new();
-        for fault in &self.faults {
-            let _ = writeln!(faults, "- {fault}");
-        }
+        let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+        let faults = faults.join("\n- ");
         let more = if self.more { "- and more\n" } else { "" };
         let text = format!(
-            "Your answer does not fit the JSON schema that it is held to:\n{faults}{more}Answer again, with nothing but \
+            "Your answer does not fit the JSON schema that it is held to:\n- {faults}\n{more}Answer again, with nothing but \
              one JSON value that fits the schema."
         );
         let say = |role, text: String| Message { role, name: None, parts: vec![Part::text(text)] };

@@ -33,6 +33,7 @@ pub struct Reply {
 }
 
 impl Reply {
+    #[expect(clippy::needless_pass_by_value, reason = "literals and values are given alike")]
     pub fn json(status: u16, body: impl ToString) -> Self {
         Self { status, headers: Vec::new(), pieces: vec![body.to_string().into_bytes()] }
             .with("content-type", "application/json")

@@ -4,6 +4,7 @@
     unreachable_pub,
     clippy::allow_attributes,
     clippy::format_push_string,
+    clippy::needless_pass_by_value,
     clippy::panic,
     clippy::unused_self,
     reason = "helpers of tests: every file uses a part of them, and a panic is their way to fail"

@@ -308,8 +308,7 @@ impl Fleet {
 
     fn learn_deployment(&mut self, permit: &Permit, ended: Ended<'_>, now: Now, rng: &mut Rng) {
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
-        let Some(model) = self.models.get(deployment.model) else { return };
-        let spec = &model.spec.health;
+        let Some(spec) = self.models.get(deployment.model).map(|model| &model.spec.health) else { return };
         if let Ended::Failed(failure) = ended {
             deployment.failure_unsure = failure.processed == Processed::Maybe;
         }
@@ -372,8 +371,7 @@ impl Fleet {
                     health.extend(now + wait);
                     deployment.cool(permit.lane, now + wait);
                 }
-                let counted_as = wait.unwrap_or(FAILURE_LATENCY).max(FAILURE_LATENCY);
-                deployment.note_failure(failure.class, counted_as, now);
+                deployment.note_failure(failure.class, FAILURE_LATENCY.max(wait.unwrap_or_default()), now);
             }
         }
         deployment.heard = Some(now);

@@ -265,6 +265,10 @@ fn settings_that_have_no_sense_are_told_and_the_rest_passes_check() {
         let told = |note: &&Note| note.path == path && note.text.contains(says) && note.line == last;
         assert!(imported.notes.iter().find(told).is_some(), "{text}: {:#?}", imported.notes);
     }
+}
+
+#[test]
+fn a_list_of_models_without_models_is_told() {
     for (text, says) in [
         ("model_list: {}\n", "no list, or empty"),
         ("model_list: 7\n", "no list, or empty"),

@@ -1,4 +1,4 @@
-//! What providers of `/v2/chat` are sent, and send.
+//! What providers of Cohere's `/v2/chat` are sent, and send.
 
 use crate::chat::{
     Answer, Choice, Conversation, Effort, Format, Losses, Media, MediaKind, Message, Part, Reasoning, Role,
@@ -40,7 +40,7 @@ const STOPS_MAX: usize = 5;
 
 impl ProviderDialect for CohereProvider {
     fn path(&self, _: &str, _: bool) -> String {
-        "/v2/chat".to_owned()
+        "/chat".to_owned()
     }
 
     fn request(&self, all: &Conversation, model: &str, losses: &mut Losses) -> String {

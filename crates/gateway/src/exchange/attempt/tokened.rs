@@ -42,13 +42,9 @@ impl Tokened {
     pub(super) fn open(&mut self, worker: &Worker, target: &Target, now: Now) -> State {
         if let Some(parts) = self.with_token(target) {
             let state = Attempt::open(worker, target, parts.into(), now);
-            if self.renewed
-                && let State::Connected(call) = state
-            {
-                // The flow was told of a connection already.
-                return State::AwaitingHead(call);
-            }
-            return state;
+            let State::Connected(call) = state else { return state };
+            // Where a token was renewed, the flow was told of a connection already.
+            return if self.renewed { State::AwaitingHead(call) } else { State::Connected(call) };
         }
         let (tokens, endpoint) = (Arc::clone(&self.tokens), Arc::clone(&target.endpoint));
         let connecting = async move {
@@ -90,13 +86,12 @@ impl Attempt {
         self.tokened.as_ref().is_some_and(|tokened| tokened.renewed)
     }
 
-    /// Sends the request with another token if this answer refuses the first that was sent; whether it does.
-    #[expect(clippy::result_large_err, reason = "the call goes on to be read where it came from")]
-    pub(super) fn renew(&mut self, status: u16, call: Call) -> Result<(), Call> {
+    /// Sends the request with another token if this answer refuses the first that was sent; otherwise gives the call back.
+    pub(super) fn renew(&mut self, status: u16, call: Call) -> Option<Call> {
         let may = status == UNAUTHORIZED && !self.is_renewed();
         let place = self.worker.as_ref().map(Rc::clone).zip(self.target.as_ref().map(Arc::clone));
         let (Some(mut tokened), Some((worker, target))) = (self.tokened.take().filter(|_| may), place) else {
-            return Err(call);
+            return Some(call);
         };
         self.keep(call);
         if let Some(sent) = tokened.sent.take() {
@@ -106,7 +101,7 @@ impl Attempt {
         self.head = None;
         self.state = tokened.open(&worker, &target, clock::now());
         self.tokened = Some(tokened);
-        Ok(())
+        None
     }
 }
 

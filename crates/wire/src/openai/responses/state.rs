@@ -41,7 +41,9 @@ impl Place {
             Some(_) => return None,
         };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-        let good = !id.is_empty() && id.len() <= ID_BYTES_MAX && id.bytes().all(plain);
+        // These are calls of their own, and no ids.
+        let other = matches!(id, "compact" | "input_tokens");
+        let good = !id.is_empty() && !other && id.len() <= ID_BYTES_MAX && id.bytes().all(plain);
         good.then(|| Self { id: id.to_owned(), action })
     }
 
@@ -80,7 +82,7 @@ impl Watch {
             return;
         }
         if let Some(events) = &mut self.events {
-            self.blind = events.push(bytes, |_, data| ids_of_event(data, &mut found)).is_err();
+            self.blind = events.push(bytes, |name, data| ids_of_event(name, data, &mut found)).is_err();
             return;
         }
         if self.whole.len() + bytes.len() > WATCHED_BYTES_MAX {
@@ -121,12 +123,13 @@ fn ids_of_item(item: &Tree<'_>, found: &mut impl FnMut(&str)) {
     ids.into_iter().flatten().filter_map(Tree::text).filter(|id| !id.is_empty()).for_each(found);
 }
 
-/// Bytes of an event that name its type, which nearly always stands first.
-const TYPE_WITHIN_BYTES: usize = 128;
-
-fn ids_of_event(data: &str, found: &mut impl FnMut(&str)) {
-    let named = &data[..data.floor_char_boundary(TYPE_WITHIN_BYTES)];
-    let (begins, item) = (named.contains("response.created"), named.contains("response.output_item.done"));
+/// Only two events bring ids; most are not looked into.
+fn ids_of_event(name: &str, data: &str, found: &mut impl FnMut(&str)) {
+    const BEGINS: &str = "response.created";
+    const ITEM: &str = "response.output_item.done";
+    // The type stands anywhere in the data, and again in the event's name, unless that was left out.
+    let is = |kind: &str| name == kind || (name.is_empty() && data.contains(kind));
+    let (begins, item) = (is(BEGINS), is(ITEM));
     if !(begins || item) {
         return;
     }
@@ -166,8 +169,14 @@ mod tests {
         assert_eq!(of("/v1/responses/resp_1/cancel"), Some((Action::Cancel, "/resp_1/cancel".to_owned())));
         let items = Some((Action::InputItems, "/resp_1/input_items".to_owned()));
         assert_eq!(of("/v1/responses/resp_1/input_items"), items);
-        for other in ["/v1/responses", "/v1/responses/", "/v1/responses/a/b", "/v1/responses/a%2Fb", "/v1/x"]
-        {
+        for other in [
+            "/v1/responses/compact",
+            "/v1/responses",
+            "/v1/responses/",
+            "/v1/responses/a/b",
+            "/v1/responses/a%2Fb",
+            "/v1/x",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
         assert_eq!(of(&format!("/v1/responses/{}", "x".repeat(ID_BYTES_MAX + 1))), None);
@@ -187,9 +196,9 @@ mod tests {
     #[test]
     fn ids_are_found_wherever_an_answer_is_cut() {
         let whole = r#"{"object":"response","id":"resp_1","output":[{"type":"reasoning","id":"rs_1","encrypted_content":"gAAAAAé"}],"conversation":{"id":"conv_1"}}"#;
-        let stream = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"output\":[]}}\n\n\
+        let stream = "event: response.created\ndata: {\"response\":{\"id\":\"resp_1\",\"output\":[],\"metadata\":{\"k\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}},\"type\":\"response.created\"}\n\n\
             event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"delta\":\"x\"}\n\n\
-            event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"item\":{\"type\":\"reasoning\",\"id\":\"rs_1\",\"encrypted_content\":\"gAAAAAé\"}}\n\n";
+            data: {\"type\":\"response.output_item.done\",\"item\":{\"type\":\"reasoning\",\"id\":\"rs_1\",\"encrypted_content\":\"gAAAAAé\"}}\n\n";
         for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
             let (head, tail) = whole.split_at(cut);
             assert_eq!(
