@@ -285,7 +285,7 @@ impl ProviderConfig {
         match vendor::vendor(&self.kind).map_or(Kserve::No, |vendor| vendor.kserve) {
             // There is nothing else over gRPC.
             Kserve::Also if self.is_grpc() => Kserve::Only,
-            known => known,
+            known @ (Kserve::No | Kserve::Also | Kserve::Only) => known,
         }
     }
 

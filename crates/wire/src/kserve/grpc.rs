@@ -9,6 +9,7 @@
 //! - `bounds`: that decoding a message takes no more memory than a few times its size.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -425,7 +426,8 @@ pub fn quote_message(message: &str) -> String {
         if matches!(byte, b' '..=b'~') && byte != b'%' {
             quoted.push(char::from(byte));
         } else {
-            quoted.push_str(&format!("%{byte:02X}"));
+            // Writing to a text cannot fail.
+            let _ = write!(quoted, "%{byte:02X}");
         }
     }
     quoted

@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(check(&tensor, &[5]), Ok(()));
         assert!(check(&tensor.repeat(FIELDS_MAX / 2), &[5]).is_ok());
         assert!(check(&tensor.repeat(FIELDS_MAX / 2 + 1), &[5]).is_err_and(|why| why.contains("more than")));
-        let raw = [&[0x3A, 0x80, 0x80, 0x04][..], &[0; 1 << 16]].concat();
+        let raw = [&[0x3A, 0x80, 0x80, 0x04][..], &vec![0; 1 << 16]].concat();
         assert_eq!(check(&raw, &[5]), Ok(()));
         for broken in [&[0x2A, 0x05][..], &[0x80], &[0x08], &[0x09, 1, 2], &[0x0B], &[0x2A, 0x01, 0x08]] {
             assert!(check(broken, &[5]).is_err(), "{broken:?}");

@@ -100,10 +100,10 @@ pub fn answer_to_http(response: &InferResponse, wants: &Wants) -> Result<Whole, 
         }
         whole.array("outputs", &outputs);
     });
-    Ok(match behind.is_empty() {
-        true => Whole { body: json.into(), json_bytes: None },
-        false => join(json, &behind),
-    })
+    if behind.is_empty() {
+        return Ok(Whole { body: json.into(), json_bytes: None });
+    }
+    Ok(join(json, &behind))
 }
 
 /// The elements of each tensor: raw ones as they are, others turned. An error is at a tensor, or none in particular.
@@ -142,7 +142,7 @@ fn typed(tensor: &Tensor) -> Result<Bytes, String> {
 
 /// Whether raw elements fill their shape; what has no width of its own is looked at later.
 fn fits(tensor: &Tensor, bytes: usize) -> Result<(), String> {
-    let width = Datatype::of(&tensor.datatype).and_then(|datatype| datatype.width());
+    let width = Datatype::of(&tensor.datatype).and_then(Datatype::width);
     let needed = elements(tensor).zip(width).and_then(|(elements, width)| elements.checked_mul(width));
     match needed {
         Some(needed) if needed != bytes as u64 => {
@@ -324,7 +324,7 @@ mod tests {
             (b"no", None, "byte 0"),
             (br#"{"outputs":[{"name":"y","datatype":"FP32","shape":[1]}]}"#, None, "no data"),
             (br#"{"outputs":[{"name":"y","datatype":"X","shape":[1],"data":[1]}]}"#, None, "datatype"),
-            (br#"{"outputs":[{"name":"y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":9}}]}abc"#, Some(93), "only 3"),
+            (br#"{"outputs":[{"name":"y","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":9}}]}abc"#, Some(92), "only 3"),
             (b"{}", Some(9), "only 2"),
         ] {
             let told = answer_of_http(json_bytes, &Bytes::from_static(bytes)).expect_err(says);
