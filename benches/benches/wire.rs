@@ -4,9 +4,9 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use pointsman_wire::dialect::{self, Told};
-use pointsman_wire::json;
 use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{BodyLimits, Operation, StreamObserver, UsageAsk, literal, parse, rewrite};
+use pointsman_wire::{json, kserve};
 
 fn main() {
     divan::main();
@@ -37,6 +37,48 @@ fn parse_and_rewrite(bencher: Bencher<'_, '_>, content_bytes: usize) {
 fn scan_long_string(bencher: Bencher<'_, '_>) {
     let text = format!("\"{}\"", "plain text without escapes ".repeat(40_000));
     bencher.counter(BytesCount::new(text.len())).bench(|| json::check(black_box(&text), 8));
+}
+
+/// An inference request of about a MiB: floats as numpy prints them, small integers, texts, and in binary.
+#[divan::bench(args = ["fp32", "int64", "uint8", "bytes", "nested", "binary"], sample_size = 20)]
+fn validate_tensors(bencher: Bencher<'_, '_>, form: &str) {
+    const BYTES: usize = 1 << 20;
+    let (datatype, element) = match form {
+        "int64" => ("INT64", "123456"),
+        "uint8" => ("UINT8", "7"),
+        "bytes" => ("BYTES", r#""a text of usual length""#),
+        _ => ("FP32", "0.48437118"),
+    };
+    let count = BYTES / (element.len() + 1) / 64 * 64;
+    let (body, json_bytes, shape) = if form == "binary" {
+        let json = format!(
+            r#"{{"inputs":[{{"name":"x","shape":[1,262144],"datatype":"FP32","parameters":{{"binary_data_size":{BYTES}}}}}]}}"#
+        );
+        let body = [json.as_bytes(), &vec![0; BYTES]].concat();
+        (body, Some(json.len() as u64), vec![-1, 262_144])
+    } else {
+        let row = vec![element; 64].join(",");
+        let row = if form == "nested" { format!("[{row}]") } else { row };
+        let data = vec![row; count / 64].join(",");
+        let shape = if form == "nested" { vec![count as i64 / 64, 64] } else { vec![count as i64] };
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"{datatype}","data":[{data}]}}]}}"#
+        );
+        (body.into_bytes(), None, shape)
+    };
+    let spec = |datatype| kserve::TensorSpec {
+        name: "x".to_owned(),
+        datatype,
+        shape: shape.clone(),
+        optional: false,
+    };
+    let inputs = kserve::Datatype::of(datatype).map(spec).into_iter().collect();
+    let signature = kserve::Signature { inputs, outputs: Vec::new() };
+    let limits = BodyLimits::default();
+    bencher.counter(BytesCount::new(body.len())).bench(|| {
+        let request = kserve::parse(black_box(&body), json_bytes, &limits);
+        assert!(request.is_ok_and(|request| kserve::check(&request, "m", &signature).is_ok()));
+    });
 }
 
 /// One event of 250 bytes after content began: the usual case.

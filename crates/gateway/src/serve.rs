@@ -40,6 +40,8 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// Where the admin API is.
     pub admin_address: SocketAddr,
+    /// Where clients over gRPC are listened to, if they are.
+    pub grpc_address: Option<SocketAddr>,
     admin: TcpListener,
     workers: Vec<JoinHandle<()>>,
     /// The way back to the process before this one, which waits to hear that this one serves.
@@ -95,6 +97,7 @@ impl Gateway {
             crate::descriptors::watch_peers(&socket, Duration::from_millis(config.limits.write_stall_ms))?;
             anyhow::Ok(socket)
         };
+        let grpc = config.grpc.map(|address| listener("grpc", address)).transpose()?;
         let (listener, admin) = (listener("listen", config.listen)?, listener("admin", config.admin)?);
         let before = inherited.map(|inherited| inherited.line()).transpose()?;
         let metrics = Metrics::new();
@@ -110,6 +113,9 @@ impl Gateway {
         let source = Source { path, seen, overrides, base, overlay, last_error: None };
         let app = App::new(source, config, decision_log.transpose()?, metrics);
         app.upgrade.keep("listen", listener.try_clone()?);
+        if let Some(grpc) = &grpc {
+            app.upgrade.keep("grpc", grpc.try_clone()?);
+        }
         // Nobody else has set either.
         match Batches::open(&app.snapshot.load().config, app.seed()) {
             Ok(batches) => drop(batches.map(|batches| app.batches.set(batches))),
@@ -122,13 +128,17 @@ impl Gateway {
         }
         app.upgrade.keep("admin", admin.try_clone()?);
         let (address, admin_address) = (listener.local_addr()?, admin.local_addr()?);
+        let grpc_address = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut workers = (0..threads)
-            .map(|number| worker(number, Arc::clone(&app), listener.try_clone()?))
+            .map(|number| {
+                let grpc = grpc.as_ref().map(TcpListener::try_clone).transpose()?;
+                worker(number, Arc::clone(&app), listener.try_clone()?, grpc)
+            })
             .collect::<io::Result<Vec<_>>>()?;
         if let Some(batches) = app.batches.get() {
             workers.push(batches::run::start(Arc::clone(&app), Arc::clone(batches))?);
         }
-        Ok(Self { app, address, admin_address, admin, workers, before })
+        Ok(Self { app, address, admin_address, grpc_address, admin, workers, before })
     }
 
     /// Runs the admin API, health checks, file watch and signals until the process is told to stop, and then the way
@@ -196,11 +206,16 @@ fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn worker(number: usize, app: Arc<App>, listener: TcpListener) -> io::Result<JoinHandle<()>> {
+fn worker(
+    number: usize,
+    app: Arc<App>,
+    listener: TcpListener,
+    grpc: Option<TcpListener>,
+) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let served = runtime.and_then(|runtime| runtime.block_on(http::server::run(app, listener)));
+        let served = runtime.and_then(|runtime| runtime.block_on(http::server::run(app, listener, grpc)));
         if let Err(error) = served {
             tracing::error!(%error, "a worker cannot serve");
         }

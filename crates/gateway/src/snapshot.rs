@@ -27,6 +27,7 @@ use crate::http::auth::Keys;
 use crate::http::respond;
 use crate::telemetry::metrics::{DeploymentMetrics, Metrics, ModelMetrics};
 use crate::upstream::credential::Credential;
+use crate::upstream::kserve::TensorsHead;
 use crate::upstream::target::{self, Endpoint};
 
 /// The configuration, ready for requests.
@@ -85,6 +86,8 @@ pub struct Target {
     pub upstream_model_name: Name,
     /// Where connections go.
     pub endpoint: Arc<Endpoint>,
+    /// How the head of an inference request to it begins.
+    pub tensors: TensorsHead,
     /// Whether it takes requests of the Responses API as they come.
     pub responses: bool,
     /// Whether the provider accepts `stream_options.include_usage`.
@@ -148,6 +151,11 @@ impl Snapshot {
                     provider: deployment.provider.as_str().into(),
                     upstream_model: literal(deployment.model.as_deref().unwrap_or(&name)),
                     upstream_model_name: deployment.model.as_deref().unwrap_or(&name).into(),
+                    tensors: TensorsHead::new(
+                        endpoint,
+                        deployment.model.as_deref().unwrap_or(&name),
+                        deployment.upstream_version.as_deref().or(deployment.version.as_deref()),
+                    ),
                     endpoint: Arc::clone(endpoint),
                     responses: config.takes_responses(model, deployment),
                     stream_usage: endpoint.vendor.stream_usage,

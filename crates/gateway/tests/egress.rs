@@ -62,7 +62,7 @@ fn i2_i7_no_client_says_where_to_go_in_any_operation() {
     let world = World::new(1, "");
     for operation in Operation::TEXT {
         let mut body = match operation {
-            Operation::Task(_) => unreachable!("texts are no tasks"),
+            Operation::Infer | Operation::Task(_) => unreachable!("texts are neither"),
             Operation::Chat => hello(),
             Operation::Completion => json!({"model": "m", "prompt": "x"}),
             Operation::Embedding | Operation::Response => json!({"model": "m", "input": "x"}),

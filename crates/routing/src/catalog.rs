@@ -162,6 +162,8 @@ impl Capabilities {
     /// Output held to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(1 << 6);
 
+    /// Tensors by the Open Inference Protocol.
+    pub const INFER: Self = Self(1 << 9);
     /// Responses, as they come or turned into chats. Not configured: whoever can do either can do it.
     pub const ANSWERS: Self = Self(1 << 8);
     /// Documents put in order.
@@ -192,6 +194,7 @@ impl Capabilities {
     const OPERATIONS: u32 = Self::CHAT.0
         | Self::COMPLETIONS.0
         | Self::EMBEDDINGS.0
+        | Self::INFER.0
         | Self::RERANK.0
         | Self::MODERATIONS.0
         | Self::IMAGES.0
@@ -201,10 +204,11 @@ impl Capabilities {
         | Self::ANSWERS.0;
 
     /// Every capability that is configured, with its name there and in messages.
-    pub const NAMES: [(Self, &'static str); 12] = [
+    pub const NAMES: [(Self, &'static str); 13] = [
         (Self::CHAT, "chat"),
         (Self::COMPLETIONS, "completions"),
         (Self::EMBEDDINGS, "embeddings"),
+        (Self::INFER, "infer"),
         (Self::RERANK, "rerank"),
         (Self::MODERATIONS, "moderations"),
         (Self::IMAGES, "images"),
@@ -237,6 +241,11 @@ impl Capabilities {
     #[must_use]
     pub const fn operation(self) -> Self {
         Self(self.0 & Self::OPERATIONS)
+    }
+
+    /// Whether what is asked for takes one pass over the input, so that all of its time tells how fast a deployment is.
+    pub const fn is_one_pass(self) -> bool {
+        self.0 & (Self::EMBEDDINGS.0 | Self::INFER.0) != 0
     }
 
     /// Whether the set is empty.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Capabilities, DeploymentSpec, Name, RegionSpec};
+use crate::catalog::{Capabilities, RegionSpec};
 use crate::decision::{Candidate, Decision, Outcome, Rejection, WhyNot};
 use crate::facts::{Facts, Lane};
 use crate::fleet::credential::{Turn, earlier};
@@ -17,8 +17,12 @@ use crate::split;
 use crate::time::Now;
 
 mod pick;
+mod ready;
+mod wanted;
 
 use pick::{choice, pick};
+pub use ready::readiness;
+use wanted::{Keeper, Wanted, left_ns};
 
 /// What a request has behind it.
 #[derive(Debug, Clone, Copy)]
@@ -212,70 +216,6 @@ impl Candidate {
     }
 }
 
-/// What a request needs of a deployment, whatever its state.
-struct Wanted<'a> {
-    asked: Option<Asked<'a>>,
-    needs: Capabilities,
-    lane: Lane,
-    /// Prompt and output together, at the least.
-    tokens: u64,
-    tokens_out: u32,
-    /// Time until its deadline, nanoseconds.
-    left_ns: u64,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>, now: Now) -> Self {
-        Self {
-            asked: Asked::new(facts, arm, keeper),
-            needs: facts.needs,
-            lane: facts.lane,
-            tokens: u64::from(facts.tokens_in_min) + facts.tokens_out_max.map_or(0, u64::from),
-            tokens_out: facts.tokens_out_max.unwrap_or(0),
-            left_ns: left_ns(facts, now),
-        }
-    }
-}
-
-/// Who keeps what a request names.
-#[derive(Clone, Copy)]
-struct Keeper {
-    /// The provider's place; `None` if it is not known any more.
-    provider: Option<usize>,
-}
-
-/// Which deployments a request asks for by name; most do not.
-struct Asked<'a> {
-    /// Who keeps what it names.
-    keeper: Option<Keeper>,
-    version: Option<&'a Name>,
-    tags: &'a [Name],
-    arm: Option<&'a Name>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(facts: &'a Facts, arm: Option<&'a Name>, keeper: Option<Keeper>) -> Option<Self> {
-        let any = facts.version.is_some() || !facts.tags.is_empty() || arm.is_some() || keeper.is_some();
-        any.then(|| Self { keeper, version: facts.version.as_ref(), tags: &facts.tags, arm })
-    }
-
-    // Comparing names takes registers that the loop over deployments needs.
-    #[inline(never)]
-    fn against(&self, deployment: &Deployment) -> Option<WhyNot> {
-        let spec: &DeploymentSpec = &deployment.spec;
-        if self.keeper.is_some_and(|keeper| keeper.provider != Some(deployment.provider)) {
-            return Some(WhyNot::OtherAccount);
-        }
-        if self.version.is_some() && self.version != spec.version.as_ref() {
-            return Some(WhyNot::OtherVersion);
-        }
-        if self.tags.iter().any(|tag| !spec.tags.contains(tag)) {
-            return Some(WhyNot::MissingTag);
-        }
-        (self.arm.is_some() && self.arm != spec.arm.as_ref()).then_some(WhyNot::OtherArm)
-    }
-}
-
 /// Whether nothing at all speaks against a deployment, as is usual: the same conditions as in [`against`], without the
 /// reasons, so that the loop over deployments stays small.
 #[inline]
@@ -362,11 +302,6 @@ fn is_too_late(deployment: &Deployment, left_ns: u64, now: Now) -> bool {
 fn missing_until(deployment: &Deployment, needs: Capabilities, now: Now) -> Option<Now> {
     let (what, until) = deployment.missing?;
     (now < until && what.contains(needs.operation())).then_some(until)
-}
-
-/// Time until the deadline, nanoseconds.
-fn left_ns(facts: &Facts, now: Now) -> u64 {
-    facts.deadline.map_or(u64::MAX, |at| at.as_nanos().saturating_sub(now.as_nanos()))
 }
 
 impl Fleet {

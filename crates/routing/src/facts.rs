@@ -58,7 +58,7 @@ impl Facts {
     /// Whether the first content tells how fast a deployment is. Of a generation that is not streamed it is the whole
     /// answer, which tells more of the request.
     pub fn tells_speed(&self) -> bool {
-        self.stream || self.needs.contains(Capabilities::EMBEDDINGS)
+        self.stream || self.needs.is_one_pass()
     }
 }
 

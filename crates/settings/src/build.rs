@@ -13,6 +13,7 @@ use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::rules::{Abilities, ModelRules};
 use pointsman_wire::prices::{self, Price};
 use pointsman_wire::tasks::Task;
+use pointsman_wire::vendor::Kserve;
 
 use crate::Config;
 use crate::auth::LaneName;
@@ -20,6 +21,7 @@ use crate::limits::DRAIN_MS_USUAL;
 use crate::models::{Capability, DeploymentConfig, ModelConfig, RegionBy, StickyConfig, StickyName};
 use crate::pools::PreemptConfig;
 use crate::providers::ProviderConfig;
+use crate::tensors;
 
 /// Sends of a request where nothing is configured.
 const ATTEMPTS_MAX: u32 = 3;
@@ -71,6 +73,7 @@ impl Config {
                 chat: has(Capabilities::CHAT),
                 completions: has(Capabilities::COMPLETIONS),
                 embeddings: has(Capabilities::EMBEDDINGS),
+                infer: has(Capabilities::INFER),
                 rerank: has(Capabilities::RERANK),
                 moderations: has(Capabilities::MODERATIONS),
                 images: has(Capabilities::IMAGES),
@@ -83,6 +86,7 @@ impl Config {
             },
             context_tokens_max: widest(config, |d| d.context_tokens_max, config.context_tokens_max),
             output_tokens_max: widest(config, |d| d.output_tokens_max, config.output_tokens_max),
+            signature: Arc::new(tensors::signature(config)),
             ranges: ranges.collect(),
         }
     }
@@ -216,6 +220,11 @@ fn capabilities(
     provider: Option<&ProviderConfig>,
 ) -> Capabilities {
     let listed = of_list(deployment.capabilities.as_deref().or(model.capabilities.as_deref()));
+    let listed = match provider.map_or(Kserve::No, ProviderConfig::kserve) {
+        Kserve::No => listed.without(Capabilities::INFER),
+        Kserve::Also => listed,
+        Kserve::Only => listed.without(listed.without(Capabilities::INFER)),
+    };
     let dialect =
         provider.and_then(ProviderConfig::dialect).unwrap_or(&pointsman_wire::openai::chat::provider::DEF);
     // Chats and responses are turned into other dialects; all else is taken as it comes, or not at all. What is listed for
@@ -261,6 +270,7 @@ fn of_list(list: Option<&[Capability]>) -> Capabilities {
             Capability::Chat => Capabilities::CHAT,
             Capability::Completions => Capabilities::COMPLETIONS,
             Capability::Embeddings => Capabilities::EMBEDDINGS,
+            Capability::Infer => Capabilities::INFER,
             Capability::Rerank => Capabilities::RERANK,
             Capability::Moderations => Capabilities::MODERATIONS,
             Capability::Images => Capabilities::IMAGES,

@@ -56,6 +56,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("listen", old.listen != new.listen),
         ("admin", old.admin != new.admin),
+        ("grpc", old.grpc != new.grpc),
         ("workers", old.workers != new.workers),
         ("batches.directory", batches(old) != batches(new)),
         ("decisions", old.decisions != new.decisions),

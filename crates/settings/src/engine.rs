@@ -176,6 +176,10 @@ impl ProviderConfig {
                 Some(_) | None => Some((at, ask.path.to_owned())),
             }
         };
+        if self.is_grpc() && config.port.is_none() {
+            // Metrics are told over HTTP, at another port.
+            return None;
+        }
         let asks: Vec<(usize, String)> = (0..family.asks.len()).filter_map(ask).collect();
         (!asks.is_empty() && self.may_be_polled()).then(|| EnginePlan {
             family,

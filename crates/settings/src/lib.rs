@@ -23,6 +23,7 @@ mod reference;
 mod secret;
 pub mod sections;
 pub mod structured;
+pub mod tensors;
 mod tree;
 mod validate;
 
@@ -64,6 +65,9 @@ pub struct Config {
     /// Where the admin API, the metrics and the health pages are. An address that is not loopback needs
     /// `auth.admin_keys`. Default: 127.0.0.1:8081.
     pub admin: SocketAddr,
+    /// Where clients of the Open Inference Protocol over gRPC are listened to, HTTP/2 without TLS; nowhere unless it is
+    /// given. An address that is not loopback needs `auth.keys`.
+    pub grpc: Option<SocketAddr>,
     /// Threads that serve clients; 0 is one per CPU that the process may use, by its cgroup's quota and its affinity.
     /// Default: 0.
     #[schemars(range(max = WORKERS_MAX))]
@@ -121,6 +125,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            grpc: None,
             workers: 0,
             region: None,
             auth: AuthConfig::default(),

@@ -17,6 +17,7 @@ use crate::limits::{ATTEMPTS_MAX, COUNT_MAX, DRAIN_MS_MAX, STICKY_TTL_S_MAX, TOK
 use crate::pools::PreemptConfig;
 use crate::sections::{BreakerConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 use crate::structured::StructuredOutputConfig;
+use crate::tensors::{InputConfig, OutputConfig};
 
 /// What clients ask for, and its policy.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -58,6 +59,13 @@ pub struct ModelConfig {
     /// Output that its deployments give, in tokens, unless they say otherwise. Default: not checked.
     #[schemars(range(min = 1))]
     pub output_tokens_max: Option<u32>,
+    /// The tensors it takes, by the Open Inference Protocol (KServe v2). Requests are held to them before anything is sent.
+    /// Default: not checked.
+    #[serde(default)]
+    pub inputs: Vec<InputConfig>,
+    /// The tensors it gives, by the Open Inference Protocol. Default: not checked.
+    #[serde(default)]
+    pub outputs: Vec<OutputConfig>,
     /// Ranges of request parameters, where narrower than the API's: `temperature`, `top_p`, `presence_penalty`,
     /// `frequency_penalty`, `n`, `top_logprobs`, `max_tokens`.
     #[serde(default)]
@@ -236,6 +244,8 @@ pub enum Capability {
     Completions,
     /// Embeddings.
     Embeddings,
+    /// Tensors by the Open Inference Protocol, where the provider's kind speaks it.
+    Infer,
     /// Documents put in order.
     Rerank,
     /// Moderations.
@@ -278,6 +288,9 @@ pub struct DeploymentConfig {
     /// The name the provider knows the model by. Default: the model's own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The version in the provider's own paths, by the Open Inference Protocol; `''` for none. Default: `version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_version: Option<String>,
     /// The version it serves, for clients that ask for `model@version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -419,6 +432,7 @@ impl Default for DeploymentConfig {
             name: None,
             provider: String::new(),
             model: None,
+            upstream_version: None,
             version: None,
             weight: one(),
             tier: one(),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use pointsman_wire::dialect::ProviderDef;
 use pointsman_wire::openai::continuation::Style;
-use pointsman_wire::vendor::{self, VendorKind};
+use pointsman_wire::vendor::{self, Kserve, VendorKind};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
@@ -23,7 +23,8 @@ pub struct ProviderConfig {
     /// A vendor record, such as `openai`, `vllm` or `openai_compatible` (see the list of vendors).
     #[schemars(with = "VendorKind")]
     pub kind: String,
-    /// Scheme, host and port, with or without the path prefix (`/v1`). Default: the vendor's.
+    /// Scheme, host and port, with or without the path prefix (`/v1`). `grpc://` and `grpcs://` for those that speak the
+    /// Open Inference Protocol over gRPC. Default: the vendor's.
     pub base_url: Option<String>,
     /// Where in its cloud it is, which gives its base URL: the region at AWS (`us-east-1`), the location at Vertex AI
     /// (`us-east5`, `global`). For the kinds `bedrock`, `vertex` and `vertex_anthropic`, which need it.
@@ -277,6 +278,20 @@ impl ProviderConfig {
             Some(ContinuationChoice::ContinueFinalMessage) => Some(Style::ContinueFinalMessage),
             Some(ContinuationChoice::Prefix) => Some(Style::Prefix),
         }
+    }
+
+    /// Whether it speaks the Open Inference Protocol.
+    pub fn kserve(&self) -> Kserve {
+        match vendor::vendor(&self.kind).map_or(Kserve::No, |vendor| vendor.kserve) {
+            // There is nothing else over gRPC.
+            Kserve::Also if self.is_grpc() => Kserve::Only,
+            known @ (Kserve::No | Kserve::Also | Kserve::Only) => known,
+        }
+    }
+
+    /// Whether it is spoken to over gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.base_url.as_deref().is_some_and(|url| url.starts_with("grpc://") || url.starts_with("grpcs://"))
     }
 
     /// What it speaks; `None` for a kind that nobody has a record of.

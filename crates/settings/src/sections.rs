@@ -18,8 +18,8 @@ pub struct LimitsConfig {
     /// Bytes of a request body. Default: 33554432 (32 MiB).
     #[schemars(range(min = BODY_BYTES_MIN, max = BODY_BYTES_MAX))]
     pub body_bytes_max: u64,
-    /// The same for single routes: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`, or another
-    /// one of those that a model is asked at (`/v1/audio/transcriptions`, …).
+    /// The same for single routes: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses`,
+    /// `/v2/models/{model}/infer`, or another one of those that a model is asked at (`/v1/audio/transcriptions`, …).
     pub body_bytes_max_by_route: BTreeMap<String, u64>,
     /// Bytes of a form with files (`/v1/images/edits`, `/v1/audio/…`) that are held until its model is known, and to send
     /// them elsewhere if a deployment fails. What is longer passes by while it comes, and must name its model within them.

@@ -12,6 +12,7 @@ mod egress;
 mod lanes;
 mod schema;
 mod structured;
+mod tensors;
 
 fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
     let env = |name: &str| match name {

@@ -8,6 +8,7 @@ mod pools;
 mod provider;
 mod share;
 mod structured;
+mod tensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +104,7 @@ fn check_text(path: &str, text: Option<&str>, found: &mut Vec<Problem>) {
 }
 
 fn check_routes(config: &Config, found: &mut Vec<Problem>) {
-    let routes = || Operation::ALL.iter().map(|operation| operation.path());
+    let routes = || Operation::ALL.into_iter().chain([Operation::Infer]).map(Operation::path);
     for (route, bytes) in &config.limits.body_bytes_max_by_route {
         if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(bytes) {
             let text = format!("{bytes} is not from {BODY_BYTES_MIN} to {BODY_BYTES_MAX}");
@@ -185,6 +186,14 @@ fn listeners(config: &Config, found: &mut Vec<Problem>) {
     }
     if config.listen == config.admin && config.listen.port() != 0 {
         found.push(Problem::new("admin", "clients and admins need addresses of their own"));
+    }
+    let Some(grpc) = config.grpc else { return };
+    if !grpc.ip().is_loopback() && config.auth.keys.is_empty() {
+        let text = format!("{grpc} is reachable from elsewhere, and no client needs a key");
+        found.push(Problem::new("grpc", text).help("add `auth.keys`, or listen on 127.0.0.1"));
+    }
+    if [config.listen, config.admin].contains(&grpc) && grpc.port() != 0 {
+        found.push(Problem::new("grpc", "gRPC needs an address of its own"));
     }
 }
 
@@ -282,6 +291,7 @@ fn check_model(config: &Config, path: &str, name: &str, model: &ModelConfig, fou
     }
     mirror::check(config, path, name, model, found);
     structured::check(path, model, found);
+    tensors::check(config, path, model, found);
     check_split(&join(path, "split"), model, found);
     for (at, region) in model.regions.order.iter().enumerate() {
         check_text(&format!("{path}.regions.order[{at}]"), Some(region), found);
@@ -356,6 +366,7 @@ fn check_deployment(
         ("name", &deployment.name),
         ("model", &deployment.model),
         ("version", &deployment.version),
+        ("upstream_version", &deployment.upstream_version.clone().filter(|version| !version.is_empty())),
         ("region", &deployment.region),
         ("quota_domain", &deployment.quota_domain),
     ];

@@ -95,7 +95,7 @@ fn relay_path(operation: Operation, model: &str) -> Option<String> {
         | Operation::Task(
             Task::ImageGeneration | Task::ImageEdit | Task::Speech | Task::Transcription | Task::Translation,
         ) => Some(path_of(model, operation, API_VERSION)),
-        Operation::Task(Task::Rerank | Task::Moderation) => None,
+        Operation::Infer | Operation::Task(Task::Rerank | Task::Moderation) => None,
         Operation::Response => Some("/openai/v1/responses".to_owned()),
     }
 }

@@ -83,7 +83,11 @@ impl Asked {
         let operation = Operation::of_path(path)?;
         let form = match operation {
             Operation::Task(_) => Form::of_path(path),
-            Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => None,
+            Operation::Chat
+            | Operation::Completion
+            | Operation::Embedding
+            | Operation::Infer
+            | Operation::Response => None,
         };
         Some(Self::call(operation, form.map_or(operation.name(), Form::name)))
     }
@@ -192,6 +196,7 @@ pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Ask
 pub fn openai_of(operation: Operation) -> &'static ClientDef {
     match operation {
         Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => OPENAI,
+        Operation::Infer => &crate::kserve::DEF,
         Operation::Response => RESPONSES,
     }
 }

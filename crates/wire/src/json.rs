@@ -10,6 +10,7 @@
 
 use std::fmt::Write as _;
 
+pub(crate) mod elements;
 mod text;
 pub mod tree;
 pub mod write;

@@ -12,6 +12,7 @@
 //! - [`gemini`]: the Gemini dialect, in both directions.
 //! - [`dialect`]: the seams between dialects, and [`chat`], what stands between two of them.
 //! - [`events`]: server-sent events, cut out of bytes; [`ndjson`]: lines of JSON.
+//! - [`kserve`]: tensors in, tensors out: the Open Inference Protocol.
 //! - [`ollama`], [`cohere`]: further chat dialects.
 //! - [`bedrock`], [`azure`], [`vertex`]: clouds that speak in their own way, or wrap what others speak.
 //! - [`tasks`]: what is relayed without being a chat, JSON and multipart; [`rerank`]: its two forms.
@@ -33,6 +34,7 @@ pub mod engine;
 pub mod events;
 pub mod gemini;
 pub mod json;
+pub mod kserve;
 pub mod ndjson;
 pub mod ollama;
 pub mod openai;

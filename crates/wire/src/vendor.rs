@@ -67,6 +67,9 @@ pub struct Vendor {
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
+    /// Whether it speaks the Open Inference Protocol (KServe v2).
+    #[serde(default)]
+    pub kserve: Kserve,
     /// The form in which it takes reranks, if it takes any.
     #[serde(default)]
     pub rerank: Form,
@@ -84,6 +87,19 @@ pub struct Vendor {
     pub source: Option<String>,
     /// The value of the metric attribute `gen_ai.provider.name`; the kind if absent.
     pub gen_ai_name: Option<String>,
+}
+
+/// Whether a vendor speaks the Open Inference Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kserve {
+    /// Not at all.
+    #[default]
+    No,
+    /// As well as the API it is asked by otherwise.
+    Also,
+    /// And nothing else.
+    Only,
 }
 
 /// How a vendor wants its key.

@@ -4,6 +4,8 @@
 
 #[path = "invariants/gemini.rs"]
 mod gemini;
+#[path = "invariants/grpc.rs"]
+mod grpc;
 mod invariants;
 
 use std::path::Path;
@@ -27,6 +29,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn requests_of_the_corpus_are_forwarded_as_authorised() {
     replay("request", invariants::request);
+}
+
+#[test]
+fn c12_tensors_of_the_corpus_are_what_they_say() {
+    replay("kserve", invariants::kserve);
+}
+
+#[test]
+fn c12_calls_of_the_corpus_are_over_http_what_they_were() {
+    replay("kserve_grpc", grpc::kserve_grpc);
 }
 
 #[test]

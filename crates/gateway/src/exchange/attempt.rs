@@ -1,5 +1,6 @@
 //! One forward of a request to a deployment: connect, send, read, and say what happened in the flow's words.
 
+mod begin;
 mod reading;
 mod tokened;
 
@@ -15,11 +16,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::said::Said;
-use pointsman_routing::{Failure, FailureClass, Now};
+use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
-use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::sse::StreamObserver;
 use pointsman_wire::tasks::tail::{Kind, Tail};
 use smallvec::SmallVec;
@@ -32,11 +33,11 @@ use crate::structured::Watch;
 use crate::upstream::connection::{Call, CallError, Message};
 use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
-use crate::upstream::token::Tokens;
 
 use super::continuation::Keeping;
 use super::convert::Reading;
 use super::issue::Issues;
+use super::tensors::Counted;
 use super::words::{ProviderError, failure, refused};
 use tokened::Tokened;
 
@@ -78,6 +79,8 @@ pub(super) struct Attempt {
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
     held_bytes: usize,
+    /// The tensors that are asked with, and those of the answer.
+    pub tensors: Option<Counted>,
     content: bool,
     tokens_out_seen: u64,
     /// What the prompt was thought to have, for an answer that does not say.
@@ -121,94 +124,6 @@ enum State {
 }
 
 impl Attempt {
-    /// Begins to send `parts` to the target.
-    pub(super) fn begin(
-        worker: &Rc<Worker>,
-        target: Arc<Target>,
-        (parts, tokens): (Message, Option<&Arc<Tokens>>),
-        request: &Request,
-        keeping: Keeping,
-        now: Now,
-    ) -> Self {
-        let (state, tokened) = match tokens {
-            None => (Self::open(worker, &target, parts, now), None),
-            Some(tokens) => {
-                let mut tokened = Box::new(Tokened::new(tokens, parts.parts));
-                (tokened.open(worker, &target, now), Some(tokened))
-            }
-        };
-        let asked = request.include_usage == Some(true);
-        let wants = Wants { stream: request.stream, usage: asked, injected: target.stream_usage && !asked };
-        let tokens_in_estimate = u64::from(request.tokens_in_estimate());
-        let place = Some((target, Rc::clone(worker)));
-        Self {
-            tokened,
-            keeping,
-            ..Self::with_state(state, request.operation, wants, tokens_in_estimate, place)
-        }
-    }
-
-    /// Takes a connection that is idle, or begins to make one.
-    fn open(worker: &Worker, target: &Target, parts: Message, now: Now) -> State {
-        if let Some(stream) = worker.pool.take(&target.endpoint, now) {
-            return State::Connected(Call::new(stream, parts));
-        }
-        let endpoint = Arc::clone(&target.endpoint);
-        State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
-    }
-
-    /// An attempt that failed before it began.
-    pub(super) fn failed(failure: Failure) -> Self {
-        let wants = Wants { stream: false, usage: false, injected: false };
-        Self::with_state(State::Failed(failure), Operation::Chat, wants, 0, None)
-    }
-
-    /// An attempt at what cannot be written in the provider's dialect.
-    pub(super) fn refused(refusal: ErrorBody) -> Self {
-        // Without a status: the deployment did not answer, and nothing is learnt of it.
-        Self { refusal: Some(refusal), ..Self::failed(failure(FailureClass::Client, Processed::No)) }
-    }
-
-    fn with_state(
-        state: State,
-        operation: Operation,
-        wants: Wants,
-        tokens_in_estimate: u64,
-        place: Option<(Arc<Target>, Rc<Worker>)>,
-    ) -> Self {
-        let (target, worker) = place.unzip();
-        Self {
-            target,
-            worker,
-            state,
-            tokened: None,
-            operation,
-            wants,
-            keeping: Keeping::Nothing,
-            head: None,
-            ready: SmallVec::new(),
-            observer: None,
-            tail: None,
-            watch: None,
-            findings: Findings::default(),
-            kept: SmallVec::new(),
-            kept_bytes: 0,
-            held_bytes: 0,
-            content: false,
-            tokens_out_seen: 0,
-            tokens_in_estimate,
-            usage: None,
-            error: None,
-            told: None,
-            detail: None,
-            reading: None,
-            said: None,
-            issues: None,
-            losses: Losses::default(),
-            refusal: None,
-        }
-    }
-
     /// The next thing that the flow has to know. Data that is no news is put into `ready`; while a client is relayed
     /// to, no more is read than it may have at once, and the next poll is due when that is handed out.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {

@@ -33,8 +33,11 @@ pub(super) struct Written {
     pub(super) echoed: String,
 }
 
-/// Whether a request has to be turned into the provider's dialect.
+/// Whether a request has to be turned into the provider's dialect. Tensors never are.
 pub(super) fn is_needed(arrival: &Arrival, target: &Target) -> bool {
+    if arrival.asked.operation == Operation::Infer {
+        return false;
+    }
     let plain = arrival.dialect == OPENAI && target.endpoint.speaks_plainly();
     // Few of those who speak OpenAI's chat completions have its Responses API as well.
     let has = arrival.asked.operation != Operation::Response || target.responses;

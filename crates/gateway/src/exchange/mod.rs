@@ -18,6 +18,7 @@ mod settle;
 pub mod shared;
 mod structured;
 mod tasks;
+mod tensors;
 mod upload;
 mod words;
 

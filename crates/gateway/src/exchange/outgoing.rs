@@ -70,7 +70,9 @@ pub(super) fn compose(
     let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let plain = openai && target.endpoint.speaks_plainly();
-    if let Some(ready) = target.endpoint.head(request.operation).filter(|_| plain) {
+    if request.operation == Operation::Infer {
+        target.tensors.write_head(&mut head, request);
+    } else if let Some(ready) = target.endpoint.head(request.operation).filter(|_| plain) {
         head.put_slice(ready);
     } else {
         let dialect = target.endpoint.vendor.dialect;
@@ -164,9 +166,11 @@ pub(super) fn finish_head(
         {
             target.endpoint.vendor.dialect.stream_type
         }
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            "application/json"
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Response => "application/json",
     };
     head.put_slice(accept.as_bytes());
     head.put_slice(b"\r\nx-request-id: ");

@@ -8,6 +8,7 @@ use pointsman_routing::Now;
 use pointsman_routing::flow::{AttemptKind, AttemptRecord, FlowOutcome, Input, Usage};
 
 use super::Exchange;
+use super::tensors::Counted;
 use crate::clock;
 use crate::telemetry::record::{Conversion, Record, Ties};
 
@@ -65,8 +66,7 @@ impl Exchange {
         }
         let hedge_cost_micro_usd = self.cost_of_outrun();
         let (facts, decisions, attempts) = self.flow.take_history();
-        let ties = self.ties();
-        let conversion = self.conversion();
+        let (ties, conversion) = (self.ties(), self.conversion());
         let app = &self.worker.app;
         app.record(Record {
             id: self.arrival.id,
@@ -119,13 +119,16 @@ impl Exchange {
         let Some(attempt) = &mut self.attempt else { return Conversion::default() };
         let losses = attempt.take_losses();
         let to = attempt.target.as_ref().map(|target| target.endpoint.vendor.dialect.name);
-        Conversion { to: to.filter(|to| *to != self.arrival.dialect.name), losses }
+        // Tensors are passed on as they came.
+        let to = to.filter(|to| *to != self.arrival.dialect.name && attempt.tensors.is_none());
+        Conversion { to, losses }
     }
 
     fn ties(&mut self) -> Ties {
         Ties {
             fallbacks: std::mem::take(&mut self.named),
             stops: self.flow.stops().to_vec(),
+            tensors: self.attempt.as_ref().and_then(|attempt| attempt.tensors.as_ref()).map(Counted::to_json),
             mirror_of: self.arrival.mirror_of,
             line: self.arrival.line.as_ref().map(|line| (Arc::clone(&line.batch_id), line.number)),
             idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)),

@@ -69,6 +69,7 @@ pub fn prepare(
         | Operation::Completion
         | Operation::Task(_)
         | Operation::Embedding
+        | Operation::Infer
         | Operation::Response => {
             let limits = BodyLimits {
                 depth_max: config.json_depth_max,
@@ -172,6 +173,7 @@ const fn ability(operation: Operation) -> Capabilities {
         Operation::Task(Task::Speech) => Capabilities::SPEECH,
         Operation::Task(Task::Transcription | Task::Translation) => Capabilities::TRANSCRIPTIONS,
         Operation::Embedding => Capabilities::EMBEDDINGS,
+        Operation::Infer => Capabilities::INFER,
         Operation::Response => Capabilities::ANSWERS,
     }
 }

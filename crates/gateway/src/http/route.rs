@@ -5,11 +5,12 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Uri, Version, request};
 use pointsman_wire::dialect::{self, Asked, ClientDef};
+use pointsman_wire::kserve::DEF;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::responses::state;
 
-use super::{kept, models};
+use super::{kept, kserve, models};
 use crate::batches::api::Place;
 
 /// Bytes of a header line beside its name and value: `: ` and the line's end.
@@ -20,8 +21,10 @@ const REQUEST_LINE_BYTES: usize = 12;
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// A generation or embedding, in a dialect.
+    /// A generation, embedding or inference, in a dialect.
     Infer(&'static ClientDef, Asked),
+    /// What servers and models say of themselves by the Open Inference Protocol.
+    Kserve(kserve::Place),
     /// The list of models, or one of them.
     Models(models::Asked),
     /// Files and batches.
@@ -35,6 +38,7 @@ impl Route {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Infer(_, asked) => asked.operation.name(),
+            Self::Kserve(place) => place.name(),
             Self::Models(_) => "models",
             Self::Stored(place) => place.name(),
             Self::Kept(_) => "kept_response",
@@ -74,6 +78,11 @@ fn find(path: &str, query: Option<&str>) -> Result<Route, BadHead> {
     }
     if let Some(place) = Place::of(path) {
         return Ok(Route::Stored(place));
+    }
+    match kserve::Place::of(path) {
+        Some(kserve::Place::Infer(wanted)) => return Ok(Route::Infer(&DEF, wanted.asked())),
+        Some(place) => return Ok(Route::Kserve(place)),
+        None => {}
     }
     if let Some(place) = state::Place::of(path) {
         return Ok(Route::Kept(place));
@@ -135,6 +144,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
     let one;
     let allowed = match route {
         Route::Infer(..) => &[Method::POST],
+        Route::Kserve(place) => place.methods(),
         Route::Models(asked) => {
             one = [asked.method()];
             &one[..]
@@ -149,7 +159,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         return Err(BadHead { error, close: false });
     }
     if head.method == Method::POST {
-        return check_content(lines, is_json(route));
+        return check_content(lines, is_json(route), is_tensors(route));
     }
     let announces =
         lines.transfer_encoding.first.is_some() || lines.content_length.first.is_some_and(|n| n != b"0");
@@ -164,15 +174,22 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
 fn is_json(route: &Route) -> bool {
     match route {
         Route::Infer(_, Asked { operation: Operation::Task(task), .. }) => !task.is_multipart(),
-        Route::Infer(..) | Route::Models(_) | Route::Kept(_) => true,
+        Route::Infer(..) | Route::Kserve(_) | Route::Models(_) | Route::Kept(_) => true,
         Route::Stored(place) => *place != Place::Files,
     }
 }
 
-fn check_content(lines: &Lines<'_>, json: bool) -> Result<(), BadHead> {
+/// Whether tensors may follow the JSON, and the body be declared as what it is.
+fn is_tensors(route: &Route) -> bool {
+    matches!(route, Route::Kserve(_) | Route::Infer(_, Asked { operation: Operation::Infer, .. }))
+}
+
+/// `binary` bodies may be declared as what they are.
+fn check_content(lines: &Lines<'_>, json: bool, binary: bool) -> Result<(), BadHead> {
     if let Some(kind) = lines.content_type.first.filter(|_| json) {
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or(kind).trim_ascii();
-        if !essence.eq_ignore_ascii_case(b"application/json") {
+        let binary = binary && essence.eq_ignore_ascii_case(b"application/octet-stream");
+        if !binary && !essence.eq_ignore_ascii_case(b"application/json") {
             let kind = printable(&String::from_utf8_lossy(kind));
             return Err(BadHead { error: ErrorBody::wrong_content_type(&kind), close: false });
         }
@@ -262,7 +279,7 @@ fn unknown(path: &str) -> BadHead {
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
          /v1/responses, /v1/rerank, /v2/rerank, /v1/moderations, /v1/images/generations, /v1/images/edits, \
          /v1/audio/speech, /v1/audio/transcriptions, /v1/audio/translations, /v1/messages, /v1beta/models/{{model}}:generateContent, /api/chat, /api/generate, /v1/models, \
-         /v1/files and /v1/batches",
+         /v1/files, /v1/batches and /v2",
         printable(path)
     );
     BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }

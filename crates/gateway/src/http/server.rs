@@ -26,6 +26,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client_io::{Answering, ClientIo};
+use super::grpc;
 use super::guard::GuardedBody;
 use super::service::serve;
 use crate::app::{App, Shutdown};
@@ -34,7 +35,7 @@ use crate::telemetry::record::RequestId;
 use crate::upstream::pool::Pool;
 
 /// Rest after the system refused a connection (out of descriptors, say), so that refusing does not become the work.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Time between looks at idle connections to providers.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a head over its limit that are read all the same, to refuse it in the client's own words.
@@ -124,6 +125,11 @@ impl Worker {
         .await
     }
 
+    /// Waits until the stage changes or a drain is over.
+    pub(super) async fn staged(&self) {
+        self.staged.notified().await;
+    }
+
     /// A drain is over: whatever is under way looks whether it may go on.
     fn recall(&self, recalls: u64) {
         self.recalls.set(recalls);
@@ -146,14 +152,26 @@ impl Drop for Hold {
     }
 }
 
-/// Serves the listener until the shutdown, and then what is open until it ends or is told to.
+/// Serves the listeners until the shutdown, and then what is open until it ends or is told to.
 ///
 /// # Errors
 /// When the listener cannot be used at all.
-pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<()> {
+pub async fn run(
+    app: Arc<App>,
+    listener: std::net::TcpListener,
+    grpc: Option<std::net::TcpListener>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let worker = Rc::new(Worker::new(Arc::clone(&app), app.seed()));
+    if let Some(grpc) = grpc {
+        let worker = Rc::clone(&worker);
+        spawn_local(async move {
+            if let Err(error) = grpc::listen(worker, grpc).await {
+                tracing::error!(%error, "gRPC cannot be served");
+            }
+        });
+    }
     let mut shutdown = app.shutdown.subscribe();
     let mut recalls = app.recalls.subscribe();
     let mut refusing = false;
@@ -202,16 +220,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> io::Result<(
 }
 
 fn accept(worker: &Rc<Worker>, tcp: TcpStream) {
-    let connections_max = worker.app.snapshot.load().config.limits.connections_max;
-    let open = Open::new(worker);
-    if worker.app.connections.load(Ordering::Relaxed) > connections_max {
-        worker.app.metrics.refused("connections");
-        return;
-    }
-    if worker.app.memory.grade().refuses_connections() {
-        worker.app.metrics.shed(Reason::MemoryConnection);
-        return;
-    }
+    let Some(open) = open(worker) else { return };
     spawn_local(async move {
         let worker = Rc::clone(&open.worker);
         serve_connection(worker, tcp).await;
@@ -219,8 +228,23 @@ fn accept(worker: &Rc<Worker>, tcp: TcpStream) {
     });
 }
 
+/// Counts a connection that was accepted, unless there are too many.
+pub(super) fn open(worker: &Rc<Worker>) -> Option<Open> {
+    let connections_max = worker.app.snapshot.load().config.limits.connections_max;
+    let open = Open::new(worker);
+    if worker.app.connections.load(Ordering::Relaxed) > connections_max {
+        worker.app.metrics.refused("connections");
+        return None;
+    }
+    if worker.app.memory.grade().refuses_connections() {
+        worker.app.metrics.shed(Reason::MemoryConnection);
+        return None;
+    }
+    Some(open)
+}
+
 /// Counts a connection while it is open.
-struct Open {
+pub(super) struct Open {
     worker: Rc<Worker>,
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -16,6 +17,7 @@ use pointsman_routing::shed::Reason;
 use pointsman_settings::models::DeploymentConfig;
 use pointsman_settings::providers::ProviderConfig;
 use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
+use pointsman_wire::kserve::DEF;
 use pointsman_wire::ollama;
 use pointsman_wire::openai::BodyLimits;
 use pointsman_wire::openai::error::ErrorBody;
@@ -30,15 +32,16 @@ use super::guard::Guard;
 use super::hints;
 use super::idempotency::{self, Asked};
 use super::kept::{self, Given};
+use super::kserve;
 use super::models;
 use super::pins;
-use super::prepare::{self, Prepared, prepare, prepare_read};
+use super::prepare::{self, Prepared, Refused, prepare, prepare_read};
 use super::respond;
 use super::route::{self, Route};
 use super::server::Worker;
 use crate::batches::api;
 use crate::clock;
-use crate::exchange::{self, Arrival, Exchange, RouterBody, Trace};
+use crate::exchange::{self, Arrival, Exchange, RouterBody, Trace, Upload};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
 
@@ -53,12 +56,21 @@ pub async fn serve(
 ) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
-    let mut response = match Guard::new(pin!(answer(Rc::clone(&worker), request, id, at, answering))).await {
+    // Its errors have a form of their own, whatever is wrong.
+    let dialect = if kserve::is_under(request.uri().path()) { &DEF } else { OPENAI };
+    let mut response = match Guard::new(pin!(answer(
+        Rc::clone(&worker),
+        request,
+        Early::new(id, at, dialect),
+        answering
+    )))
+    .await
+    {
         Some(response) => response,
         None => {
             worker.app.metrics.panics.inc();
             tracing::error!(request_id = %id, "a request panicked; please report it with the lines before this one");
-            Early::new(id, at).refuse(
+            Early::new(id, at, dialect).refuse(
                 &worker,
                 "panic",
                 &ErrorBody::internal("the request met a defect of the gateway"),
@@ -75,13 +87,12 @@ pub async fn serve(
 async fn answer(
     worker: Rc<Worker>,
     request: Request<Incoming>,
-    id: RequestId,
-    at: Now,
+    mut early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
+    let (id, at) = (early.id, early.arrived);
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
-    let mut early = Early::new(id, at);
     let has_body = !body.is_end_stream();
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
@@ -95,6 +106,7 @@ async fn answer(
         Route::Infer(dialect, _) => dialect,
         Route::Models(asked) => dialect::client(asked.dialect(&head.headers)).unwrap_or(OPENAI),
         Route::Stored(_) => OPENAI,
+        Route::Kserve(_) => &DEF,
         Route::Kept(_) => RESPONSES,
     };
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
@@ -120,6 +132,14 @@ async fn answer(
                 trace,
             };
             infer(worker, snapshot, arrival, (head, body), early, answering).await
+        }
+        Route::Kserve(place) => {
+            answering.set(head.method != Method::POST);
+            // Boxed, for the room of what few requests need is moved about with every request.
+            match Box::pin(kserve::tell(&worker.app, &snapshot, &client, &place, body)).await {
+                Ok(text) => early.tell(text),
+                Err(error) => early.refuse(&worker, "invalid", &error),
+            }
         }
         Route::Models(asked) => {
             // Boxed, for the room of what few requests need is moved about with every request.
@@ -237,7 +257,7 @@ async fn infer(
     snapshot: Arc<Snapshot>,
     arrival: Arrival,
     (head, body): (Parts, Incoming),
-    mut early: Early,
+    early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
     let lane = hints::lane(&head.headers, &arrival.client);
@@ -265,44 +285,73 @@ async fn infer(
     };
     let asked = (arrival.dialect, &arrival.asked);
     let prepared = match request {
+        None if arrival.asked.operation == Operation::Infer => {
+            kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at)
+        }
         None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
         Some(request) => {
             prepare_read(&snapshot, &arrival.client, asked, &head.headers, (request, &body), arrival.at)
         }
     };
-    match prepared {
-        Ok(mut prepared) => {
-            drop(head);
-            if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
-                (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-                return early.refuse(&worker, "invalid", &error);
-            }
-            // The model may have put it into another lane than its head said.
-            let moved = prepared.facts.lane != lane;
-            if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
-                return early.shed(&worker, prepared.facts.lane, reason);
-            }
-            if let Some(estimate) = estimate(&snapshot, &arrival, &prepared) {
-                (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-                return early.tell(estimate);
-            }
-            let Some(key) = key else {
-                drop(early);
-                let exchange = Exchange::new(worker, snapshot, arrival, prepared, body, began);
-                return exchange.passing(upload).run().await;
-            };
-            (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-            let asked = Asked { snapshot, arrival, prepared, body, began };
-            // Boxed, for the room of what few requests need is moved about with every request.
-            match Box::pin(idempotency::serve(&worker, asked, &key)).await {
-                Ok(response) => response,
-                Err(error) => early.refuse(&worker, "idempotency", &error),
-            }
-        }
+    drop(head);
+    exchange(worker, snapshot, Validated { arrival, prepared, body, upload, lane, key, began }, early).await
+}
+
+/// A request that was looked at.
+pub(super) struct Validated {
+    /// What is known of its head.
+    pub(super) arrival: Arrival,
+    /// What was understood of it, or why it is refused.
+    pub(super) prepared: Result<Prepared, Refused>,
+    /// Its body.
+    pub(super) body: Bytes,
+    /// What of its body is still on its way.
+    pub(super) upload: Option<Upload>,
+    /// The lane that its head asks for.
+    pub(super) lane: Lane,
+    /// Its idempotency key.
+    pub(super) key: Option<idempotency::Key>,
+    /// When the router's own work began.
+    pub(super) began: Now,
+}
+
+/// Sends a request on, unless it is refused.
+pub(super) async fn exchange(
+    worker: Rc<Worker>,
+    snapshot: Arc<Snapshot>,
+    Validated { arrival, prepared, body, upload, lane, key, began }: Validated,
+    mut early: Early,
+) -> Response<RouterBody> {
+    let mut prepared = match prepared {
+        Ok(prepared) => prepared,
         Err(refused) => {
             (early.began, early.model) = (began, refused.model);
-            early.refuse(&worker, "invalid", &refused.error)
+            return early.refuse(&worker, "invalid", &refused.error);
         }
+    };
+    if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
+        (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+        return early.refuse(&worker, "invalid", &error);
+    }
+    // The model may have put it into another lane than its head said.
+    let moved = prepared.facts.lane != lane;
+    if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
+        return early.shed(&worker, prepared.facts.lane, reason);
+    }
+    if let Some(estimate) = estimate(&snapshot, &arrival, &prepared) {
+        (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+        return early.tell(estimate);
+    }
+    let Some(key) = key else {
+        drop(early);
+        return Exchange::new(worker, snapshot, arrival, prepared, body, began).passing(upload).run().await;
+    };
+    (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
+    let asked = Asked { snapshot, arrival, prepared, body, began };
+    // Boxed, for the room of what few requests need is moved about with every request.
+    match Box::pin(idempotency::serve(&worker, asked, &key)).await {
+        Ok(response) => response,
+        Err(error) => early.refuse(&worker, "idempotency", &error),
     }
 }
 
@@ -317,6 +366,8 @@ async fn receive(
     let path = match arrival.asked.operation {
         // Whichever of its paths it came by.
         Operation::Task(task) => task.path(),
+        // Its path names its model.
+        Operation::Infer => Operation::Infer.path(),
         Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
             head.uri.path()
         }
@@ -332,6 +383,7 @@ async fn receive(
         | Operation::Completion
         | Operation::Task(_)
         | Operation::Embedding
+        | Operation::Infer
         | Operation::Response => body::read(body, rules).await.map(Received::from),
     }
 }
@@ -354,43 +406,43 @@ fn estimate(snapshot: &Snapshot, arrival: &Arrival, prepared: &Prepared) -> Opti
 }
 
 /// What is known of a request that the router answers without asking a deployment.
-struct Early {
-    id: RequestId,
-    arrived: Now,
+pub(super) struct Early {
+    pub(super) id: RequestId,
+    pub(super) arrived: Now,
     /// When the router's own work began.
     began: Now,
-    operation: &'static str,
+    pub(super) operation: &'static str,
     /// Which of the dialect's calls it is; empty until that is known.
     call: &'static str,
     /// The dialect that its errors are told in.
     dialect: &'static ClientDef,
-    client: Option<Arc<ClientKey>>,
+    pub(super) client: Option<Arc<ClientKey>>,
     model: Option<Name>,
 }
 
 impl Early {
-    fn new(id: RequestId, arrived: Now) -> Self {
+    pub(super) fn new(id: RequestId, arrived: Now, dialect: &'static ClientDef) -> Self {
         Self {
             id,
             arrived,
             began: arrived,
             operation: "unknown",
             call: "",
-            dialect: OPENAI,
+            dialect,
             client: None,
             model: None,
         }
     }
 
     /// Answers with what the router itself knows.
-    fn tell(&self, body: String) -> Response<RouterBody> {
+    pub(super) fn tell(&self, body: String) -> Response<RouterBody> {
         let mut response = respond::json(StatusCode::OK, body.into());
         respond::put_own_headers(response.headers_mut(), self.id, "router", clock::now() - self.began);
         response
     }
 
     /// Turns a request away before its body is read, for want of memory.
-    fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
+    pub(super) fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
         worker.app.metrics.shed(reason);
         let text = format!(
             "the gateway is short of memory and takes no new {} requests ({}); try again shortly",
@@ -407,7 +459,12 @@ impl Early {
     }
 
     /// Answers a request that cannot be routed, and records why.
-    fn refuse(&self, worker: &Worker, reason: &'static str, error: &ErrorBody) -> Response<RouterBody> {
+    pub(super) fn refuse(
+        &self,
+        worker: &Worker,
+        reason: &'static str,
+        error: &ErrorBody,
+    ) -> Response<RouterBody> {
         worker.app.metrics.refused(reason);
         self.end(worker, "invalid", &error.message, error)
     }
@@ -467,7 +524,7 @@ impl Early {
     }
 }
 
-fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
+pub(super) fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {
     let limits = &snapshot.config.limits;
     BodyRules {
         bytes_max: limits.body_bytes_max_of(path),

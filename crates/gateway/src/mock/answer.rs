@@ -1,5 +1,6 @@
 //! What the mock's model says, in the shapes of the OpenAI API.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::dialects::Other;
@@ -12,6 +13,8 @@ pub(super) struct Asked {
     pub(super) other: Option<Other>,
     pub(super) body: Value,
     pub(super) body_bytes: usize,
+    /// What follows the JSON.
+    pub(super) tail: Bytes,
     /// The id of its response.
     pub(super) id: String,
 }

@@ -1,4 +1,4 @@
-//! A fake inference server that speaks the OpenAI API: slots, prefill and decode times, streams, errors, all settable
+//! A fake inference server that speaks the OpenAI API and the Open Inference Protocol: slots, prefill and decode times, streams, errors, all settable
 //! while it runs. For trying things on one machine, and for tests.
 //!
 //! `GET /_ctl` tells the settings; `POST /_ctl` with a JSON object changes them, or gives a `script`: what the next
@@ -12,6 +12,7 @@ mod example;
 mod kept;
 mod server;
 mod tasks;
+mod tensors;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

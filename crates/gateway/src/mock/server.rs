@@ -29,6 +29,7 @@ use super::dialects::Other;
 use super::engine::Metrics;
 use super::kept;
 use super::tasks;
+use super::tensors;
 
 /// Bytes of the last body that are kept.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -63,7 +64,7 @@ pub(super) async fn serve(listener: TcpListener, control: Arc<Control>) -> io::R
     }
 }
 
-type Answer = Response<Steps>;
+pub(super) type Answer = Response<Steps>;
 
 async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Answer, io::Error> {
     let (head, body) = request.into_parts();
@@ -82,7 +83,9 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
             Ok(()) => json_answer(200, &json!({"ok": true})),
             Err(error) => json_answer(400, &json!({"error": {"message": error}})),
         }),
-        (&Method::POST, path) if dialect::route(path, head.uri.query()).is_some() => {
+        (&Method::POST, path)
+            if dialect::route(path, head.uri.query()).is_some() || tensors::is_inference(path) =>
+        {
             let path = head.uri.path_and_query().map_or(path, |all| all.as_str()).to_owned();
             let headers = head.headers.iter().map(|(name, value)| {
                 (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -93,12 +96,14 @@ async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Ans
                 stats.last_body = String::from_utf8_lossy(&body[..body.len().min(KEPT_BYTES)]).into_owned();
             });
             let form = tasks::fields(head.uri.path(), &head.headers, &body);
-            infer(control, path, (&body, form), key_of(&head)).await
+            let json_end = tensors::json_end(&head.headers, &body);
+            infer(control, path, (&body, json_end, form), key_of(&head)).await
         }
         (_, path) if let Some(place) = Place::of(path) => {
             let (status, body) = control.lock().answers.ask(&head.method, &place, key_of(&head).as_deref());
             Ok(json_answer(status, &body))
         }
+        (method, path) if let Some(answer) = tensors::told(method, path) => Ok(answer),
         (&Method::GET, path) if let Some(answer) = engine(&control, path).await => Ok(answer),
         _ => Ok(json_answer(
             404,
@@ -114,7 +119,7 @@ fn key_of(head: &Parts) -> Option<String> {
 async fn infer(
     control: Arc<Control>,
     path: String,
-    (body, form): (&Bytes, Option<Result<Value, String>>),
+    (body, json_end, form): (&Bytes, usize, Option<Result<Value, String>>),
     key: Option<String>,
 ) -> Result<Answer, io::Error> {
     let mut call = Call::new(&control);
@@ -130,14 +135,21 @@ async fn infer(
     let read = match &mut other {
         None if let Some(form) = form => form,
         Some(other) => other.own(&String::from_utf8_lossy(body)),
-        None => serde_json::from_slice(body).map_err(|_| "the body is not JSON".to_owned()),
+        None => serde_json::from_slice(&body[..json_end]).map_err(|_| "the body is not JSON".to_owned()),
     };
     let body_json = match read {
         Ok(body) => body,
         Err(why) => return Ok(error(400, &why, "invalid_request_error", None).finish(call)),
     };
     let path = other.as_ref().map_or(path, |other| other.own_path().to_owned());
-    let asked = Asked { path, other, body: body_json, body_bytes: body.len(), id: kept::new_id() };
+    let asked = Asked {
+        path,
+        other,
+        body: body_json,
+        body_bytes: body.len(),
+        tail: body.slice(json_end..),
+        id: kept::new_id(),
+    };
     let against = control.lock().answers.against(key.as_deref(), &asked.body);
     if let Some(why) = against {
         return Ok(json_answer(400, &why).finish(call));
@@ -191,6 +203,9 @@ fn refusal(settings: &Settings, dice: f64) -> Option<Answer> {
 
 /// What the model says to a request, as steps.
 fn model_answer(asked: &Asked, settings: &Settings) -> Answer {
+    if tensors::is_inference(&asked.path) {
+        return tensors::answer(asked);
+    }
     let tokens = asked.tokens(settings.tokens);
     if let Some(said) = tasks::answer(&asked.path, &asked.body, asked.tokens_in()) {
         let mut answer = Response::new(Steps::new(said.pieces.into_iter().map(Step::Data).collect()));
@@ -322,7 +337,7 @@ fn error(status: u16, message: &str, kind: &str, retry_after: Option<String>) ->
     answer
 }
 
-fn json_answer(status: u16, body: &Value) -> Answer {
+pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
     text_answer(status, body.to_string())
 }
 
@@ -403,7 +418,7 @@ pub(super) struct Steps {
     call: Option<Call>,
 }
 
-enum Step {
+pub(super) enum Step {
     Data(Bytes),
     Wait(Duration),
     Cut,
@@ -411,7 +426,7 @@ enum Step {
 }
 
 impl Steps {
-    fn new(steps: VecDeque<Step>) -> Self {
+    pub(super) fn new(steps: VecDeque<Step>) -> Self {
         Self { queue: steps, pause: None, call: None }
     }
 

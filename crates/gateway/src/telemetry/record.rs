@@ -99,6 +99,8 @@ pub struct Ties {
     pub fallbacks: Vec<(Name, Option<String>)>,
     /// Those of them it went on to.
     pub stops: Vec<Stop>,
+    /// The tensors it was asked with and those of the answer, counted.
+    pub tensors: Option<Value>,
     /// The request that it is a shadow's copy of.
     pub mirror_of: Option<RequestId>,
     /// The batch and the line of its input that it is.
@@ -162,6 +164,7 @@ impl Record {
             "fallbacks": self.ties.fallbacks_json(),
             "decisions": self.decisions_json(),
             "attempts": self.attempts_json(),
+            "tensors": self.ties.tensors,
             "events": self.events_json(None),
             "mirror_of": self.ties.mirror_of.map(|id| id.to_string()),
             "batch": self.ties.line.as_ref().map(|(id, line)| json!({"id": id, "line": line})),

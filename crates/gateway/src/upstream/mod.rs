@@ -7,7 +7,9 @@
 pub mod body;
 pub mod connection;
 pub mod credential;
+pub mod grpc;
 pub mod head;
+pub mod kserve;
 pub mod pool;
 pub mod probe;
 pub mod resolve;

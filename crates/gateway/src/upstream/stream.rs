@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::resolve;
 use super::target::{Endpoint, Scheme};
+use super::{grpc, resolve};
 use crate::{clock, descriptors};
 
 /// A connection that is being made, with how long that took.
@@ -25,6 +25,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS, boxed because its state is large and most pools hold plain streams.
     Tls(Box<TlsStream<TcpStream>>),
+    /// A pipe to what speaks gRPC.
+    Grpc(DuplexStream),
 }
 
 impl Stream {
@@ -48,15 +50,26 @@ impl Stream {
         descriptors::watch_provider(&tcp)?;
         match endpoint.scheme {
             Scheme::Http => Ok(Self::Plain(tcp)),
-            Scheme::Https => {
-                let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
-                    io::Error::new(io::ErrorKind::InvalidInput, "host is not a name that TLS can verify")
-                })?;
-                let tls = TlsConnector::from(tls_config()).connect(name, tcp).await?;
-                Ok(Self::Tls(Box::new(tls)))
+            Scheme::Https => Ok(Self::Tls(Box::new(secure(endpoint, tcp, tls_config()).await?))),
+            Scheme::Grpc => Ok(Self::Grpc(grpc::pipe(tcp, &endpoint.authority).await?)),
+            Scheme::Grpcs => {
+                let mut config = (*tls_config()).clone();
+                config.alpn_protocols = vec![b"h2".to_vec()];
+                let tls = secure(endpoint, tcp, Arc::new(config)).await?;
+                Ok(Self::Grpc(grpc::pipe(tls, &endpoint.authority).await?))
             }
         }
     }
+}
+
+async fn secure(
+    endpoint: &Endpoint,
+    tcp: TcpStream,
+    config: Arc<rustls::ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(endpoint.host.clone())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "host is not a name that TLS can verify"))?;
+    TlsConnector::from(config).connect(name, tcp).await
 }
 
 /// Certificates are verified against the bundled roots of the web; there is no switch to turn that off. Made on first
@@ -84,6 +97,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Grpc(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
 }
@@ -93,6 +107,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Self::Grpc(pipe) => Pin::new(pipe).poll_write(cx, buf),
         }
     }
 
@@ -104,6 +119,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Self::Grpc(pipe) => Pin::new(pipe).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -115,6 +131,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Grpc(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -122,6 +139,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Grpc(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
 }

@@ -13,6 +13,8 @@ use pointsman_wire::dialect::OPENAI;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::vendor::{self, Vendor};
 
+use super::kserve;
+
 /// What we call ourselves.
 pub const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
@@ -28,6 +30,32 @@ pub enum Scheme {
     Http,
     /// HTTP over TLS.
     Https,
+    /// gRPC over plain HTTP/2.
+    Grpc,
+    /// gRPC over HTTP/2 over TLS.
+    Grpcs,
+}
+
+impl Scheme {
+    /// The scheme of a URL, and the port it has where none is named.
+    fn of(url: &http::Uri) -> (Self, u16) {
+        match url.scheme_str() {
+            Some("https") => (Self::Https, 443),
+            Some("grpc") => (Self::Grpc, 80),
+            Some("grpcs") => (Self::Grpcs, 443),
+            Some(_) | None => (Self::Http, 80),
+        }
+    }
+
+    /// Its name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+        }
+    }
 }
 
 /// Where a provider is, and what every request to it says in its head.
@@ -61,6 +89,8 @@ pub struct Endpoint {
     heads: [Bytes; 4],
     /// What stands in every head behind its request line.
     lines: Bytes,
+    /// What precedes `/v2`.
+    tensors_prefix: String,
 }
 
 /// The endpoint of a provider.
@@ -80,8 +110,7 @@ fn endpoint_of(
 ) -> Endpoint {
     let base = config.base_url_in_use().unwrap_or_default();
     let url: http::Uri = base.parse().unwrap_or_default();
-    let (scheme, default_port) =
-        if url.scheme_str() == Some("https") { (Scheme::Https, 443) } else { (Scheme::Http, 80) };
+    let (scheme, default_port) = Scheme::of(&url);
     let host = url.host().unwrap_or("invalid").trim_matches(['[', ']']).to_owned();
     let port = url.port_u16().unwrap_or(default_port);
     let authority = url.authority().map_or_else(|| host.clone(), ToString::to_string);
@@ -94,7 +123,8 @@ fn endpoint_of(
     let lines = lines(&authority, &fixed);
     let head = |operation: Operation| head(operation, &prefix, &lines);
     let heads = Operation::TEXT.map(head);
-    let at = if scheme == Scheme::Https { "https" } else { "http" };
+    let tensors_prefix = kserve::prefix(url.path(), &vendor.path_prefix);
+    let at = scheme.name();
     Endpoint {
         provider: name.to_owned(),
         vendor,
@@ -106,6 +136,7 @@ fn endpoint_of(
         authority,
         idle_max: config.pool.idle_max_per_worker,
         idle_time: Duration::from_millis(config.pool.idle_ms),
+        tensors_prefix,
         prefix,
         api_version: config.api_version.clone(),
         heads,
@@ -138,12 +169,21 @@ fn lines(authority: &str, fixed: &[u8]) -> Bytes {
 }
 
 impl Endpoint {
+    /// The beginning of the head of a request for tensors, of a path below `/v2`.
+    pub(super) fn tensors_head(&self, path: &str) -> Bytes {
+        let mut head = BytesMut::new();
+        head.put_slice(format!("POST {}/v2{path} HTTP/1.1\r\n", self.tensors_prefix).as_bytes());
+        head.put_slice(&self.lines);
+        head.freeze()
+    }
+
     /// The beginning of the head of every request for an operation, where it is kept ready.
     pub fn head(&self, operation: Operation) -> Option<&[u8]> {
         match operation {
             Operation::Chat => Some(&self.heads[0]),
             Operation::Completion => Some(&self.heads[1]),
-            Operation::Task(_) => None,
+            // Those of `kserve` have the path of their model.
+            Operation::Infer | Operation::Task(_) => None,
             Operation::Embedding => Some(&self.heads[2]),
             Operation::Response => Some(&self.heads[3]),
         }
@@ -191,6 +231,11 @@ impl Endpoint {
         self.authority = format!("{host}:{port}");
         self.pool_key = format!("{}|{port}", self.pool_key).into();
         self.port = port;
+        // What an engine says of its load it says over HTTP.
+        self.scheme = match self.scheme {
+            Scheme::Http | Scheme::Grpc => Scheme::Http,
+            Scheme::Https | Scheme::Grpcs => Scheme::Https,
+        };
     }
 
     /// What the provider's header of authentication says for a key; `None` if the key cannot stand in a header.

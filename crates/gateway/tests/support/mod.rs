@@ -197,8 +197,12 @@ impl World {
 
     /// The record of a request.
     pub fn record(&self, answer: &Answer) -> Value {
-        let id = answer.header("x-pointsman-request-id").expect("every answer has an id").to_owned();
-        let id = pointsman::telemetry::record::RequestId::parse(&id).expect("a request id");
+        self.record_of(answer.header("x-pointsman-request-id").expect("every answer has an id"))
+    }
+
+    /// The record of a request by its id.
+    pub fn record_of(&self, id: &str) -> Value {
+        let id = pointsman::telemetry::record::RequestId::parse(id).expect("a request id");
         let mut found = None;
         self.until("the record is there", || {
             found = self.app().ring.find(id);

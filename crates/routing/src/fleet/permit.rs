@@ -421,7 +421,7 @@ impl Permit {
         let Some((first_at, took)) = self.first_content else { return sample };
         let first_ms = took.map(|took| millis(normalised(took, self.tokens_in)));
         let after_first = usage.tokens_out.saturating_sub(1);
-        if self.needs.contains(Capabilities::EMBEDDINGS) {
+        if self.needs.is_one_pass() {
             sample.whole_ms = first_ms;
         } else if self.stream {
             sample.first_ms = first_ms;

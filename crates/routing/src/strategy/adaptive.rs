@@ -13,7 +13,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Cx, Def, FromParams, Pick, Strategy, View, latency, predicted_latency, prefix_affinity};
-use crate::catalog::Capabilities;
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::rng::Rng;
@@ -87,7 +86,7 @@ fn two_draws(cx: &mut Cx<'_>, eligible: &[View], facts: &Facts) -> Pick {
 
 impl Strategy for Adaptive {
     fn pick(&mut self, cx: &mut Cx<'_>, eligible: &[View], facts: &Facts) -> Pick {
-        let (used, rule): (_, &mut dyn Strategy) = if facts.needs.contains(Capabilities::EMBEDDINGS) {
+        let (used, rule): (_, &mut dyn Strategy) = if facts.needs.is_one_pass() {
             (latency::DEF.name, &mut self.latency)
         } else if eligible.iter().any(|view| !view.free) {
             cx.used = Some(TWO_DRAWS);
@@ -110,6 +109,7 @@ impl Strategy for Adaptive {
 mod tests {
     use super::super::testing::{facts, used, views};
     use super::*;
+    use crate::catalog::Capabilities;
 
     fn adaptive() -> Adaptive {
         Adaptive::from_params(Params {}, &mut Rng::seeded(0))

@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Cx, Def, FromParams, Pick, Reads, Strategy, View};
-use crate::catalog::Capabilities;
 use crate::decision::Why;
 use crate::facts::Facts;
 use crate::rng::Rng;
@@ -57,7 +56,7 @@ fn load(view: &View, own: f64) -> f64 {
 
 impl Strategy for LeastBusy {
     fn pick(&mut self, cx: &mut Cx<'_>, eligible: &[View], facts: &Facts) -> Pick {
-        let embeds = facts.needs.contains(Capabilities::EMBEDDINGS);
+        let embeds = facts.needs.is_one_pass();
         let own = if embeds { OWN_EMBEDDING } else { OWN_GENERATION };
         let position = cx.min_by(eligible, |view| load(view, own));
         let picked = &eligible[position];
@@ -75,6 +74,7 @@ impl Strategy for LeastBusy {
 mod tests {
     use super::super::testing::{counts, views};
     use super::*;
+    use crate::catalog::Capabilities;
 
     fn check(name: &str, lines: &[&str], expected: usize) {
         let picked = counts(&mut LeastBusy, &views(lines), 20);

@@ -4,7 +4,7 @@ use pointsman_wire::cloud::Cloud;
 use pointsman_wire::vertex::account::ServiceAccount;
 
 use super::check_text;
-use super::provider::{check_url, has_header};
+use super::provider::{check_http_url, has_header};
 use crate::clouds::CredentialForm;
 use crate::diagnostic::Problem;
 use crate::providers::{CredentialConfig, HealthChoice, ProviderConfig};
@@ -29,7 +29,7 @@ pub(super) fn check_cloud(path: &str, provider: &ProviderConfig, found: &mut Vec
             found.push(Problem::new(path, text).help("remove the key"));
         }
     }
-    if let Some(Err(why)) = provider.token_uri.as_deref().map(check_url) {
+    if let Some(Err(why)) = provider.token_uri.as_deref().map(check_http_url) {
         found.push(Problem::new(join(path, "token_uri"), why));
     }
     let Some(cloud) = cloud.filter(|_| has_locations) else { return };

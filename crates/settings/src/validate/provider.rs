@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pointsman_wire::cloud::Cloud;
-use pointsman_wire::vendor;
+use pointsman_wire::vendor::{self, Kserve};
 
 use super::check_text;
 use crate::diagnostic::Problem;
@@ -54,6 +54,10 @@ pub(super) fn check_provider(path: &str, provider: &ProviderConfig, found: &mut 
     // The URL is not repeated: one that is refused may carry a password.
     if let Some(Err(why)) = provider.base_url.as_deref().map(check_url) {
         found.push(Problem::new(join(path, "base_url"), why));
+    } else if provider.is_grpc() && vendor::vendor(&provider.kind).is_ok_and(|one| one.kserve == Kserve::No) {
+        let text = format!("providers of kind `{}` are not spoken to over gRPC", provider.kind);
+        let help = "the kinds `kserve` and `triton` are; for others give a URL with http:// or https://";
+        found.push(Problem::new(join(path, "base_url"), text).help(help));
     }
     super::clouds::check_cloud(path, provider, found);
     check_text(&join(path, "region"), provider.region.as_deref(), found);
@@ -125,9 +129,19 @@ fn check_credentials(path: &str, provider: &ProviderConfig, found: &mut Vec<Prob
 }
 
 /// Why a base URL cannot be used.
-pub(super) fn check_url(url: &str) -> Result<(), &'static str> {
+fn check_url(url: &str) -> Result<(), &'static str> {
+    let rest = ["grpc://", "grpcs://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    rest.map_or_else(|| check_http_url(url), check_place)
+}
+
+/// Why a URL of HTTP cannot be used.
+pub(super) fn check_http_url(url: &str) -> Result<(), &'static str> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let rest = rest.ok_or("must begin with http:// or https://")?;
+    check_place(rest.ok_or("must begin with http:// or https://")?)
+}
+
+/// Why what follows a URL's scheme cannot be used.
+fn check_place(rest: &str) -> Result<(), &'static str> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.contains('@') {
         return Err("must not carry a user or password; use `keys`");
@@ -140,7 +154,7 @@ pub(super) fn check_url(url: &str) -> Result<(), &'static str> {
         .filter(|(_, port)| !port.ends_with(']'))
         .map_or(authority, |(host, _)| host);
     let port = authority[host.len()..].strip_prefix(':');
-    if host.is_empty() || url.bytes().any(|byte| !byte.is_ascii_graphic()) {
+    if host.is_empty() || rest.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err("must name a host");
     }
     if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {

@@ -15,7 +15,7 @@ pub fn findings_of_body(operation: Operation, body: &[u8]) -> Findings {
     match operation {
         Operation::Chat | Operation::Completion => of_choices(body),
         Operation::Response => of_response(body),
-        Operation::Embedding | Operation::Task(_) => Findings::default(),
+        Operation::Embedding | Operation::Infer | Operation::Task(_) => Findings::default(),
     }
 }
 

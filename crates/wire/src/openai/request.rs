@@ -24,6 +24,7 @@ mod kept;
 pub(crate) mod members;
 mod prompt;
 mod shape;
+mod tensors;
 pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
@@ -31,6 +32,7 @@ pub use fallbacks::FALLBACKS_MAX;
 pub use fields::FORBIDDEN;
 pub use kept::{KEPT_MAX, Kept, KeptKind, kept_hash};
 pub use shape::Shape;
+pub use tensors::Tensors;
 
 /// What a request asks the model to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +45,8 @@ pub enum Operation {
     Task(Task),
     /// `/v1/embeddings`
     Embedding,
+    /// `/v2/models/{model}/infer`, in the dialect of [`kserve`](crate::kserve)
+    Infer,
     /// `/v1/responses`
     Response,
 }
@@ -64,7 +68,7 @@ pub const CHATS: [Operation; 10] = [
 impl Operation {
     /// Those of models that read and write text.
     pub const TEXT: [Self; 4] = [Self::Chat, Self::Completion, Self::Embedding, Self::Response];
-    /// Every operation.
+    /// Every operation with a path of its own, which are all but inference.
     pub const ALL: [Self; 11] = [
         Self::Chat,
         Self::Completion,
@@ -86,6 +90,7 @@ impl Operation {
             Self::Completion => "completion",
             Self::Task(task) => task.name(),
             Self::Embedding => "embedding",
+            Self::Infer => "infer",
             Self::Response => "response",
         }
     }
@@ -97,6 +102,7 @@ impl Operation {
             Self::Completion => "/v1/completions",
             Self::Task(task) => task.path(),
             Self::Embedding => "/v1/embeddings",
+            Self::Infer => "/v2/models/{model}/infer",
             Self::Response => "/v1/responses",
         }
     }
@@ -108,6 +114,7 @@ impl Operation {
             Self::Completion => "/completions",
             Self::Task(task) => task.path_suffix(),
             Self::Embedding => "/embeddings",
+            Self::Infer => "/infer",
             Self::Response => "/responses",
         }
     }
@@ -129,6 +136,7 @@ impl Operation {
             Self::Completion => "text_completion",
             Self::Task(task) => task.name(),
             Self::Embedding => "embeddings",
+            Self::Infer => "infer",
         }
     }
 }
@@ -229,6 +237,8 @@ pub struct Request {
     pub params: Params,
     /// Models to try when the one asked for cannot serve, with their versions; at most [`FALLBACKS_MAX`].
     pub fallbacks: Vec<String>,
+    /// The tensors of an inference request.
+    pub tensors: Option<Tensors>,
     /// Hash of the `user` field, salted.
     pub user_hash: Option<u64>,
     /// Hash of the first two blocks of 2 KiB of prompt text, salted; `None` if there is less.

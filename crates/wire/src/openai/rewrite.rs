@@ -69,6 +69,10 @@ pub fn rewrite_from(
     usage: UsageAsk,
     from: Option<(&Transcript, Style)>,
 ) -> Rewritten {
+    if request.operation == Operation::Infer {
+        // The model is named in the path.
+        return assemble(body, SmallVec::new());
+    }
     let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
     let span = request.spans.model;
     if span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model) {
@@ -113,8 +117,8 @@ fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
     }
     let streams = match request.operation {
         Operation::Chat | Operation::Completion => request.stream,
-        // Responses report usage unasked; embeddings are not streamed.
-        Operation::Embedding | Operation::Response | Operation::Task(_) => false,
+        // Responses report usage unasked; embeddings and tensors are not streamed.
+        Operation::Embedding | Operation::Infer | Operation::Response | Operation::Task(_) => false,
     };
     if !streams || usage == UsageAsk::AsSent || request.include_usage == Some(true) {
         return None;

@@ -1,9 +1,12 @@
 //! What a registered model accepts, and whether a request keeps to it.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::kserve::Signature;
 
 use super::error::Invalid;
 use super::request::{Operation, Request};
@@ -67,6 +70,8 @@ pub struct Abilities {
     pub completions: bool,
     /// Embeddings.
     pub embeddings: bool,
+    /// Tensors by the Open Inference Protocol.
+    pub infer: bool,
     /// Documents put in order.
     pub rerank: bool,
     /// Moderations.
@@ -93,6 +98,7 @@ impl Abilities {
         chat: true,
         completions: true,
         embeddings: true,
+        infer: true,
         rerank: true,
         moderations: true,
         images: true,
@@ -109,6 +115,7 @@ impl Abilities {
             Operation::Chat => self.chat,
             Operation::Completion => self.completions,
             Operation::Embedding => self.embeddings,
+            Operation::Infer => self.infer,
             Operation::Task(Task::Rerank) => self.rerank,
             Operation::Task(Task::Moderation) => self.moderations,
             Operation::Task(Task::ImageGeneration | Task::ImageEdit) => self.images,
@@ -128,6 +135,8 @@ pub struct ModelRules {
     pub context_tokens_max: Option<u32>,
     /// Output it can give, in tokens.
     pub output_tokens_max: Option<u32>,
+    /// The tensors it takes and gives.
+    pub signature: Arc<Signature>,
     /// Ranges of parameters, where narrower than the dialect's.
     pub ranges: Vec<(ParamName, RangeInclusive<f64>)>,
 }
@@ -138,6 +147,7 @@ impl Default for ModelRules {
             capabilities: Abilities::ALL,
             context_tokens_max: None,
             output_tokens_max: None,
+            signature: Arc::default(),
             ranges: Vec::new(),
         }
     }
@@ -158,9 +168,11 @@ fn check_abilities(request: &Request, abilities: Abilities) -> Result<(), Invali
     let operation = request.operation;
     let format_field = match operation {
         Operation::Response => "text.format",
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => {
-            "response_format"
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Task(_) => "response_format",
     };
     let prompt_field = prompt_field(operation);
     let needs = request.needs;
@@ -229,6 +241,7 @@ const fn prompt_field(operation: Operation) -> &'static str {
     match operation {
         Operation::Chat => "messages",
         Operation::Completion | Operation::Task(Task::ImageGeneration | Task::ImageEdit) => "prompt",
+        Operation::Infer => "inputs",
         Operation::Task(Task::Rerank) => "documents",
         Operation::Task(Task::Transcription | Task::Translation) => "file",
         Operation::Embedding | Operation::Response | Operation::Task(Task::Moderation | Task::Speech) => {

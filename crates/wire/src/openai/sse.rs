@@ -351,9 +351,11 @@ impl StreamObserver {
 pub fn error_event(operation: Operation, error: &ErrorBody) -> Bytes {
     let members = error.members();
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => {
-            Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n"))
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Task(_) => Bytes::from(format!("data: {{\"error\":{{{members}}}}}\n\n")),
         Operation::Response => {
             // The dialect documents a flat event, its own client raises on a nested `error`: both are given.
             let flat = error.flat_members();

@@ -30,6 +30,7 @@ fn request(task: Task) -> Request {
         choices: 1,
         params: Params::default(),
         fallbacks: Vec::new(),
+        tensors: None,
         user_hash: None,
         prefix_hash: None,
         prefix: Vec::new(),

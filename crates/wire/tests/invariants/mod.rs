@@ -9,6 +9,7 @@ use pointsman_wire::dialect::{CONVERTED_DEPTH_MAX, client};
 use pointsman_wire::engine::{self, REQUESTS_MAX};
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::json::{self, JsonFault};
+use pointsman_wire::kserve;
 use pointsman_wire::openai::request::FORBIDDEN;
 use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{
@@ -151,6 +152,55 @@ pub(crate) fn json(input: &[u8]) {
         Err(error) if error.what == JsonFault::TooDeep => {}
         Err(error) => assert!(!theirs, "refused alone: {text:?}: {error}"),
     }
+}
+
+/// The first two bytes say where the JSON ends; the rest is the body. What is accepted is what another reader sees, and its
+/// data is as long as its shape says.
+pub(crate) fn kserve(input: &[u8]) {
+    let Some((head, body)) = input.split_first_chunk::<2>() else { return };
+    let end = u16::from_le_bytes(*head);
+    for json_bytes in [None, Some(u64::from(end))] {
+        let limits = BodyLimits::default();
+        match kserve::parse(body, json_bytes, &limits) {
+            Err(invalid) => {
+                assert_eq!(invalid.status, 400);
+                assert!(!invalid.message.is_empty() && invalid.message.len() < 16 * 1024);
+                let error = kserve::answer::error(&invalid.message);
+                json::check(&error, 4).unwrap();
+            }
+            Ok(request) => {
+                let json = json_bytes.map_or(body, |end| &body[..end as usize]);
+                same_tensors(&request, json, body.len() - json.len());
+                let signature = kserve::Signature::default();
+                assert_eq!(kserve::check(&request, "m", &signature), Ok(()));
+            }
+        }
+    }
+    let _ = kserve::answer::read(body);
+    let _ = kserve::answer::wants_ready_only(body);
+}
+
+fn same_tensors(request: &kserve::Inference<'_>, json: &[u8], behind: usize) {
+    let binary: u64 = request.inputs.iter().filter_map(|input| input.binary_bytes).sum();
+    assert_eq!(binary, behind as u64);
+    // A lone surrogate in a text, or a number beyond all bounds, is valid JSON that the other parser cannot represent.
+    let Ok(theirs) = serde_json::from_slice::<serde_json::Value>(json) else { return };
+    let inputs = theirs["inputs"].as_array().unwrap();
+    assert_eq!(inputs.len(), request.inputs.len());
+    for (ours, theirs) in request.inputs.iter().zip(inputs) {
+        assert_eq!(theirs["name"], *ours.name);
+        assert_eq!(theirs["datatype"], ours.datatype.name());
+        assert_eq!(theirs["shape"], serde_json::json!(ours.shape.as_slice()));
+        let product = ours.shape.iter().fold(1_u64, |all, length| all.wrapping_mul(*length));
+        assert_eq!(ours.elements, product, "a length of 0 leaves 0, whatever the others are");
+        if ours.binary_bytes.is_none() {
+            assert_eq!(leaves(&theirs["data"]), ours.elements);
+        }
+    }
+}
+
+fn leaves(value: &serde_json::Value) -> u64 {
+    value.as_array().map_or(1, |items| items.iter().map(leaves).sum())
 }
 
 /// However the bytes of Bedrock are cut, they are the same events, nothing follows the last of them, and every part is opened

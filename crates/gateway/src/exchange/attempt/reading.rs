@@ -70,6 +70,8 @@ impl Attempt {
     fn hear_model(&mut self) {
         let model = match &mut self.reading {
             Some(reading) => reading.take_model(),
+            // Their answers name the model in another word, and may be long.
+            None if self.tensors.is_some() => None,
             None => self.ready.iter().find_map(|piece| answered::model_of(piece)),
         };
         if let Some(model) = model.filter(|model| !model.is_empty()) {
@@ -206,7 +208,9 @@ impl Attempt {
                 true
             }
             None => {
-                if self.kept.is_empty() && self.is_complete() {
+                if let Some(tensors) = &mut self.tensors {
+                    tensors.note(&data);
+                } else if self.kept.is_empty() && self.is_complete() {
                     self.usage = self.usage_of(&data);
                 } else {
                     self.keep_for_usage(&data);

@@ -24,9 +24,11 @@ pub static DEF: ClientDef = ClientDef {
     route: |path, _| Asked::of_path(path).filter(|asked| asked.operation != Operation::Response),
     read: |asked, body, limits, salt| match asked.operation {
         Operation::Task(task) => tasks::json::parse(task, body, limits).map(TaskRequest::into_request),
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            request::parse(asked.operation, body, limits, salt)
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Response => request::parse(asked.operation, body, limits, salt),
     },
     headers: &[],
     stream_type: |_| "text/event-stream",

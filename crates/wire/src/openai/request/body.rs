@@ -390,6 +390,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             tokens_out_max: self.tokens_out_max,
             choices: u32::try_from(choices).unwrap_or(u32::MAX),
             params: self.params,
+            tensors: None,
             user_hash: self.user_hash,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
@@ -430,6 +431,8 @@ impl<'a, 'l> Reader<'a, 'l> {
             // Has a reader of its own, which asks for its fields.
             Operation::Task(_) => return Ok(()),
             Operation::Embedding | Operation::Response => Field::Input,
+            // Read by another dialect, and not by this one.
+            Operation::Infer => return Err(Invalid::body("tensors are sent to /v2/models/{model}/infer")),
         };
         if self.seen & field.bit() != 0 {
             return Ok(());

@@ -101,6 +101,7 @@ impl<'a> Builder<'a> {
             choices: 1,
             params: self.params,
             fallbacks: Vec::new(),
+            tensors: None,
             user_hash: None,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),

@@ -102,7 +102,11 @@ pub(super) fn meaning(operation: Operation, fields: &Fields<'_>, content_seen: b
         return Some(Meaning { error: Some(error_of(data)), ..Meaning::default() });
     }
     match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Task(_) => {
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Task(_) => {
             // Once content flows, an object without these words is content like those before it.
             if content_seen && data.starts_with(b"{") && !mentions(data, &USAGE) && !mentions(data, &ERROR) {
                 let finished = mentions(data, &FINISH_REASON);
