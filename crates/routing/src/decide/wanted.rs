@@ -41,10 +41,10 @@ pub(super) struct Keeper {
 /// Which deployments a request asks for by name; most do not.
 pub(super) struct Asked<'a> {
     /// Who keeps what it names.
-    keeper: Option<Keeper>,
-    version: Option<&'a Name>,
-    tags: &'a [Name],
-    arm: Option<&'a Name>,
+    pub(super) keeper: Option<Keeper>,
+    pub(super) version: Option<&'a Name>,
+    pub(super) tags: &'a [Name],
+    pub(super) arm: Option<&'a Name>,
 }
 
 impl<'a> Asked<'a> {
