@@ -287,7 +287,9 @@ pub fn of_inference(
         };
         let left_out =
             prepared.fallbacks.named.iter_mut().find(|(name, why)| *name == other.name && why.is_none());
-        left_out.into_iter().for_each(|(_, why)| *why = Some(invalid.message.clone()));
+        if let Some((_, why)) = left_out {
+            *why = Some(invalid.message.clone());
+        }
         false
     });
     Ok(prepared)
