@@ -65,7 +65,7 @@ fn get(world: &World, path: &str) -> Answer {
 }
 
 fn body(answer: &Answer) -> Value {
-    serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("no JSON: {answer:?}"))
+    serde_json::from_str(&answer.body).expect("JSON")
 }
 
 /// The words of an error, which has nothing else.

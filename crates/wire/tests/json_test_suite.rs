@@ -90,7 +90,7 @@ fn c3_c4_c5_every_reader_accepts_what_it_must_and_refuses_what_it_must() {
             let within = [
                 around(&format!(r#"{{{members},"extra":"#), &case, "}"),
                 around(r#"{"extra":"#, &case, &format!(",{members}}}")),
-                around(&format!(r#"{{"extra":[0,"#), &case, &format!("],{members}}}")),
+                around(r#"{"extra":[0,"#, &case, &format!("],{members}}}")),
             ];
             let verdicts = within.map(|body| read(&body));
             match name.as_bytes()[0] {

@@ -102,9 +102,11 @@ pub(super) fn compose_converted(
     let path = match request.operation {
         // Turned into another form of the same dialect, it goes where that is taken.
         Operation::Task(_) => dialect.relay_path(arrival.dialect, &arrival.asked, model).unwrap_or_default(),
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Response => {
-            dialect.dialect.path(model, request.stream)
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Infer
+        | Operation::Response => dialect.dialect.path(model, request.stream),
     };
     let body = Bytes::from(body);
     target.endpoint.write_head(&path, &mut head);

@@ -9,9 +9,7 @@ use pointsman_wire::openai::BodyLimits;
 pub(crate) fn kserve_grpc(input: &[u8]) {
     let message = Bytes::copy_from_slice(input);
     let _ = grpc::unframe(&message);
-    for text in [std::str::from_utf8(input).ok()] {
-        let _ = text.map(grpc::timeout);
-    }
+    let _ = std::str::from_utf8(input).ok().map(grpc::timeout);
     match grpc::decode_request(message.clone()).and_then(|request| Ok((turn::to_http(&request)?, request))) {
         Err(invalid) => assert!(invalid.status == 400 && !invalid.message.is_empty()),
         Ok((whole, request)) => {
