@@ -24,12 +24,13 @@ use pointsman_wire::openai::request::{BodyLimits, Operation};
 
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
+use super::early::Early;
 use super::hints;
 use super::kserve::{Wanted, of_inference};
 use super::prepare::{Prepared, Refused, find_model};
 use super::route::printable;
 use super::server::Worker;
-use super::service::{self, Early};
+use super::service;
 use crate::clock;
 use crate::exchange::{Arrival, Passed, RouterBody, Trace};
 use crate::http::idempotency;

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod body;
 pub mod client_io;
+mod early;
 pub mod fallback;
 pub mod form;
 pub mod grpc;

@@ -4,7 +4,7 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, Uri, Version, request};
-use pointsman_wire::dialect::{self, Asked, ClientDef};
+use pointsman_wire::dialect::{self, Asked, ClientDef, OPENAI, RESPONSES};
 use pointsman_wire::kserve::DEF;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
@@ -34,6 +34,17 @@ pub enum Route {
 }
 
 impl Route {
+    /// The dialect that errors are told in.
+    pub fn dialect(&self, headers: &HeaderMap) -> &'static ClientDef {
+        match self {
+            Self::Infer(dialect, _) => dialect,
+            Self::Models(asked) => dialect::client(asked.dialect(headers)).unwrap_or(OPENAI),
+            Self::Stored(_) => OPENAI,
+            Self::Kserve(_) => &DEF,
+            Self::Kept(_) => RESPONSES,
+        }
+    }
+
     /// The name in records.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use hyper::body::{Body, Incoming};
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::Lane;
-use pointsman_routing::shed::Reason;
 use pointsman_settings::models::DeploymentConfig;
 use pointsman_settings::providers::ProviderConfig;
-use pointsman_wire::dialect::{self, ClientDef, Elsewhere, OPENAI, RESPONSES};
+use pointsman_wire::dialect::{Elsewhere, OPENAI};
 use pointsman_wire::kserve::DEF;
 use pointsman_wire::ollama;
 use pointsman_wire::openai::BodyLimits;
@@ -27,6 +26,7 @@ use pointsman_wire::openai::responses::state::Place;
 use super::auth::ClientKey;
 use super::body::{self, BodyRules};
 use super::client_io::Answering;
+use super::early::Early;
 use super::form::{self, Received};
 use super::guard::Guard;
 use super::hints;
@@ -43,10 +43,6 @@ use crate::batches::api;
 use crate::clock;
 use crate::exchange::{self, Arrival, Exchange, RouterBody, Trace, Upload};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
-
-/// What a client is told to wait that was turned away for want of memory: some answers take about as long to end.
-const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Answers one request, whatever it is and whatever happens.
 pub async fn serve(
@@ -90,7 +86,6 @@ async fn answer(
     mut early: Early,
     answering: Answering,
 ) -> Response<RouterBody> {
-    let (id, at) = (early.id, early.arrived);
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
@@ -102,13 +97,7 @@ async fn answer(
         }
     };
     early.operation = route.name();
-    early.dialect = match &route {
-        Route::Infer(dialect, _) => dialect,
-        Route::Models(asked) => dialect::client(asked.dialect(&head.headers)).unwrap_or(OPENAI),
-        Route::Stored(_) => OPENAI,
-        Route::Kserve(_) => &DEF,
-        Route::Kept(_) => RESPONSES,
-    };
+    early.dialect = route.dialect(&head.headers);
     let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
         Ok(client) => client,
         Err(error) => return closing(early.refuse(&worker, "auth", &error), has_body),
@@ -117,10 +106,10 @@ async fn answer(
     match route {
         Route::Infer(dialect, asked) => {
             early.call = asked.call;
-            let trace = Trace::read(&head.headers, id.0);
+            let trace = Trace::read(&head.headers, early.id.0);
             let arrival = Arrival {
-                id,
-                at,
+                id: early.id,
+                at: early.arrived,
                 at_unix_ms: clock::unix_ms(),
                 dialect,
                 asked,
@@ -403,125 +392,6 @@ fn estimate(snapshot: &Snapshot, arrival: &Arrival, prepared: &Prepared) -> Opti
         return None;
     }
     Some(arrival.dialect.dialect.counted(prepared.request.tokens_in_estimate().into()))
-}
-
-/// What is known of a request that the router answers without asking a deployment.
-pub(super) struct Early {
-    pub(super) id: RequestId,
-    pub(super) arrived: Now,
-    /// When the router's own work began.
-    began: Now,
-    pub(super) operation: &'static str,
-    /// Which of the dialect's calls it is; empty until that is known.
-    call: &'static str,
-    /// The dialect that its errors are told in.
-    dialect: &'static ClientDef,
-    pub(super) client: Option<Arc<ClientKey>>,
-    model: Option<Name>,
-}
-
-impl Early {
-    pub(super) fn new(id: RequestId, arrived: Now, dialect: &'static ClientDef) -> Self {
-        Self {
-            id,
-            arrived,
-            began: arrived,
-            operation: "unknown",
-            call: "",
-            dialect,
-            client: None,
-            model: None,
-        }
-    }
-
-    /// Answers with what the router itself knows.
-    pub(super) fn tell(&self, body: String) -> Response<RouterBody> {
-        let mut response = respond::json(StatusCode::OK, body.into());
-        respond::put_own_headers(response.headers_mut(), self.id, "router", clock::now() - self.began);
-        response
-    }
-
-    /// Turns a request away before its body is read, for want of memory.
-    pub(super) fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
-        worker.app.metrics.shed(reason);
-        let text = format!(
-            "the gateway is short of memory and takes no new {} requests ({}); try again shortly",
-            lane.name(),
-            reason.name()
-        );
-        let error = ErrorBody::overloaded(text);
-        let mut response = self.end(worker, "rejected", reason.name(), &error);
-        let headers = response.headers_mut();
-        headers.insert(RETRY_AFTER, HeaderValue::from(MEMORY_RETRY_AFTER.as_secs()));
-        // Its body was not read, so that the next request could not be found behind it.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        response
-    }
-
-    /// Answers a request that cannot be routed, and records why.
-    pub(super) fn refuse(
-        &self,
-        worker: &Worker,
-        reason: &'static str,
-        error: &ErrorBody,
-    ) -> Response<RouterBody> {
-        worker.app.metrics.refused(reason);
-        self.end(worker, "invalid", &error.message, error)
-    }
-
-    fn end(
-        &self,
-        worker: &Worker,
-        outcome: &'static str,
-        detail: &str,
-        error: &ErrorBody,
-    ) -> Response<RouterBody> {
-        let overhead = clock::now() - self.began;
-        self.note(worker, outcome, detail, error.status);
-        let body = respond::error_of_rerank(self.call, error, self.id);
-        let mut response = respond::error(self.dialect, error, body, self.id);
-        if error.status == 503 {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
-        }
-        let why = match outcome {
-            "rejected" => format!("shed:{detail}"),
-            _ => format!("refused:{}", error.code.as_deref().unwrap_or(error.kind)),
-        };
-        respond::put_own_headers(response.headers_mut(), self.id, &why, overhead);
-        response
-    }
-
-    /// Records how it ended.
-    fn note(&self, worker: &Worker, outcome: &'static str, detail: &str, status: u16) {
-        let now = clock::now();
-        worker.app.record(Record {
-            id: self.id,
-            at_unix_ms: clock::unix_ms(),
-            arrived: self.arrived,
-            operation: self.operation,
-            dialect: self.dialect.name,
-            conversion: Conversion::default(),
-            model: self.model.clone(),
-            tenant: self.client.as_ref().map(|client| Arc::clone(&client.tenant)),
-            key: self.client.as_ref().and_then(|client| client.name.clone()),
-            facts: None,
-            decisions: Vec::new(),
-            attempts: Vec::new(),
-            noted: Default::default(),
-            ties: Ties::default(),
-            outcome,
-            detail: Some(detail.to_owned()),
-            status,
-            usage: None,
-            cost_micro_usd: None,
-            hedge_cost_micro_usd: None,
-            queue_us: 0,
-            overhead_us: (now - self.began).as_micros() as u64,
-            first_content_us: None,
-            total_us: (now - self.arrived).as_micros() as u64,
-            names: Arc::default(),
-        });
-    }
 }
 
 pub(super) fn body_rules(snapshot: &Snapshot, path: &str) -> BodyRules {

@@ -26,10 +26,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::app::Shutdown;
 use crate::clock;
 use crate::http::client_io::{Answering, ClientIo};
+use crate::http::early::Early;
 use crate::http::guard::Guard;
 use crate::http::respond::text_value;
 use crate::http::server::{ACCEPT_REST, Worker, open};
-use crate::http::service::Early;
 
 /// Calls that one connection may have under way.
 const CALLS_MAX: u32 = 128;
