@@ -223,7 +223,8 @@ fn capabilities(
     let listed = match provider.map_or(Kserve::No, ProviderConfig::kserve) {
         Kserve::No => listed.without(Capabilities::INFER),
         Kserve::Also => listed,
-        Kserve::Only => listed.without(listed.without(Capabilities::INFER)),
+        // No client of a chat dialect has anything to ask there.
+        Kserve::Only => return listed.without(listed.without(Capabilities::INFER)),
     };
     let dialect =
         provider.and_then(ProviderConfig::dialect).unwrap_or(&pointsman_wire::openai::chat::provider::DEF);
