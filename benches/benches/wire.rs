@@ -40,12 +40,13 @@ fn scan_long_string(bencher: Bencher<'_, '_>) {
 }
 
 /// An inference request of about a MiB: floats as numpy prints them, small integers, texts, and in binary.
-#[divan::bench(args = ["fp32", "int64", "uint8", "bytes", "nested", "binary"], sample_size = 20)]
+#[divan::bench(args = ["fp32", "int64", "uint8", "pixels", "bytes", "nested", "binary"], sample_size = 20)]
 fn validate_tensors(bencher: Bencher<'_, '_>, form: &str) {
     const BYTES: usize = 1 << 20;
     let (datatype, element) = match form {
         "int64" => ("INT64", "123456"),
         "uint8" => ("UINT8", "7"),
+        "pixels" => ("UINT8", "128"),
         "bytes" => ("BYTES", r#""a text of usual length""#),
         _ => ("FP32", "0.48437118"),
     };

@@ -10,6 +10,7 @@
 
 use std::fmt::Write as _;
 
+mod blocks;
 pub(crate) mod elements;
 mod text;
 pub mod tree;

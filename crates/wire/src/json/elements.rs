@@ -1,11 +1,15 @@
 //! Arrays of plain values, held to a type and a shape while they are passed over.
 //!
-//! Tensors are most of the bytes of an inference request. Nothing of them is kept, so that each number is looked at eight
-//! digits at a time and its value is worked out only where its length leaves in doubt whether it is in range.
+//! Tensors are most of the bytes of an inference request. Nothing of them is kept: numbers pass in blocks where they are plain,
+//! else eight digits at a time, and a value is worked out only where its length leaves in doubt whether it is in range.
 
 use smallvec::SmallVec;
 
+use super::blocks::{self, Plain};
 use super::{JsonError, JsonFault, Kind, Scanner};
+
+/// Elements that are read one by one after a block that did not pass, for the next is likely to be of its kind.
+const AFTER_DOUBT: u64 = 8;
 
 /// What every element has to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,10 +82,22 @@ impl From<JsonError> for Misfit<'_> {
 
 /// Integers of so many digits are in range whatever they are.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
-    below: u64,
-    above: u64,
-    digits_safe: usize,
+pub(super) struct Bounds {
+    /// The most they may be below zero.
+    pub below: u64,
+    /// The most they may be above zero.
+    pub above: u64,
+    /// Those of no more digits are in range.
+    pub digits_safe: usize,
+}
+
+impl Bounds {
+    /// The leading digit of the least bound: what has as many digits and begins with a lower one is in range.
+    #[inline]
+    pub(super) const fn leading(self) -> u8 {
+        let least = if self.below == 0 || self.above < self.below { self.above } else { self.below };
+        b'0' + (least / 10_u64.pow(self.digits_safe as u32)) as u8
+    }
 }
 
 /// What is left of a number after its digits decides about its type.
@@ -172,11 +188,11 @@ impl<'a> Scanner<'a> {
     /// The elements of an array whose bracket was passed, and its end. `before` were passed in others.
     fn row(&mut self, wanted: Wanted, before: u64) -> Result<u64, Misfit<'a>> {
         match wanted {
-            Wanted::Bool => self.row_of(before, |scanner, element| {
+            Wanted::Bool => self.row_of(before, None, |scanner, element| {
                 scanner.has_kind(Kind::Bool, element)?;
                 Ok(scanner.boolean().map(drop)?)
             }),
-            Wanted::Text => self.row_of(before, |scanner, element| {
+            Wanted::Text => self.row_of(before, None, |scanner, element| {
                 scanner.has_kind(Kind::String, element)?;
                 Ok(scanner.string().map(drop)?)
             }),
@@ -185,11 +201,13 @@ impl<'a> Scanner<'a> {
                 let digits_safe =
                     if below == 0 { above.ilog10() } else { below.min(above).ilog10() } as usize;
                 let bounds = Bounds { below, above, digits_safe };
-                self.row_of(before, |scanner, element| scanner.integer(bounds, element))
+                let plain = Some(Plain::Integers(bounds));
+                self.row_of(before, plain, |scanner, element| scanner.integer(bounds, element))
             }
             Wanted::Float { infinite } => {
                 let digits_safe = infinite.min(f64::MAX).log10() as usize;
-                self.row_of(before, |scanner, element| scanner.float(infinite, digits_safe, element))
+                let plain = Some(Plain::Floats { digits_safe });
+                self.row_of(before, plain, |scanner, element| scanner.float(infinite, digits_safe, element))
             }
         }
     }
@@ -198,6 +216,7 @@ impl<'a> Scanner<'a> {
     fn row_of(
         &mut self,
         before: u64,
+        plain: Option<Plain>,
         mut element: impl FnMut(&mut Self, u64) -> Result<(), Misfit<'a>>,
     ) -> Result<u64, Misfit<'a>> {
         self.skip_space();
@@ -206,7 +225,15 @@ impl<'a> Scanner<'a> {
             return Ok(0);
         }
         let mut count = 0;
+        let mut next_block = 0;
         loop {
+            if let Some(plain) = plain.filter(|_| count >= next_block) {
+                while let Some((elements, bytes)) = blocks::passed(&self.bytes[self.at..], plain) {
+                    count += elements;
+                    self.at += bytes;
+                }
+                next_block = count + AFTER_DOUBT;
+            }
             if self.bytes.get(self.at).is_some_and(|byte| *byte <= b' ') {
                 self.skip_space();
             }
@@ -427,6 +454,30 @@ mod tests {
         bad(Wanted::Bool, &[2], &[("[true,1]", "element: 1, found: Number"), ("[true,tru]", "Value")]);
         good(Wanted::Text, &[2], &[r#"["a","b\n"]"#, r#"["",""]"#]);
         bad(Wanted::Text, &[2], &[(r#"["a",1]"#, "found: Number"), ("[\"a\",\"\u{1}\"]", "Control")]);
+    }
+
+    /// Elements that pass in blocks are those that pass one by one.
+    #[test]
+    fn blocks_change_nothing() {
+        let texts = [
+            "1", "-1", "0", "-0", "01", "127", "128", "-128", "-129", "255", "256", "1.5", "1.", ".5", "1e2",
+            "1.2.3", "-", "", " 7", "7 ", "\t7", "12345", "65519.5", "65520", "1-2", "x", "null",
+        ];
+        let half = Wanted::Float { infinite: 65520.0 };
+        for wanted in [SMALL, Wanted::Integer { below: 0, above: 255 }, half] {
+            for text in texts {
+                let alone = read(wanted, &[1], &format!("[{text}]"));
+                for at in 0..70 {
+                    let mut row = vec!["3"; 100];
+                    row[at] = text;
+                    let among = read(wanted, &[100], &format!("[{}]", row.join(",")));
+                    assert_eq!(among.is_ok(), alone.is_ok(), "{text} at {at}: {among:?}");
+                }
+            }
+        }
+        bad(SMALL, &[100], &[(&format!("[{}128]", "3,".repeat(99)), "element: 99")]);
+        bad(SMALL, &[99], &[(&format!("[{}3]", "3, ".repeat(99)), "found: 100")]);
+        bad(SMALL, &[2, 50], &[(&format!("[[{0}3],[{0}x]]", "3,".repeat(49)), "Value")]);
     }
 
     /// Whatever is accepted is what the slow way accepts.
