@@ -26,8 +26,7 @@ MODELS = {
     "openai-chat": ["o3-plain", "claude", "gemini", "llama"],
     "anthropic": ["plain", "claude-sonnet-4", "gemini", "llama"],
     "google-genai": ["plain", "claude", "gemini", "llama"],
-    # Responses are relayed as they are, so far, and the mock's are not complete by their description.
-    "open-responses": [],
+    "open-responses": ["plain", "claude", "gemini", "llama"],
 }
 # Thoughts are shown, and counted, but by Ollama.
 THINKS = {"chat-reasoning-summary", "anth-thinking-display", "google-thinking"}

@@ -19,6 +19,7 @@ pub static OPENAI: &ClientDef = &crate::openai::chat::client::DEF;
 
 /// The Responses API.
 pub static RESPONSES: &ClientDef = &crate::openai::responses::client::DEF;
+
 /// Looks up a header of an answer, by its name in lower case.
 pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
 
@@ -113,6 +114,8 @@ pub struct ClientDef {
     pub read: ReadFacts,
     /// Headers of the client's that a provider of the same dialect gets, in lower case.
     pub headers: &'static [&'static str],
+    /// Where a request has the schema that its answer is to fit, for messages.
+    pub schema_field: &'static str,
     /// The media type of its streams, by call.
     pub stream_type: fn(&Asked) -> &'static str,
     /// What shows its clients that a stream lives in which nothing comes: no event to them. Empty if there is no such thing.

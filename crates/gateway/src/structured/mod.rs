@@ -76,18 +76,8 @@ pub fn read(
     let Format::Schema { schema, .. } = conversation.format else { return Ok(None) };
     Schema::new(&schema).map(Some).map_err(|why| {
         let text = format!("the JSON schema of the answer cannot be used: {why}");
-        ErrorBody::malformed(text).with_param(field_of(dialect.name))
+        ErrorBody::malformed(text).with_param(dialect.schema_field)
     })
-}
-
-/// The field that has the schema.
-fn field_of(dialect: &str) -> &'static str {
-    match dialect {
-        "anthropic" => "output_config.format",
-        "gemini" => "generationConfig",
-        "ollama" | "ollama-generate" => "format",
-        _ => "response_format",
-    }
 }
 
 impl Schema {

@@ -29,6 +29,7 @@ pub static DEF: ClientDef = ClientDef {
         request::parse_as(shape, asked.operation, body, limits, salt)
     },
     headers: &["anthropic-version", "anthropic-beta"],
+    schema_field: "output_config.format",
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &MessagesClient,

@@ -26,6 +26,7 @@ pub static DEF: ClientDef = ClientDef {
         super::parse(route::method_of(asked.call), model, body, limits, salt)
     },
     headers: &[],
+    schema_field: "generationConfig",
     stream_type: |asked| form_of(asked.call).content_type(),
     heartbeat: Form::ping(),
     dialect: &GeminiClient,

@@ -16,6 +16,7 @@ pub static DEF: ClientDef = ClientDef {
     route: |_, _| None,
     read,
     headers: &[],
+    schema_field: "",
     stream_type: |_| "application/json",
     heartbeat: "",
     dialect: &Kserve,

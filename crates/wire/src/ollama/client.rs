@@ -22,6 +22,7 @@ pub static DEF: ClientDef = ClientDef {
     route: |path, _| (path == Api::Chat.path()).then(|| Asked::call(Operation::Chat, Api::Chat.path())),
     read: |_, body, limits, salt| request::parse(Api::Chat, body, limits, salt),
     headers: &[],
+    schema_field: "format",
     stream_type: |_| "application/x-ndjson",
     heartbeat: "",
     dialect: &ChatClient,

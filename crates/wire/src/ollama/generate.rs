@@ -21,6 +21,7 @@ pub static DEF: ClientDef = ClientDef {
     },
     read: |_, body, limits, salt| request::parse(Api::Generate, body, limits, salt),
     headers: &[],
+    schema_field: "format",
     stream_type: |_| "application/x-ndjson",
     heartbeat: "",
     dialect: &GenerateClient,

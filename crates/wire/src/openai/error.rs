@@ -241,12 +241,12 @@ pub struct Invalid {
 
 impl Invalid {
     /// A 400 that is about no single field.
-    pub(crate) fn body(message: impl Into<String>) -> Self {
+    pub fn body(message: impl Into<String>) -> Self {
         Self { status: 400, code: None, param: None, message: message.into() }
     }
 
     /// A 400 about one field.
-    pub(crate) fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { status: 400, code: None, param: Some(param.into()), message: message.into() }
     }
 

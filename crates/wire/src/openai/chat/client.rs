@@ -31,6 +31,7 @@ pub static DEF: ClientDef = ClientDef {
         | Operation::Response => request::parse(asked.operation, body, limits, salt),
     },
     headers: &[],
+    schema_field: "response_format",
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &ChatClient,

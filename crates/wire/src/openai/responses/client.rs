@@ -17,6 +17,7 @@ pub static DEF: ClientDef = ClientDef {
     route: |path, _| (path == Operation::Response.path()).then(|| Asked::of(Operation::Response)),
     read: |asked, body, limits, salt| request::parse(asked.operation, body, limits, salt),
     headers: &[],
+    schema_field: "text.format",
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &ResponsesClient,
