@@ -11,8 +11,8 @@ mod contents;
 mod deltas;
 pub mod facts;
 mod fault;
+mod form;
 pub mod models;
-pub mod observe;
 pub mod provider;
 mod reply;
 pub mod route;
@@ -21,5 +21,5 @@ mod words;
 mod write;
 
 pub use facts::parse;
-pub use observe::{Form, Observer, error_piece, usage_of_body};
+pub use form::Form;
 pub use route::{Method, Route};

@@ -9,9 +9,6 @@ mod deltas;
 pub mod generate;
 mod lines;
 pub mod models;
-pub mod observe;
 pub mod provider;
 pub mod request;
 mod words;
-
-pub use words::{error_json, error_line};

@@ -5,11 +5,8 @@ use bytes::Bytes;
 use pointsman_wire::chat::{Conversation, Event, Losses, Part, Role, Stop};
 use pointsman_wire::dialect::{NO_HEADERS, Told, client, provider};
 use pointsman_wire::json::tree::Tree;
-use pointsman_wire::ollama::observe::{LineObserver, usage_of_body};
 use pointsman_wire::ollama::request::{Api, parse};
-use pointsman_wire::ollama::{error_json, error_line};
-use pointsman_wire::openai::sse::{End, Out};
-use pointsman_wire::openai::{BodyLimits, ErrorBody, FaultKind, Request, UsageAsk, literal, rewrite};
+use pointsman_wire::openai::{BodyLimits, FaultKind, Request, UsageAsk, literal, rewrite};
 
 fn chat(body: &str) -> Result<Request, pointsman_wire::openai::Invalid> {
     parse(Api::Chat, body.as_bytes(), &BodyLimits::default(), 7)
@@ -162,99 +159,50 @@ const STREAM: &str = concat!(
     "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":7,\"eval_count\":2}\n",
 );
 
-fn relay(pieces: &[&[u8]]) -> (Vec<u8>, End, u32, bool) {
-    let (mut observer, mut out) = (LineObserver::new(), Out::new());
-    let (mut content, mut failed) = (0, false);
+fn events_of(pieces: &[&[u8]]) -> Vec<Event> {
+    let (mut reader, mut events) = (provider("ollama").unwrap().dialect.stream(), Vec::new());
     for piece in pieces {
-        let seen = observer.push(Bytes::copy_from_slice(piece), &mut out);
-        content += seen.content_events;
-        failed |= seen.error.is_some();
+        reader.push(piece, &mut events).unwrap();
     }
-    let end = observer.finish(&mut out);
-    (out.concat(), end, content, failed)
+    reader.finish(&mut events);
+    events
+}
+
+fn events(stream: &str) -> Vec<Event> {
+    events_of(&[stream.as_bytes()])
 }
 
 #[test]
-fn d1_a_stream_is_relayed_byte_for_byte_however_it_is_cut() {
+fn d1_d13_a_stream_says_the_same_however_it_is_cut() {
     let bytes = STREAM.as_bytes();
-    let whole = relay(&[bytes]);
-    assert_eq!(whole.0, bytes);
-    assert!(whole.1.proper && whole.1.bytes_cut == 0);
-    let usage = whole.1.usage.unwrap();
-    assert_eq!((usage.tokens_in, usage.tokens_out, whole.2), (7, 2, 2), "d13: usage is always seen");
+    let whole = events(STREAM);
+    let used =
+        whole.iter().filter_map(|event| if let Event::Used(usage) = event { Some(usage) } else { None });
+    let used: Vec<_> = used.map(|usage| (usage.tokens_in, usage.tokens_out)).collect();
+    assert_eq!((used, whole.last()), (vec![(7, 2)], Some(&Event::Ended)));
     for cut in 0..=bytes.len() {
         let (head, tail) = bytes.split_at(cut);
-        assert_eq!(relay(&[head, tail]), whole, "cut at {cut}");
+        assert_eq!(events_of(&[head, tail]), whole, "cut at {cut}");
     }
-    assert_eq!(relay(&bytes.chunks(1).collect::<Vec<_>>()), whole);
+    assert_eq!(events_of(&bytes.chunks(1).collect::<Vec<_>>()), whole);
 }
 
 #[test]
-fn d5_a_stream_without_its_last_line_has_no_proper_end() {
+fn d5_a_stream_without_its_last_line_has_no_end() {
     let lines: Vec<&str> = STREAM.split_inclusive('\n').collect();
     let cut = lines[..3].concat() + "{\"model\":\"m\",\"mess";
-    let (forwarded, end, content, _) = relay(&[cut.as_bytes()]);
-    assert_eq!(
-        (forwarded, end.proper, end.bytes_cut, content),
-        (lines[..3].concat().into_bytes(), false, 18, 1)
-    );
-    let (forwarded, end, ..) = relay(&[STREAM.trim_end().as_bytes()]);
-    assert_eq!(
-        (forwarded, end.proper),
-        (STREAM.as_bytes().to_vec(), true),
-        "only the line break was missing"
-    );
-}
-
-#[test]
-fn d3_an_error_in_the_stream_is_seen_and_told_in_one_line() {
-    let (forwarded, end, _, failed) = relay(&[b"{\"error\":\"model runner has stopped\"}\n"]);
-    assert!(failed && !end.proper && !forwarded.is_empty());
-    let line = error_line(&ErrorBody::upstream_reset("gpu"));
-    assert!(line.ends_with(b"}\n") && !line[..line.len() - 1].contains(&b'\n'));
-    let value: serde_json::Value =
-        serde_json::from_str(&error_json(&ErrorBody::upstream_reset("gpu"))).unwrap();
-    assert!(value["error"].as_str().unwrap().contains("gpu"));
-    assert_eq!(value["who"], "provider:gpu");
-}
-
-#[test]
-fn d4_d17_a_foreign_line_passes_and_what_follows_is_still_read() {
-    let stream = format!("<script>alert(1)</script>\n{STREAM}");
-    let (forwarded, end, content, failed) = relay(&[stream.as_bytes()]);
-    assert_eq!((forwarded, end.proper, content, failed), (stream.into_bytes(), true, 2, false));
-}
-
-#[test]
-fn d16_a_line_that_is_too_long_to_be_held_passes_as_it_comes() {
-    let line = format!("{{\"message\":{{\"content\":\"{}\"}},\"done\":false}}\n", "x".repeat(3 << 20));
-    let stream = line.clone() + STREAM;
-    let (mut observer, mut out, mut held) = (LineObserver::new(), Out::new(), 0);
-    let mut sent = 0;
-    for piece in stream.as_bytes().chunks(64 << 10) {
-        observer.push(Bytes::copy_from_slice(piece), &mut out);
-        sent += piece.len();
-        held = held.max(sent - out.iter().map(Bytes::len).sum::<usize>());
-    }
-    assert!(held <= (1 << 20) + (64 << 10), "{held}");
-    assert!(observer.finish(&mut out).proper);
-    assert_eq!(out.concat(), stream.as_bytes());
-    let many = "{\"message\":{\"content\":\"a\"},\"done\":false}\n".repeat(100_000);
-    assert_eq!(relay(&[many.as_bytes()]).2, 100_000, "many small lines are counted one by one");
+    assert!(!events(&cut).iter().any(|event| matches!(event, Event::Stopped { .. } | Event::Ended)));
 }
 
 #[test]
 fn d14_usage_that_is_missing_is_not_made_up() {
-    assert_eq!(relay(&[b"{\"message\":{\"content\":\"a\"},\"done\":true}\n"]).1.usage, None);
-    assert_eq!(usage_of_body(b"{\"response\":\"a\",\"done\":true,\"eval_count\":5}").unwrap().tokens_out, 5);
-    assert_eq!(usage_of_body(b"{\"eval_count\":-5,\"prompt_eval_count\":1e99}").unwrap().tokens_in, u64::MAX);
-    assert_eq!(usage_of_body(b"no json"), None);
-}
-
-fn events(stream: &str) -> Vec<Event> {
-    let (mut reader, mut events) = (provider("ollama").unwrap().dialect.stream(), Vec::new());
-    reader.push(stream.as_bytes(), &mut events).unwrap();
-    events
+    let events = events("{\"message\":{\"content\":\"a\"},\"done\":true}\n");
+    assert!(
+        events.last() == Some(&Event::Ended) && !events.iter().any(|event| matches!(event, Event::Used(_)))
+    );
+    let answer =
+        provider("ollama").unwrap().dialect.answer("{\"response\":\"a\",\"done\":true,\"eval_count\":-5}");
+    assert!(answer.unwrap().usage.is_none_or(|usage| usage.tokens_out == 0));
 }
 
 #[test]

@@ -63,11 +63,6 @@ impl Elements {
     pub(super) const fn is_between(&self) -> bool {
         self.depth <= 1 && !self.in_string
     }
-
-    /// Whether the array ended.
-    pub(super) const fn is_closed(&self) -> bool {
-        self.closed
-    }
 }
 
 /// Whether a stream is an array by its first byte that is no space; `None`: there is none yet.
@@ -94,7 +89,7 @@ mod tests {
             }
         }
         assert_eq!(found, [r#"{"a":"]}\"[\\"}"#, r#"{"b":[{}]}"#, "[1]", "end"]);
-        assert!(elements.is_closed() && elements.is_between());
+        assert!(elements.closed && elements.is_between());
         assert_eq!(
             (is_array(b" \n["), is_array(b"data: {"), is_array(b" ")),
             (Some(true), Some(false), None)

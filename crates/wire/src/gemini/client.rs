@@ -9,7 +9,7 @@ use crate::openai::error::{ErrorBody, Invalid};
 use super::config::{read_config, read_tools};
 use super::contents::{NO_WORD, read_contents, read_system};
 use super::deltas::Deltas;
-use super::observe::Form;
+use super::form::Form;
 use super::route;
 use super::words::{
     args_of, base64_only, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take,

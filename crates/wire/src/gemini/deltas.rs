@@ -7,7 +7,7 @@ use crate::openai::sse::EVENT_BYTES_MAX;
 
 use super::client::reason;
 use super::fault::stream_error_body;
-use super::observe::Form;
+use super::form::Form;
 use super::words::{args_of, base64_only, fill_call, logprobs_json, usage_json};
 
 /// Writes a stream.

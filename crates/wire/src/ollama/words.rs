@@ -1,6 +1,5 @@
 //! What both directions have in common: times, reasons to stop, usage, thinking, ids of calls, errors.
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::chat::{Effort, Logprob, Losses, Media, MediaKind, Part, Reasoning, Source, Stop, Usage};
@@ -231,13 +230,8 @@ pub(super) fn note_stop(stop: Option<Stop>, losses: &mut Losses) {
 }
 
 /// The body of an error. Ollama's own has the message alone; `who` stands beside it.
-pub fn error_json(error: &ErrorBody) -> String {
+pub(super) fn error_json(error: &ErrorBody) -> String {
     object(|it| _ = it.text("error", &error.message).text("who", &error.who.name()))
-}
-
-/// The line that tells a client its stream was cut off. No line with `done` follows it.
-pub fn error_line(error: &ErrorBody) -> Bytes {
-    Bytes::from(error_json(error) + "\n")
 }
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDER
 use pointsman_wire::json;
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::json::write::compact;
-use pointsman_wire::ollama::observe::LineObserver;
 use pointsman_wire::ollama::{models, request};
-use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{BodyLimits, UsageAsk, literal, rewrite};
 use pointsman_wire::rerank;
 use pointsman_wire::tasks::multipart::{PartLimits, Scanner, Splice, boundary};
@@ -71,7 +69,7 @@ pub(crate) fn streams(input: &[u8]) {
     }
 }
 
-/// What is accepted of an Ollama client is forwarded with the model changed, and its stream byte for byte.
+/// What is accepted of an Ollama client is forwarded with the model changed.
 pub(crate) fn ollama(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
     for api in request::Api::ALL {
@@ -82,21 +80,6 @@ pub(crate) fn ollama(input: &[u8]) {
         assert_eq!((again.prompt_bytes, again.stream), (read.prompt_bytes, read.stream));
     }
     let _ = models::asked_to_show(input, &BodyLimits::default());
-    let relay = |piece_bytes: usize| {
-        let (mut observer, mut out, mut seen) = (LineObserver::new(), Out::new(), (0, false, None));
-        for piece in input.chunks(piece_bytes) {
-            let one = observer.push(Bytes::copy_from_slice(piece), &mut out);
-            seen = (seen.0 + one.content_events, seen.1 | one.done, one.error.or(seen.2));
-        }
-        let end = observer.finish(&mut out);
-        (out.concat(), seen, end)
-    };
-    let whole = relay(input.len().max(1));
-    for piece_bytes in [1, 13] {
-        assert_eq!(relay(piece_bytes), whole);
-    }
-    let sent = input.len() - whole.2.bytes_cut;
-    assert_eq!(whole.0[..sent], input[..sent]);
 }
 
 /// A task that is accepted is forwarded with the model changed or put in.

@@ -4,10 +4,9 @@
 use bytes::Bytes;
 use pointsman_wire::chat::{Event, Losses};
 use pointsman_wire::dialect::{CLIENTS, CONVERTED_DEPTH_MAX, NO_HEADERS, PROVIDERS, Told, client, provider};
-use pointsman_wire::gemini::{Form, Method, Observer, Route, parse, usage_of_body};
+use pointsman_wire::gemini::{Method, Route, parse};
 use pointsman_wire::json::{check, tree::Tree};
 use pointsman_wire::openai::rewrite::{UsageAsk, literal, rewrite};
-use pointsman_wire::openai::sse::Out;
 use pointsman_wire::openai::{BodyLimits, ErrorBody};
 
 const MODEL: &str = "m";
@@ -55,7 +54,7 @@ fn events(bytes: &[u8], piece_bytes: usize) -> (Vec<Event>, bool) {
     (events, true)
 }
 
-/// However an answer is cut, the same is read, the same is seen, and every other dialect can say it.
+/// However an answer is cut, the same is read, and every other dialect can say it.
 pub(crate) fn answer(input: &[u8]) {
     let whole = events(input, input.len().max(1));
     for piece_bytes in [1, 7] {
@@ -75,27 +74,11 @@ pub(crate) fn answer(input: &[u8]) {
     if ended == 1 {
         check(&text, 2 * CONVERTED_DEPTH_MAX).unwrap();
     }
-    for form in [Form::Events, Form::Array] {
-        let all = relay(form, input, input.len().max(1));
-        assert_eq!(relay(form, input, 7), all);
-        assert!(
-            input.starts_with(all.0.strip_suffix(b"\n\n").unwrap_or(&all.0)) || input.starts_with(&all.0)
-        );
-    }
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let _ = (usage_of_body(input), provider("gemini").unwrap().dialect.fault(500, NO_HEADERS, input));
+    let _ = provider("gemini").unwrap().dialect.fault(500, NO_HEADERS, input);
     let Ok(answer) = provider("gemini").unwrap().dialect.answer(text) else { return };
     for client in CLIENTS {
         let given = client.dialect.answer(&answer, &told(), &mut Losses::default());
         check(&given, 2 * CONVERTED_DEPTH_MAX).unwrap();
     }
-}
-
-fn relay(form: Form, bytes: &[u8], piece_bytes: usize) -> (Vec<u8>, u32, String) {
-    let (mut observer, mut out, mut content) = (Observer::new(form), Out::new(), 0);
-    for piece in bytes.chunks(piece_bytes) {
-        content += observer.push(Bytes::copy_from_slice(piece), &mut out).content_events;
-    }
-    let end = observer.finish(&mut out);
-    (out.concat(), content, format!("{end:?}"))
 }
