@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway in front of mocks.
 pub struct World {
