@@ -7,7 +7,9 @@ use smallvec::SmallVec;
 
 use crate::json::{Kind, Scanner, Span, Text};
 use crate::openai::error::Invalid;
-use crate::openai::request::foreign::{Found, expect, member_of};
+use crate::openai::request::build::Builder;
+use crate::openai::request::foreign::{expect, member_of};
+use crate::openai::request::members::model_name;
 use crate::openai::request::values::{absent, text};
 use crate::openai::request::{BodyLimits, KEPT_MAX, Kept, KeptKind, Params, Request, kept_hash};
 
@@ -56,7 +58,7 @@ pub fn parse(
         text,
         limits,
         model,
-        found: Found::new(method.operation(), limits, salt),
+        found: Builder::new(method.operation(), salt),
         config: Config::default(),
         tools: false,
         kept: Vec::new(),
@@ -84,7 +86,7 @@ struct Reader<'a, 'l> {
     limits: &'l BodyLimits,
     /// The model that the path names.
     model: &'l str,
-    found: Found<'a>,
+    found: Builder<'a>,
     config: Config,
     tools: bool,
     /// What it names that Google keeps.
@@ -202,7 +204,7 @@ impl<'a> Reader<'a, '_> {
         expect(&mut self.scanner, Kind::Array, || at.to_owned())?;
         let (mut elements, mut index) = (self.scanner.array()?, 0);
         while self.scanner.next_element(&mut elements)? {
-            self.found.message(at)?;
+            self.found.message(at, self.limits)?;
             self.read_content(&format!("{at}[{index}]"))?;
             index += 1;
         }
@@ -212,7 +214,7 @@ impl<'a> Reader<'a, '_> {
     /// A text that is read on its own.
     fn read_prompt(&mut self, at: &str) -> Result<(), Invalid> {
         let before = self.found.tokens_min();
-        self.found.message(at)?;
+        self.found.message(at, self.limits)?;
         self.read_content(at)?;
         let tokens = self.found.tokens_min() - before;
         self.longest_tokens_min = self.longest_tokens_min.max(Some(tokens));
@@ -300,7 +302,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn finish(self, method: Method) -> Result<Request, Invalid> {
-        let mut request = self.found.into_request(self.model, self.limits)?;
+        let mut request = self.found.finish(model_name(self.model, self.limits)?);
         let Config { params, tokens_out_max, schema, formatted } = self.config;
         request.stream = method.streams();
         request.needs.tools = self.tools;

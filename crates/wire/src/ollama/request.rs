@@ -7,7 +7,7 @@ use crate::openai::error::Invalid;
 use crate::openai::request::build::Builder;
 use crate::openai::request::members::{Members, model_of, no_model};
 use crate::openai::request::values::{absent, boolean, count, integer, number, text, wrong_type};
-use crate::openai::request::{BodyLimits, Request};
+use crate::openai::request::{BodyLimits, Operation, Request};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,8 +73,10 @@ pub fn parse(api: Api, body: &[u8], limits: &BodyLimits, salt: u64) -> Result<Re
         Api::Generate => &GENERATE,
     };
     let mut members = Members::new(body, fields, limits.depth_max)?;
-    let mut reader = Reader { building: Builder::chat(salt), body, limits };
-    reader.building.stream = true;
+    let mut reader = Reader { building: Builder::new(Operation::Chat, salt), body, limits };
+    let request = &mut reader.building.request;
+    // Usage always comes, so it need never be asked for.
+    (request.stream, request.include_usage) = (true, Some(true));
     let mut model = None;
     while let Some(field) = members.next()? {
         let scanner = &mut members.scanner;
@@ -86,17 +88,25 @@ pub fn parse(api: Api, body: &[u8], limits: &BodyLimits, salt: u64) -> Result<Re
             "suffix" => reader.suffix(scanner)?,
             "images" => reader.images(scanner, "images")?,
             "context" => reader.context(scanner)?,
-            "stream" => reader.building.stream = boolean(scanner, "stream")?.unwrap_or(true),
+            "stream" => reader.building.request.stream = boolean(scanner, "stream")?.unwrap_or(true),
             "options" => reader.options(scanner)?,
             "format" => reader.format(scanner)?,
             "tools" => reader.tools(scanner)?,
-            "logprobs" => reader.building.params.logprobs = boolean(scanner, "logprobs")?.map(u64::from),
-            "top_logprobs" => reader.building.params.top_logprobs = count(scanner, "top_logprobs", (0, 20))?,
+            "logprobs" => {
+                reader.building.request.params.logprobs = boolean(scanner, "logprobs")?.map(u64::from);
+            }
+            "top_logprobs" => {
+                reader.building.request.params.top_logprobs = count(scanner, "top_logprobs", (0, 20))?;
+            }
             _ => drop(scanner.skip_value()?),
         }
     }
     let found = members.finish()?;
-    Ok(reader.building.finish(model.ok_or_else(no_model)?, found))
+    let (model, version, span) = model.ok_or_else(no_model)?;
+    let mut request = reader.building.finish((model, version));
+    request.forbidden = found.forbidden;
+    (request.spans.model, request.spans.body_start) = (span, found.body_start);
+    Ok(request)
 }
 
 struct Reader<'a, 'l> {
@@ -110,11 +120,7 @@ impl<'a> Reader<'a, '_> {
         let Some(mut elements) = array(scanner, "messages", "an array of messages")? else { return Ok(()) };
         let mut index = 0;
         while scanner.next_element(&mut elements)? {
-            let max = self.limits.messages_max;
-            if self.building.messages() >= max {
-                let text = format!("`messages` has more than the {max} items accepted");
-                return Err(Invalid::field("messages", text));
-            }
+            self.building.message("messages", self.limits)?;
             self.message(scanner, index)?;
             index += 1;
         }
@@ -171,6 +177,7 @@ impl<'a> Reader<'a, '_> {
 
     fn prompt(&mut self, scanner: &mut Scanner<'a>) -> Result<(), Invalid> {
         if let Some(prompt) = text(scanner, "prompt")?.filter(|prompt| !prompt.is_empty()) {
+            self.building.message("prompt", self.limits)?;
             self.building.role("user");
             self.building.text(prompt);
             self.building.end_message();
@@ -203,7 +210,7 @@ impl<'a> Reader<'a, '_> {
             if got != Kind::String {
                 return Err(wrong_type(&format!("{field}[{index}]"), "an image in Base64", got));
             }
-            self.building.image(scanner.string()?.raw().as_bytes());
+            self.building.media(scanner.string()?.raw().as_bytes(), true);
             index += 1;
         }
         Ok(())
@@ -251,7 +258,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn option(&mut self, scanner: &mut Scanner<'a>, known: usize, field: &str) -> Result<(), Invalid> {
-        let params = &mut self.building.params;
+        let params = &mut self.building.request.params;
         match OPTIONS[known] {
             "temperature" => params.temperature = number(scanner, field, (0.0, TEMPERATURE_MAX))?,
             "top_p" => params.top_p = number(scanner, field, (0.0, 1.0))?,
@@ -266,7 +273,7 @@ impl<'a> Reader<'a, '_> {
                     let text = format!("`{field}` is {asked}, allowed is up to {max}");
                     return Err(Invalid::field(field, text));
                 }
-                self.building.tokens_out_max = asked.filter(|asked| *asked > 0);
+                self.building.request.tokens_out_max = asked.filter(|asked| *asked > 0);
             }
         }
         Ok(())
@@ -276,10 +283,10 @@ impl<'a> Reader<'a, '_> {
         match scanner.peek()? {
             Kind::Object => {
                 scanner.skip_value()?;
-                self.building.needs.json_schema = true;
-                self.building.formatted = true;
+                self.building.request.needs.json_schema = true;
+                self.building.request.formatted = true;
             }
-            Kind::String => self.building.formatted = !scanner.string()?.is_empty(),
+            Kind::String => self.building.request.formatted = !scanner.string()?.is_empty(),
             Kind::Null => scanner.null()?,
             got @ (Kind::Array | Kind::Number | Kind::Bool) => {
                 return Err(wrong_type("format", "`json` or a JSON schema", got));
@@ -304,7 +311,7 @@ impl<'a> Reader<'a, '_> {
             index += 1;
         }
         if index > 0 {
-            self.building.needs.tools = true;
+            self.building.request.needs.tools = true;
             self.building.head(&self.body[start..scanner.at()]);
         }
         Ok(())

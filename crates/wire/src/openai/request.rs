@@ -318,6 +318,38 @@ const MESSAGE_TOKENS: u64 = 4;
 const IMAGE_TOKENS: u64 = 765;
 
 impl Request {
+    /// A request of which nothing else is known.
+    pub(crate) fn of(operation: Operation) -> Self {
+        Self {
+            operation,
+            shape: Shape::OpenAi,
+            model: String::new(),
+            version: None,
+            stream: false,
+            include_usage: None,
+            needs: Needs::default(),
+            prompt_bytes: 0,
+            prompt_tokens_given: 0,
+            tokens_in_min: 0,
+            messages: 0,
+            images: 0,
+            tokens_out_max: None,
+            choices: 1,
+            params: Params::default(),
+            fallbacks: Vec::new(),
+            tensors: None,
+            user_hash: None,
+            prefix_hash: None,
+            prefix: Vec::new(),
+            kept_by_provider: false,
+            kept: Vec::new(),
+            parts: None,
+            formatted: false,
+            forbidden: SmallVec::new(),
+            spans: Spans::default(),
+        }
+    }
+
     /// Prompt tokens, estimated from the bytes.
     pub fn tokens_in_estimate(&self) -> u32 {
         let text = self.prompt_bytes.div_ceil(TOKEN_BYTES);

@@ -1,7 +1,7 @@
 //! Tasks as requests, which go the way of all others.
 
 use crate::json::Span;
-use crate::openai::request::{Needs, Operation, Params, Request, Shape, Spans};
+use crate::openai::request::{Operation, Request, Spans};
 
 use super::Task;
 use super::json::{Place, TaskRequest};
@@ -9,39 +9,6 @@ use super::multipart::{Form, Parts};
 
 /// Bytes of a sound or an image to a token, by rule of thumb: 16 kB of a sound are a second, or ten tokens.
 const FILE_TOKEN_BYTES: u64 = 2_048;
-
-/// A request of which nothing is known but its task.
-fn request(task: Task) -> Request {
-    Request {
-        operation: Operation::Task(task),
-        shape: Shape::OpenAi,
-        model: String::new(),
-        version: None,
-        stream: false,
-        include_usage: None,
-        needs: Needs::default(),
-        prompt_bytes: 0,
-        prompt_tokens_given: 0,
-        // Engines cut what is too long for them, or count in other ways: what fits is for them to say.
-        tokens_in_min: 0,
-        messages: 0,
-        images: 0,
-        tokens_out_max: None,
-        choices: 1,
-        params: Params::default(),
-        fallbacks: Vec::new(),
-        tensors: None,
-        user_hash: None,
-        prefix_hash: None,
-        prefix: Vec::new(),
-        kept_by_provider: false,
-        kept: Vec::new(),
-        parts: None,
-        formatted: false,
-        forbidden: smallvec::SmallVec::new(),
-        spans: Spans::default(),
-    }
-}
 
 impl TaskRequest {
     /// It as a request. The model is empty where none is named.
@@ -61,7 +28,7 @@ impl TaskRequest {
             choices: if self.task == Task::ImageGeneration { self.items } else { 1 },
             forbidden: self.forbidden,
             spans,
-            ..request(self.task)
+            ..Request::of(Operation::Task(self.task))
         }
     }
 }
@@ -78,7 +45,7 @@ impl Form {
             prompt_tokens_given: if task == Task::ImageEdit { 0 } else { of_files },
             images: if task == Task::ImageEdit { self.files } else { 0 },
             parts: Some(Box::new(Parts::new(boundary, self.model_at))),
-            ..request(task)
+            ..Request::of(Operation::Task(task))
         }
     }
 }

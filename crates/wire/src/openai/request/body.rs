@@ -375,7 +375,6 @@ impl<'a, 'l> Reader<'a, 'l> {
         self.require_limit()?;
         let choices = self.params.n.max(self.params.best_of).unwrap_or(1);
         Ok(Request {
-            operation: self.operation,
             shape: self.shape,
             model,
             version,
@@ -390,17 +389,16 @@ impl<'a, 'l> Reader<'a, 'l> {
             tokens_out_max: self.tokens_out_max,
             choices: u32::try_from(choices).unwrap_or(u32::MAX),
             params: self.params,
-            tensors: None,
             user_hash: self.user_hash,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
             kept_by_provider: self.kept.iter().any(|kept| kept.kind != KeptKind::Thoughts),
             kept: self.kept,
-            parts: None,
             formatted: self.formatted,
             forbidden: self.forbidden,
             fallbacks: self.fallbacks,
             spans: Spans { model: span, ..self.spans },
+            ..Request::of(self.operation)
         })
     }
 

@@ -1,40 +1,34 @@
 //! A request of another dialect, put together from what its own reader found.
 
-use crate::json::{Span, Text};
+use crate::json::Text;
+use crate::openai::error::Invalid;
 
-use super::members::Found;
 use super::prompt::Prompt;
-use super::{Needs, Operation, Params, Request, Shape, Spans};
+use super::{BodyLimits, Needs, Operation, Request};
 
 /// Puts a request together.
 #[derive(Debug)]
 pub(crate) struct Builder<'a> {
     prompt: Prompt<'a>,
     salt: u64,
-    /// What it needs of a deployment.
-    pub(crate) needs: Needs,
-    /// Sampling parameters.
-    pub(crate) params: Params,
-    /// Whether the answer is to be streamed.
-    pub(crate) stream: bool,
-    /// Whether the output is held to a form.
-    pub(crate) formatted: bool,
-    /// The most output that is asked for.
-    pub(crate) tokens_out_max: Option<u64>,
+    /// What is no part of the prompt.
+    pub(crate) request: Request,
 }
 
 impl<'a> Builder<'a> {
-    /// Of a chat. Hashes are salted with `salt`.
-    pub(crate) fn chat(salt: u64) -> Self {
-        Self {
-            prompt: Prompt::new(Operation::Chat, salt),
-            salt,
-            needs: Needs::default(),
-            params: Params::default(),
-            stream: false,
-            formatted: false,
-            tokens_out_max: None,
+    /// Nothing yet. Hashes are salted with `salt`.
+    pub(crate) fn new(operation: Operation, salt: u64) -> Self {
+        Self { prompt: Prompt::new(operation, salt), salt, request: Request::of(operation) }
+    }
+
+    /// One more message or prompt of the list `param`.
+    pub(crate) fn message(&mut self, param: &str, limits: &BodyLimits) -> Result<(), Invalid> {
+        let max = limits.messages_max;
+        if self.prompt.messages as usize >= max {
+            return Err(Invalid::field(param, format!("`{param}` has more than the {max} items accepted")));
         }
+        self.prompt.messages += 1;
+        Ok(())
     }
 
     /// Who says what comes next.
@@ -48,22 +42,21 @@ impl<'a> Builder<'a> {
     }
 
     /// What the model reads nearly as it stands.
-    pub(crate) fn raw(&mut self, raw: &[u8]) {
-        self.prompt.add_bytes(raw.len());
-        self.prompt.beginnings.bytes(raw);
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.prompt.add_bytes(bytes.len());
+        self.prompt.beginnings.bytes(bytes);
     }
 
-    /// What stands before all messages, wherever it stands in the body.
-    pub(crate) fn head(&mut self, raw: &[u8]) {
-        self.prompt.add_bytes(raw.len());
-        self.prompt.beginnings.head(raw);
+    /// What stands before all messages, wherever it stands in the body: instructions, tools.
+    pub(crate) fn head(&mut self, bytes: &[u8]) {
+        self.prompt.add_bytes(bytes.len());
+        self.prompt.beginnings.head(bytes);
     }
 
-    /// An image.
-    pub(crate) fn image(&mut self, raw: &[u8]) {
-        self.needs.vision = true;
-        self.prompt.images = self.prompt.images.saturating_add(1);
-        self.prompt.beginnings.media(raw);
+    /// Media, which are not looked into.
+    pub(crate) fn media(&mut self, bytes: &[u8], image: bool) {
+        self.prompt.beginnings.media(bytes);
+        self.prompt.images = self.prompt.images.saturating_add(u32::from(image));
     }
 
     /// Tokens that the client gave as numbers.
@@ -73,45 +66,29 @@ impl<'a> Builder<'a> {
 
     /// A message ends here.
     pub(crate) fn end_message(&mut self) {
-        self.prompt.messages += 1;
         self.prompt.beginnings.end_message();
     }
 
-    /// Messages so far.
-    pub(crate) fn messages(&self) -> usize {
-        self.prompt.messages as usize
+    /// Tokens of the prompt so far, at the very least.
+    pub(crate) fn tokens_min(&self) -> u64 {
+        self.prompt.tokens_min()
     }
 
-    /// The request. Usage always comes in the dialects that are read this way, so it need never be asked for.
-    pub(crate) fn finish(self, model: (String, Option<String>, Span), found: Found) -> Request {
-        let (model, version, span) = model;
+    /// The request for a model of that name and version.
+    pub(crate) fn finish(self, (model, version): (String, Option<String>)) -> Request {
+        let needs = Needs { vision: self.prompt.images > 0, ..self.request.needs };
         Request {
-            operation: Operation::Chat,
             model,
             version,
-            stream: self.stream,
-            include_usage: Some(true),
-            needs: self.needs,
+            needs,
             prompt_bytes: self.prompt.bytes,
             prompt_tokens_given: self.prompt.tokens_given,
             tokens_in_min: self.prompt.tokens_min(),
             messages: self.prompt.messages,
             images: self.prompt.images,
-            tokens_out_max: self.tokens_out_max,
-            choices: 1,
-            params: self.params,
-            fallbacks: Vec::new(),
-            tensors: None,
-            user_hash: None,
             prefix_hash: self.prompt.prefix_hash(self.salt),
             prefix: self.prompt.beginnings.finish(),
-            kept_by_provider: false,
-            kept: Vec::new(),
-            parts: None,
-            formatted: self.formatted,
-            forbidden: found.forbidden,
-            shape: Shape::default(),
-            spans: Spans { body_start: found.body_start, model: span, ..Spans::default() },
+            ..self.request
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Inference requests, which are read by another dialect and go the same way from there.
 
-use super::{Needs, Operation, Params, Request, Shape, Spans};
+use super::{Operation, Request};
 
 /// The tensors of an inference request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,32 +19,11 @@ impl Request {
     /// An inference request for a model, both named by its path. Its size counts as a prompt's of as many bytes.
     pub fn infer(model: String, version: Option<String>, tensors: Tensors) -> Self {
         Self {
-            operation: Operation::Infer,
-            shape: Shape::OpenAi,
             model,
             version,
-            stream: false,
-            include_usage: None,
-            needs: Needs::default(),
             prompt_bytes: tensors.bytes,
-            prompt_tokens_given: 0,
-            tokens_in_min: 0,
-            messages: 0,
-            images: 0,
-            tokens_out_max: None,
-            choices: 1,
-            params: Params::default(),
-            fallbacks: Vec::new(),
             tensors: Some(tensors),
-            user_hash: None,
-            prefix_hash: None,
-            prefix: Vec::new(),
-            kept_by_provider: false,
-            kept: Vec::new(),
-            parts: None,
-            formatted: false,
-            forbidden: smallvec::SmallVec::new(),
-            spans: Spans::default(),
+            ..Self::of(Operation::Infer)
         }
     }
 }
