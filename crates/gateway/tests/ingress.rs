@@ -280,6 +280,17 @@ fn c2_compressed_bodies_are_refused_at_every_path_and_by_the_admin_api() {
 }
 
 #[test]
+fn c1_a_body_that_is_not_read_is_413_and_ends_its_connection_at_every_path() {
+    let all = everything("limits: { body_bytes_max: 2048 }");
+    let body = vec![b' '; 100_000];
+    for path in PATHS.map(|(path, _)| path).into_iter().chain(["/v1/responses/resp_1/cancel"]) {
+        let answer = all.world.post(path, "", &body);
+        assert_eq!((answer.status, answer.header("connection")), (413, Some("close")), "{path}: {answer:?}");
+    }
+    assert_eq!(all.world.reached(), 0);
+}
+
+#[test]
 fn h5_every_carrier_and_every_path_has_the_same_policy() {
     let all = everything("auth: { keys: [ { name: web, tenant: acme, key: 'key-of-acme' } ] }");
     let posts = PATHS.iter().map(|(path, members)| ("POST", *path, format!("{{{members}}}")));
