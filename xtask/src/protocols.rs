@@ -36,7 +36,8 @@ pub(crate) fn page() -> anyhow::Result<String> {
     page.push_str(
         "\n## Pairs\n\nEach cell is a golden file that a test holds the code to: `✓` nothing is lost, a number: so many \
          losses, each named in the file (`crates/wire/tests/golden/pairs`). `=`: the same dialect, whose bytes are not \
-         converted when they are relayed; the file shows that they could be. `–`: there is no such case.\n",
+         converted when they are relayed; the file shows that they could be. `–`: there is no such case; where tools, images, reasoning or structured output are missing, \
+         the test says why (`crates/wire/tests/pairs.rs`). Clouds that wrap a dialect have its cases and their own.\n",
     );
     for (kind, title) in [
         ("request", "Requests, from client to provider"),

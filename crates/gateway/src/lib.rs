@@ -17,6 +17,7 @@ pub mod explain;
 pub mod health;
 pub mod http;
 pub mod live;
+pub mod members;
 pub mod memory;
 pub mod mock;
 pub mod reload;

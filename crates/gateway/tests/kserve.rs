@@ -238,6 +238,12 @@ fn servers_and_models_tell_what_they_are() {
         ["chatty@null UNAVAILABLE", "free@null READY", "resnet@1 READY", "resnet@2 READY"]
     );
     assert_eq!(names(&index(r#"{"ready":true}"#)).len(), 3);
+    assert_eq!(names(&index("")).len(), 4, "Triton's clients send nothing");
+    for malformed in ["not json", r#"{"ready": tru"#, r#"{"ready":true,"ready":false}"#, r#"{"ready":"yes"}"#]
+    {
+        let answer = world.post("/v2/repository/index", "", malformed.as_bytes());
+        assert!(!error(&answer, 400).is_empty(), "{malformed}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pointsman::mock::{Scripted, Settings};
 use serde_json::json;
+use support::binary::{Binary, one, send};
 use support::{Answer, World, hello, request, stream, take_request, upstream};
 
 const CONTENT: &str = "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
@@ -120,7 +121,42 @@ fn d3_a_death_after_content_is_told_in_band() {
     assert!(answer.body.contains("\"error\"") && answer.body.contains("provider:m0"), "{}", answer.body);
     assert!(!answer.body.contains("[DONE]") && !answer.body.contains("\"stop\""), "{}", answer.body);
     assert_eq!(world.stats(1).requests, 0, "no failover after content");
-    assert_eq!(world.record(&answer)["outcome"], "truncated");
+    let record = world.record(&answer);
+    assert_eq!(record["outcome"], "truncated");
+    let reason = record["detail"].as_str().expect("why");
+    let counted = format!("pointsman_stream_truncated_total{{reason=\"{reason}\"}} 1");
+    assert!(world.metrics().contains(&counted), "{counted}: {}", world.metrics());
+}
+
+#[test]
+fn d3_a_death_after_content_is_told_in_every_dialect_and_counted() {
+    let world = World::new(1, "");
+    let contents = r#"{"contents":[{"role":"user","parts":[{"text":"x"}]}]}"#;
+    let messages = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    for (count, (path, body, error, ends)) in (1..).zip([
+        ("/v1/chat/completions", messages, "data: {\"error\"", "[DONE]"),
+        ("/v1/messages", messages, "event: error", "message_stop"),
+        ("/v1beta/models/m:streamGenerateContent?alt=sse", contents, "data: {\"error\"", "finishReason"),
+        ("/api/chat", messages, "{\"error\"", "\"done\":true"),
+        ("/v1/responses", r#"{"model":"m","stream":true,"input":"x"}"#, "error", "response.completed"),
+    ]) {
+        let said = if path == "/v1/responses" { RESPONSE } else { CONTENT };
+        world.script(0, [Scripted { piece_delay_ms: 20, cut_after: Some(1), ..pieces(&[said, said]) }]);
+        let answer = world.post(path, "", body.as_bytes());
+        assert!(answer.status == 200 && answer.body.contains(error), "{path}: {answer:?}");
+        assert!(!answer.body.contains(ends), "{path}: {answer:?}");
+        assert_eq!(world.record(&answer)["outcome"], "truncated", "{path}");
+        assert_eq!(truncated(&world.metrics()), count, "{path}");
+    }
+}
+
+const RESPONSE: &str =
+    "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"hi\"}\n\n";
+
+/// Answers that broke off, for whatever reason.
+fn truncated(metrics: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.starts_with("pointsman_stream_truncated_total"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 #[test]
@@ -282,7 +318,129 @@ fn d5_a_stream_without_its_end_is_marked() {
     world.script(0, [pieces(&[CONTENT])]);
     let answer = world.chat(&stream());
     assert!(!answer.body.contains("[DONE]"));
-    assert_eq!(world.record(&answer)["usage"]["truncated"], true);
+    let record = world.record(&answer);
+    assert_eq!(record["usage"]["truncated"], true);
+    assert_eq!(record["detail"], "the stream ended without its proper end", "{record}");
+    let counted = "pointsman_stream_truncated_total{reason=\"no_proper_end\"} 1";
+    assert!(world.metrics().contains(counted), "{}", world.metrics());
+}
+
+#[test]
+fn d5_a_stream_without_its_end_has_none_in_another_dialect() {
+    let world = World::new(1, "");
+    let contents = r#"{"contents":[{"role":"user","parts":[{"text":"x"}]}]}"#;
+    let messages = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    for (count, (path, body, ends)) in (1..).zip([
+        ("/v1/messages", messages, "message_stop"),
+        ("/v1beta/models/m:streamGenerateContent?alt=sse", contents, "finishReason"),
+        ("/api/chat", messages, "\"done\":true"),
+    ]) {
+        world.script(0, [pieces(&[CONTENT])]);
+        let answer = world.post(path, "", body.as_bytes());
+        assert!(answer.body.contains("hi") && !answer.body.contains(ends), "{path}: {answer:?}");
+        assert_eq!(world.record(&answer)["usage"]["truncated"], true, "{path}");
+        assert_eq!(truncated(&world.metrics()), count, "{path}");
+    }
+}
+
+#[test]
+fn d3_d5_answers_without_their_end_are_in_the_log_and_the_metrics() {
+    let binary = Binary::start(&one());
+    let ask = || {
+        let sent = request("/v1/chat/completions", "", stream_for("m").to_string().as_bytes());
+        send(&binary.client, &sent)
+    };
+    binary.mock.control().script([
+        pieces(&[CONTENT]),
+        Scripted { piece_delay_ms: 20, cut_after: Some(1), ..pieces(&[CONTENT, CONTENT]) },
+    ]);
+    for (outcome, why) in [("completed", "the stream ended without its proper end"), ("truncated", "")] {
+        let answer = ask();
+        let id = answer.header("x-pointsman-request-id").expect("an id").to_owned();
+        binary.until("it is in the log", || {
+            let log = binary.log();
+            let line = log.lines().find(|line| line.contains(&id) && line.contains(outcome));
+            line.is_some_and(|line| line.contains("INFO") && line.contains(why))
+        });
+    }
+    binary.until("both are counted", || truncated(&binary.admin("GET", "/metrics", "", "").body) == 2);
+}
+
+fn stream_for(model: &str) -> serde_json::Value {
+    let mut body = stream();
+    body["model"] = json!(model);
+    body
+}
+
+/// Bytes of the long line.
+const LINE_BYTES: usize = 50_000_000;
+
+/// A server that answers everybody with one event of [`LINE_BYTES`], after a short one.
+fn endless_lines() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("the gateway connects");
+            std::thread::spawn(move || {
+                take_request(&mut connection, |_| ());
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n";
+                let begin = "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"";
+                let end = "\"}}]}\n\ndata: [DONE]\n\n";
+                let length = CONTENT.len() + begin.len() + LINE_BYTES + end.len();
+                // A gateway that has seen enough closes the connection.
+                let mut say = |bytes: &[u8]| connection.write_all(bytes).is_ok();
+                let all = say(format!("{head}content-length: {length}\r\n\r\n{CONTENT}{begin}").as_bytes())
+                    && (0..LINE_BYTES / 50_000).all(|_| say(&[b'x'; 50_000]));
+                let _ = all && say(end.as_bytes());
+            });
+        }
+    });
+    address
+}
+
+/// The most memory that a process had so far, bytes.
+fn memory_max(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is told");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+fn d16_a_line_of_50_mb_passes_or_ends_in_an_error_event_and_is_never_kept() {
+    let address = endless_lines();
+    let binary = Binary::start(&format!(
+        "workers: 1\nproviders: {{ p: {{ kind: mock, base_url: 'http://{address}', health: off }} }}\n\
+         models: {{ m: {{ deployments: [ {{ name: a, provider: p }} ] }} }}\n"
+    ));
+    let before = memory_max(binary.child.id());
+    let messages = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    let mut shown = stream();
+    shown["stream_options"] = json!({"include_usage": true});
+    let ask = |path: &str, body: &str| send(&binary.client, &request(path, "", body.as_bytes()));
+    // In its own dialect it is relayed as it comes.
+    let whole = ask("/v1/chat/completions", &shown.to_string());
+    assert!(whole.whole && whole.body.len() > LINE_BYTES && whole.body.ends_with("data: [DONE]\n\n"));
+    // In another it would have to be read as a whole first.
+    let converted = ask("/v1/messages", messages);
+    let body = &converted.body;
+    assert!(converted.whole && body.len() < 10_000 && body.contains("event: error"), "{body}");
+    assert!(body.contains("longer than the 1048576 bytes") && !body.contains("message_stop"), "{body}");
+    let gemini =
+        ask("/v1beta/models/m:streamGenerateContent?alt=sse", r#"{"contents":[{"parts":[{"text":"x"}]}]}"#);
+    assert!(gemini.body.contains("longer than the 1048576 bytes"), "{gemini:?}");
+    let few = memory_max(binary.child.id()) - before;
+    assert!(few < 16 << 20, "{few} bytes more than before");
+    // Where an event may be the one that the client did not ask for, it is held back up to a bound.
+    let withheld = ask("/v1/chat/completions", &stream().to_string());
+    let body = &withheld.body;
+    assert!(withheld.whole && body.len() < 10_000 && body.contains("\"error\""), "{body}");
+    assert!(body.contains("longer than the 16777216 bytes") && !body.contains("[DONE]"), "{body}");
+    let more = memory_max(binary.child.id()) - before;
+    assert!(more < 45_000_000, "{more} bytes more than before");
+    binary.until("all that broke off is counted", || {
+        truncated(&binary.admin("GET", "/metrics", "", "").body) == 3
+    });
 }
 
 #[test]

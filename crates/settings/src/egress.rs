@@ -22,10 +22,11 @@ pub struct EgressConfig {
     /// all others are refused when they are dialled, and by `check` where the configuration alone tells. A network opens
     /// its addresses even where they are private. Default: every provider's host.
     pub allow: Vec<String>,
-    /// Whether providers may be at private addresses: loopback, RFC 1918, link-local, and their like in IPv6. Default: those
+    /// Whether providers may be at private addresses: loopback, RFC 1918, and their like in IPv6. Default: those
     /// may whose `base_url` says such an address or a name that only stands for one (`localhost`, one without a dot,
     /// `.internal`, `.local`), and own engines and what else is free; a paid vendor's public name that resolves to one may
-    /// not. Addresses of a cloud's metadata service are refused in any case but where `base_url` or `allow` names them.
+    /// not. Addresses of a cloud's metadata service, and all of 169.254.0.0/16, are refused in any case but where `allow`
+    /// names this very address.
     pub private: Option<bool>,
 }
 
@@ -95,7 +96,7 @@ pub enum Refused {
     },
     /// Credentials of the machine can be had there.
     #[error(
-        "{address} belongs to a cloud's metadata service; only `base_url` or `egress.allow` with this very address opens it"
+        "{address} may be a cloud's metadata service; only `egress.allow` with this very address opens it"
     )]
     Metadata {
         /// The address.
@@ -172,7 +173,8 @@ impl Guard {
         let reach = reach(address);
         match reach {
             Reach::Never => return Err(Refused::Never { address }),
-            Reach::Metadata if self.literal != Some(address) && !net.is_some_and(Net::is_single) => {
+            // A `base_url` alone does not open it: it may come from whoever wrote one provider, and takes the key along.
+            Reach::Metadata if !net.is_some_and(Net::is_single) => {
                 return Err(Refused::Metadata { address });
             }
             Reach::Public | Reach::Private | Reach::Metadata => {}

@@ -1,4 +1,4 @@
-//! The fuzz corpus of the config parser, replayed: every seed and every input that once broke something.
+//! The fuzz corpora of the config parser and the importers, replayed: every seed and every input that once broke something.
 #![expect(clippy::disallowed_methods, reason = "the corpus is files; the crate itself reads none")]
 
 mod invariants;
@@ -7,16 +7,25 @@ use std::path::Path;
 
 #[test]
 fn l2_configs_of_the_corpus_are_refused_or_make_a_fleet() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/config");
+    replay("config", invariants::config);
+}
+
+#[test]
+fn configs_of_other_routers_in_the_corpus_are_refused_or_pass_check() {
+    replay("import", invariants::import);
+}
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut inputs: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
     assert!(!inputs.is_empty(), "{} is empty", folder.display());
     for path in inputs {
         let input = std::fs::read(&path).unwrap();
-        invariants::config(&input);
+        run(&input);
         // Cut short, each seed is many more.
         for end in (0..input.len().min(2048)).step_by(5) {
-            invariants::config(&input[..end]);
+            run(&input[..end]);
         }
     }
 }

@@ -42,7 +42,7 @@ impl Events {
             rest = &rest[end + 1..];
         }
         if self.line.len() + self.data.len() > EVENT_BYTES_MAX {
-            return Err(StreamFault::EventTooLong);
+            return Err(StreamFault::too_long(EVENT_BYTES_MAX));
         }
         Ok(())
     }

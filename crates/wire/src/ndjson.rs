@@ -28,7 +28,7 @@ impl JsonLines {
 
     fn hold(&mut self, bytes: &[u8]) -> Result<(), StreamFault> {
         if self.line.len() + bytes.len() > WITHHELD_BYTES_MAX {
-            return Err(StreamFault::EventTooLong);
+            return Err(StreamFault::too_long(WITHHELD_BYTES_MAX));
         }
         self.line.extend_from_slice(bytes);
         Ok(())

@@ -4,9 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use pointsman_wire::dialect::{self, CLIENTS};
 use pointsman_wire::json;
 use pointsman_wire::kserve;
-use pointsman_wire::openai::{BodyLimits, Operation, parse};
+use pointsman_wire::ollama::models::asked_to_show;
+use pointsman_wire::openai::{BodyLimits, Operation};
+use pointsman_wire::tasks::Task;
+use serde_json::{Map, Value};
 
 /// Cases that are UTF-8, one a line: their name, and the text. `y` must be accepted, `n` refused, `i` may be either.
 const CASES: &str = include_str!("json_test_suite.jsonl");
@@ -54,27 +58,93 @@ fn cases() -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// A reader of bodies: its name, what a body must have for it, and what it says.
-type Reader = (&'static str, &'static str, fn(&[u8]) -> Result<(), u16>);
+/// What a body must have at each path, so that it is one.
+const BODIES: [(&str, &str); 19] = [
+    ("/v1/chat/completions", r#""model":"m","messages":[{"role":"user","content":"x"}]"#),
+    ("/v1/completions", r#""model":"m","prompt":"x""#),
+    ("/v1/embeddings", r#""model":"m","input":"x""#),
+    ("/v1/responses", r#""model":"m","input":"x""#),
+    ("/v1/messages", r#""model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]"#),
+    ("/v1/messages/count_tokens", r#""model":"m","messages":[{"role":"user","content":"x"}]"#),
+    ("/v1beta/models/m:generateContent", CONTENTS),
+    ("/v1beta/models/m:streamGenerateContent", CONTENTS),
+    ("/v1beta/models/m:countTokens", CONTENTS),
+    ("/v1beta/models/m:embedContent", r#""content":{"parts":[{"text":"x"}]}"#),
+    ("/v1beta/models/m:batchEmbedContents", r#""requests":[{"content":{"parts":[{"text":"x"}]}}]"#),
+    ("/api/chat", r#""model":"m","messages":[{"role":"user","content":"x"}]"#),
+    ("/api/generate", r#""model":"m","prompt":"x""#),
+    ("/v1/rerank", RERANK),
+    ("/v2/rerank", RERANK),
+    ("/rerank", RERANK),
+    ("/v1/moderations", r#""input":"x""#),
+    ("/v1/images/generations", r#""prompt":"x""#),
+    ("/v1/audio/speech", r#""model":"m","input":"x","voice":"v""#),
+];
 
+const CONTENTS: &str = r#""contents":[{"role":"user","parts":[{"text":"x"}]}]"#;
+const RERANK: &str = r#""model":"m","query":"x","documents":["y"]"#;
 const TENSOR: &str = r#""inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1]}]"#;
 
+/// A reader of bodies.
+struct Reader {
+    name: &'static str,
+    /// What a body must have for it.
+    members: &'static str,
+    read: Box<dyn Fn(&[u8]) -> Result<(), u16>>,
+}
+
 fn readers() -> Vec<Reader> {
-    fn openai(operation: Operation, body: &[u8]) -> Result<(), u16> {
-        parse(operation, body, &BodyLimits::default(), 1).map(drop).map_err(|invalid| invalid.status)
+    let mut all: Vec<Reader> = BODIES
+        .iter()
+        .map(|(path, members)| {
+            let (def, asked) = dialect::route(path, None).unwrap();
+            let read = move |body: &[u8]| {
+                (def.read)(&asked, body, &BodyLimits::default(), 1)
+                    .map(drop)
+                    .map_err(|invalid| invalid.status)
+            };
+            Reader { name: path, members, read: Box::new(read) }
+        })
+        .collect();
+    all.push(Reader {
+        name: "/v2/models/m/infer",
+        members: TENSOR,
+        read: Box::new(|body| {
+            kserve::parse(body, None, &BodyLimits::default()).map(drop).map_err(|invalid| invalid.status)
+        }),
+    });
+    all.push(Reader {
+        name: INDEX,
+        members: r#""ready":true"#,
+        read: Box::new(|body| {
+            kserve::answer::wants_ready_only(body).map(drop).map_err(|invalid| invalid.status)
+        }),
+    });
+    all.push(Reader {
+        name: "/api/show",
+        members: r#""model":"m""#,
+        read: Box::new(|body| {
+            asked_to_show(body, &BodyLimits::default()).map(drop).map_err(|invalid| invalid.status)
+        }),
+    });
+    all
+}
+
+/// The only one whose fields are all optional.
+const INDEX: &str = "/v2/repository/index";
+
+#[test]
+fn every_path_of_every_dialect_and_task_is_among_them() {
+    let routed: Vec<_> = BODIES.iter().map(|(path, _)| dialect::route(path, None).unwrap()).collect();
+    for def in CLIENTS {
+        assert!(routed.iter().any(|(one, _)| one == def), "{def:?}");
     }
-    vec![
-        ("chat", r#""model":"m","messages":[{"role":"user","content":"x"}]"#, |body| {
-            openai(Operation::Chat, body)
-        }),
-        ("completions", r#""model":"m","prompt":"x""#, |body| openai(Operation::Completion, body)),
-        ("embeddings", r#""model":"m","input":"x""#, |body| openai(Operation::Embedding, body)),
-        ("responses", r#""model":"m","input":"x""#, |body| openai(Operation::Response, body)),
-        ("kserve", TENSOR, |body| {
-            let read = kserve::parse(body, None, &BodyLimits::default());
-            read.map(drop).map_err(|invalid| invalid.status)
-        }),
-    ]
+    for task in Task::ALL.into_iter().filter(|task| !task.is_multipart()) {
+        assert!(routed.iter().any(|(_, asked)| asked.operation == Operation::Task(task)), "{task:?}");
+    }
+    for operation in Operation::TEXT {
+        assert!(routed.iter().any(|(_, asked)| asked.operation == operation), "{operation:?}");
+    }
 }
 
 fn around(before: &str, case: &[u8], after: &str) -> Vec<u8> {
@@ -84,7 +154,8 @@ fn around(before: &str, case: &[u8], after: &str) -> Vec<u8> {
 #[test]
 fn c3_c4_c5_every_reader_accepts_what_it_must_and_refuses_what_it_must() {
     let (mut accepted, mut refused) = (0, 0);
-    for (reader, members, read) in readers() {
+    let count = readers().len();
+    for Reader { name: reader, members, read } in readers() {
         for (name, case) in cases() {
             // As a value among those that are read, before and behind them, as an element, and as the whole.
             let within = [
@@ -98,12 +169,18 @@ fn c3_c4_c5_every_reader_accepts_what_it_must_and_refuses_what_it_must() {
                 b'n' => assert_eq!(verdicts, [Err(400); 3], "{reader} must refuse {name}"),
                 _ => assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{reader} on {name}"),
             }
-            assert_eq!(read(&case), Err(400), "{reader}: {name} alone is no request");
+            let nothing =
+                case.trim_ascii().is_empty() || serde_json::from_slice::<Map<String, Value>>(&case).is_ok();
+            let alone = if reader == INDEX && nothing { Ok(()) } else { Err(400) };
+            // Lone surrogates in names are for some parsers no object.
+            if reader != INDEX || !name.starts_with('i') {
+                assert_eq!(read(&case), alone, "{reader}: {name} alone");
+            }
             accepted += usize::from(verdicts[0].is_ok());
             refused += usize::from(verdicts[0].is_err());
         }
     }
-    assert!(accepted > 5 * 95 && refused > 5 * 170, "{accepted} {refused}");
+    assert!(accepted > count * 95 && refused > count * 170, "{accepted} {refused}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use pointsman_wire::kserve::answer::{self, Answered, Indexed};
 use pointsman_wire::kserve::{Datatype, Signature, TensorSpec, check, parse};
+use pointsman_wire::openai::request::FORBIDDEN;
 use pointsman_wire::openai::{BodyLimits, Invalid};
 
 fn read(body: &str) -> Result<(), Invalid> {
@@ -290,9 +291,66 @@ fn servers_and_models_say_what_they_are() {
         r#"[{"name":"m","version":"1","state":"READY","reason":""},{"name":"m","state":"UNAVAILABLE","reason":"open"}]"#
     );
     assert_eq!(answer::error("a \"b\""), r#"{"error":"a \"b\""}"#);
-    for (body, ready) in [(r#"{"ready":true}"#, true), (r#"{"ready":1}"#, false), ("", false), ("[", false)] {
-        assert_eq!(answer::wants_ready_only(body.as_bytes()), ready, "{body}");
+}
+
+#[test]
+fn c4_c5_a_question_for_the_index_is_read_strictly() {
+    for (body, ready) in [
+        (r#"{"ready":true}"#, true),
+        (r#" { "ready" : false , "other" : [1] } "#, false),
+        (r#"{"ready":true,"ready\u0000":1}"#, true),
+        ("{}", false),
+        ("", false),
+        (" \n", false),
+    ] {
+        assert_eq!(answer::wants_ready_only(body.as_bytes()), Ok(ready), "{body}");
     }
+    for (body, param) in [
+        ("not json", None),
+        (r#"{"ready": tru"#, None),
+        (r#"{"ready":true"#, None),
+        (r#"{"ready":true} x"#, None),
+        ("[", None),
+        ("[]", None),
+        ("true", None),
+        ("\u{feff}{}", None),
+        (r#"{"ready":true,"ready":false}"#, Some("ready")),
+        (r#"{"ready":true,"r\u0065ady":true}"#, Some("ready")),
+        (r#"{"Ready":true}"#, Some("ready")),
+        (r#"{"ready":1}"#, Some("ready")),
+        (r#"{"ready":null}"#, Some("ready")),
+        (r#"{"ready":"true"}"#, Some("ready")),
+    ] {
+        let refused = answer::wants_ready_only(body.as_bytes()).expect_err(body);
+        assert_eq!((refused.status, refused.param.as_deref()), (400, param), "{body}");
+    }
+    assert!(answer::wants_ready_only(b"{\"a\":\"\xff\"}").is_err());
+}
+
+#[test]
+fn i2_c11_no_client_says_where_tensors_go() {
+    let body = |top: &str, parameters: &str, of_tensor: &str| {
+        let text = format!(
+            r#"{{{top}"parameters":{{{parameters}}},"inputs":[{{"name":"x","shape":[1],"datatype":"INT8","data":[1],"parameters":{{{of_tensor}}}}}]}}"#
+        );
+        parse(text.as_bytes(), None, &BodyLimits::default()).map(drop).map_err(|invalid| invalid.param)
+    };
+    for name in FORBIDDEN {
+        let member = format!(r#""{name}":"http://evil""#);
+        let at = |path: &str| Err(Some(format!("{path}{name}")));
+        assert_eq!(body(&format!("{member},"), "", ""), at(""), "{name}");
+        // Triton's and MLServer's own.
+        let expected = |path| if matches!(name, "timeout" | "headers") { Ok(()) } else { at(path) };
+        assert_eq!(body("", &member, ""), expected("parameters."), "{name}");
+        assert_eq!(body("", "", &member), expected("inputs[0].parameters."), "{name}");
+    }
+    for name in ["AWS_sts_endpoint", "vertex\\u005fproject", "langsmith_base_url", "API_BASE"] {
+        assert!(body("", &format!(r#""{name}":"x""#), "").is_err(), "{name}");
+    }
+    assert_eq!(
+        body(r#""id":"7","more":1,"#, r#""priority":1,"sequence_id":2,"my_own":3"#, r#""mine":4"#),
+        Ok(())
+    );
 }
 
 #[test]

@@ -377,6 +377,10 @@ fn c11_forbidden_fields_are_reported_in_any_spelling() {
     assert_eq!(names(r#","api\u005fkey":"k","Base_URL":"u""#), ["api_key", "base_url"]);
     assert_eq!(names(r#","extra_body":{},"extra_headers":{},"custom_llm_provider":"x""#).len(), 3);
     assert_eq!(names(r#","chat_template":"{{x}}","chat_template_kwargs":{}"#).len(), 2);
+    assert_eq!(
+        names(r#","AWS_sts_endpoint":"u","vertex\\u005fproject":"p","x_base_url":"u""#),
+        ["aws_", "vertex_", "_base_url"]
+    );
     let mut request = chat(r#","timeout":1,"api_key":"k""#).unwrap();
     request.permit("timeout");
     assert_eq!(request.forbidden.len(), 1);

@@ -351,7 +351,9 @@ fn d16_an_endless_event_that_may_have_to_be_withheld_is_a_fault() {
     let mut observer = StreamObserver::new(Operation::Chat, true);
     let mut out = Out::new();
     let piece = Bytes::from(vec![b'x'; 1 << 16]);
-    let pushed = (0..1000).find(|_| observer.push(piece.clone(), &mut out) == Err(StreamFault::EventTooLong));
+    let pushed = (0..1000).find(|_| {
+        observer.push(piece.clone(), &mut out) == Err(StreamFault::EventTooLong { bytes_max: 16 << 20 })
+    });
     assert_eq!(pushed, Some(WITHHELD_BYTES_MAX >> 16));
     assert!(out.is_empty());
 }

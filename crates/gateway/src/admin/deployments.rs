@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use super::extract::{Body, Path, Query};
 use super::problem::Problem;
 use crate::app::App;
+use crate::members::Members;
 use crate::{clock, reload};
 
 pub(super) type Answer = Result<Response, Problem>;
@@ -140,9 +141,10 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
-    let Value::Object(fields) = parse(&body)? else {
-        return Err(Problem::bad_request("a patch is a JSON object of the fields to change"));
-    };
+    let Members { all: fields, twice } = parse(&body)?;
+    if let Some(name) = twice {
+        return Err(Problem::bad_request(format!("`{name}` appears twice in the body; send it once")));
+    }
     if fields.get("name").is_some_and(|new| *new != *name) {
         return Err(renamed(&name));
     }

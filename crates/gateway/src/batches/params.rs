@@ -3,10 +3,11 @@
 use percent_encoding::percent_decode_str;
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::rows::Page;
 use crate::http::route::printable;
+use crate::members::Members;
 
 /// Pairs that `metadata` may have, and characters of a key and a value.
 const METADATA: (usize, usize, usize) = (16, 64, 512);
@@ -70,8 +71,13 @@ pub struct Wanted {
 
 /// Reads the body of a new batch.
 pub fn new_batch(body: &[u8]) -> Result<Wanted, ErrorBody> {
-    let body: Map<String, Value> = serde_json::from_slice(body)
+    let Members { all: body, twice } = serde_json::from_slice(body)
         .map_err(|error| ErrorBody::malformed(format!("the body is not a JSON object: {error}")))?;
+    if let Some(name) = twice {
+        let name = printable(&name);
+        let text = format!("`{name}` appears twice in the body; send it once");
+        return Err(wrong(&name, "invalid_value", text));
+    }
     if let Some(unknown) = body.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         let name = printable(unknown);
         let text = format!("`{name}` is no field of a batch; known: {}", KNOWN.join(", "));
@@ -177,6 +183,13 @@ mod tests {
         let anchor = json!({"output_expires_after": {"anchor": "now", "seconds": 3600}});
         refused(&anchor, "output_expires_after.anchor", "invalid_value");
         assert_eq!(new_batch(b"[]").expect_err("refused").status, 400);
+        for twice in [
+            &b"{\"input_file_id\":\"f\",\"input_file_id\":\"g\"}"[..],
+            br#"{"endpoint":1,"endp\u006fint":2}"#,
+        ] {
+            let error = new_batch(twice).expect_err("c4: refused");
+            assert!(error.message.contains("appears twice") && error.param.is_some(), "{error:?}");
+        }
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub fn is_under(path: &str) -> bool {
 /// Answers what the router knows itself.
 ///
 /// # Errors
-/// What the client is told when there is no such model, or nobody serves it.
+/// What the client is told when there is no such model, nobody serves it, or the question cannot be read.
 pub async fn tell(
     app: &App,
     snapshot: &Snapshot,
@@ -168,7 +168,8 @@ pub async fn tell(
                 bytes_per_s_min: limits.body_min_bytes_per_s,
             };
             let asked = body::read(body, rules).await?;
-            Ok(answer::index(&indexed(app, snapshot, client, answer::wants_ready_only(&asked))))
+            let ready_only = answer::wants_ready_only(&asked)?;
+            Ok(answer::index(&indexed(app, snapshot, client, ready_only)))
         }
         // Goes the way of all requests that are sent on.
         Place::Infer(_) => Err(ErrorBody::internal("an inference request lost its way")),

@@ -313,8 +313,11 @@ pub fn printable(text: &str) -> String {
 /// The keys that a query may carry elsewhere and must not carry here: they end up in logs.
 pub fn query_has_key(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| matches!(pair.split('=').next(), Some("key" | "api_key" | "api-key" | "token")))
+        query.split('&').any(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            // Whoever reads the log sees what it stands for, however it is written.
+            let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+            matches!(&*name, "key" | "api_key" | "api-key" | "token" | "access_token")
+        })
     })
 }

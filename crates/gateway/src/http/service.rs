@@ -127,14 +127,14 @@ async fn answer(
             // Boxed, for the room of what few requests need is moved about with every request.
             match Box::pin(kserve::tell(&worker.app, &snapshot, &client, &place, body)).await {
                 Ok(text) => early.tell(text),
-                Err(error) => early.refuse(&worker, "invalid", &error),
+                Err(error) => refused(&worker, &early, &error),
             }
         }
         Route::Models(asked) => {
             // Boxed, for the room of what few requests need is moved about with every request.
             match Box::pin(list(&snapshot, &client, asked, &head, body)).await {
                 Ok(body) => early.tell(body),
-                Err(error) => early.refuse(&worker, "invalid", &error),
+                Err(error) => refused(&worker, &early, &error),
             }
         }
         Route::Stored(place) => {
@@ -237,8 +237,13 @@ async fn kept(
             headers.insert(respond::ATTEMPTS, HeaderValue::from_static("1"));
             response
         }
-        Err(error) => early.refuse(worker, "invalid", &error),
+        Err(error) => refused(worker, early, &error),
     }
+}
+
+/// Refuses a request whose body was read, unless it was too large or too slow for that.
+fn refused(worker: &Rc<Worker>, early: &Early, error: &ErrorBody) -> Response<RouterBody> {
+    closing(early.refuse(worker, "invalid", error), matches!(error.status, 408 | 413))
 }
 
 async fn infer(

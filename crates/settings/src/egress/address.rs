@@ -9,34 +9,38 @@ pub enum Reach {
     Public,
     /// Somebody inside: this machine, its network, a carrier's, or one for tests.
     Private,
-    /// The metadata service of a cloud, which gives out credentials of the machine.
+    /// The metadata service of a cloud, which gives out credentials of the machine, or where one may be.
     Metadata,
     /// No server: multicast, broadcast.
     Never,
 }
 
-/// The metadata services of AWS, Google, Azure, Oracle (the first), Amazon ECS, Alibaba, Oracle of old, and Azure's wire
-/// server.
-const METADATA_V4: [Ipv4Addr; 5] = [
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::new(169, 254, 170, 2),
-    Ipv4Addr::new(100, 100, 100, 200),
-    Ipv4Addr::new(192, 0, 0, 192),
-    Ipv4Addr::new(168, 63, 129, 16),
+/// The metadata services of Alibaba, Oracle of old, and Azure's wire server. All others have an address that is link-local:
+/// the clouds have used several (169.254.169.254, 169.254.170.2, 169.254.170.23, 169.254.0.23), so none of those is told
+/// apart.
+const METADATA_V4: [(Ipv4Addr, u32); 4] = [
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(100, 100, 100, 200), 32),
+    (Ipv4Addr::new(192, 0, 0, 192), 32),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
 ];
 
-/// The metadata services of AWS in IPv6: EC2 and ECS.
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)];
+/// The metadata services in IPv6: of EC2, of EKS, of Google, of Oracle, and of OpenStack.
+const METADATA_V6: [Ipv6Addr; 5] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+];
 
 /// Networks that are not the internet (IANA's registry of special addresses).
-const PRIVATE_V4: [(Ipv4Addr, u32); 13] = [
+const PRIVATE_V4: [(Ipv4Addr, u32); 12] = [
     // Dialled, all of it is this machine.
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
-    (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
     (Ipv4Addr::new(192, 0, 2, 0), 24),
@@ -82,7 +86,9 @@ pub fn unmapped(address: IpAddr) -> IpAddr {
 /// Who is reached at an address.
 pub fn reach(address: IpAddr) -> Reach {
     match unmapped(address) {
-        IpAddr::V4(address) if METADATA_V4.contains(&address) => Reach::Metadata,
+        IpAddr::V4(address) if METADATA_V4.iter().any(|(net, bits)| within_v4(address, *net, *bits)) => {
+            Reach::Metadata
+        }
         IpAddr::V4(address) if address.is_multicast() || address.is_broadcast() => Reach::Never,
         IpAddr::V4(address) if PRIVATE_V4.iter().any(|(net, bits)| within_v4(address, *net, *bits)) => {
             Reach::Private

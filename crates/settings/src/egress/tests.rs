@@ -18,13 +18,12 @@ fn check(egress: &EgressConfig, provider: &ProviderConfig, address: &str, expect
 }
 
 /// Private in every spelling that a resolver may answer with.
-const INSIDE: [&str; 22] = [
+const INSIDE: [&str; 21] = [
     "0.0.0.0",
     "10.1.2.3",
     "100.64.0.1",
     "127.0.0.1",
     "127.1.2.3",
-    "169.254.0.1",
     "172.16.0.1",
     "172.31.255.255",
     "192.168.0.1",
@@ -43,8 +42,19 @@ const INSIDE: [&str; 22] = [
     "2001::1",
 ];
 
-const METADATA: [&str; 6] = [
+const METADATA: [&str; 17] = [
     "169.254.169.254",
+    "169.254.0.1",
+    "169.254.0.23",
+    "169.254.170.2",
+    "169.254.170.23",
+    "169.254.169.253",
+    "168.63.129.16",
+    "192.0.0.192",
+    "fd00:ec2::23",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+    "fe80::a9fe:a9fe",
     "::ffff:169.254.169.254",
     "64:ff9b::169.254.169.254",
     "fd00:ec2::254",
@@ -89,13 +99,41 @@ fn i2_what_is_configured_inside_goes_on_without_new_keys() {
         ("openai_compatible", "http://llm.prod.svc.cluster.local", "10.96.0.9"),
         ("vllm", "https://gpu.example.com", "10.0.0.9"),
         ("ollama", "http://gpu.example.com:11434", "100.64.3.2"),
-        ("openai_compatible", "http://169.254.169.254", "169.254.169.254"),
     ] {
         check(&none, &provider(kind, url), address, Ok(()));
     }
     // An own engine is inside, but nobody's engine is a metadata service.
     check(&none, &provider("vllm", "http://gpu.example.com"), "169.254.169.254", Err("metadata"));
     check(&none, &provider("vllm", "http://metadata.google.internal"), "169.254.169.254", Err("metadata"));
+}
+
+#[test]
+fn i2_only_the_list_opens_a_metadata_service_and_only_with_its_address() {
+    let there = |host: &str| provider("openai_compatible", &format!("http://{host}"));
+    for (address, host) in [
+        ("169.254.169.254", "169.254.169.254"),
+        ("169.254.169.254", "[::ffff:169.254.169.254]"),
+        ("169.254.10.1", "169.254.10.1"),
+        ("fd00:ec2::254", "[fd00:ec2::254]"),
+        ("100.100.100.200", "100.100.100.200"),
+    ] {
+        for private in [None, Some(true), Some(false)] {
+            let open = ProviderConfig { private: Some(true), ..there(host) };
+            for one in [there(host), open] {
+                check(&egress(&[], private), &one, address, Err("metadata"));
+                assert!(Guard::new(&egress(&[], private), &one).problem().is_some(), "{host}: `check` tells");
+                check(
+                    &egress(&["169.254.0.0/16", "fd00::/8", "100.64.0.0/10"], private),
+                    &one,
+                    address,
+                    Err("metadata"),
+                );
+                check(&egress(&[address], private), &one, address, Ok(()));
+                assert_eq!(Guard::new(&egress(&[address], private), &one).problem(), None, "{host}");
+            }
+        }
+    }
+    check(&egress(&["169.254.169.254"], None), &there("169.254.169.253"), "169.254.169.253", Err("metadata"));
 }
 
 #[test]

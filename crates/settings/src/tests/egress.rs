@@ -30,6 +30,13 @@ fn i2_providers_that_can_never_be_reached_are_told_at_check() {
         "egress: { private: false }\nproviders: { a: { kind: vllm, base_url: 'http://127.0.0.1:1' } }\n",
     );
     assert!(found[0].contains("127.0.0.1 is a private address") && found.len() == 1, "{found:#?}");
+    for egress in ["{}", "{ private: true }", "{ private: false }", "{ allow: [169.254.0.0/16] }"] {
+        let url = "http://169.254.169.254/v1";
+        let found =
+            problems(&format!("egress: {egress}\nproviders: {{ a: {{ kind: vllm, base_url: '{url}' }} }}\n"));
+        let told = "providers.a.base_url: 169.254.169.254 may be a cloud's metadata service";
+        assert!(found[0].contains(told) && found.len() == 1, "{egress}: {found:#?}");
+    }
 }
 
 #[test]

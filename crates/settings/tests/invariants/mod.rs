@@ -1,7 +1,7 @@
 //! What holds of the config parser for every text. The fuzz target and the replay of its corpus call this.
 
 use pointsman_routing::{Fleet, Now};
-use pointsman_settings::{Sources, parse};
+use pointsman_settings::{Sources, import, parse};
 
 /// Whatever the text, it is either refused with places that exist in it, or makes a fleet.
 pub(crate) fn config(bytes: &[u8]) {
@@ -25,6 +25,28 @@ pub(crate) fn config(bytes: &[u8]) {
                 let line = usize::try_from(one.line).unwrap_or(usize::MAX);
                 assert!(line <= lines, "line {line} of {lines}: {}", one.problem.message);
                 assert!(!one.problem.message.is_empty());
+            }
+        }
+    }
+}
+
+/// Whatever another router's configuration says, it is refused with a reason, or becomes a configuration that passes `check`,
+/// and what was not taken over is told with a line that exists.
+pub(crate) fn import(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let lines = text.lines().count() as u64 + 1;
+    for read in [import::litellm, import::neurolink] {
+        match read(text) {
+            Err(why) => assert!(!why.is_empty(), "a refusal says why"),
+            Ok(imported) => {
+                for note in &imported.notes {
+                    assert!(note.line <= lines && !note.text.is_empty(), "{note:?} of {lines} lines");
+                }
+                let sources =
+                    Sources { env: &|_| Some("value".to_owned()), file: &|_| Err("none".to_owned()) };
+                if let Err(found) = parse(&imported.yaml, &sources) {
+                    panic!("{found:#?}\n{text}\n{}", imported.yaml);
+                }
             }
         }
     }

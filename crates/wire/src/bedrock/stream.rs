@@ -9,7 +9,7 @@ use crate::json::tree::{Members, Tree};
 use crate::openai::sse::{EVENT_BYTES_MAX, StreamError, StreamFault};
 
 use super::answer::{RUN_ALREADY, RUN_BY_PROVIDER, stop_of, stop_sequence, usage_of};
-use super::events::{Damage, Decoder, Message};
+use super::events::{Damage, Decoder, MESSAGE_BYTES_MAX, Message};
 use super::fault::status_of;
 
 /// Reads a stream.
@@ -58,7 +58,7 @@ impl ReadStream for Frames {
         }
         match decoder.push(bytes, |message| reading.take(message, events)) {
             Ok(()) => Ok(()),
-            Err(Damage::TooLong) => Err(StreamFault::EventTooLong),
+            Err(Damage::TooLong) => Err(StreamFault::too_long(MESSAGE_BYTES_MAX)),
             Err(damage) => {
                 reading.fail(format!("the provider's event stream is damaged: {damage}"), events);
                 Ok(())

@@ -67,7 +67,7 @@ impl ReadStream for Chunks {
             // A byte order mark may be cut as well.
             let early = before.len() < 3 && before.first() == Some(&0xEF);
             let Some(is_array) = is_array(before).filter(|_| !early) else {
-                return if before.len() > EVENT_BYTES_MAX { Err(StreamFault::EventTooLong) } else { Ok(()) };
+                return StreamFault::unless_within(before.len(), EVENT_BYTES_MAX);
             };
             let held = std::mem::take(before);
             self.form = if is_array {
@@ -109,7 +109,7 @@ impl Chunks {
                         element.clear();
                     }
                 }
-                if element.len() > EVENT_BYTES_MAX { Err(StreamFault::EventTooLong) } else { Ok(()) }
+                StreamFault::unless_within(element.len(), EVENT_BYTES_MAX)
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use crate::json::write::{Object, array};
 use crate::json::{JsonError, Kind, Scanner, quote};
+use crate::openai::error::Invalid;
+use crate::openai::request::members::Members;
 
 use super::TENSORS_MAX;
 use super::rules::{Signature, TensorSpec};
@@ -86,23 +88,26 @@ pub fn index(models: &[Indexed]) -> String {
     }))
 }
 
-/// Whether a repository's index was asked for with only what is ready: `{"ready": true}`. A body that cannot be read asks
-/// for nothing in particular.
-pub fn wants_ready_only(body: &[u8]) -> bool {
-    let read = |text| -> Result<bool, JsonError> {
-        let mut scanner = Scanner::new(text, DEPTH_MAX);
-        let mut ready = false;
-        let mut walk = scanner.object()?;
-        while let Some(key) = scanner.next_key(&mut walk)? {
-            if key.is("ready") && scanner.peek()? == Kind::Bool {
-                ready = scanner.boolean()?;
-            } else {
-                scanner.skip_value()?;
-            }
+/// Whether a repository's index was asked for with only what is ready: `{"ready": true}`. An empty body asks for nothing in
+/// particular, as Triton's own clients do.
+///
+/// # Errors
+/// What is wrong with the body.
+pub fn wants_ready_only(body: &[u8]) -> Result<bool, Invalid> {
+    if body.trim_ascii().is_empty() {
+        return Ok(false);
+    }
+    let mut ready = false;
+    let mut members = Members::new(body, &["ready"], DEPTH_MAX)?;
+    while let Some(field) = members.next()? {
+        let got = members.scanner.peek()?;
+        if got != Kind::Bool {
+            return Err(Invalid::field(field, format!("`{field}` must be a boolean, not {}", got.name())));
         }
-        Ok(ready)
-    };
-    std::str::from_utf8(body).ok().and_then(|text| read(text).ok()).unwrap_or_default()
+        ready = members.scanner.boolean()?;
+    }
+    members.finish()?;
+    Ok(ready)
 }
 
 /// An error: `{"error":"…"}`.

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::json::{Kind, Scanner, Text, quote};
 use crate::openai::error::Invalid;
+use crate::openai::request::forbidden::forbidden_key;
 use crate::openai::request::{BodyLimits, Tensors};
 
 use super::datatype::Datatype;
@@ -104,6 +105,7 @@ fn members<'a>(scanner: &mut Scanner<'a>) -> Result<(Inputs<'a>, Outputs<'a>), I
                 parameters(scanner, "", |_, _| Ok(false))?;
             }
             Some(_) | None => {
+                not_the_operators(&key, "", &[])?;
                 scanner.skip_value()?;
             }
         }
@@ -246,11 +248,24 @@ pub(super) fn parameters<'a>(
             );
             return Err(Invalid::field(format!("{field}.{name}"), text));
         }
+        if known.is_none() {
+            // Triton's own, how long a request may wait for its turn, and MLServer's, what a codec is told.
+            not_the_operators(&key, &field, &["headers", "timeout"])?;
+        }
         if !take(scanner, &key)? {
             scanner.skip_value()?;
         }
     }
     Ok(())
+}
+
+/// Refuses a field that would tell the server behind where to go: the body is passed on as it came, so it cannot be left out.
+fn not_the_operators(key: &Text<'_>, path: &str, fine: &[&str]) -> Result<(), Invalid> {
+    let Some(name) = forbidden_key(key).filter(|name| !fine.contains(name)) else { return Ok(()) };
+    let got = shown(&key.decode().unwrap_or_default());
+    let field = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let text = format!("{got} is not for clients to say; leave it out");
+    Err(Invalid::field(field, text))
 }
 
 /// The fields an object had so far.

@@ -19,6 +19,7 @@ mod body;
 pub(crate) mod build;
 mod fallbacks;
 mod fields;
+pub(crate) mod forbidden;
 pub(crate) mod foreign;
 mod kept;
 pub(crate) mod members;
@@ -29,7 +30,7 @@ pub(crate) mod values;
 
 pub use beginnings::{BEGINNINGS_MAX, PrefixBlock};
 pub use fallbacks::FALLBACKS_MAX;
-pub use fields::FORBIDDEN;
+pub use forbidden::{FORBIDDEN, FORBIDDEN_BEGINNINGS, FORBIDDEN_ENDS, forbidden};
 pub use kept::{KEPT_MAX, Kept, KeptKind, kept_hash};
 pub use shape::Shape;
 pub use tensors::Tensors;
@@ -261,7 +262,7 @@ pub struct Request {
 /// A field that is dropped before forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forbidden {
-    /// Its name in [`FORBIDDEN`].
+    /// Its name in [`FORBIDDEN`], or how it begins or ends.
     pub name: &'static str,
     /// Which member of the body it is, from 0.
     pub(super) ordinal: usize,

@@ -89,9 +89,23 @@ pub struct StreamError {
 /// Why a stream cannot be relayed any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamFault {
-    /// One event is larger than [`WITHHELD_BYTES_MAX`], and must be read before it is passed on.
-    #[error("an event of the stream is longer than {WITHHELD_BYTES_MAX} bytes")]
-    EventTooLong,
+    /// One event is larger than may be kept of one that must be read before it is passed on: [`EVENT_BYTES_MAX`] where it is
+    /// turned into another dialect, [`WITHHELD_BYTES_MAX`] where it may have to be withheld.
+    #[error("an event of the stream is longer than the {bytes_max} bytes that are kept of one")]
+    EventTooLong {
+        /// What is kept.
+        bytes_max: usize,
+    },
+}
+
+impl StreamFault {
+    pub(crate) const fn too_long(bytes_max: usize) -> Self {
+        Self::EventTooLong { bytes_max }
+    }
+
+    pub(crate) const fn unless_within(bytes: usize, bytes_max: usize) -> Result<(), Self> {
+        if bytes > bytes_max { Err(Self::too_long(bytes_max)) } else { Ok(()) }
+    }
 }
 
 /// How a stream ended.
@@ -269,7 +283,7 @@ impl StreamObserver {
     fn hold(&mut self, bytes: &[u8], seen: &mut Seen, out: &mut Out) -> Result<(), StreamFault> {
         let length = self.pending.len() + bytes.len();
         if self.hide_usage && length > WITHHELD_BYTES_MAX {
-            return Err(StreamFault::EventTooLong);
+            return Err(StreamFault::too_long(WITHHELD_BYTES_MAX));
         }
         self.pending.extend_from_slice(bytes);
         if self.hide_usage || length <= EVENT_BYTES_MAX {

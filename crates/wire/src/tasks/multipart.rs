@@ -13,7 +13,7 @@ use memchr::memmem::Finder;
 
 use crate::openai::error::Invalid;
 use crate::openai::request::members::{model_name, no_model};
-use crate::openai::request::{BodyLimits, FORBIDDEN};
+use crate::openai::request::{BodyLimits, forbidden};
 use crate::openai::rewrite::Segments;
 
 use super::Task;
@@ -250,9 +250,10 @@ impl Scanner {
             let text = format!("the field `{name}` may be taken for `{known}`; spell it so");
             return Err(Invalid::field(*known, text));
         }
-        if let Some(forbidden) = FORBIDDEN.iter().find(|forbidden| forbidden.eq_ignore_ascii_case(plain)) {
-            let text = format!("`{forbidden}` would tell the upstream how to act; leave it out");
-            return Err(Invalid::field(*forbidden, text));
+        // Some upstreams read `extra_body[x]` as a member of `extra_body`.
+        if forbidden(plain.split('[').next().unwrap_or(plain)).is_some() {
+            let text = format!("`{plain}` would tell the upstream how to act; leave it out");
+            return Err(Invalid::field(plain, text));
         }
         let kept = KEPT.contains(&name.as_str());
         if kept && is_file {

@@ -2,6 +2,7 @@
 
 use crate::json::Text;
 
+use super::forbidden::forbidden;
 use super::shape::Shape;
 
 /// A field the router acts on.
@@ -75,20 +76,6 @@ pub(super) const FIELDS: [(&str, Field); 28] = [
     ("user", Field::User),
 ];
 
-/// Fields that would tell an upstream where to go, with what key, or how to build its prompt. They are dropped
-/// before forwarding unless the client may set them.
-pub const FORBIDDEN: [&str; 9] = [
-    "api_base",
-    "api_key",
-    "base_url",
-    "chat_template",
-    "chat_template_kwargs",
-    "custom_llm_provider",
-    "extra_body",
-    "extra_headers",
-    "timeout",
-];
-
 impl Field {
     pub(super) fn name(self) -> &'static str {
         let all = FIELDS.iter().chain(Shape::AnthropicMessages.fields());
@@ -133,8 +120,7 @@ fn lookup_plain(shape: Shape, key: &str) -> Name {
     if let Some((_, field)) = misspelt {
         return Name::Misspelt(*field);
     }
-    let forbidden = FORBIDDEN.iter().find(|name| name.eq_ignore_ascii_case(key));
-    forbidden.map_or(Name::Other, |name| Name::Forbidden(name))
+    forbidden(key).map_or(Name::Other, Name::Forbidden)
 }
 
 /// Upper case for the two characters outside ASCII that Unicode folds into ASCII letters, as Go's parser does.

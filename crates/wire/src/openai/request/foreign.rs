@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use crate::json::{Kind, Text};
 use crate::openai::error::Invalid;
 
-use super::fields::{FORBIDDEN, folded};
+use super::fields::folded;
+use super::forbidden::forbidden;
 use super::shown;
 use super::values::wrong_type;
 
@@ -31,10 +32,10 @@ pub(crate) fn member_of(
         let text = format!("the field {got} differs from `{path}{name}` only in case; spell it `{name}`");
         return Err(Invalid::field(format!("{path}{name}"), text));
     }
-    match FORBIDDEN.iter().find(|name| path.is_empty() && name.eq_ignore_ascii_case(&text)) {
+    match forbidden(&text).filter(|_| path.is_empty()) {
         Some(name) => {
-            let text = format!("`{name}` is not for clients to say; leave it out");
-            Err(Invalid::field(*name, text))
+            let got = shown(&text);
+            Err(Invalid::field(name, format!("{got} is not for clients to say; leave it out")))
         }
         None => Ok(None),
     }

@@ -7,7 +7,7 @@ use crate::json::{JsonError, Kind, Scanner, Span, Text, Walk};
 use crate::openai::error::Invalid;
 
 use super::fields::folded;
-use super::{BodyLimits, FORBIDDEN, Forbidden, impossible_model, shown, split_version};
+use super::{BodyLimits, Forbidden, forbidden, impossible_model, shown, split_version};
 
 /// What a reader of members found besides what it gave.
 #[derive(Debug, Default)]
@@ -116,8 +116,7 @@ fn lookup(key: &Text<'_>, fields: &[&'static str]) -> Result<Known, Invalid> {
         let text = format!("the field {got} differs from `{name}` only in case; spell it `{name}`");
         return Err(Invalid::field(*name, text));
     }
-    let forbidden = FORBIDDEN.iter().find(|name| name.eq_ignore_ascii_case(&meant));
-    Ok(forbidden.map_or(Known::Other, |name| Known::Forbidden(name)))
+    Ok(forbidden(&meant).map_or(Known::Other, Known::Forbidden))
 }
 
 fn utf8(body: &[u8]) -> Result<&str, Invalid> {
