@@ -277,12 +277,17 @@ fn d1_events_pass_byte_for_byte_however_they_are_cut() {
 }
 
 #[test]
-fn d5_a_stream_without_its_end_is_marked() {
+fn d5_a_stream_without_its_end_is_cut() {
     let world = World::new(1, "");
-    world.script(0, [pieces(&[CONTENT])]);
+    world.script(0, [pieces(&[CONTENT]), pieces(&[CONTENT, FINISH])]);
     let answer = world.chat(&stream());
-    assert!(!answer.body.contains("[DONE]"));
-    assert_eq!(world.record(&answer)["usage"]["truncated"], true);
+    let after = answer.body.strip_prefix(CONTENT).expect("what came is relayed");
+    assert!(after.starts_with("data: {\"error\"") && !after.contains("[DONE]"), "{after}");
+    let record = world.record(&answer);
+    assert_eq!((&record["outcome"], &record["usage"]["truncated"]), (&json!("truncated"), &json!(true)));
+    let answer = world.chat(&stream());
+    assert_eq!(answer.body, format!("{CONTENT}{FINISH}"), "some leave `[DONE]` out");
+    assert_eq!(world.record(&answer)["outcome"], "completed");
 }
 
 #[test]
