@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::chat::{Answer, Conversation, Losses};
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
-use crate::json::JsonError;
+use crate::dialect::{
+    AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
+};
 use crate::json::tree::Tree;
 use crate::openai::error::{Fault, FaultKind};
 use crate::openai::request::Operation;
@@ -113,7 +114,7 @@ impl ProviderDialect for Deployments {
         openai().request(conversation, model, losses)
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let mut answer = openai().answer(body)?;
         let body = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
         note_filtered(&body, &mut answer.losses);

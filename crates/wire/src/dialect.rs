@@ -8,7 +8,7 @@ use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
 use crate::openai::request::{BodyLimits, Operation, Request};
-use crate::openai::sse::StreamFault;
+use crate::openai::sse::{StreamError, StreamFault};
 use crate::rerank::Form;
 
 /// Nesting that is accepted in the bodies of clients that are turned into another dialect, and in answers.
@@ -262,6 +262,20 @@ pub trait WriteStream: Send {
     }
 }
 
+/// Why the body of a good status is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerFault {
+    /// It is no JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The provider reports an error, whatever its status.
+    #[error("it is an error")]
+    Failed(StreamError),
+    /// It says nothing.
+    #[error("it has no `{0}`")]
+    Missing(&'static str),
+}
+
 /// A chat dialect that providers speak.
 pub trait ProviderDialect: Sync {
     /// The path below the provider's prefix, query included.
@@ -271,7 +285,7 @@ pub trait ProviderDialect: Sync {
     fn request(&self, conversation: &Conversation, model: &str, losses: &mut Losses) -> String;
 
     /// What the body of an answer says.
-    fn answer(&self, body: &str) -> Result<Answer, JsonError>;
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault>;
 
     /// A stream, from its beginning.
     fn stream(&self) -> Box<dyn ReadStream>;

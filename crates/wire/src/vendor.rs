@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::cloud::Cloud;
 use crate::dialect::{self, ProviderDef};
 use crate::engine::Family;
+use crate::openai::chat::habits::{Field, Habits};
 use crate::openai::continuation::Style;
 use crate::rerank::Form;
 
@@ -61,9 +62,16 @@ pub struct Vendor {
     pub engine: bool,
     /// How it speaks of its load, if it is an engine that does.
     pub signals: Option<&'static Family>,
-    /// Whether it has the Responses API itself. Where it has not, such requests are turned into its dialect.
-    #[serde(default = "yes")]
+    /// Whether it has the Responses API itself, as its documentation says. Where it has not, such requests are turned into
+    /// its dialect.
+    #[serde(default)]
     pub responses: bool,
+    /// Fields that it knows by another name than OpenAI does. Requests that are turned into its dialect have them by its own.
+    #[serde(default)]
+    pub renamed_fields: BTreeMap<Field, String>,
+    /// Fields that it refuses, and that requests which are turned into its dialect do not have.
+    #[serde(default)]
+    pub refused_fields: Vec<Field>,
     /// Whether it understands `stream_options.include_usage`.
     #[serde(default = "yes")]
     pub stream_usage: bool,
@@ -75,8 +83,12 @@ pub struct Vendor {
     pub rerank: Form,
     /// How it is told to go on with an answer that broke off elsewhere, if it can.
     pub continuation: Option<Style>,
-    /// The field that has a model's thoughts in messages and deltas, if it sends them in one.
+    /// The field that has a model's thoughts in messages and deltas, if it sends them in one. What the model thought before
+    /// is sent back in it.
     pub reasoning_field: Option<String>,
+    /// Whether it refuses turns that call tools and have nothing in that field.
+    #[serde(default)]
+    pub reasoning_demanded: bool,
     /// The headers by which its answers say what is left of its limits, as its documentation names them.
     #[serde(default)]
     pub limit_headers: Vec<String>,
@@ -141,6 +153,17 @@ impl Vendor {
     /// Whether a base URL has to be configured.
     pub const fn needs_base_url(&self) -> bool {
         self.base_url.is_none()
+    }
+
+    /// What it does otherwise than its dialect.
+    pub fn habits(&'static self) -> Habits {
+        Habits {
+            stream_usage: self.stream_usage,
+            renamed_fields: &self.renamed_fields,
+            refused_fields: &self.refused_fields,
+            reasoning_field: self.reasoning_field.as_deref(),
+            reasoning_demanded: self.reasoning_demanded,
+        }
     }
 
     /// The value of the metric attribute `gen_ai.provider.name`.

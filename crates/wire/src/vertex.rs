@@ -6,8 +6,7 @@
 pub mod account;
 
 use crate::chat::{Answer, Conversation, Losses};
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream};
-use crate::json::JsonError;
+use crate::dialect::{AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream};
 use crate::json::tree::Tree;
 use crate::json::write::Object;
 use crate::openai::error::Fault;
@@ -111,7 +110,7 @@ impl ProviderDialect for Vertex {
         }
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         self.inner.answer(body)
     }
 

@@ -66,6 +66,20 @@ fn a_usual_stream_is_forwarded_and_understood() {
 }
 
 #[test]
+fn usage_within_a_choice_counts() {
+    // As Moonshot sends it, before any content and behind it.
+    let last = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":9,"completion_tokens":2}}]}"#;
+    for text in [format!("data: {last}\n\n"), format!("data: {DELTA}\n\ndata: {last}\n\ndata: [DONE]\n\n")] {
+        for hide_usage in [false, true] {
+            let told = relay(Operation::Chat, hide_usage, &[text.as_bytes()]);
+            let usage = Usage { tokens_in: 9, tokens_out: 2, ..Usage::default() };
+            assert_eq!((told.usage, told.end.finished), (Some(usage), true), "{text}");
+            assert_eq!(told.forwarded, text, "nothing of a choice is hidden");
+        }
+    }
+}
+
+#[test]
 fn whole_events_are_forwarded_without_a_copy() {
     let chunk = Bytes::from(format!("data: {DELTA}\n\ndata: {DELTA}\n\n"));
     let mut out = Out::new();

@@ -15,12 +15,12 @@ use std::path::Path;
 
 use pointsman_wire::chat::{Answer, Choice, Conversation, Event, Losses, Message, Opened, Part, Role, Stop};
 use pointsman_wire::dialect::{
-    Asked, CLIENTS, CONVERTED_DEPTH_MAX, ClientDef, ClientDialect, Headers, OPENAI, PROVIDERS, ProviderDef,
-    ProviderDialect, ReadStream, Told, WriteStream, provider,
+    AnswerFault, Asked, CLIENTS, CONVERTED_DEPTH_MAX, ClientDef, ClientDialect, Headers, OPENAI, PROVIDERS,
+    ProviderDef, ProviderDialect, ReadStream, Told, WriteStream, provider,
 };
+use pointsman_wire::json::quote;
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::json::write::{array, object};
-use pointsman_wire::json::{JsonError, quote};
 use pointsman_wire::openai::error::{ErrorBody, Fault, Invalid, classify};
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::sse::StreamFault;
@@ -98,7 +98,7 @@ impl ProviderDialect for Toy {
         })
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
         let parts = tree.get("said").and_then(Tree::text).map(Part::text).into_iter().collect();
         let choice = Choice { parts, stop: Some(Stop::End), ..Choice::default() };

@@ -35,7 +35,7 @@ use crate::upstream::head::Head;
 use crate::upstream::stream::{Connecting, Stream};
 
 use super::continuation::Keeping;
-use super::convert::Reading;
+use super::convert::{Reading, Unread};
 use super::issue::Issues;
 use super::tensors::Counted;
 use super::words::{ProviderError, failure, refused};
@@ -356,28 +356,19 @@ impl Attempt {
         let State::Body(call) = std::mem::replace(&mut self.state, State::Over) else {
             return Input::Failed(failure(FailureClass::Protocol, Processed::Maybe));
         };
-        let mut truncated = false;
+        // An answer that ends before it says so broke off, however the body ended: nothing is made up for its client.
+        let mut is_cut = false;
         if self.reading.is_some() {
             match self.end_reading() {
-                Ok(cut) => truncated = cut,
-                Err(detail) => return Input::Failed(self.broke_protocol(detail)),
-            }
-            if truncated && (!self.content || call.ended_with_connection()) {
-                let detail = "the stream ended before its last event".to_owned();
-                return Input::Failed(self.broke_protocol(detail));
+                Ok(cut) => is_cut = cut,
+                Err(Unread::Broken(detail)) => return Input::Failed(self.broke_protocol(detail)),
+                Err(Unread::Failed(error)) => return self.on_stream_error(&error),
             }
         } else if let Some(mut observer) = self.observer.take() {
             let end = observer.finish(&mut self.ready);
             // Some providers leave `[DONE]` out.
-            truncated = !(end.proper || end.finished);
+            is_cut = !(end.proper || (end.finished && self.content));
             self.observer = Some(observer);
-            // Where the end of the connection is all that tells the end, nothing but the last event of the stream
-            // tells an answer from one that broke off.
-            if (!self.content && !end.proper) || (truncated && call.ended_with_connection()) {
-                return Input::Failed(
-                    self.broke_protocol("the stream ended before its last event".to_owned()),
-                );
-            }
         } else {
             self.usage = self.usage.take().or_else(|| self.usage_of_kept());
         }
@@ -388,11 +379,14 @@ impl Attempt {
         if let Some(failure) = &self.told {
             return Input::Failed(failure.clone());
         }
+        if is_cut {
+            return Input::Failed(self.broke_protocol("the stream ended before its last event".to_owned()));
+        }
         if self.reading.as_mut().is_some_and(|reading| reading.noting().is_misfit()) {
             self.ready.clear();
             return Input::Misfit(self.usage_so_far());
         }
-        let usage = Usage { truncated, ..self.usage_so_far() };
+        let usage = self.usage_so_far();
         if self.content {
             return Input::Done(usage);
         }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use pointsman_routing::flow::Usage;
 use pointsman_wire::chat::{Event, Losses, Usage as Used};
 use pointsman_wire::dialect::{
-    CONVERTED_DEPTH_MAX, ClientDef, Elsewhere, OPENAI, ProviderDef, ReadStream, Told, WriteStream,
+    AnswerFault, CONVERTED_DEPTH_MAX, ClientDef, Elsewhere, OPENAI, ProviderDef, ReadStream, Told,
+    WriteStream,
 };
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
@@ -62,6 +63,7 @@ pub(super) fn write(
     }
     let mut losses = std::mem::take(&mut conversation.losses);
     let provider = target.endpoint.vendor.dialect;
+    conversation.habits = target.endpoint.vendor.habits();
     let body = provider.dialect.request(&conversation, &target.upstream_model_name, &mut losses);
     if refuses_losses {
         refuse_losses(&losses, target, provider.name)?;
@@ -158,6 +160,20 @@ pub(super) struct Brought {
     pub(super) content_events: u64,
     pub(super) usage: Option<Usage>,
     pub(super) error: Option<StreamError>,
+}
+
+/// Why a whole answer is none.
+pub(super) enum Unread {
+    /// It breaks the provider's protocol, in words.
+    Broken(String),
+    /// It is the provider's report of an error.
+    Failed(StreamError),
+}
+
+impl Unread {
+    fn broken(why: &dyn std::fmt::Display) -> Self {
+        Self::Broken(format!("its answer cannot be read: {why}"))
+    }
 }
 
 impl Reading {
@@ -340,23 +356,27 @@ impl Reading {
 
     /// An answer that was not streamed is there as a whole: what it used, and what the client gets if that is something
     /// else.
-    pub(super) fn finish_whole(&mut self) -> Result<(Option<Usage>, Option<Bytes>), String> {
+    pub(super) fn finish_whole(&mut self) -> Result<(Option<Usage>, Option<Bytes>), Unread> {
         let whole = std::mem::take(&mut self.whole);
         if self.counts {
             return Ok((Some(used(&Used::default())), None));
         }
         if let Some(ranking) = &self.ranking {
-            return ranking.answer(&whole).map(|(usage, body)| (usage, Some(body)));
+            let ranked = ranking.answer(&whole).map_err(Unread::Broken)?;
+            return Ok((ranked.0, Some(ranked.1)));
         }
         let read = match std::str::from_utf8(&whole) {
-            Ok(text) => self.provider.dialect.answer(text).map_err(|error| error.to_string()),
-            Err(_) => Err("it is not UTF-8".to_owned()),
+            Ok(text) => self.provider.dialect.answer(text).map_err(|fault| match fault {
+                AnswerFault::Failed(error) => Unread::Failed(error),
+                AnswerFault::Json(_) | AnswerFault::Missing(_) => Unread::broken(&fault),
+            }),
+            Err(_) => Err(Unread::broken(&"it is not UTF-8")),
         };
         let answer = match read {
             Ok(answer) => answer,
             // What is passed on as it is, is for the client to judge.
             Err(_) if !self.is_first_read() => return Ok((None, None)),
-            Err(error) => return Err(format!("its answer cannot be read: {error}")),
+            Err(why) => return Err(why),
         };
         let usage = answer.usage.as_ref().map(used);
         self.model = Some(answer.model.clone());
@@ -470,6 +490,6 @@ mod tests {
         assert!((0..4).any(|_| stream.push(line.clone(), &mut SmallVec::new()).is_err()));
         let mut odd = reading("openai");
         let _ = odd.push(Bytes::from_static(b"\xFF"), &mut SmallVec::new());
-        assert!(odd.finish_whole().is_err_and(|why| why.contains("UTF-8")));
+        assert!(matches!(odd.finish_whole(), Err(Unread::Broken(why)) if why.contains("UTF-8")));
     }
 }

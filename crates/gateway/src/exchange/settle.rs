@@ -139,10 +139,6 @@ impl Exchange {
         let end = |outcome, detail: Option<String>, usage| End { outcome, detail, usage };
         let so_far = || self.attempt.as_ref().map(super::attempt::Attempt::usage_so_far);
         match self.flow.outcome() {
-            Some(FlowOutcome::Completed { usage }) if usage.truncated => {
-                self.worker.app.metrics.truncated("no_proper_end");
-                end("completed", Some("the stream ended without its proper end".to_owned()), Some(*usage))
-            }
             Some(FlowOutcome::Completed { usage }) => end("completed", None, Some(*usage)),
             Some(FlowOutcome::Rejected { why }) => {
                 if let Some(reason) = why.shed() {
@@ -155,7 +151,8 @@ impl Exchange {
             }
             Some(FlowOutcome::Truncated { failure }) => {
                 self.worker.app.metrics.truncated(failure.class.name());
-                end("truncated", Some(failure.class.name().to_owned()), so_far())
+                let usage = so_far().map(|usage| Usage { truncated: true, ..usage });
+                end("truncated", Some(failure.class.name().to_owned()), usage)
             }
             Some(FlowOutcome::ClientGone { .. }) if self.stopped => {
                 let had_begun = self.status.is_some_and(|status| status < 300);

@@ -201,11 +201,6 @@ impl Call {
         self.ready.is_none() && self.decoder.as_ref().is_some_and(Decoder::is_done)
     }
 
-    /// Whether the response ended because its connection did, and so may have been cut off.
-    pub fn ended_with_connection(&self) -> bool {
-        self.decoder.as_ref().is_some_and(Decoder::ends_with_connection)
-    }
-
     /// The connection, if the response was read to its end and the provider keeps it open.
     pub fn into_reusable(self) -> Option<Stream> {
         (self.is_done() && self.keep_alive).then_some(self.stream)

@@ -1,8 +1,9 @@
 //! What providers of the Messages API are sent, and send.
 
 use crate::chat::{Answer, Choice, Conversation, Losses, Part};
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
-use crate::json::JsonError;
+use crate::dialect::{
+    AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
+};
 use crate::json::tree::Tree;
 use crate::openai::error::Fault;
 use crate::openai::request::Operation;
@@ -40,7 +41,7 @@ impl ProviderDialect for MessagesProvider {
         request::write(conversation, model, losses)
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
         let mut answer = Answer {
             id: body.take_text("id").unwrap_or_default(),

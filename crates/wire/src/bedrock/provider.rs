@@ -1,8 +1,7 @@
 //! What Bedrock is sent.
 
 use crate::chat::{Answer, Conversation, Format, Losses, ToolChoice};
-use crate::dialect::{Headers, ProviderDef, ProviderDialect, ReadStream};
-use crate::json::JsonError;
+use crate::dialect::{AnswerFault, Headers, ProviderDef, ProviderDialect, ReadStream};
 use crate::json::write::{Object, object};
 use crate::openai::error::Fault;
 use crate::url::segment_into;
@@ -55,8 +54,8 @@ impl ProviderDialect for Converse {
         })
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
-        super::answer::read(body)
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
+        Ok(super::answer::read(body)?)
     }
 
     fn stream(&self) -> Box<dyn ReadStream> {

@@ -1,6 +1,7 @@
 //! What is asked.
 
 use super::Losses;
+use crate::openai::chat::habits::Habits;
 
 /// A conversation, and how it is to go on.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,6 +38,8 @@ pub struct Conversation {
     pub user: Option<String>,
     /// The provider's service tier.
     pub service_tier: Option<String>,
+    /// What the vendor that is asked does otherwise than the dialect of OpenAI, if that is what it speaks.
+    pub habits: Habits,
     /// What answers in the client's dialect repeat of the request: members of an object.
     pub echoed: String,
     /// What only the client's own dialect has a word for.

@@ -4,10 +4,12 @@ use crate::chat::{
     Answer, Choice, Conversation, Effort, Format, Losses, Media, MediaKind, Message, Part, Reasoning, Role,
     Source, Tool, ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
+use crate::dialect::{
+    AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
+};
+use crate::json::quote;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, array, compact, object};
-use crate::json::{JsonError, quote};
 use crate::openai::error::{Fault, FaultKind, classify};
 use crate::openai::request::Operation;
 use crate::tasks::Task;
@@ -63,7 +65,7 @@ impl ProviderDialect for CohereProvider {
         })
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
         let mut losses = Losses::default();
         let message = body.take("message").map(Tree::into_members).unwrap_or_default();

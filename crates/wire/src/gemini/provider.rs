@@ -1,8 +1,9 @@
 //! What providers of `generateContent` are sent, and send.
 
 use crate::chat::{Answer, Conversation, Effort, Format, Losses, Part, Reasoning, ToolChoice};
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
-use crate::json::JsonError;
+use crate::dialect::{
+    AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
+};
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 use crate::openai::error::Fault;
@@ -52,7 +53,7 @@ impl ProviderDialect for GeminiProvider {
         })
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         Ok(read_answer(Tree::parse(body, CONVERTED_DEPTH_MAX)?))
     }
 

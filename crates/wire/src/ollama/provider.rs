@@ -4,10 +4,12 @@ use crate::chat::{
     Answer, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source, Stop,
     ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
+use crate::dialect::{
+    AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
+};
+use crate::json::quote;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, compact, object};
-use crate::json::{JsonError, quote};
 use crate::openai::error::{Fault, FaultKind, classify};
 use crate::openai::request::Operation;
 
@@ -81,7 +83,7 @@ impl ProviderDialect for OllamaProvider {
         })
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
         let usage = usage_of(&tree);
         let mut body = tree.into_members();

@@ -3,7 +3,10 @@
 mod chunks;
 pub mod client;
 mod delta;
+pub mod habits;
+mod ids;
 pub mod provider;
+mod turns;
 pub(in crate::openai) mod words;
 
 pub(crate) use client::call_json;

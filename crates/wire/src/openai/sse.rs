@@ -19,6 +19,7 @@ mod event;
 pub(crate) mod lines;
 mod messages;
 
+pub(crate) use event::error_of;
 use event::{Fields, Meaning};
 use lines::Lines;
 

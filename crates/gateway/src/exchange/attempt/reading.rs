@@ -12,7 +12,7 @@ use pointsman_wire::openai::findings::findings_of_body;
 use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
 
-use super::super::convert::Reading;
+use super::super::convert::{Reading, Unread};
 use super::super::issue::Issues;
 use super::super::said::of_model;
 use super::super::words::{ProviderError, fault_of, known};
@@ -126,13 +126,15 @@ impl Attempt {
     }
 
     /// The end of an answer that is read as what it says: whether it was cut off.
-    pub(super) fn end_reading(&mut self) -> Result<bool, String> {
+    pub(super) fn end_reading(&mut self) -> Result<bool, Unread> {
         let Some(reading) = &mut self.reading else { return Ok(false) };
         if reading.is_stream() {
             let brought = reading.finish_stream(&mut self.ready);
             self.usage = brought.usage.or(self.usage);
             self.tokens_out_seen += brought.content_events;
-            return Ok(!reading.has_ended());
+            let has_ended = reading.has_ended();
+            self.told = self.told.take().or(brought.error.as_ref().map(|error| self.fault_of(error).1));
+            return Ok(!has_ended);
         }
         let (usage, body) = reading.finish_whole()?;
         self.usage = usage.or(self.usage);

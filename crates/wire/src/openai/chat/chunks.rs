@@ -1,40 +1,28 @@
 //! A stream of chat completion chunks, read.
 
-use crate::chat::{CHOICES_MAX, Event, Opened, Stop, Usage};
+use crate::chat::{CHOICES_MAX, Event, Losses, Stop, Usage};
 use crate::dialect::{CONVERTED_DEPTH_MAX, ReadStream};
 use crate::events::Events;
 use crate::json::tree::{Members, Tree};
-use crate::openai::error::classify;
-use crate::openai::sse::{StreamError, StreamFault};
+use crate::openai::sse::{StreamError, StreamFault, error_of};
 
-use super::words::{logprobs_of, signature_of, stop_of, usage_of};
+use super::provider::is_error;
+use super::turns::{Named, Place, Turns};
+use super::words::{NO_SUCH_REASON, call_id, logprobs_of, pieces_of, signature_of, stop_of, usage_of};
+
+/// Bytes of all parts of one answer that may wait for their turn.
+const WAITING_BYTES_MAX: usize = 8 << 20;
 
 /// Reads chunks.
 #[derive(Default)]
 pub(super) struct Chunks {
     events: Events,
     started: bool,
-    ended: bool,
-    choices: Vec<Reading>,
-}
-
-/// What was read of one choice.
-#[derive(Default)]
-struct Reading {
-    /// Parts that were opened.
-    parts: u32,
-    open: Option<Open>,
-    stopped: bool,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Open {
-    Text,
-    Thinking,
-    Hidden,
-    Refusal,
-    /// A call, by its index in the dialect.
-    Call(u64),
+    /// The answer's id.
+    id: String,
+    /// Whether nothing more counts: the provider said that it is over, or failed.
+    over: bool,
+    choices: Vec<Turns>,
 }
 
 impl ReadStream for Chunks {
@@ -44,42 +32,74 @@ impl ReadStream for Chunks {
         self.events = cut;
         pushed
     }
+
+    /// Some providers leave `[DONE]` out, or the blank line behind their last event.
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        let mut cut = std::mem::take(&mut self.events);
+        cut.end(|name, data| {
+            let is_whole = is_done(data) || Tree::parse(data, CONVERTED_DEPTH_MAX).is_ok();
+            if is_whole {
+                self.take(name, data, events);
+            }
+        });
+        self.end(events);
+    }
+}
+
+fn is_done(data: &str) -> bool {
+    data.trim() == "[DONE]"
 }
 
 impl Chunks {
     fn take(&mut self, name: &str, data: &str, out: &mut Vec<Event>) {
-        if data.trim() == "[DONE]" {
-            if !std::mem::replace(&mut self.ended, true) {
-                self.close_all(out);
-                out.push(Event::Ended);
-            }
+        if self.over {
+            return;
+        }
+        if is_done(data) {
+            self.end(out);
             return;
         }
         let Ok(chunk) = Tree::parse(data, CONVERTED_DEPTH_MAX) else {
-            let message = "an event of the provider's stream is no JSON".to_owned();
-            out.push(Event::Failed(StreamError { message: Some(message), ..StreamError::default() }));
+            self.fail("an event of the provider's stream is no JSON", out);
             return;
         };
-        if name == "error" || chunk.get("error").is_some() {
-            let fault = classify(500, None, data.as_bytes());
-            out.push(Event::Failed(StreamError {
-                status: None,
-                kind: fault.kind_named,
-                code: fault.code,
-                message: fault.message,
-            }));
+        if name == "error" || is_error(&chunk) {
+            self.over = true;
+            out.push(Event::Failed(error_of(data.as_bytes())));
             return;
         }
         self.read(chunk.into_members(), out);
+        if self.choices.iter().map(Turns::kept_bytes).sum::<usize>() > WAITING_BYTES_MAX {
+            self.fail("the provider's stream mixes up more parts than can be put in order", out);
+        }
+    }
+
+    /// The provider says no more. Only an answer whose choices all said why they ended is complete; another broke off, and
+    /// nothing is made up for it.
+    fn end(&mut self, out: &mut Vec<Event>) {
+        let mut seen = self.choices.iter().filter(|turns| turns.seen).peekable();
+        let is_complete = seen.peek().is_some() && seen.all(|turns| turns.stopped);
+        if !std::mem::replace(&mut self.over, true) && is_complete {
+            for turns in &mut self.choices {
+                turns.close(out);
+            }
+            out.push(Event::Ended);
+        }
+    }
+
+    fn fail(&mut self, why: &str, out: &mut Vec<Event>) {
+        self.over = true;
+        out.push(Event::Failed(StreamError { message: Some(why.to_owned()), ..StreamError::default() }));
     }
 
     fn read(&mut self, mut chunk: Members<'_>, out: &mut Vec<Event>) {
-        let usage = chunk.take("usage").as_ref().map(usage_of);
+        let mut usage = chunk.take("usage").as_ref().map(usage_of);
         let (id, model) =
             (chunk.take_text("id").unwrap_or_default(), chunk.take_text("model").unwrap_or_default());
         // Azure's first chunk names nothing: it only says how the prompt was filtered.
         let is_beginning = !id.is_empty() || !model.is_empty() || chunk.has_items("choices");
         if is_beginning && !std::mem::replace(&mut self.started, true) {
+            self.id.clone_from(&id);
             out.push(Event::Started {
                 id,
                 model,
@@ -90,7 +110,11 @@ impl Chunks {
         for choice in chunk.take("choices").map(Tree::into_items).unwrap_or_default() {
             let index = choice.get("index").and_then(Tree::count).unwrap_or(0);
             if let Some(index) = u32::try_from(index).ok().filter(|index| *index < CHOICES_MAX) {
-                self.read_choice(index, choice.into_members(), out);
+                let mut choice = choice.into_members();
+                // Moonshot says it there.
+                let within = choice.take("usage").as_ref().map(usage_of);
+                usage = usage.or(within);
+                self.read_choice(index, choice, out);
             }
         }
         out.extend(usage.filter(|usage| *usage != Usage::default()).map(Event::Used));
@@ -98,103 +122,88 @@ impl Chunks {
 
     fn read_choice(&mut self, choice: u32, mut from: Members<'_>, out: &mut Vec<Event>) {
         let mut delta = from.take("delta").map(Tree::into_members).unwrap_or_default();
-        let thought = delta.take_text("reasoning_content");
-        let thought = delta.take_text("reasoning").or(thought);
-        self.add(choice, Open::Thinking, thought, out);
-        for detail in delta.take("reasoning_details").map(Tree::into_items).unwrap_or_default() {
-            if let Some(data) = detail.get("data").and_then(Tree::text) {
-                let data = data.to_owned();
-                self.open(choice, Open::Hidden, Opened::HiddenThinking { data }, out);
-            }
-            if let Some(signature) = detail.get("signature").and_then(Tree::text) {
-                if self.reading(choice).open != Some(Open::Thinking) {
-                    // A thought may be kept back, and only proven.
-                    self.open(choice, Open::Thinking, Opened::Thinking, out);
-                }
-                let part = self.reading(choice).parts.saturating_sub(1);
-                out.push(Event::Signed { choice, part, signature: signature.to_owned() });
-            }
+        let turns = self.turns(choice);
+        turns.seen = true;
+        read_thoughts(turns, &mut delta, out);
+        for (is_thought, text) in delta.take("content").as_ref().map(pieces_of).unwrap_or_default() {
+            turns.add(if is_thought { Place::Thinking } else { Place::Text }, &text, out);
         }
-        self.add(choice, Open::Text, delta.take_text("content"), out);
-        self.add(choice, Open::Refusal, delta.take_text("refusal"), out);
-        for (at, call) in
-            delta.take("tool_calls").map(Tree::into_items).unwrap_or_default().into_iter().enumerate()
-        {
-            self.read_call(choice, at as u64, call.into_members(), out);
+        turns.add(Place::Refusal, &delta.take_text("refusal").unwrap_or_default(), out);
+        for call in delta.take("tool_calls").map(Tree::into_items).unwrap_or_default() {
+            self.read_call(choice, call.into_members(), out);
         }
         let logprobs = logprobs_of(from.take("logprobs").as_ref());
         if !logprobs.is_empty() {
             out.push(Event::Likely { choice, logprobs });
         }
-        if let Some(reason) = from.take_text("finish_reason") {
-            self.close(choice, out);
-            if !std::mem::replace(&mut self.reading(choice).stopped, true) {
-                out.push(Event::Stopped { choice, stop: stop_of(&reason), sequence: None });
+        // Some send an empty one with every chunk.
+        let reason = from.take_text("finish_reason").filter(|reason| !reason.is_empty());
+        let turns = self.turns(choice);
+        if let Some(reason) = reason {
+            turns.close(out);
+            if !std::mem::replace(&mut turns.stopped, true) {
+                let stop = stop_of(&reason);
+                if stop == Stop::Other {
+                    let mut losses = Losses::default();
+                    losses.note(format!("choices[{choice}].finish_reason"), NO_SUCH_REASON);
+                    out.push(Event::Lost(losses));
+                }
+                out.push(Event::Stopped { choice, stop, sequence: None });
             }
         }
     }
 
-    fn read_call(&mut self, choice: u32, at: u64, mut call: Members<'_>, out: &mut Vec<Event>) {
-        let index = call.take("index").and_then(|index| index.count()).unwrap_or(at);
-        let id = call.take_text("id").filter(|id| !id.is_empty());
-        let mut function = call.take("function").map(Tree::into_members).unwrap_or_default();
-        let name = function.take_text("name").filter(|name| !name.is_empty());
-        let signature = call.take("extra_content").as_ref().and_then(signature_of);
-        if self.reading(choice).open != Some(Open::Call(index)) {
-            let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
-            self.open(choice, Open::Call(index), Opened::ToolCall { id, name }, out);
+    fn read_call(&mut self, choice: u32, mut call: Members<'_>, out: &mut Vec<Event>) {
+        if self.over {
+            return;
         }
-        self.add(choice, Open::Call(index), function.take_text("arguments"), out);
-        let part = self.reading(choice).parts.saturating_sub(1);
-        out.extend(signature.map(|signature| Event::Signed { choice, part, signature }));
+        let mut function = call.take("function").map(Tree::into_members).unwrap_or_default();
+        let arguments = function.take_text("arguments").unwrap_or_default();
+        let named = Named {
+            index: call.take("index").and_then(|index| index.count()),
+            id: call.take_text("id").unwrap_or_default(),
+            name: function.take_text("name").unwrap_or_default(),
+            brings: !arguments.is_empty(),
+        };
+        let answer = self.id.clone();
+        let turns = self.turns(choice);
+        let Some(at) = turns.call(named, |at| call_id(&answer, choice as usize, at), out) else {
+            return self.fail("the provider's answer has more calls than can be told apart", out);
+        };
+        turns.add(Place::Call(at), &arguments, out);
+        if let Some(signature) = call.take("extra_content").as_ref().and_then(signature_of) {
+            turns.sign(Place::Call(at), signature, out);
+        }
     }
 
-    fn reading(&mut self, choice: u32) -> &mut Reading {
+    fn turns(&mut self, choice: u32) -> &mut Turns {
         let at = choice as usize;
-        if self.choices.len() <= at {
-            self.choices.resize_with(at + 1, Reading::default);
+        while self.choices.len() <= at {
+            let next = u32::try_from(self.choices.len()).unwrap_or(choice);
+            self.choices.push(Turns::of(next));
         }
         &mut self.choices[at]
     }
+}
 
-    fn add(&mut self, choice: u32, to: Open, text: Option<String>, out: &mut Vec<Event>) {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return };
-        if self.reading(choice).open != Some(to) {
-            let what = match to {
-                Open::Text => Opened::Text,
-                Open::Thinking => Opened::Thinking,
-                Open::Refusal => Opened::Refusal,
-                Open::Hidden | Open::Call(_) => return,
-            };
-            self.open(choice, to, what, out);
+/// What the model thinks, by whichever name it comes.
+fn read_thoughts(turns: &mut Turns, delta: &mut Members<'_>, out: &mut Vec<Event>) {
+    let thought = delta.take_text("reasoning_content").filter(|thought| !thought.is_empty());
+    let thought = delta.take_text("reasoning").filter(|thought| !thought.is_empty()).or(thought);
+    let is_told = thought.is_some();
+    turns.add(Place::Thinking, &thought.unwrap_or_default(), out);
+    for detail in delta.take("reasoning_details").map(Tree::into_items).unwrap_or_default() {
+        let text = |name: &str| detail.get(name).and_then(Tree::text);
+        if let Some(data) = text("data") {
+            turns.hide(data, out);
         }
-        let part = self.reading(choice).parts.saturating_sub(1);
-        out.push(Event::Added { choice, part, text });
-    }
-
-    fn open(&mut self, choice: u32, open: Open, what: Opened, out: &mut Vec<Event>) {
-        self.close(choice, out);
-        let reading = self.reading(choice);
-        reading.open = Some(open);
-        let part = reading.parts;
-        reading.parts += 1;
-        out.push(Event::Opened { choice, part, what });
-    }
-
-    fn close(&mut self, choice: u32, out: &mut Vec<Event>) {
-        let reading = self.reading(choice);
-        if reading.open.take().is_some() {
-            out.push(Event::Closed { choice, part: reading.parts.saturating_sub(1) });
+        // What stands in two places is said once.
+        if let Some(thought) = text("text").filter(|_| !is_told) {
+            turns.add(Place::Thinking, thought, out);
         }
-    }
-
-    fn close_all(&mut self, out: &mut Vec<Event>) {
-        for choice in 0..u32::try_from(self.choices.len()).unwrap_or(0) {
-            self.close(choice, out);
-            let began = self.reading(choice).parts > 0;
-            if began && !std::mem::replace(&mut self.reading(choice).stopped, true) {
-                out.push(Event::Stopped { choice, stop: Stop::Other, sequence: None });
-            }
+        if let Some(signature) = text("signature").filter(|signature| !signature.is_empty()) {
+            // A thought may be kept back, and only proven.
+            turns.sign(Place::Thinking, signature.to_owned(), out);
         }
     }
 }

@@ -49,6 +49,7 @@ impl ClientDialect for ChatClient {
         let mut all = Conversation { choices: 1, ..Conversation::default() };
         body.take("model");
         read_messages(body.take("messages"), &mut all)?;
+        super::ids::name_calls(&mut all);
         read_tools(&mut body, &mut all)?;
         read_format(&mut body, &mut all);
         read_sampling(&mut body, &mut all);

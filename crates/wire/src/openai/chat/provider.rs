@@ -2,18 +2,24 @@
 
 use crate::chat::{
     Answer, CHOICES_MAX, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source,
-    Tool, ToolChoice,
+    Stop, Tool, ToolChoice,
 };
-use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
-use crate::json::JsonError;
+use crate::dialect::{
+    AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
+};
+use crate::json::quote;
 use crate::json::tree::{Members, Tree};
-use crate::json::write::{Object, object};
+use crate::json::write::{Object, array, object};
 use crate::openai::error::{Fault, classify};
 use crate::openai::request::{CHATS, Operation};
+use crate::openai::sse::error_of;
 
 use super::chunks::Chunks;
 use super::client::call_json;
-use super::words::{effort_word, logprobs_of, stop_of, url_of, usage_of};
+use super::habits::{Body, Field, Habits};
+use super::words::{
+    NO_REASON, NO_SUCH_REASON, call_id, effort_word, logprobs_of, pieces_of, stop_of, url_of, usage_of,
+};
 
 /// The definition.
 pub static DEF: ProviderDef = ProviderDef {
@@ -48,27 +54,34 @@ impl ProviderDialect for ChatProvider {
             it.text("model", model);
             it.array("messages", messages(all, losses));
             write_tools(it, all, losses);
-            write_format(it, &all.format);
-            write_sampling(it, all, losses);
-            it.count_if("max_completion_tokens", all.tokens_out_max);
-            if !all.stop.is_empty() {
-                it.array("stop", all.stop.iter().map(|stop| crate::json::quote(stop)));
-            }
-            if all.choices > 1 {
-                it.count("n", all.choices);
-            }
-            if let Some(alternatives) = all.logprobs {
-                it.boolean("logprobs", true).count("top_logprobs", alternatives);
-            }
-            it.text_if("user", all.user.as_deref()).text_if("service_tier", all.service_tier.as_deref());
+            let mut body = Body { it, habits: all.habits, losses };
+            let parallel = all.parallel_tool_calls.filter(|_| !all.tools.is_empty());
+            body.put(Field::ParallelToolCalls, parallel.map(|parallel| parallel.to_string()));
+            body.put(Field::ResponseFormat, format_json(&all.format));
+            write_sampling(&mut body, all);
+            body.count(Field::MaxCompletionTokens, all.tokens_out_max);
+            let stop = (!all.stop.is_empty()).then(|| array(all.stop.iter().map(|stop| quote(stop))));
+            body.put(Field::Stop, stop);
+            body.count(Field::N, Some(all.choices).filter(|choices| *choices > 1));
+            body.put(Field::Logprobs, all.logprobs.map(|_| "true".to_owned()));
+            body.count(Field::TopLogprobs, all.logprobs);
+            body.text(Field::User, all.user.as_deref());
+            body.text(Field::ServiceTier, all.service_tier.as_deref());
             if all.stream {
-                it.boolean("stream", true).raw("stream_options", r#"{"include_usage":true}"#);
+                it.boolean("stream", true);
+            }
+            if all.stream && all.habits.stream_usage {
+                it.raw("stream_options", r#"{"include_usage":true}"#);
             }
         })
     }
 
-    fn answer(&self, body: &str) -> Result<Answer, JsonError> {
-        let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
+    fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
+        let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
+        if is_error(&tree) {
+            return Err(AnswerFault::Failed(error_of(body.as_bytes())));
+        }
+        let mut body = tree.into_members();
         let mut answer = Answer {
             id: body.take_text("id").unwrap_or_default(),
             model: body.take_text("model").unwrap_or_default(),
@@ -78,11 +91,21 @@ impl ProviderDialect for ChatProvider {
             ..Answer::default()
         };
         let choices = body.take("choices").map(Tree::into_items).unwrap_or_default();
-        answer.choices = choices
-            .into_iter()
-            .take(CHOICES_MAX as usize)
-            .map(|choice| read_choice(choice.into_members()))
-            .collect();
+        if !choices.iter().any(|choice| choice.get("message").is_some()) {
+            return Err(AnswerFault::Missing("choices[0].message"));
+        }
+        for (index, choice) in choices.into_iter().take(CHOICES_MAX as usize).enumerate() {
+            let choice = read_choice(choice.into_members(), &answer.id, index);
+            let why = match choice.stop {
+                None => Some(NO_REASON),
+                Some(Stop::Other) => Some(NO_SUCH_REASON),
+                Some(_) => None,
+            };
+            if let Some(why) = why {
+                answer.losses.note(format!("choices[{index}].finish_reason"), why);
+            }
+            answer.choices.push(choice);
+        }
         Ok(answer)
     }
 
@@ -108,10 +131,13 @@ fn messages(all: &Conversation, losses: &mut Losses) -> Vec<String> {
         match message.role {
             Role::System | Role::User => out.push(object(|it| {
                 it.text("role", if message.role == Role::User { "user" } else { "system" });
-                it.text_if("name", message.name.as_deref());
+                it.text_if("name", name_of(message, at, all.habits, losses));
                 write_content(it, &message.parts, &path, losses);
             })),
-            Role::Assistant => out.push(assistant(message, &path, losses)),
+            Role::Assistant => {
+                let name = name_of(message, at, all.habits, losses);
+                out.extend(assistant(message, name, &path, all.habits, losses));
+            }
             Role::Tool => out.extend(results(&message.parts, &path, losses)),
         }
     }
@@ -148,34 +174,95 @@ fn results(parts: &[Part], path: &str, losses: &mut Losses) -> Vec<String> {
     out
 }
 
-fn assistant(message: &Message, path: &str, losses: &mut Losses) -> String {
+/// The name of who speaks, if the vendor takes names.
+fn name_of<'m>(message: &'m Message, at: usize, habits: Habits, losses: &mut Losses) -> Option<&'m str> {
+    let refused = habits.refuses(Field::Name);
+    losses.note_if(refused && message.name.is_some(), &format!("messages[{at}].name"), NO_NAMES);
+    message.name.as_deref().filter(|_| !refused)
+}
+
+/// Why names are lost.
+const NO_NAMES: &str = "the vendor takes no names of those who speak";
+
+/// A turn of the model's; `None` if nothing is left that may stand alone.
+fn assistant(
+    message: &Message,
+    name: Option<&str>,
+    path: &str,
+    habits: Habits,
+    losses: &mut Losses,
+) -> Option<String> {
     let (mut said, mut calls, mut refusal) = (Vec::new(), Vec::new(), None);
+    let mut thoughts = Thoughts { field: habits.reasoning_field, ..Thoughts::default() };
     for part in &message.parts {
         match part {
             Part::ToolCall { id, name, arguments, signature } => {
                 losses.note_if(signature.is_some(), &format!("{path}.signature"), NO_SIGNATURE);
                 calls.push(call_json(id, name, arguments, None));
             }
-            Part::Thinking { .. } | Part::HiddenThinking { .. } => {
-                losses.note(format!("{path}.thinking"), NO_SIGNATURE);
+            Part::Thinking { text, signature } => {
+                thoughts.add(text, signature.as_deref(), path, losses);
             }
+            Part::HiddenThinking { .. } => losses.note(format!("{path}.thinking"), NO_SIGNATURE),
             Part::Refusal(why) => refusal = Some(why),
             Part::Text { .. } | Part::Media(_) | Part::ToolResult { .. } => said.push(part.clone()),
         }
     }
-    object(|it| {
-        it.text("role", "assistant").text_if("name", message.name.as_deref());
+    if said.is_empty() && calls.is_empty() && refusal.is_none() {
+        losses.note(path, "chat completions takes no turn of the model that neither says nor calls anything");
+        return None;
+    }
+    Some(object(|it| {
+        it.text("role", "assistant").text_if("name", name);
         if said.is_empty() {
             it.raw("content", "null");
         } else {
             write_content(it, &said, path, losses);
         }
         it.text_if("refusal", refusal.map(String::as_str));
+        thoughts.write(it, habits.reasoning_demanded && !calls.is_empty());
         if !calls.is_empty() {
             it.array("tool_calls", calls);
         }
-    })
+    }))
 }
+
+/// What the model thought before it spoke, for vendors that take it back.
+#[derive(Default)]
+struct Thoughts {
+    field: Option<&'static str>,
+    texts: Vec<String>,
+}
+
+impl Thoughts {
+    fn add(&mut self, text: &str, signature: Option<&str>, path: &str, losses: &mut Losses) {
+        let is_signed = signature.is_some_and(|signature| !signature.is_empty());
+        if self.field.is_none() {
+            losses.note(format!("{path}.thinking"), NO_SIGNATURE);
+        } else {
+            losses.note_if(is_signed, &format!("{path}.signature"), UNSIGNED);
+            self.texts.extend(Some(text.to_owned()).filter(|text| !text.is_empty()));
+        }
+    }
+
+    fn write(&self, it: &mut Object, demanded: bool) {
+        let Some(field) = self.field.filter(|_| demanded || !self.texts.is_empty()) else { return };
+        if field == "reasoning_details" {
+            let details = self
+                .texts
+                .iter()
+                .map(|text| object(|it| _ = it.text("type", "reasoning.text").text("text", text)));
+            it.array(field, details);
+            return;
+        }
+        // Who demands the field refuses an empty one, or the turn; clients that dropped the thought can still go on.
+        let text = if self.texts.is_empty() { " ".to_owned() } else { self.texts.join("\n") };
+        it.text(field, &text);
+    }
+}
+
+/// Why signatures of thoughts are lost that are sent back.
+const UNSIGNED: &str = "the vendor takes thoughts back without their signature";
 
 /// Why thoughts are lost.
 const NO_SIGNATURE: &str = "chat completions takes no thoughts back";
@@ -278,6 +365,10 @@ fn write_tools(it: &mut Object, all: &Conversation, losses: &mut Losses) {
     }
     match &all.tool_choice {
         None => {}
+        // It is refused without tools.
+        Some(_) if all.tools.is_empty() => {
+            losses.note("tool_choice", "there are no tools to choose from");
+        }
         Some(ToolChoice::Auto) => _ = it.text("tool_choice", "auto"),
         Some(ToolChoice::None) => _ = it.text("tool_choice", "none"),
         Some(ToolChoice::Any) => _ = it.text("tool_choice", "required"),
@@ -287,7 +378,6 @@ fn write_tools(it: &mut Object, all: &Conversation, losses: &mut Losses) {
             });
         }
     }
-    it.boolean_if("parallel_tool_calls", all.parallel_tool_calls.filter(|_| !all.tools.is_empty()));
 }
 
 fn tool_json(tool: &Tool) -> String {
@@ -303,57 +393,65 @@ fn tool_json(tool: &Tool) -> String {
     })
 }
 
-fn write_format(it: &mut Object, format: &Format) {
+fn format_json(format: &Format) -> Option<String> {
     match format {
-        Format::Text => {}
-        Format::Json => _ = it.raw("response_format", r#"{"type":"json_object"}"#),
-        Format::Schema { name, description, schema, strict } => {
-            _ = it.object("response_format", |it| {
-                it.text("type", "json_schema");
-                it.object("json_schema", |it| {
-                    it.text("name", name.as_deref().unwrap_or("answer"))
-                        .text_if("description", description.as_deref());
-                    it.raw("schema", schema).boolean_if("strict", *strict);
-                });
+        Format::Text => None,
+        Format::Json => Some(r#"{"type":"json_object"}"#.to_owned()),
+        Format::Schema { name, description, schema, strict } => Some(object(|it| {
+            it.text("type", "json_schema");
+            it.object("json_schema", |it| {
+                it.text("name", name.as_deref().unwrap_or("answer"))
+                    .text_if("description", description.as_deref());
+                it.raw("schema", schema).boolean_if("strict", *strict);
             });
-        }
+        })),
     }
 }
 
-fn write_sampling(it: &mut Object, all: &Conversation, losses: &mut Losses) {
+fn write_sampling(body: &mut Body<'_>, all: &Conversation) {
     let sampling = &all.sampling;
-    it.number_if("temperature", sampling.temperature).number_if("top_p", sampling.top_p);
-    it.number_if("presence_penalty", sampling.presence_penalty);
-    it.number_if("frequency_penalty", sampling.frequency_penalty);
-    if let Some(seed) = sampling.seed {
-        it.raw("seed", &seed.to_string());
-    }
-    losses.note_if(sampling.top_k.is_some(), "top_k", "chat completions has no `top_k`");
+    body.number(Field::Temperature, sampling.temperature);
+    body.number(Field::TopP, sampling.top_p);
+    body.number(Field::PresencePenalty, sampling.presence_penalty);
+    body.number(Field::FrequencyPenalty, sampling.frequency_penalty);
+    body.put(Field::Seed, sampling.seed.map(|seed| seed.to_string()));
+    body.losses.note_if(sampling.top_k.is_some(), "top_k", "chat completions has no `top_k`");
     if let Some(reasoning) = &all.reasoning {
         let effort = reasoning.effort.or_else(|| reasoning.tokens.map(crate::chat::Effort::of_tokens));
-        it.text_if("reasoning_effort", effort.map(effort_word));
+        body.text(Field::ReasoningEffort, effort.map(effort_word));
     }
 }
 
-fn read_choice(mut choice: Members<'_>) -> Choice {
+/// Whether a body reports an error: in OpenAI's form, or in that of older engines.
+pub(super) fn is_error(tree: &Tree<'_>) -> bool {
+    tree.get("error").is_some() || tree.get("object").and_then(Tree::text) == Some("error")
+}
+
+fn read_choice(mut choice: Members<'_>, answer: &str, index: usize) -> Choice {
     let logprobs = logprobs_of(choice.take("logprobs").as_ref());
-    let stop = choice.take_text("finish_reason").map(|word| stop_of(&word));
+    let stop = choice.take_text("finish_reason").filter(|word| !word.is_empty()).map(|word| stop_of(&word));
     let message = choice.take("message").map(Tree::into_members).unwrap_or_default();
-    Choice { parts: said(message), stop, stop_sequence: None, logprobs }
+    let mut parts = said(message);
+    let ids = parts.iter_mut().filter_map(|part| match part {
+        Part::ToolCall { id, .. } => Some(id),
+        Part::Text { .. }
+        | Part::Media(_)
+        | Part::ToolResult { .. }
+        | Part::Thinking { .. }
+        | Part::HiddenThinking { .. }
+        | Part::Refusal(_) => None,
+    });
+    for (at, id) in ids.enumerate().filter(|(_, id)| id.is_empty()) {
+        *id = call_id(answer, index, at);
+    }
+    Choice { parts, stop, stop_sequence: None, logprobs }
 }
 
 fn said(mut message: Members<'_>) -> Vec<Part> {
     let content = message.take("content");
-    let mut texts = Vec::new();
-    if let Some(content) = content {
-        match content.text() {
-            Some("") => {}
-            Some(text) => texts.push(Part::text(text)),
-            // Some vendors answer with parts.
-            None => texts.extend(content.items().iter().filter_map(|part| {
-                Some(Part::text(part.get("text")?.text()?)).filter(|_| part.get("thinking").is_none())
-            })),
-        }
-    }
-    super::client::read_said(&mut message, texts)
+    let pieces = content.as_ref().map(pieces_of).unwrap_or_default();
+    let parts = pieces.into_iter().filter(|(_, text)| !text.is_empty()).map(|(is_thought, text)| {
+        if is_thought { Part::Thinking { text, signature: None } } else { Part::text(text) }
+    });
+    super::client::read_said(&mut message, parts.collect())
 }

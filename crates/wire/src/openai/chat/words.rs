@@ -1,5 +1,7 @@
 //! What both directions have in common: media, tools, reasons to stop, usage.
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::chat::{Effort, Logprob, Media, MediaKind, Source, Stop, Usage};
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
@@ -46,13 +48,49 @@ pub(in crate::openai) fn fill_signature(it: &mut Object, signature: &str) {
     });
 }
 
-/// Why an answer ended, by its word.
+/// The id of a call that came without one: the same for the same place in the same answer.
+pub(super) fn call_id(answer: &str, choice: usize, at: usize) -> String {
+    let mut hasher = Xxh3::new();
+    hasher.update(answer.as_bytes());
+    hasher.update(&[0xFF]);
+    hasher.update(&(choice as u64).to_le_bytes());
+    hasher.update(&(at as u64).to_le_bytes());
+    format!("call_{:016x}", hasher.digest())
+}
+
+/// The texts of an answer's content, and whether each is a thought: one text, or the parts that some vendors answer with.
+pub(super) fn pieces_of(content: &Tree<'_>) -> Vec<(bool, String)> {
+    if let Some(text) = content.text() {
+        return vec![(false, text.to_owned())];
+    }
+    let text = |part: &Tree<'_>| part.get("text").and_then(Tree::text).map(str::to_owned);
+    let mut pieces = Vec::new();
+    for part in content.items() {
+        if let Some(thought) = part.get("thinking") {
+            let whole = thought.text().map(str::to_owned);
+            pieces.extend(
+                whole.into_iter().chain(thought.items().iter().filter_map(text)).map(|text| (true, text)),
+            );
+        } else {
+            pieces.extend(text(part).map(|text| (false, text)));
+        }
+    }
+    pieces
+}
+
+/// Why it is noted that a reason to stop is not carried over.
+pub(super) const NO_SUCH_REASON: &str = "the provider ends its answer for a reason of its own";
+/// The same where there is none.
+pub(super) const NO_REASON: &str = "the provider does not say why its answer ended";
+
+/// Why an answer ended, by its word: the dialect's, and those of engines and vendors that speak it.
 pub(super) fn stop_of(word: &str) -> Stop {
     match word {
-        "stop" | "eos" => Stop::End,
-        "length" | "max_tokens" => Stop::Length,
+        "stop" | "eos" | "eos_token" => Stop::End,
+        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => Stop::Length,
+        "stop_sequence" => Stop::Sequence,
         "tool_calls" | "function_call" => Stop::ToolCalls,
-        "content_filter" => Stop::Filtered,
+        "content_filter" | "sensitive" => Stop::Filtered,
         _ => Stop::Other,
     }
 }

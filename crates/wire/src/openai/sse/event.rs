@@ -162,7 +162,8 @@ fn is_last_delta(data: &[u8]) -> bool {
     EMPTY_DELTA.find(data).is_some()
 }
 
-fn error_of(data: &[u8]) -> StreamError {
+/// An error that stands in the place of an answer, or of more of it.
+pub(crate) fn error_of(data: &[u8]) -> StreamError {
     let status = std::str::from_utf8(data).ok().and_then(|text| status_of(&mut scanner(text)).ok().flatten());
     let fault = classify(status.unwrap_or(500), None, data);
     StreamError { status, kind: fault.kind_named, code: fault.code, message: fault.message }
@@ -214,7 +215,7 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
                 }
                 choices = Some(count);
             }
-            "usage" => meaning.usage = read_usage(Shape::OpenAi, &mut scanner)?,
+            "usage" => meaning.usage = read_usage(Shape::OpenAi, &mut scanner)?.or(meaning.usage),
             "error" => {
                 failed |= kind != Kind::Null;
                 scanner.skip_value()?;
@@ -242,6 +243,8 @@ fn read_choice(scanner: &mut Scanner<'_>, meaning: &mut Meaning) -> Result<(), J
             "text" => meaning.content |= is_filled(scanner)?,
             "delta" => read_delta(scanner, meaning)?,
             "finish_reason" => meaning.finished |= is_filled(scanner)?,
+            // Moonshot says it there.
+            "usage" => meaning.usage = read_usage(Shape::OpenAi, scanner)?.or(meaning.usage),
             _ => drop(scanner.skip_value()?),
         }
     }
