@@ -11,6 +11,7 @@ mod contents;
 mod deltas;
 pub mod facts;
 mod fault;
+mod grounding;
 pub mod models;
 pub mod observe;
 pub mod provider;

@@ -4,6 +4,8 @@ mod chunks;
 pub mod client;
 mod delta;
 pub mod provider;
+mod said;
+pub(in crate::openai) mod tools;
 pub(in crate::openai) mod words;
 
 pub(crate) use client::call_json;

@@ -1,11 +1,12 @@
 //! A stream of chat completion chunks, read.
 
-use crate::chat::{CHOICES_MAX, Event, Opened, Stop, Usage};
+use crate::chat::{CHOICES_MAX, Event, Losses, Opened, Page, Stop, Usage};
 use crate::dialect::{CONVERTED_DEPTH_MAX, ReadStream};
 use crate::events::Events;
 use crate::json::tree::{Members, Tree};
 use crate::openai::error::classify;
 use crate::openai::sse::{StreamError, StreamFault};
+use crate::openai::usage::is_usual_tier;
 
 use super::words::{logprobs_of, signature_of, stop_of, usage_of};
 
@@ -25,6 +26,9 @@ struct Reading {
     parts: u32,
     open: Option<Open>,
     stopped: bool,
+    /// Characters of content so far, and those before the text that was opened last: citations count all of them.
+    chars: u64,
+    chars_before: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -74,7 +78,10 @@ impl Chunks {
     }
 
     fn read(&mut self, mut chunk: Members<'_>, out: &mut Vec<Event>) {
-        let usage = chunk.take("usage").as_ref().map(usage_of);
+        let mut usage = chunk.take("usage").as_ref().map(usage_of);
+        if let (Some(usage), Some(tier)) = (&mut usage, chunk.take_text("service_tier")) {
+            usage.off_list |= !is_usual_tier(&tier);
+        }
         let (id, model) =
             (chunk.take_text("id").unwrap_or_default(), chunk.take_text("model").unwrap_or_default());
         // Azure's first chunk names nothing: it only says how the prompt was filtered.
@@ -113,9 +120,12 @@ impl Chunks {
                 }
                 let part = self.reading(choice).parts.saturating_sub(1);
                 out.push(Event::Signed { choice, part, signature: signature.to_owned() });
+                // What is signed is whole.
+                self.close(choice, out);
             }
         }
         self.add(choice, Open::Text, delta.take_text("content"), out);
+        self.cite(choice, delta.take("annotations"), out);
         self.add(choice, Open::Refusal, delta.take_text("refusal"), out);
         for (at, call) in
             delta.take("tool_calls").map(Tree::into_items).unwrap_or_default().into_iter().enumerate()
@@ -130,6 +140,23 @@ impl Chunks {
             self.close(choice, out);
             if !std::mem::replace(&mut self.reading(choice).stopped, true) {
                 out.push(Event::Stopped { choice, stop: stop_of(&reason), sequence: None });
+            }
+        }
+    }
+
+    fn cite(&mut self, choice: u32, annotations: Option<Tree<'_>>, out: &mut Vec<Event>) {
+        let reading = self.reading(choice);
+        let (before, part) = (reading.chars_before, reading.parts.saturating_sub(1));
+        for annotation in annotations.map(Tree::into_items).unwrap_or_default() {
+            match Page::of(&annotation).filter(|_| reading.open == Some(Open::Text)) {
+                Some(page) => {
+                    out.push(Event::Cited { choice, part, citation: page.from(before).json() });
+                }
+                None => {
+                    let mut losses = Losses::default();
+                    losses.note("message.annotations", super::said::NO_PAGE);
+                    out.push(Event::Lost(losses));
+                }
             }
         }
     }
@@ -168,7 +195,11 @@ impl Chunks {
             };
             self.open(choice, to, what, out);
         }
-        let part = self.reading(choice).parts.saturating_sub(1);
+        let reading = self.reading(choice);
+        if to == Open::Text {
+            reading.chars += text.chars().count() as u64;
+        }
+        let part = reading.parts.saturating_sub(1);
         out.push(Event::Added { choice, part, text });
     }
 
@@ -176,6 +207,7 @@ impl Chunks {
         self.close(choice, out);
         let reading = self.reading(choice);
         reading.open = Some(open);
+        reading.chars_before = reading.chars;
         let part = reading.parts;
         reading.parts += 1;
         out.push(Event::Opened { choice, part, what });

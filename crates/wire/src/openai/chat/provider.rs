@@ -1,8 +1,8 @@
 //! What providers of chat completions are sent, and send.
 
 use crate::chat::{
-    Answer, CHOICES_MAX, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source,
-    Tool, ToolChoice,
+    Answer, CHOICES_MAX, Choice, Conversation, Effort, Format, Losses, Media, MediaKind, Message, Part, Role,
+    Source, Tool, ToolChoice,
 };
 use crate::dialect::{CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay};
 use crate::json::JsonError;
@@ -10,9 +10,12 @@ use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, object};
 use crate::openai::error::{Fault, classify};
 use crate::openai::request::{CHATS, Operation};
+use crate::openai::usage::is_usual_tier;
+use crate::taken::note_rest;
 
 use super::chunks::Chunks;
 use super::client::call_json;
+use super::said::read_said;
 use super::words::{effort_word, logprobs_of, stop_of, url_of, usage_of};
 
 /// The definition.
@@ -77,11 +80,14 @@ impl ProviderDialect for ChatProvider {
             service_tier: body.take_text("service_tier"),
             ..Answer::default()
         };
+        if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.service_tier) {
+            usage.off_list |= !is_usual_tier(tier);
+        }
         let choices = body.take("choices").map(Tree::into_items).unwrap_or_default();
         answer.choices = choices
             .into_iter()
             .take(CHOICES_MAX as usize)
-            .map(|choice| read_choice(choice.into_members()))
+            .map(|choice| read_choice(choice.into_members(), &mut answer.losses))
             .collect();
         Ok(answer)
     }
@@ -182,18 +188,13 @@ const NO_SIGNATURE: &str = "chat completions takes no thoughts back";
 
 /// Content: one text as a string, anything else as parts.
 fn write_content(it: &mut Object, parts: &[Part], path: &str, losses: &mut Losses) {
-    if let [Part::Text { text, cache, citations }] = parts {
-        losses.note_if(citations.is_some(), &format!("{path}.citations"), NO_CITATIONS);
-        losses.note_if(cache.is_some(), &format!("{path}.cache_control"), NO_MARKS);
-        it.text("content", text);
-        return;
-    }
-    let parts: Vec<String> = parts.iter().filter_map(|part| part_json(part, path, losses)).collect();
-    if parts.is_empty() {
-        it.text("content", "");
-    } else {
-        it.array("content", parts);
-    }
+    let sayable = parts.iter().filter_map(|part| Some((part, part_json(part, path, losses)?)));
+    let (said, written): (Vec<&Part>, Vec<String>) = sayable.unzip();
+    match said.as_slice() {
+        [] => it.text("content", ""),
+        [Part::Text { text, .. }] => it.text("content", text),
+        [..] => it.array("content", written),
+    };
 }
 
 /// Why citations are lost.
@@ -330,19 +331,25 @@ fn write_sampling(it: &mut Object, all: &Conversation, losses: &mut Losses) {
     }
     losses.note_if(sampling.top_k.is_some(), "top_k", "chat completions has no `top_k`");
     if let Some(reasoning) = &all.reasoning {
-        let effort = reasoning.effort.or_else(|| reasoning.tokens.map(crate::chat::Effort::of_tokens));
+        let effort = reasoning.effort.or_else(|| reasoning.tokens.map(Effort::of_tokens));
         it.text_if("reasoning_effort", effort.map(effort_word));
+        // Who thinks and can show it does so in any case.
+        let unsaid = match (effort, reasoning.visible) {
+            (_, None) | (Some(Effort::None), _) | (Some(_), Some(true)) => false,
+            (None, Some(_)) | (Some(_), Some(false)) => true,
+        };
+        losses.note_if(unsaid, "reasoning", "chat completions is not told whether thoughts are shown");
     }
 }
 
-fn read_choice(mut choice: Members<'_>) -> Choice {
+fn read_choice(mut choice: Members<'_>, losses: &mut Losses) -> Choice {
     let logprobs = logprobs_of(choice.take("logprobs").as_ref());
     let stop = choice.take_text("finish_reason").map(|word| stop_of(&word));
     let message = choice.take("message").map(Tree::into_members).unwrap_or_default();
-    Choice { parts: said(message), stop, stop_sequence: None, logprobs }
+    Choice { parts: said(message, losses), stop, stop_sequence: None, logprobs }
 }
 
-fn said(mut message: Members<'_>) -> Vec<Part> {
+fn said(mut message: Members<'_>, losses: &mut Losses) -> Vec<Part> {
     let content = message.take("content");
     let mut texts = Vec::new();
     if let Some(content) = content {
@@ -355,5 +362,8 @@ fn said(mut message: Members<'_>) -> Vec<Part> {
             })),
         }
     }
-    super::client::read_said(&mut message, texts)
+    let parts = read_said(&mut message, texts, "message.", losses, &mut Vec::new());
+    message.take("role");
+    note_rest(message, "message.", losses);
+    parts
 }
