@@ -107,11 +107,13 @@ impl Target {
             tokens_in: used.tokens_in,
             tokens_in_cached: used.tokens_in_cached,
             tokens_in_cache_written: used.tokens_in_cache_written,
+            tokens_in_cache_written_1h: used.tokens_in_cache_written_1h,
             tokens_in_image: used.tokens_in_image,
             tokens_in_audio: used.tokens_in_audio,
             tokens_out_reasoning: used.tokens_out_reasoning,
             tokens_out_audio: used.tokens_out_audio,
             tokens_out: used.tokens_out,
+            off_list: used.off_list,
         })
     }
 }

@@ -14,6 +14,8 @@ const USED: Usage = Usage {
     tokens_in: 100,
     tokens_in_cached: 0,
     tokens_in_cache_written: 0,
+    tokens_in_cache_written_1h: 0,
+    off_list: false,
     tokens_in_image: 0,
     tokens_in_audio: 0,
     tokens_out: 40,

@@ -376,6 +376,10 @@ pub struct PriceConfig {
     /// Prompt tokens that were written to it. Default: as `input`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<f64>,
+    /// Prompt tokens that were written to it for an hour instead of minutes, as Anthropic sells it. Default: unknown, and
+    /// with it the cost of requests that have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h: Option<f64>,
     /// Prompt tokens of images. Default: as `input`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<f64>,
@@ -400,6 +404,7 @@ impl PriceConfig {
             output: Some(self.output),
             cached_input: self.cached_input,
             cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
             reasoning: self.reasoning,
             image: self.image,
             audio_input: self.audio_input,
@@ -413,6 +418,7 @@ impl PriceConfig {
         let some = [
             self.cached_input,
             self.cache_write,
+            self.cache_write_1h,
             self.reasoning,
             self.image,
             self.audio_input,

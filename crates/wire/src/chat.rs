@@ -6,15 +6,20 @@
 //! [`Loss`], with the field's name.
 
 mod answer;
+mod citation;
 mod event;
 mod finding;
 mod loss;
 mod request;
 
+/// Citations of one part that wait for its end; what there is beyond them is lost.
+pub(crate) const CITATIONS_WAITING_MAX: usize = 512;
+
 /// Answers to one request that are told apart; what a provider sends beyond them is passed over.
 pub const CHOICES_MAX: u32 = 128;
 
 pub use answer::{Answer, Choice, Logprob, Stop, Usage};
+pub use citation::Page;
 pub use event::{Event, Opened};
 pub use finding::{Finding, Findings, Tally};
 pub use loss::{Loss, Losses};

@@ -170,6 +170,22 @@ impl std::fmt::Debug for ClientDef {
 }
 
 impl ClientDef {
+    /// What a body says, for a provider that speaks another dialect. Half a surrogate pair, which no text can hold and so
+    /// no other body could say, is refused by its field.
+    ///
+    /// # Errors
+    /// The body is no JSON, or asks for what cannot be understood in another dialect.
+    pub fn conversation(&self, body: &str) -> Result<Conversation, Invalid> {
+        let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
+        if let Some(field) = crate::json::lone_surrogate(body, CONVERTED_DEPTH_MAX) {
+            let text = format!(
+                "`{field}` has half a surrogate pair (`\\ud800` to `\\udfff`), which is no character"
+            );
+            return Err(Invalid::field(field, text));
+        }
+        self.dialect.conversation(tree)
+    }
+
     /// Whether it is one of OpenAI's own, whose errors and headers are alike.
     pub fn is_openai(&self) -> bool {
         self.name == OPENAI.name || self.name == RESPONSES.name

@@ -12,6 +12,7 @@ mod deltas;
 pub mod facts;
 mod fault;
 mod form;
+mod grounding;
 pub mod models;
 pub mod provider;
 mod reply;

@@ -12,10 +12,12 @@ use std::fmt::Write as _;
 
 mod blocks;
 pub(crate) mod elements;
+mod surrogates;
 mod text;
 pub mod tree;
 pub mod write;
 
+pub use surrogates::lone_surrogate;
 pub use text::{Piece, Text};
 use text::{find_control, find_quote_or_escape, find_short_end, hex4};
 

@@ -41,6 +41,7 @@ pub mod openai;
 pub mod prices;
 pub mod rerank;
 pub mod sigv4;
+mod taken;
 pub mod tasks;
 pub mod truth;
 pub mod url;

@@ -25,6 +25,8 @@ pub struct Price {
     pub cached_input: Option<f64>,
     /// Prompt tokens written to it; `None`: as `input`.
     pub cache_write: Option<f64>,
+    /// Prompt tokens written to it for an hour; `None`: unknown.
+    pub cache_write_1h: Option<f64>,
     /// Thoughts; `None`: as `output`.
     pub reasoning: Option<f64>,
     /// Prompt tokens of images; `None`: as `input`.
@@ -40,7 +42,7 @@ pub struct Price {
 impl Price {
     /// What an answer cost, millionths of a USD; `None` if the price of anything it used is unknown.
     pub fn micro_usd(&self, used: &Usage) -> Option<u64> {
-        if self.tokens_in_max.is_some_and(|max| used.tokens_in > max) {
+        if used.off_list || self.tokens_in_max.is_some_and(|max| used.tokens_in > max) {
             return None;
         }
         let audio_in = used.tokens_in_audio.min(used.tokens_in);
@@ -51,7 +53,8 @@ impl Price {
             part
         };
         let cached = of_rest(used.tokens_in_cached);
-        let written = of_rest(used.tokens_in_cache_written);
+        let hourly = of_rest(used.tokens_in_cache_written_1h.min(used.tokens_in_cache_written));
+        let written = of_rest(used.tokens_in_cache_written.saturating_sub(hourly));
         let image = of_rest(used.tokens_in_image);
         let audio_out = used.tokens_out_audio.min(used.tokens_out);
         let reasoning = used.tokens_out_reasoning.min(used.tokens_out - audio_out);
@@ -60,6 +63,7 @@ impl Price {
             (left, Some(self.input)),
             (cached, self.cached_input.or(Some(self.input))),
             (written, self.cache_write.or(Some(self.input))),
+            (hourly, self.cache_write_1h),
             (image, self.image.or(Some(self.input))),
             (audio_in, self.audio_input),
             (plain_out, self.output),
@@ -92,6 +96,8 @@ pub struct Entry {
     pub cached_input: Option<f64>,
     /// Prompt tokens written to it.
     pub cache_write: Option<f64>,
+    /// Prompt tokens written to it for an hour.
+    pub cache_write_1h: Option<f64>,
     /// Thoughts.
     pub reasoning: Option<f64>,
     /// Prompt tokens of images.
@@ -116,6 +122,7 @@ impl Entry {
             output: self.output,
             cached_input: self.cached_input,
             cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
             reasoning: self.reasoning,
             image: self.image,
             audio_input: self.audio_input,
@@ -130,6 +137,7 @@ impl Entry {
             price.output,
             price.cached_input,
             price.cache_write,
+            price.cache_write_1h,
             price.reasoning,
             price.image,
             price.audio_input,
@@ -263,6 +271,17 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_in_the_cache_of_anthropic_costs_twice_the_input() {
+        let anthropic = bundled().entries().iter().filter(|entry| entry.vendor == "anthropic");
+        let mut seen = 0;
+        for entry in anthropic {
+            assert_eq!(entry.cache_write_1h, Some(2.0 * entry.input), "{:?}", entry.models);
+            seen += 1;
+        }
+        assert!(seen > 5, "{seen}");
+    }
+
+    #[test]
     fn snapshots_cost_what_their_alias_costs() {
         for (model, alias) in [
             ("gpt-4o-2024-08-06", Some("gpt-4o")),
@@ -331,6 +350,15 @@ mod tests {
             ..Usage::default()
         };
         assert_eq!(price.micro_usd(&used), Some(50 * 10 + 30 + 250 + 500));
+        let hourly = Usage { tokens_in_cache_written_1h: 15, ..used };
+        assert_eq!(price.micro_usd(&hourly), None, "nobody says what an hour costs");
+        let known = Price { cache_write_1h: Some(20.0), ..price };
+        assert_eq!(known.micro_usd(&hourly), Some(50 * 10 + 30 + 63 + 300 + 500));
+        assert_eq!(
+            price.micro_usd(&Usage { off_list: true, ..used }),
+            None,
+            "another tier, or tools beside it"
+        );
         let plain = Price { cached_input: None, cache_write: None, ..price };
         assert_eq!(
             plain.micro_usd(&used),

@@ -416,7 +416,7 @@ fn later_system_messages_stay_where_the_model_takes_them() {
 }
 
 #[test]
-fn what_only_anthropic_runs_is_refused_by_name_when_converted() {
+fn what_nobody_else_understands_is_refused_by_name_when_converted() {
     let convert = |members: &str| {
         let body = format!(r#"{{"model":"m","max_tokens":9{members}}}"#);
         let tree = Tree::parse(&body, CONVERTED_DEPTH_MAX).unwrap();
@@ -424,15 +424,9 @@ fn what_only_anthropic_runs_is_refused_by_name_when_converted() {
     };
     let block = |block: &str| convert(&format!(r#","messages":[{{"role":"user","content":[{block}]}}]"#));
     for (error, param) in [
-        (
-            convert(r#","tools":[{"name":"a"},{"type":"web_search_20250305","name":"web_search"}]"#),
-            "tools[1].type",
-        ),
-        (convert(r#","tools":[{"type":"bash_20250124","name":"bash"}]"#), "tools[0].type"),
-        (convert(r#","mcp_servers":[{"url":"https://x"}]"#), "mcp_servers"),
         (convert(r#","messages":[{"role":"tool","content":"x"}]"#), "messages[0].role"),
-        (block(r#"{"type":"server_tool_use","id":"1"}"#), "messages[0].content[0].type"),
-        (block(r#"{"type":"container_upload","file_id":"1"}"#), "messages[0].content[0].type"),
+        (block(r#"{"type":"server_tool_use","id":"1"}"#), "messages[0]"),
+        (block(r#"{"type":"container_upload","file_id":"1"}"#), "messages[0]"),
         (block(r#"{"type":"image","source":{"type":"ftp"}}"#), "messages[0].content[0].source.type"),
         (
             block(r#"{"type":"tool_result","content":[{"type":"novel"}]}"#),
@@ -442,6 +436,17 @@ fn what_only_anthropic_runs_is_refused_by_name_when_converted() {
         assert_eq!((error.status, error.param.as_deref()), (400, Some(param)), "{error}");
         assert!(error.message.contains(param), "{error}");
     }
+}
+
+#[test]
+fn what_only_anthropic_runs_is_a_loss() {
+    let body = r#"{"model":"m","max_tokens":9,"mcp_servers":[{"url":"https://x"}],"tool_choice":{"type":"any"},
+        "tools":[{"type":"web_search_20250305","name":"web_search"},{"type":"bash_20250124","name":"bash"}],
+        "messages":[{"role":"user","content":[{"type":"container_upload","file_id":"1"},{"type":"text","text":"x"}]}]}"#;
+    let all = client("anthropic").unwrap().conversation(body).unwrap();
+    let fields = ["messages[0].content[0]", "tools[0]", "tools[1]", "tool_choice", "mcp_servers"];
+    assert_eq!(lost(&all.losses), fields);
+    assert!(all.tools.is_empty() && all.tool_choice.is_none());
 }
 
 fn told() -> Told {

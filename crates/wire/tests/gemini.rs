@@ -40,13 +40,21 @@ fn what_only_google_can_do_is_refused_by_name() {
     };
     check(r#"{"cachedContent":"cachedContents/1"}"#, "cachedContent");
     check(r#"{"cached_content":"cachedContents/1"}"#, "cachedContent");
-    check(r#"{"tools":[{"functionDeclarations":[]},{"googleSearch":{}}]}"#, "tools[1].googleSearch");
-    check(r#"{"tools":[{"code_execution":{}}]}"#, "tools[0].code_execution");
     check(r#"{"contents":[{"role":"robot"}]}"#, "contents[0].role");
+    check(r#"{"contents":[{"parts":[{"executableCode":{"code":"1"}}]}]}"#, "contents[0]");
+    check(r#"{"generationConfig":{"topK":2.5}}"#, "generationConfig.topK");
     for uri in ["gs://b/a.pdf", "https://generativelanguage.googleapis.com/v1beta/files/x", "files/x"] {
         let body = format!(r#"{{"contents":[{{"parts":[{{"fileData":{{"fileUri":"{uri}"}}}}]}}]}}"#);
         check(&body, "contents[0].parts[0].fileData.fileUri");
     }
+}
+
+#[test]
+fn tools_that_google_runs_are_losses() {
+    let all =
+        read(r#"{"tools":[{"functionDeclarations":[]},{"googleSearch":{}},{"code_execution":{}}]}"#).unwrap();
+    let fields: Vec<&str> = all.losses.named().iter().map(|loss| loss.field.as_str()).collect();
+    assert_eq!(fields, ["tools[1].googleSearch", "tools[2].code_execution"]);
 }
 
 #[test]

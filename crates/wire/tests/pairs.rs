@@ -436,11 +436,20 @@ fn what_a_stream_cannot_show_is_named() {
     let lost = |name: &str, event: &Event| {
         client(name).unwrap().dialect.stream(told()).lost(event).map(|lost| lost.0)
     };
-    let cited = Event::Cited { choice: 0, part: 0, citation: r#"{"url":"https://example.org"}"#.to_owned() };
+    let cited = |citation: &str| Event::Cited { choice: 0, part: 0, citation: citation.to_owned() };
+    let document = cited(r#"{"type":"document","id":"d1"}"#);
+    let page = cited(r#"{"url":"https://example.org"}"#);
+    let place = cited(r#"{"url":"https://example.org","start_index":1,"end_index":2}"#);
     let second = Event::Opened { choice: 1, part: 0, what: Opened::Text };
     let likely = Event::Likely { choice: 0, logprobs: Vec::new() };
     let names = ["openai", "anthropic", "gemini", "ollama"];
-    assert_eq!(names.map(|name| lost(name, &cited)), [Some("citations"); 4]);
+    assert_eq!(names.map(|name| lost(name, &document)), [Some("citations"); 4]);
+    assert_eq!(names.map(|name| lost(name, &page)), [None, None, None, Some("citations")]);
+    assert_eq!(names.map(|name| lost(name, &place)), [None, Some("citations"), None, Some("citations")]);
+    assert_eq!(
+        [lost("openai-responses", &document), lost("openai-responses", &page)],
+        [Some("citations"), None]
+    );
     assert_eq!(names.map(|name| lost(name, &second)), [None, Some("choices"), None, Some("choices")]);
     assert_eq!(names.map(|name| lost(name, &likely)), [None, Some("logprobs"), None, None]);
     assert_eq!(names.map(|name| lost(name, &Event::Ended)), [None; 4]);

@@ -97,6 +97,10 @@ impl Broken {
             tokens_in_cache_written: before
                 .tokens_in_cache_written
                 .saturating_add(usage.tokens_in_cache_written),
+            tokens_in_cache_written_1h: before
+                .tokens_in_cache_written_1h
+                .saturating_add(usage.tokens_in_cache_written_1h),
+            off_list: before.off_list || usage.off_list,
             tokens_in_image: before.tokens_in_image.saturating_add(usage.tokens_in_image),
             tokens_in_audio: before.tokens_in_audio.saturating_add(usage.tokens_in_audio),
             tokens_out_reasoning: before.tokens_out_reasoning.saturating_add(usage.tokens_out_reasoning),

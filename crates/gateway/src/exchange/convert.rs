@@ -7,11 +7,9 @@ use bytes::Bytes;
 use pointsman_routing::flow::Usage;
 use pointsman_wire::chat::{Event, Losses, Usage as Used};
 use pointsman_wire::dialect::{
-    AnswerFault, CONVERTED_DEPTH_MAX, ClientDef, Elsewhere, OPENAI, ProviderDef, ReadStream, Told,
-    WriteStream,
+    AnswerFault, ClientDef, Elsewhere, OPENAI, ProviderDef, ReadStream, Told, WriteStream,
 };
-use pointsman_wire::json::tree::Tree;
-use pointsman_wire::openai::error::{ErrorBody, Invalid};
+use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::sse::StreamError;
 use smallvec::SmallVec;
@@ -55,8 +53,7 @@ pub(super) fn write(
     repairs: Option<&Misfit>,
 ) -> Result<Written, ErrorBody> {
     let text = std::str::from_utf8(body).map_err(|_| ErrorBody::malformed("the body is not UTF-8"))?;
-    let tree = Tree::parse(text, CONVERTED_DEPTH_MAX).map_err(Invalid::from)?;
-    let mut conversation = arrival.dialect.dialect.conversation(tree)?;
+    let mut conversation = arrival.dialect.conversation(text)?;
     conversation.stream = request.stream;
     if let Some(misfit) = repairs {
         misfit.ask_again(&mut conversation);
@@ -424,12 +421,14 @@ fn used(usage: &Used) -> Usage {
         tokens_in: usage.tokens_in,
         tokens_in_cached: usage.tokens_in_cached,
         tokens_in_cache_written: usage.tokens_in_cache_written,
+        tokens_in_cache_written_1h: usage.tokens_in_cache_written_1h,
         // The neutral form does not tell the tokens of images from those of text.
         tokens_in_image: 0,
         tokens_in_audio: usage.tokens_in_audio,
         tokens_out_reasoning: usage.tokens_out_reasoning,
         tokens_out_audio: usage.tokens_out_audio,
         tokens_out: usage.tokens_out,
+        off_list: usage.off_list,
         estimated: false,
         truncated: false,
     }

@@ -51,11 +51,13 @@ pub(super) fn known(usage: &usage::Usage) -> Usage {
         tokens_in: usage.tokens_in,
         tokens_in_cached: usage.tokens_in_cached,
         tokens_in_cache_written: usage.tokens_in_cache_written,
+        tokens_in_cache_written_1h: usage.tokens_in_cache_written_1h,
         tokens_in_image: usage.tokens_in_image,
         tokens_in_audio: usage.tokens_in_audio,
         tokens_out_reasoning: usage.tokens_out_reasoning,
         tokens_out_audio: usage.tokens_out_audio,
         tokens_out: usage.tokens_out,
+        off_list: usage.off_list,
         estimated: false,
         truncated: false,
     }

@@ -86,6 +86,8 @@ pub struct Usage {
     pub tokens_in_cached: u64,
     /// Prompt tokens that were written to its cache; part of `tokens_in`.
     pub tokens_in_cache_written: u64,
+    /// Prompt tokens that were written to it for an hour; part of those.
+    pub tokens_in_cache_written_1h: u64,
     /// Prompt tokens of images; part of `tokens_in`.
     pub tokens_in_image: u64,
     /// Prompt tokens of sounds; part of `tokens_in`.
@@ -96,6 +98,8 @@ pub struct Usage {
     pub tokens_out_audio: u64,
     /// Output tokens.
     pub tokens_out: u64,
+    /// Whether it is billed otherwise than by its tokens at the usual price.
+    pub off_list: bool,
     /// Whether the numbers are estimates because the provider gave none.
     pub estimated: bool,
     /// Whether a stream ended without its proper end.

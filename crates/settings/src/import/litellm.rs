@@ -225,6 +225,7 @@ fn price(made: &mut Map<String, Value>, fields: &mut Fields<'_>, notes: &mut Vec
         ("output_cost_per_token", "output"),
         ("cache_read_input_token_cost", "cached_input"),
         ("cache_creation_input_token_cost", "cache_write"),
+        ("cache_creation_input_token_cost_above_1hr", "cache_write_1h"),
         ("output_cost_per_reasoning_token", "reasoning"),
         ("input_cost_per_audio_token", "audio_input"),
         ("output_cost_per_audio_token", "audio_output"),

@@ -1,10 +1,10 @@
 //! Content blocks, written: those of requests and those of answers.
 
-use crate::chat::{Losses, Media, MediaKind, Part, Source};
+use crate::chat::{Losses, Media, MediaKind, Page, Part, Source};
 use crate::dialect::CONVERTED_DEPTH_MAX;
 use crate::json::Kind;
 use crate::json::tree::Tree;
-use crate::json::write::{Object, object};
+use crate::json::write::{Object, array, object};
 
 /// The member that arguments are put in which are no JSON object: they are shown, and never made into what could run.
 const MALFORMED: &str = "malformed_arguments";
@@ -59,11 +59,7 @@ pub(super) fn answer_block(part: &Part, path: &str, losses: &mut Losses) -> Opti
         Part::Text { text, .. } | Part::Refusal(text) if text.trim().is_empty() => None,
         Part::Text { text, cache: _, citations } => Some(object(|it| {
             it.text("type", "text").text("text", text);
-            match citations.as_deref() {
-                Some(citations) if is_own(citations) => it.raw("citations", citations),
-                Some(_) | None => it.raw("citations", NO_CITATIONS),
-            };
-            note_citations(citations.as_deref(), path, losses);
+            it.raw("citations", &answer_citations(citations.as_deref(), text, path, losses));
         })),
         Part::Refusal(why) => Some(object(|it| {
             it.text("type", "text").text("text", why).raw("citations", NO_CITATIONS);
@@ -106,13 +102,51 @@ fn write_citations(it: &mut Object, citations: Option<&str>, path: &str, losses:
 
 fn note_citations(citations: Option<&str>, path: &str, losses: &mut Losses) {
     let foreign = citations.is_some_and(|citations| !is_own(citations));
-    losses.note_if(foreign, &format!("{path}.citations"), "Anthropic cites in another form");
+    losses.note_if(foreign, &format!("{path}.citations"), FOREIGN);
 }
+
+/// The citations of an answer. Those of another dialect are shown if they are of pages.
+fn answer_citations(citations: Option<&str>, text: &str, path: &str, losses: &mut Losses) -> String {
+    let Some(citations) = citations else { return NO_CITATIONS.to_owned() };
+    let list = Tree::parse(citations, CONVERTED_DEPTH_MAX).map(Tree::into_items).unwrap_or_default();
+    let whole = (0, text.chars().count() as u64);
+    array(list.iter().filter_map(|one| {
+        let shown = citation(one.raw());
+        let path = format!("{path}.citations");
+        losses.note_if(shown.is_none(), &path, FOREIGN);
+        let narrow = Page::of(one).is_some_and(|page| page.span.is_some_and(|span| span != whole));
+        losses.note_if(narrow && !is_own(one.raw()), &path, WHOLE_BLOCKS);
+        shown
+    }))
+}
+
+/// A citation in the form of this dialect, if it has one: its own, or that of a page. What would let its provider find the
+/// page again is not known of those that another found.
+pub(super) fn citation(citation: &str) -> Option<String> {
+    if is_own(citation) {
+        return Some(citation.to_owned());
+    }
+    let page = Page::parse(citation)?;
+    Some(object(|it| {
+        it.text("type", "web_search_result_location").text("url", &page.url).text("title", &page.title);
+        it.text("encrypted_index", "").text("cited_text", "");
+    }))
+}
+
+/// Why a citation is lost.
+pub(super) const FOREIGN: &str = "Anthropic cites in another form";
+
+/// Why it is lost where in a text a citation stands.
+pub(super) const WHOLE_BLOCKS: &str =
+    "Anthropic cites for a whole text: which of its characters a citation is for is left out";
 
 /// Whether a citation, or a list of them, is in the form of this dialect.
 pub(super) fn is_own(citations: &str) -> bool {
-    let own =
-        |one: &Tree<'_>| one.get("type").and_then(Tree::text).is_some_and(|kind| kind.ends_with("_location"));
+    // One without a place in the index was made of another dialect's; the provider would refuse it.
+    let own = |one: &Tree<'_>| {
+        one.get("type").and_then(Tree::text).is_some_and(|kind| kind.ends_with("_location"))
+            && one.get("encrypted_index").and_then(Tree::text) != Some("")
+    };
     Tree::parse(citations, CONVERTED_DEPTH_MAX).is_ok_and(|tree| match tree.kind() {
         Kind::Array => tree.items().iter().all(own),
         Kind::Object | Kind::String | Kind::Number | Kind::Bool | Kind::Null => own(&tree),

@@ -5,13 +5,11 @@ use crate::chat::{
 };
 use crate::json::tree::{Members, Tree};
 use crate::json::write::array;
-use crate::openai::chat::client::says_nothing;
 use crate::openai::error::Invalid;
+use crate::taken::{self, Emptied, NO_VALUE, NO_WORD, hold_choice, note_rest};
 
+use super::provider::OWN_TOOL;
 use super::words::effort_of;
-
-/// Why a field is lost.
-const NO_WORD: &str = "the provider's dialect has no such field";
 
 /// What a body says.
 pub(super) fn read(body: Tree<'_>) -> Result<Conversation, Invalid> {
@@ -22,33 +20,25 @@ pub(super) fn read(body: Tree<'_>) -> Result<Conversation, Invalid> {
     all.system = read_content(body.take("system"), "system", &mut all.losses)?;
     read_messages(body.take("messages"), &mut all)?;
     read_tools(&mut body, &mut all)?;
-    if body.take("mcp_servers").is_some_and(|servers| !servers.items().is_empty()) {
-        let text = "`mcp_servers`: only its own provider connects to MCP servers; no other has that";
-        return Err(Invalid::field("mcp_servers", text));
-    }
-    read_choice(&mut body, &mut all);
     read_output(&mut body, &mut all);
-    read_thinking(&mut body, &mut all);
-    read_limits(&mut body, &mut all);
+    read_thinking(&mut body, &mut all)?;
+    read_limits(&mut body, &mut all)?;
     note_rest(body, "", &mut all.losses);
     Ok(all)
 }
 
-/// Names what nobody took.
-fn note_rest(members: Members<'_>, path: &str, losses: &mut Losses) {
-    for (name, _) in members.rest().filter(|(_, value)| !says_nothing(value)) {
-        losses.note(format!("{path}{name}"), NO_WORD);
-    }
-}
-
 fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(), Invalid> {
+    let mut emptied = Emptied::default();
     for (at, message) in messages.map(Tree::into_items).unwrap_or_default().into_iter().enumerate() {
         let path = format!("messages[{at}]");
+        emptied.before(all);
         let mut message = message.into_members();
         let role = message.take_text("role").unwrap_or_default();
         let parts = read_content(message.take("content"), &format!("{path}.content"), &mut all.losses)?;
+        let lost = emptied.after(&path, parts.len(), &all.losses);
         note_rest(message, &format!("{path}."), &mut all.losses);
         match role.as_str() {
+            "user" | "assistant" if lost => {}
             "user" => {
                 let (results, said): (Vec<Part>, Vec<Part>) =
                     parts.into_iter().partition(|part| matches!(part, Part::ToolResult { .. }));
@@ -69,7 +59,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
             }
         }
     }
-    Ok(())
+    emptied.refuse()
 }
 
 fn read_content(content: Option<Tree<'_>>, path: &str, losses: &mut Losses) -> Result<Vec<Part>, Invalid> {
@@ -129,6 +119,10 @@ fn read_block(
         "redacted_thinking" => {
             parts.push(Part::HiddenThinking { data: block.take_text("data").unwrap_or_default() });
         }
+        own if is_of_own_tool(own) => {
+            losses.note(path, OWN_TOOL);
+            return Ok(());
+        }
         other => {
             let text = format!(
                 "`{path}.type`: a block of the type `{other}` is understood by its own provider only"
@@ -138,6 +132,11 @@ fn read_block(
     }
     note_rest(block, &format!("{path}."), losses);
     Ok(())
+}
+
+/// Whether a block is about a tool that the provider runs itself: what was asked of it, what it gave, what it is given.
+fn is_of_own_tool(kind: &str) -> bool {
+    matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload") || kind.ends_with("_tool_result")
 }
 
 fn cache_of(block: &mut Members<'_>) -> Option<String> {
@@ -258,44 +257,50 @@ fn read_result(
 }
 
 fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let mut dropped = false;
     for (at, tool) in body.take("tools").map(Tree::into_items).unwrap_or_default().into_iter().enumerate() {
         let path = format!("tools[{at}]");
         let mut tool = tool.into_members();
-        if let Some(kind) = tool.take_text("type").filter(|kind| kind != "custom") {
-            let field = format!("{path}.type");
-            let text =
-                format!("`{field}`: a tool of the type `{kind}` is its provider's own; others have none");
-            return Err(Invalid::field(field, text));
+        if tool.take_text("type").is_some_and(|kind| kind != "custom") {
+            all.losses.note(path, "a tool of this type is its provider's own; others have none");
+            dropped = true;
+            continue;
         }
+        let path = format!("{path}.");
         all.tools.push(Tool {
             name: tool.take_text("name").unwrap_or_default(),
             description: tool.take_text("description"),
             parameters: tool.take("input_schema").map(|schema| schema.raw().to_owned()),
-            strict: tool.take("strict").and_then(|strict| strict.boolean()),
+            strict: taken::boolean(&mut tool, &path, "strict")?,
             cache: cache_of(&mut tool),
         });
-        note_rest(tool, &format!("{path}."), &mut all.losses);
+        note_rest(tool, &path, &mut all.losses);
     }
-    Ok(())
-}
-
-fn read_choice(body: &mut Members<'_>, all: &mut Conversation) {
-    let Some(choice) = body.take("tool_choice") else { return };
+    let Some(choice) = body.take("tool_choice") else { return Ok(()) };
     let mut choice = choice.into_members();
-    let alone = choice.take("disable_parallel_tool_use").and_then(|alone| alone.boolean());
+    let alone = taken::boolean(&mut choice, "tool_choice.", "disable_parallel_tool_use")?;
     all.parallel_tool_calls = alone.map(|alone| !alone);
     all.tool_choice = match choice.take_text("type").as_deref() {
         Some("none") => Some(ToolChoice::None),
         Some("any") => Some(ToolChoice::Any),
         Some("tool") => Some(ToolChoice::Tool(choice.take_text("name").unwrap_or_default())),
-        Some(_) | None => Some(ToolChoice::Auto),
+        Some("auto") | None => Some(ToolChoice::Auto),
+        Some(_) => {
+            all.losses.note("tool_choice.type", NO_VALUE);
+            None
+        }
     };
+    note_rest(choice, "tool_choice.", &mut all.losses);
+    hold_choice(all, dropped);
+    Ok(())
 }
 
 /// `output_config`, and `output_format` as it was called before.
 fn read_output(body: &mut Members<'_>, all: &mut Conversation) {
     let mut config = body.take("output_config").map(Tree::into_members).unwrap_or_default();
-    let effort = config.take_text("effort").and_then(|word| effort_of(&word));
+    let word = config.take_text("effort");
+    let effort = word.as_deref().and_then(effort_of);
+    all.losses.note_if(word.is_some() && effort.is_none(), "output_config.effort", NO_VALUE);
     if let Some(effort) = effort {
         all.reasoning = Some(Reasoning { effort: Some(effort), ..Reasoning::default() });
     }
@@ -305,7 +310,9 @@ fn read_output(body: &mut Members<'_>, all: &mut Conversation) {
     };
     note_rest(config, "output_config.", &mut all.losses);
     let mut format = format.into_members();
-    if format.take_text("type").as_deref() == Some("json_schema") {
+    let kind = format.take_text("type");
+    all.losses.note_if(kind.as_deref() != Some("json_schema"), "output_config.format.type", NO_VALUE);
+    if kind.as_deref() == Some("json_schema") {
         let schema = format.take("schema").map_or_else(|| "{}".to_owned(), |schema| schema.raw().to_owned());
         // Answers always fit the schema here.
         all.format = Format::Schema { name: None, description: None, schema, strict: Some(true) };
@@ -313,13 +320,13 @@ fn read_output(body: &mut Members<'_>, all: &mut Conversation) {
     note_rest(format, "output_config.format.", &mut all.losses);
 }
 
-fn read_thinking(body: &mut Members<'_>, all: &mut Conversation) {
-    let Some(thinking) = body.take("thinking") else { return };
+fn read_thinking(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let Some(thinking) = body.take("thinking") else { return Ok(()) };
     let mut thinking = thinking.into_members();
     let mut reasoning = all.reasoning.unwrap_or_default();
     let kind = thinking.take_text("type").unwrap_or_default();
     match kind.as_str() {
-        "enabled" => reasoning.tokens = thinking.take("budget_tokens").and_then(|tokens| tokens.count()),
+        "enabled" => reasoning.tokens = taken::count(&mut thinking, "thinking.", "budget_tokens")?,
         "disabled" => reasoning = Reasoning { tokens: Some(0), ..Reasoning::default() },
         "adaptive" => {}
         _ => all.losses.note("thinking.type", NO_WORD),
@@ -331,17 +338,17 @@ fn read_thinking(body: &mut Members<'_>, all: &mut Conversation) {
     };
     all.reasoning = Some(reasoning);
     note_rest(thinking, "thinking.", &mut all.losses);
+    Ok(())
 }
 
-fn read_limits(body: &mut Members<'_>, all: &mut Conversation) {
-    let mut number = |name: &str| body.take(name).and_then(|value| value.number());
-    all.sampling.temperature = number("temperature");
-    all.sampling.top_p = number("top_p");
-    all.sampling.top_k = body.take("top_k").and_then(|value| value.count());
-    all.tokens_out_max = body.take("max_tokens").and_then(|value| value.count());
+fn read_limits(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    all.sampling.temperature = taken::number(body, "", "temperature")?;
+    all.sampling.top_p = taken::number(body, "", "top_p")?;
+    all.sampling.top_k = taken::count(body, "", "top_k")?;
+    all.tokens_out_max = taken::count(body, "", "max_tokens")?;
     let stop = body.take("stop_sequences").map(Tree::into_items).unwrap_or_default();
     all.stop = stop.into_iter().filter_map(Tree::into_text).collect();
-    all.stream = body.take("stream").and_then(|value| value.boolean()).unwrap_or(false);
+    all.stream = taken::boolean(body, "", "stream")?.unwrap_or(false);
     let mut metadata = body.take("metadata").map(Tree::into_members).unwrap_or_default();
     all.user = metadata.take_text("user_id");
     note_rest(metadata, "metadata.", &mut all.losses);
@@ -350,4 +357,5 @@ fn read_limits(body: &mut Members<'_>, all: &mut Conversation) {
         Some("standard_only") => Some("default".to_owned()),
         Some(other) => Some(other.to_owned()),
     };
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::chat::{Effort, Stop, Usage};
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
+use crate::openai::usage::is_usual_tier;
 
 /// Why an answer ended, by its word.
 pub(super) fn stop_of(word: &str) -> Stop {
@@ -59,8 +60,10 @@ pub(super) struct Counted {
     input: u64,
     cache_read: u64,
     cache_written: u64,
+    cache_written_1h: u64,
     output: u64,
     thinking: u64,
+    off_list: bool,
 }
 
 impl Counted {
@@ -72,6 +75,14 @@ impl Counted {
         put("cache_read_input_tokens", &mut self.cache_read);
         put("cache_creation_input_tokens", &mut self.cache_written);
         put("output_tokens", &mut self.output);
+        let hourly = usage.get("cache_creation").and_then(|written| written.get("ephemeral_1h_input_tokens"));
+        self.cache_written_1h = hourly.and_then(Tree::count).unwrap_or(self.cache_written_1h);
+        let tier = usage.get("service_tier").and_then(Tree::text);
+        self.off_list |= tier.is_some_and(|tier| !is_usual_tier(tier));
+        // What is fetched costs no more than its tokens; what is searched for does.
+        let searched = usage.get("server_tool_use").cloned().map(Tree::into_members).unwrap_or_default();
+        self.off_list |=
+            searched.rest().any(|(name, used)| name != "web_fetch_requests" && used.count() > Some(0));
         let thinking = usage.get("output_tokens_details").and_then(|details| details.get("thinking_tokens"));
         self.thinking = thinking.and_then(Tree::count).unwrap_or(self.thinking);
     }
@@ -82,8 +93,10 @@ impl Counted {
             tokens_in: self.input.saturating_add(self.cache_read).saturating_add(self.cache_written),
             tokens_in_cached: self.cache_read,
             tokens_in_cache_written: self.cache_written,
+            tokens_in_cache_written_1h: self.cache_written_1h.min(self.cache_written),
             tokens_out: self.output,
             tokens_out_reasoning: self.thinking.min(self.output),
+            off_list: self.off_list,
             ..Usage::default()
         }
     }
@@ -97,7 +110,16 @@ pub(super) fn fill_nothing(it: &mut Object) {
 /// Usage as clients get it. The dialect's own description demands every member, `null` where there is nothing to say.
 pub(super) fn usage_json(usage: &Usage, service_tier: Option<&str>) -> String {
     object(|it| {
-        it.raw("cache_creation", "null");
+        let hourly = usage.tokens_in_cache_written_1h;
+        if hourly > 0 {
+            it.object("cache_creation", |it| {
+                it.count("ephemeral_1h_input_tokens", hourly);
+                let others = usage.tokens_in_cache_written.saturating_sub(hourly);
+                it.count("ephemeral_5m_input_tokens", others);
+            });
+        } else {
+            it.raw("cache_creation", "null");
+        }
         fill_usage(it, usage);
         it.raw("inference_geo", "null");
         let tier = service_tier.and_then(|tier| match tier {
@@ -216,7 +238,7 @@ mod tests {
     fn d14_counts_of_a_stream_replace_each_other() {
         let mut counted = Counted::default();
         for text in [
-            r#"{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":20,"output_tokens":1}"#,
+            r#"{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":20,"cache_creation":{"ephemeral_1h_input_tokens":15},"output_tokens":1}"#,
             r#"{"output_tokens":5,"cache_read_input_tokens":null}"#,
             r#"{"output_tokens":7,"output_tokens_details":{"thinking_tokens":4},"input_tokens":-1}"#,
         ] {
@@ -225,6 +247,13 @@ mod tests {
         let usage = counted.usage();
         assert_eq!((usage.tokens_in, usage.tokens_in_cached, usage.tokens_in_cache_written), (33, 10, 20));
         assert_eq!((usage.tokens_out, usage.tokens_out_reasoning), (7, 4));
+        assert_eq!((usage.tokens_in_cache_written_1h, usage.off_list), (15, false));
+        let mut searched = counted;
+        searched.take(&Tree::parse(r#"{"server_tool_use":{"web_search_requests":2}}"#, 4).unwrap());
+        assert!(searched.usage().off_list);
+        let mut hurried = counted;
+        hurried.take(&Tree::parse(r#"{"service_tier":"priority"}"#, 4).unwrap());
+        assert!(hurried.usage().off_list);
         let text = usage_json(&usage, Some("default"));
         let mut again = Counted::default();
         again.take(&Tree::parse(&text, 4).unwrap());

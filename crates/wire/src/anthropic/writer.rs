@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::chat::{Event, Opened, Stop, Usage};
+use crate::chat::{Event, Opened, Page, Stop, Usage};
 use crate::dialect::{Told, WriteStream};
 use crate::json::quote;
 use crate::json::write::{Object, object};
 
-use super::blocks::{DIRECT, NO_CITATIONS, is_own, known_by};
+use super::blocks::{DIRECT, FOREIGN, NO_CITATIONS, WHOLE_BLOCKS, citation, is_own, known_by};
 use super::error::kind_of;
 use super::words::{fill_nothing, last_usage_json, stop_word, usage_json};
 
@@ -136,9 +136,9 @@ impl WriteStream for Writer {
                     self.delta("signature_delta", "signature", &quote(signature), out);
                 }
             }
-            Event::Cited { choice: 0, citation, .. } => {
-                if self.open == Some(Opened::Text) && is_own(citation) {
-                    self.delta("citations_delta", "citation", citation, out);
+            Event::Cited { choice: 0, citation: cited, .. } => {
+                if let Some(cited) = citation(cited).filter(|_| self.open == Some(Opened::Text)) {
+                    self.delta("citations_delta", "citation", &cited, out);
                 }
             }
             Event::Closed { choice: 0, .. } => self.close(out),
@@ -174,7 +174,11 @@ impl WriteStream for Writer {
         if matches!(event, Event::Likely { .. }) {
             return Some(("logprobs", "Anthropic has no log probabilities"));
         }
-        let foreign = matches!(event, Event::Cited { citation, .. } if !is_own(citation));
-        foreign.then_some(("citations", "Anthropic cites in its own way"))
+        let Event::Cited { citation: cited, .. } = event else { return None };
+        if citation(cited).is_none() {
+            return Some(("citations", FOREIGN));
+        }
+        let narrow = !is_own(cited) && Page::parse(cited).is_some_and(|page| page.span.is_some());
+        narrow.then_some(("citations", WHOLE_BLOCKS))
     }
 }

@@ -77,7 +77,9 @@ pub struct Usage {
     pub tokens_in_cached: u64,
     /// Of those, written to it.
     pub tokens_in_cache_written: u64,
-    /// Of those, of sounds.
+    /// Of those, written for an hour instead of minutes.
+    pub tokens_in_cache_written_1h: u64,
+    /// Of the prompt's, of sounds.
     pub tokens_in_audio: u64,
     /// All of the answer, thoughts included.
     pub tokens_out: u64,
@@ -85,4 +87,7 @@ pub struct Usage {
     pub tokens_out_reasoning: u64,
     /// Of those, of sounds.
     pub tokens_out_audio: u64,
+    /// The answer is billed otherwise than by its tokens at the usual price: it was served in another service tier, or the
+    /// provider ran tools for it.
+    pub off_list: bool,
 }

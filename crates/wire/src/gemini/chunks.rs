@@ -8,6 +8,7 @@ use crate::openai::sse::{EVENT_BYTES_MAX, StreamError, StreamFault};
 
 use super::array::{Elements, Step, is_array};
 use super::fault::stream_error;
+use super::grounding::{Found, NO_TEXT, citation};
 use super::reply::{Candidate, read};
 use super::words::stop_of;
 
@@ -52,6 +53,10 @@ struct Reading {
     open: Option<Open>,
     calls: u64,
     stopped: bool,
+    /// Bytes and characters of the text that was opened last, and how many were.
+    bytes: u64,
+    chars: u64,
+    texts: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -183,6 +188,9 @@ impl Told {
         for part in from.parts {
             reading.read_part(choice, part, losses, out);
         }
+        for found in &from.grounds {
+            reading.cite(choice, found, losses, out);
+        }
         if !from.logprobs.is_empty() {
             out.push(Event::Likely { choice, logprobs: from.logprobs });
         }
@@ -239,12 +247,30 @@ impl Reading {
             let what = if to == Open::Text { Opened::Text } else { Opened::Thinking };
             self.open(choice, Some(to), what, out);
         }
+        if to == Open::Text {
+            self.bytes += text.len() as u64;
+            self.chars += text.chars().count() as u64;
+        }
         out.push(Event::Added { choice, part: self.parts.saturating_sub(1), text });
+    }
+
+    fn cite(&self, choice: u32, found: &Found, losses: &mut Losses, out: &mut Vec<Event>) {
+        if self.open != Some(Open::Text) {
+            return losses.note("groundingMetadata", NO_TEXT);
+        }
+        // Places in one of several texts are not known to be counted from its beginning.
+        let bytes = if self.texts == 1 { self.bytes } else { u64::MAX };
+        let citation = citation(found, bytes, self.chars);
+        out.push(Event::Cited { choice, part: self.parts.saturating_sub(1), citation });
     }
 
     fn open(&mut self, choice: u32, open: Option<Open>, what: Opened, out: &mut Vec<Event>) {
         self.close(choice, out);
         self.open = open;
+        if open == Some(Open::Text) {
+            (self.bytes, self.chars) = (0, 0);
+            self.texts += 1;
+        }
         out.push(Event::Opened { choice, part: self.parts, what });
         self.parts += 1;
     }

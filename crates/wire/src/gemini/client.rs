@@ -1,6 +1,6 @@
 //! What clients of `generateContent` send, and are sent.
 
-use crate::chat::{Answer, Choice, Conversation, Losses, Part, Source, Stop};
+use crate::chat::{Answer, Choice, Conversation, Losses, Page, Part, Source, Stop};
 use crate::dialect::{ClientDef, ClientDialect, Told, WriteStream};
 use crate::json::tree::Tree;
 use crate::json::write::{array, object};
@@ -10,6 +10,7 @@ use super::config::{read_config, read_tools};
 use super::contents::{NO_WORD, read_contents, read_system};
 use super::deltas::Deltas;
 use super::form::Form;
+use super::grounding::Grounding;
 use super::route;
 use super::words::{
     args_of, base64_only, fill_call, finish_reason, logprobs_json, media_type_of, says_nothing, take,
@@ -54,7 +55,7 @@ impl ClientDialect for GeminiClient {
         }
         read_contents(take_items(&mut body, "contents"), &mut all)?;
         read_tools(&mut body, &mut all)?;
-        read_config(take_members(&mut body, "generationConfig"), &mut all);
+        read_config(take_members(&mut body, "generationConfig"), &mut all)?;
         all.service_tier = take_text(&mut body, "serviceTier").and_then(|tier| tier_of(&tier));
         for (name, _) in body.rest().filter(|(_, value)| !says_nothing(value)) {
             all.losses.note(name, NO_WORD);
@@ -101,13 +102,21 @@ fn tier_of(word: &str) -> Option<String> {
     Some(word.to_owned()).filter(|word| !matches!(word.as_str(), "" | "standard" | "unspecified"))
 }
 
+/// Why a citation is lost.
+pub(super) const ONLY_PAGES: &str = "Gemini cites pages only";
+
 fn candidate(index: usize, choice: &Choice, losses: &mut Losses) -> String {
-    let (mut parts, mut broken) = (Vec::new(), false);
+    let (mut parts, mut broken, mut grounding) = (Vec::new(), false, Grounding::default());
     for (at, part) in choice.parts.iter().enumerate() {
         if let Part::ToolCall { arguments, .. } = part
             && args_of(arguments).is_none()
         {
             broken = true;
+        }
+        if let Part::Text { text, citations, .. } = part {
+            let (pages, others) = Page::all_of(citations.as_deref());
+            losses.note_if(others, "citations", ONLY_PAGES);
+            grounding.add_all(&pages, parts.len() as u64, text);
         }
         parts.extend(part_json(part, &choice.parts, at, losses));
     }
@@ -117,6 +126,9 @@ fn candidate(index: usize, choice: &Choice, losses: &mut Losses) -> String {
             it.text("finishReason", reason(stop, broken));
         }
         it.count("index", index as u64);
+        if let Some(grounding) = grounding.json() {
+            it.raw("groundingMetadata", &grounding);
+        }
         if !choice.logprobs.is_empty() {
             it.raw("logprobsResult", &logprobs_json(&choice.logprobs));
         }
@@ -179,8 +191,7 @@ pub(super) fn signed<'a>(signature: Option<&'a str>, losses: &mut Losses) -> Opt
 
 fn part_json(part: &Part, all: &[Part], at: usize, losses: &mut Losses) -> Option<String> {
     match part {
-        Part::Text { text, citations, .. } => {
-            losses.note_if(citations.is_some(), "citations", "Gemini cites in no such form");
+        Part::Text { text, .. } => {
             let signature = signature_of_text(all, at);
             Some(object(|it| _ = it.text("text", text).text_if("thoughtSignature", signature)))
         }

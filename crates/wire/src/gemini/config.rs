@@ -4,6 +4,7 @@ use crate::chat::{Conversation, Effort, Format, Losses, Reasoning, Tool, ToolCho
 use crate::dialect::CONVERTED_DEPTH_MAX;
 use crate::json::tree::{Members, Tree};
 use crate::openai::error::Invalid;
+use crate::taken::{self, NO_VALUE, hold_choice, typed};
 
 use super::contents::NO_WORD;
 use super::schema::json_schema;
@@ -11,6 +12,7 @@ use super::words::{effort_of, says_nothing, take, take_count, take_items, take_m
 
 /// Reads `tools` and `toolConfig`.
 pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let mut dropped = false;
     for (at, tool) in take_items(body, "tools").into_iter().enumerate() {
         let mut tool = tool.into_members();
         for (index, function) in take_items(&mut tool, "functionDeclarations").into_iter().enumerate() {
@@ -19,15 +21,16 @@ pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Resu
             all.tools.push(tool);
         }
         // The others (search, code execution, URLs, maps, files) are run by Google.
-        if let Some((name, _)) = tool.rest().next() {
-            let field = format!("tools[{at}].{name}");
-            let text = format!("`{field}`: this tool is run by its provider; others have none");
-            return Err(Invalid::field(field, text));
+        for (name, _) in tool.rest() {
+            dropped = true;
+            let why = "this tool is run by its provider; others have none";
+            all.losses.note(format!("tools[{at}].{name}"), why);
         }
     }
     let mut config = take_members(body, "toolConfig");
     let calling = take_members(&mut config, "functionCallingConfig");
     read_calling(calling, all);
+    hold_choice(all, dropped);
     for (name, _) in config.rest().filter(|(_, value)| !says_nothing(value)) {
         all.losses.note(format!("toolConfig.{name}"), NO_WORD);
     }
@@ -99,20 +102,23 @@ fn is_closed(schema: &str) -> bool {
 }
 
 /// Reads `generationConfig`.
-pub(super) fn read_config(mut config: Members<'_>, all: &mut Conversation) {
+pub(super) fn read_config(mut config: Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
     read_format(&mut config, all);
-    let mut number = |name: &str| take(&mut config, name).and_then(|value| value.number());
+    let mut number = |name: &str| {
+        typed(take(&mut config, name).as_ref(), &format!("{CONFIG}{name}"), "a number", Tree::number)
+    };
     let sampling = &mut all.sampling;
-    sampling.temperature = number("temperature");
-    sampling.top_p = number("topP");
-    sampling.presence_penalty = number("presencePenalty");
-    sampling.frequency_penalty = number("frequencyPenalty");
-    sampling.top_k = take_count(&mut config, "topK");
-    sampling.seed = take(&mut config, "seed").and_then(|seed| seed.text().unwrap_or(seed.raw()).parse().ok());
-    all.tokens_out_max = take_count(&mut config, "maxOutputTokens").filter(|tokens| *tokens > 0);
+    sampling.temperature = number("temperature")?;
+    sampling.top_p = number("topP")?;
+    sampling.presence_penalty = number("presencePenalty")?;
+    sampling.frequency_penalty = number("frequencyPenalty")?;
+    sampling.top_k = whole(&mut config, "topK")?;
+    let seed = take(&mut config, "seed");
+    sampling.seed = taken::seed(seed.as_ref(), &format!("{CONFIG}seed"), &mut all.losses)?;
+    all.tokens_out_max = whole(&mut config, "maxOutputTokens")?.filter(|tokens| *tokens > 0);
     all.stop = take_items(&mut config, "stopSequences").into_iter().filter_map(Tree::into_text).collect();
-    all.choices = take_count(&mut config, "candidateCount").unwrap_or(1).max(1);
-    let alternatives = take_count(&mut config, "logprobs");
+    all.choices = whole(&mut config, "candidateCount")?.unwrap_or(1).max(1);
+    let alternatives = whole(&mut config, "logprobs")?;
     let logprobs = take(&mut config, "responseLogprobs").and_then(|asked| asked.boolean()).unwrap_or(false);
     all.logprobs = logprobs.then_some(alternatives.unwrap_or(0));
     if let Some(thinking) = take(&mut config, "thinkingConfig") {
@@ -124,6 +130,17 @@ pub(super) fn read_config(mut config: Members<'_>, all: &mut Conversation) {
     for (name, _) in config.rest().filter(|(_, value)| !says_nothing(value)) {
         all.losses.note(format!("generationConfig.{name}"), NO_WORD);
     }
+    Ok(())
+}
+
+/// Where most of it stands.
+const CONFIG: &str = "generationConfig.";
+
+/// Takes a whole number, which may be written as a string.
+fn whole(config: &mut Members<'_>, name: &str) -> Result<Option<u64>, Invalid> {
+    let read = |value: &Tree<'_>| value.whole().or_else(|| value.text()?.parse().ok());
+    let expected = "a whole number of 0 or more";
+    typed(take(config, name).as_ref(), &format!("{CONFIG}{name}"), expected, read)
 }
 
 fn read_format(config: &mut Members<'_>, all: &mut Conversation) {
@@ -146,7 +163,11 @@ fn read_format(config: &mut Members<'_>, all: &mut Conversation) {
 fn read_thinking(mut thinking: Members<'_>, losses: &mut Losses) -> Reasoning {
     // -1 leaves it to the model, as does saying nothing.
     let tokens = take_count(&mut thinking, "thinkingBudget");
-    let level = take_text(&mut thinking, "thinkingLevel").and_then(|word| effort_of(&word));
+    let word = take_text(&mut thinking, "thinkingLevel");
+    let word = word.filter(|word| !matches!(word.as_str(), "" | "THINKING_LEVEL_UNSPECIFIED"));
+    let level = word.as_deref().and_then(effort_of);
+    let unknown = word.is_some() && level.is_none();
+    losses.note_if(unknown, "generationConfig.thinkingConfig.thinkingLevel", NO_VALUE);
     let visible = take(&mut thinking, "includeThoughts").and_then(|asked| asked.boolean());
     for (name, _) in thinking.rest().filter(|(_, value)| !says_nothing(value)) {
         losses.note(format!("generationConfig.thinkingConfig.{name}"), NO_WORD);

@@ -3,6 +3,7 @@
 use crate::chat::{Conversation, Losses, Media, Message, Part, Role, Source};
 use crate::json::tree::{Members, Tree};
 use crate::openai::error::Invalid;
+use crate::taken::Emptied;
 
 use super::words::{
     compact, kind_of, made_up, says_nothing, take, take_items, take_text, usual_base64, usual_signature,
@@ -49,9 +50,10 @@ impl Calls {
 
 /// Reads `contents` into the messages of a conversation.
 pub(super) fn read_contents(contents: Vec<Tree<'_>>, all: &mut Conversation) -> Result<(), Invalid> {
-    let mut calls = Calls::default();
+    let (mut calls, mut emptied) = (Calls::default(), Emptied::default());
     for (at, content) in contents.into_iter().enumerate() {
         let path = format!("contents[{at}]");
+        emptied.before(all);
         let mut content = content.into_members();
         let role = match take_text(&mut content, "role").as_deref() {
             None | Some("" | "user" | "function" | "tool") => Role::User,
@@ -72,10 +74,11 @@ pub(super) fn read_contents(contents: Vec<Tree<'_>>, all: &mut Conversation) -> 
                 &mut all.losses,
             )?;
         }
+        emptied.after(&path, parts.len(), &all.losses);
         note_rest(content, &path, &mut all.losses);
         add(role, parts, all);
     }
-    Ok(())
+    emptied.refuse()
 }
 
 /// Adds what was said; results of tools are messages of their own.

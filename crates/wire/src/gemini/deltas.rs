@@ -1,13 +1,14 @@
 //! A stream of answers, written: as events, or as the elements of one array.
 
-use crate::chat::{CHOICES_MAX, Event, Opened, Stop, Usage};
+use crate::chat::{CHOICES_MAX, CITATIONS_WAITING_MAX, Event, Opened, Page, Stop, Usage};
 use crate::dialect::{Told, WriteStream};
 use crate::json::write::{Object, object};
 use crate::openai::sse::EVENT_BYTES_MAX;
 
-use super::client::reason;
+use super::client::{ONLY_PAGES, reason};
 use super::fault::stream_error_body;
 use super::form::Form;
+use super::grounding::Grounding;
 use super::words::{args_of, base64_only, fill_call, logprobs_json, usage_json};
 
 /// Writes a stream.
@@ -35,6 +36,40 @@ struct Open {
     /// A call's arguments were no JSON object.
     broken: bool,
     stop: Option<Stop>,
+    text: Text,
+}
+
+/// What is known of the text of a choice, of which only lengths are kept.
+#[derive(Default)]
+struct Text {
+    /// Bytes and characters so far.
+    bytes: u64,
+    chars: u64,
+    /// The same before the text that is open.
+    before: (u64, u64),
+    /// Pages that the open text cites.
+    cited: Vec<Page>,
+    grounding: Grounding,
+}
+
+impl Text {
+    fn cite(&mut self, citation: &str) {
+        if self.cited.len() < CITATIONS_WAITING_MAX {
+            self.cited.extend(Page::parse(citation));
+        }
+    }
+
+    /// Its end is known: so are the places of what it cites, which are bytes here. Where those are not as many as
+    /// characters, all of the text stands for each.
+    fn close(&mut self) {
+        let (bytes, chars) = (self.bytes - self.before.0, self.chars - self.before.1);
+        let room = CITATIONS_WAITING_MAX.saturating_sub(self.grounding.len());
+        for page in std::mem::take(&mut self.cited).into_iter().take(room) {
+            let (start, end) = if bytes == chars { page.place(chars) } else { (0, bytes) };
+            self.grounding.add(&page, 0, (self.before.0 + start, self.before.0 + end), None);
+        }
+        self.before = (self.bytes, self.chars);
+    }
 }
 
 impl Deltas {
@@ -95,7 +130,11 @@ impl Deltas {
         let open = self.choice(choice);
         open.added = true;
         match open.what {
-            Some(Opened::Text | Opened::Refusal) => self.part(choice, |it| _ = it.text("text", text), out),
+            Some(Opened::Text | Opened::Refusal) => {
+                open.text.bytes += text.len() as u64;
+                open.text.chars += text.chars().count() as u64;
+                self.part(choice, |it| _ = it.text("text", text), out);
+            }
             Some(Opened::Thinking) => {
                 self.part(choice, |it| _ = it.text("text", text).boolean("thought", true), out);
             }
@@ -130,6 +169,7 @@ impl Deltas {
     /// A call is sent once it is whole. One whose arguments are cut off or broken is never sent as if it were (D15).
     fn close(&mut self, choice: u32, out: &mut String) {
         let open = self.choice(choice);
+        open.text.close();
         let Some(Opened::ToolCall { id, name }) = open.what.take() else { return };
         let arguments = std::mem::take(&mut open.arguments);
         let signature = open.signature.take();
@@ -149,7 +189,13 @@ impl Deltas {
         let choices = self.choices.iter().enumerate();
         let stopped = choices.filter_map(|(index, open)| {
             let reason = reason(open.stop?, open.broken);
-            let fill = |it: &mut Object| _ = it.text("finishReason", reason);
+            let grounding = open.text.grounding.json();
+            let fill = |it: &mut Object| {
+                it.text("finishReason", reason);
+                if let Some(grounding) = &grounding {
+                    it.raw("groundingMetadata", grounding);
+                }
+            };
             Some(candidate(index as u32, r#"{"text":""}"#, fill))
         });
         let stopped: Vec<String> = stopped.collect();
@@ -178,7 +224,8 @@ impl WriteStream for Deltas {
             }
             Event::Opened { choice, part: _, what } => {
                 let open = self.choice(*choice);
-                let kept = Open { broken: open.broken, stop: open.stop, ..Open::default() };
+                let text = std::mem::take(&mut open.text);
+                let kept = Open { broken: open.broken, stop: open.stop, text, ..Open::default() };
                 *open = Open { what: Some(what.clone()), ..kept };
             }
             Event::Added { choice, part: _, text } => self.add(*choice, text, out),
@@ -199,12 +246,13 @@ impl WriteStream for Deltas {
             }
             Event::Ended => self.end(out),
             Event::Ping => out.push_str(Form::ping()),
-            Event::Cited { .. } | Event::Lost(_) => {}
+            Event::Cited { choice, part: _, citation } => self.choice(*choice).text.cite(citation),
+            Event::Lost(_) => {}
         }
     }
 
     fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
-        let cited = matches!(event, Event::Cited { .. });
-        cited.then_some(("citations", "Gemini cites in its own way"))
+        let other = matches!(event, Event::Cited { citation, .. } if Page::parse(citation).is_none());
+        other.then_some(("citations", ONLY_PAGES))
     }
 }

@@ -4,13 +4,14 @@ use crate::chat::{Answer, CHOICES_MAX, Choice, Losses, Part, Stop};
 use crate::json::tree::{Members, Tree};
 
 use super::contents::{inline, push_text, take_call};
+use super::grounding::{self, Found};
 use super::words::{
     logprobs_of, made_up, says_nothing, stop_of, take, take_count, take_items, take_members, take_text,
     usage_of,
 };
 
 /// Why a member of an answer is lost.
-const NO_WORD: &str = "other dialects have no word for it";
+pub(super) const NO_WORD: &str = "other dialects have no word for it";
 
 /// What there is of an answer in one body, or in one event of a stream.
 pub(super) struct Reply {
@@ -28,6 +29,9 @@ pub(super) struct Candidate {
     pub(super) parts: Vec<Part>,
     pub(super) reason: String,
     pub(super) logprobs: Vec<crate::chat::Logprob>,
+    /// Which of the parts is the text of each part of the answer.
+    texts: Vec<Option<usize>>,
+    pub(super) grounds: Vec<Found>,
 }
 
 impl Candidate {
@@ -76,11 +80,15 @@ fn read_candidate(
 ) -> Candidate {
     let path = format!("candidates[{index}]");
     let mut content = take_members(&mut candidate, "content");
-    let mut parts = Vec::new();
+    let (mut parts, mut texts) = (Vec::new(), Vec::new());
     for (at, part) in take_items(&mut content, "parts").into_iter().enumerate() {
         let path = format!("{path}.content.parts[{at}]");
+        let before = parts.len();
         read_part(part.into_members(), &path, losses, id_of, &mut parts);
+        texts.push(Some(before).filter(|at| matches!(parts.get(*at), Some(Part::Text { .. }))));
     }
+    let grounds = take_members(&mut candidate, "groundingMetadata");
+    let grounds = grounding::read(grounds, &format!("{path}.groundingMetadata"), losses);
     let reason = take_text(&mut candidate, "finishReason").unwrap_or_default();
     if stop_of(&reason, false) == Some(Stop::Other) && reason != "OTHER" {
         losses.note(format!("{path}.finishReason"), "other dialects have no word for this reason");
@@ -92,7 +100,7 @@ fn read_candidate(
     for (name, _) in candidate.rest().filter(|(_, value)| !says_nothing(value)) {
         losses.note(format!("{path}.{name}"), NO_WORD);
     }
-    Candidate { parts, reason, logprobs }
+    Candidate { parts, reason, logprobs, texts, grounds }
 }
 
 fn read_part(
@@ -122,14 +130,15 @@ fn read_part(
 /// Reads a whole answer.
 pub(super) fn read_answer(tree: Tree<'_>) -> Answer {
     let mut calls = vec![0_u64; CHOICES_MAX as usize];
-    let reply = read(tree, "", &mut |choice| {
+    let mut reply = read(tree, "", &mut |choice| {
         let count = &mut calls[choice as usize];
         *count += 1;
         *count - 1
     });
     let (mut choices, mut candidates) = (Vec::new(), reply.candidates);
     candidates.sort_by_key(|(index, _)| *index);
-    for (_, candidate) in candidates {
+    for (_, mut candidate) in candidates {
+        grounding::cite(&candidate.grounds, &mut candidate.parts, &candidate.texts, &mut reply.losses);
         let stop = stop_of(&candidate.reason, candidate.calls());
         choices.push(Choice {
             parts: candidate.parts,

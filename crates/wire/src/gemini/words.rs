@@ -243,6 +243,7 @@ pub(super) fn usage_of(tree: Tree<'_>) -> Usage {
         tokens_out: candidates.saturating_add(thoughts),
         tokens_out_reasoning: thoughts,
         tokens_out_audio: audio("candidatesTokensDetails"),
+        ..Usage::default()
     }
 }
 

@@ -120,6 +120,13 @@ impl<'a> Tree<'a> {
             .or_else(|| self.number().filter(|number| *number >= 0.0).map(|number| number as u64))
     }
 
+    /// A whole number from 0 on, however it is spelled (`3`, `3.0`); no fraction is one.
+    pub fn whole(&self) -> Option<u64> {
+        let is_whole = |number: &f64| *number >= 0.0 && *number < u64::MAX as f64 && number.fract() == 0.0;
+        matches!(self.node, Node::Number).then_some(())?;
+        self.raw.parse().ok().or_else(|| self.number().filter(is_whole).map(|number| number as u64))
+    }
+
     /// The elements of an array; none of anything else.
     pub fn items(&self) -> &[Tree<'a>] {
         match &self.node {
@@ -232,6 +239,13 @@ mod tests {
         assert_eq!(members.rest().count(), 1, "the other one is left over");
         assert!(Tree::parse("[[[[1]]]]", 3).is_err());
         assert!(Tree::parse("{\"a\":1}x", 3).is_err());
+    }
+
+    #[test]
+    fn no_fraction_is_a_whole_number() {
+        let whole = |text| Tree::parse(text, 1).unwrap().whole();
+        assert_eq!((whole("12"), whole("12.0"), whole("1e2")), (Some(12), Some(12), Some(100)));
+        assert_eq!((whole("2.5"), whole("-1"), whole("1e30"), whole("\"1\"")), (None, None, None, None));
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod delta;
 pub mod habits;
 mod ids;
 pub mod provider;
+mod said;
+pub(in crate::openai) mod tools;
 mod turns;
 pub(in crate::openai) mod words;
 

@@ -9,6 +9,3 @@ mod own;
 mod parts;
 pub mod state;
 mod writer;
-
-/// Why a field of the Responses API is lost.
-const NO_WORD: &str = "the provider's dialect has no such field";

@@ -20,6 +20,8 @@ pub struct Usage {
     pub tokens_in_cached: u64,
     /// Prompt tokens written to its cache; part of `tokens_in`.
     pub tokens_in_cache_written: u64,
+    /// Prompt tokens written to it for an hour instead of minutes; part of `tokens_in_cache_written`.
+    pub tokens_in_cache_written_1h: u64,
     /// Prompt tokens of images; part of `tokens_in`.
     pub tokens_in_image: u64,
     /// Prompt tokens of sounds; part of `tokens_in`.
@@ -30,6 +32,9 @@ pub struct Usage {
     pub tokens_out_audio: u64,
     /// Output tokens.
     pub tokens_out: u64,
+    /// The answer is billed otherwise than by its tokens at the usual price: it was served in another service tier, or the
+    /// provider ran tools for it.
+    pub off_list: bool,
 }
 
 impl Usage {
@@ -39,11 +44,13 @@ impl Usage {
             tokens_in: self.tokens_in.max(other.tokens_in),
             tokens_in_cached: self.tokens_in_cached.max(other.tokens_in_cached),
             tokens_in_cache_written: self.tokens_in_cache_written.max(other.tokens_in_cache_written),
+            tokens_in_cache_written_1h: self.tokens_in_cache_written_1h.max(other.tokens_in_cache_written_1h),
             tokens_in_image: self.tokens_in_image.max(other.tokens_in_image),
             tokens_in_audio: self.tokens_in_audio.max(other.tokens_in_audio),
             tokens_out_reasoning: self.tokens_out_reasoning.max(other.tokens_out_reasoning),
             tokens_out_audio: self.tokens_out_audio.max(other.tokens_out_audio),
             tokens_out: self.tokens_out.max(other.tokens_out),
+            off_list: self.off_list || other.off_list,
         }
     }
 }
@@ -62,13 +69,38 @@ pub fn usage_of_body_as(shape: Shape, body: &[u8]) -> Option<Usage> {
     static LAST: LazyLock<memmem::FinderRev<'static>> = LazyLock::new(|| memmem::FinderRev::new(USAGE));
     // Quotes inside strings are escaped, so this is a whole string, if the body is JSON.
     let last = LAST.rfind(body)?;
-    if let Some(usage) = last_member(shape, &body[last..]) {
-        return Some(usage);
-    }
-    // It is a value, or a member of something else; the right one may come before it.
-    let mut scanner = Scanner::new(std::str::from_utf8(body).ok()?, ANSWER_DEPTH_MAX);
-    let mut members = scanner.object().ok()?;
-    usage_member(shape, &mut scanner, &mut members).ok().flatten()
+    let mut usage = last_member(shape, &body[last..]).or_else(|| {
+        // It is a value, or a member of something else; the right one may come before it.
+        let mut scanner = Scanner::new(std::str::from_utf8(body).ok()?, ANSWER_DEPTH_MAX);
+        let mut members = scanner.object().ok()?;
+        usage_member(shape, &mut scanner, &mut members).ok().flatten()
+    })?;
+    usage.off_list |= !shape.is_anthropic() && is_off_list(body);
+    Some(usage)
+}
+
+/// Whether a service tier is one of those that the usual price is of.
+pub(crate) fn is_usual_tier(tier: &str) -> bool {
+    matches!(tier, "" | "default" | "standard" | "auto" | "on_demand")
+}
+
+/// Whether an answer in a dialect of OpenAI's, or its last event, says that it is billed otherwise than by its tokens at the
+/// usual price. Quotes inside strings are escaped, so that these are whole strings.
+pub(super) fn is_off_list(body: &[u8]) -> bool {
+    static TIER: LazyLock<memmem::FinderRev<'static>> =
+        LazyLock::new(|| memmem::FinderRev::new(b"\"service_tier\""));
+    static CALL: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"_call\""));
+    const BILLED: [&[u8]; 4] =
+        [b"\"web_search", b"\"file_search", b"\"code_interpreter", b"\"image_generation"];
+    let tier = TIER.rfind(body).and_then(|at| {
+        let (mut scanner, mut members) =
+            Scanner::within_object(std::str::from_utf8(&body[at..]).ok()?, ANSWER_DEPTH_MAX);
+        scanner.next_key(&mut members).ok()??;
+        (scanner.peek().ok()? == Kind::String).then_some(())?;
+        scanner.string().ok()?.decode()
+    });
+    tier.is_some_and(|tier| !is_usual_tier(&tier))
+        || CALL.find_iter(body).any(|at| BILLED.iter().any(|tool| body[..at].ends_with(tool)))
 }
 
 /// The usage at the beginning of `tail`, if what follows it are members of the outermost object and its end.
@@ -121,6 +153,23 @@ pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Opti
                     _ => {}
                 })?;
             }
+            "cache_creation" if shape.is_anthropic() => read_details(scanner, |name, count| {
+                if name == "ephemeral_1h_input_tokens" {
+                    usage.tokens_in_cache_written_1h = count;
+                }
+            })?,
+            // What is fetched costs no more than its tokens; what is searched for does.
+            "server_tool_use" if shape.is_anthropic() => {
+                read_details(scanner, |name, count| {
+                    usage.off_list |= count > 0 && name != "web_fetch_requests";
+                })?;
+            }
+            "service_tier" if shape.is_anthropic() && scanner.peek()? == Kind::String => {
+                let tier = scanner.string()?.decode();
+                usage.off_list |= tier.is_some_and(|tier| !is_usual_tier(&tier));
+            }
+            // What xAI and Perplexity searched.
+            "num_sources_used" | "num_search_queries" => usage.off_list |= read_count(scanner)? > 0,
             // DeepSeek and Moonshot say it beside the others.
             "prompt_cache_hit_tokens" | "cached_tokens" => usage.tokens_in_cached = read_count(scanner)?,
             // Anthropic's input is what comes beside these two; with others it contains them.
@@ -150,6 +199,7 @@ pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Opti
     ] {
         *part = (*part).min(usage.tokens_in);
     }
+    usage.tokens_in_cache_written_1h = usage.tokens_in_cache_written_1h.min(usage.tokens_in_cache_written);
     for part in [&mut usage.tokens_out_reasoning, &mut usage.tokens_out_audio] {
         *part = (*part).min(usage.tokens_out);
     }
@@ -238,6 +288,7 @@ mod tests {
             tokens_out_reasoning: 4,
             tokens_out_audio: 1,
             tokens_out: 9,
+            ..Usage::default()
         };
         assert_eq!(usage_of_body(body.as_bytes()), Some(expected));
         let more = r#"{"usage":{"prompt_tokens":1,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":7}}}"#;
@@ -256,6 +307,36 @@ mod tests {
         };
         assert_eq!(get(Shape::AnthropicMessages), Some((33, 10, 20)));
         assert_eq!(get(Shape::OpenAi), Some((3, 0, 0)), "proxies put these beside inclusive counts");
+    }
+
+    #[test]
+    fn what_is_billed_otherwise_is_known_by_tier_and_tools() {
+        let off = |shape, body: &str| usage_of_body_as(shape, body.as_bytes()).expect(body).off_list;
+        let usage = r#""usage":{"prompt_tokens":7,"completion_tokens":1}"#;
+        for (body, expected) in [
+            (format!(r#"{{{usage},"service_tier":"flex"}}"#), true),
+            (format!(r#"{{"service_tier" : "priority",{usage}}}"#), true),
+            (format!(r#"{{"service_tier":"default",{usage}}}"#), false),
+            (format!(r#"{{{usage},"service_tier":null}}"#), false),
+            (format!(r#"{{"text":"\"service_tier\":\"flex\"",{usage}}}"#), false),
+            (format!(r#"{{"output":[{{"type": "web_search_call"}}],{usage}}}"#), true),
+            (format!(r#"{{"output":[{{"type":"function_call"}}],{usage}}}"#), false),
+            (r#"{"usage":{"prompt_tokens":7,"num_sources_used":3}}"#.to_owned(), true),
+        ] {
+            assert_eq!(off(Shape::OpenAi, &body), expected, "{body}");
+        }
+        for (more, expected) in [
+            (r#""service_tier":"standard","server_tool_use":null"#, false),
+            (r#""service_tier":"priority""#, true),
+            (r#""server_tool_use":{"web_search_requests":1,"web_fetch_requests":0}"#, true),
+            (r#""server_tool_use":{"web_search_requests":0,"web_fetch_requests":2}"#, false),
+        ] {
+            let body = format!(r#"{{"usage":{{"input_tokens":7,"output_tokens":1,{more}}}}}"#);
+            assert_eq!(off(Shape::AnthropicMessages, &body), expected, "{body}");
+        }
+        let body = br#"{"usage":{"input_tokens":7,"cache_creation_input_tokens":30,"cache_creation":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":20}}}"#;
+        let usage = usage_of_body_as(Shape::AnthropicMessages, body).expect("usage");
+        assert_eq!((usage.tokens_in_cache_written, usage.tokens_in_cache_written_1h), (30, 20));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! A stream of chat completion chunks, read.
 
-use crate::chat::{CHOICES_MAX, Event, Losses, Stop, Usage};
+use crate::chat::{CHOICES_MAX, Event, Losses, Page, Stop, Usage};
 use crate::dialect::{CONVERTED_DEPTH_MAX, ReadStream};
 use crate::events::Events;
 use crate::json::tree::{Members, Tree};
 use crate::openai::sse::{StreamError, StreamFault, error_of};
+use crate::openai::usage::is_usual_tier;
 
 use super::provider::is_error;
+use super::said::NO_PAGE;
 use super::turns::{Named, Place, Turns};
 use super::words::{NO_SUCH_REASON, call_id, logprobs_of, pieces_of, signature_of, stop_of, usage_of};
 
@@ -94,6 +96,9 @@ impl Chunks {
 
     fn read(&mut self, mut chunk: Members<'_>, out: &mut Vec<Event>) {
         let mut usage = chunk.take("usage").as_ref().map(usage_of);
+        if let (Some(usage), Some(tier)) = (&mut usage, chunk.take_text("service_tier")) {
+            usage.off_list |= !is_usual_tier(&tier);
+        }
         let (id, model) =
             (chunk.take_text("id").unwrap_or_default(), chunk.take_text("model").unwrap_or_default());
         // Azure's first chunk names nothing: it only says how the prompt was filtered.
@@ -127,6 +132,13 @@ impl Chunks {
         read_thoughts(turns, &mut delta, out);
         for (is_thought, text) in delta.take("content").as_ref().map(pieces_of).unwrap_or_default() {
             turns.add(if is_thought { Place::Thinking } else { Place::Text }, &text, out);
+        }
+        for annotation in delta.take("annotations").map(Tree::into_items).unwrap_or_default() {
+            if !Page::of(&annotation).is_some_and(|page| turns.cite(page, out)) {
+                let mut losses = Losses::default();
+                losses.note("message.annotations", NO_PAGE);
+                out.push(Event::Lost(losses));
+            }
         }
         turns.add(Place::Refusal, &delta.take_text("refusal").unwrap_or_default(), out);
         for call in delta.take("tool_calls").map(Tree::into_items).unwrap_or_default() {
@@ -190,15 +202,14 @@ impl Chunks {
 fn read_thoughts(turns: &mut Turns, delta: &mut Members<'_>, out: &mut Vec<Event>) {
     let thought = delta.take_text("reasoning_content").filter(|thought| !thought.is_empty());
     let thought = delta.take_text("reasoning").filter(|thought| !thought.is_empty()).or(thought);
-    let is_told = thought.is_some();
+    turns.thinks_plainly |= thought.is_some();
     turns.add(Place::Thinking, &thought.unwrap_or_default(), out);
     for detail in delta.take("reasoning_details").map(Tree::into_items).unwrap_or_default() {
         let text = |name: &str| detail.get(name).and_then(Tree::text);
         if let Some(data) = text("data") {
             turns.hide(data, out);
         }
-        // What stands in two places is said once.
-        if let Some(thought) = text("text").filter(|_| !is_told) {
+        if let Some(thought) = text("text").filter(|_| !turns.thinks_plainly) {
             turns.add(Place::Thinking, thought, out);
         }
         if let Some(signature) = text("signature").filter(|signature| !signature.is_empty()) {

@@ -1,8 +1,8 @@
 //! What providers of chat completions are sent, and send.
 
 use crate::chat::{
-    Answer, CHOICES_MAX, Choice, Conversation, Format, Losses, Media, MediaKind, Message, Part, Role, Source,
-    Stop, Tool, ToolChoice,
+    Answer, CHOICES_MAX, Choice, Conversation, Effort, Format, Losses, Media, MediaKind, Message, Part, Role,
+    Source, Stop, Tool, ToolChoice,
 };
 use crate::dialect::{
     AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream, Relay,
@@ -13,10 +13,13 @@ use crate::json::write::{Object, array, object};
 use crate::openai::error::{Fault, classify};
 use crate::openai::request::{CHATS, Operation};
 use crate::openai::sse::error_of;
+use crate::openai::usage::is_usual_tier;
+use crate::taken::note_rest;
 
 use super::chunks::Chunks;
 use super::client::call_json;
 use super::habits::{Body, Field, Habits};
+use super::said::read_said;
 use super::words::{
     NO_REASON, NO_SUCH_REASON, call_id, effort_word, logprobs_of, pieces_of, stop_of, url_of, usage_of,
 };
@@ -90,12 +93,15 @@ impl ProviderDialect for ChatProvider {
             service_tier: body.take_text("service_tier"),
             ..Answer::default()
         };
+        if let (Some(usage), Some(tier)) = (&mut answer.usage, &answer.service_tier) {
+            usage.off_list |= !is_usual_tier(tier);
+        }
         let choices = body.take("choices").map(Tree::into_items).unwrap_or_default();
         if !choices.iter().any(|choice| choice.get("message").is_some()) {
             return Err(AnswerFault::Missing("choices[0].message"));
         }
         for (index, choice) in choices.into_iter().take(CHOICES_MAX as usize).enumerate() {
-            let choice = read_choice(choice.into_members(), &answer.id, index);
+            let choice = read_choice(choice.into_members(), &answer.id, index, &mut answer.losses);
             let why = match choice.stop {
                 None => Some(NO_REASON),
                 Some(Stop::Other) => Some(NO_SUCH_REASON),
@@ -269,18 +275,13 @@ const NO_SIGNATURE: &str = "chat completions takes no thoughts back";
 
 /// Content: one text as a string, anything else as parts.
 fn write_content(it: &mut Object, parts: &[Part], path: &str, losses: &mut Losses) {
-    if let [Part::Text { text, cache, citations }] = parts {
-        losses.note_if(citations.is_some(), &format!("{path}.citations"), NO_CITATIONS);
-        losses.note_if(cache.is_some(), &format!("{path}.cache_control"), NO_MARKS);
-        it.text("content", text);
-        return;
-    }
-    let parts: Vec<String> = parts.iter().filter_map(|part| part_json(part, path, losses)).collect();
-    if parts.is_empty() {
-        it.text("content", "");
-    } else {
-        it.array("content", parts);
-    }
+    let sayable = parts.iter().filter_map(|part| Some((part, part_json(part, path, losses)?)));
+    let (said, written): (Vec<&Part>, Vec<String>) = sayable.unzip();
+    match said.as_slice() {
+        [] => it.text("content", ""),
+        [Part::Text { text, .. }] => it.text("content", text),
+        [..] => it.array("content", written),
+    };
 }
 
 /// Why citations are lost.
@@ -417,8 +418,14 @@ fn write_sampling(body: &mut Body<'_>, all: &Conversation) {
     body.put(Field::Seed, sampling.seed.map(|seed| seed.to_string()));
     body.losses.note_if(sampling.top_k.is_some(), "top_k", "chat completions has no `top_k`");
     if let Some(reasoning) = &all.reasoning {
-        let effort = reasoning.effort.or_else(|| reasoning.tokens.map(crate::chat::Effort::of_tokens));
+        let effort = reasoning.effort.or_else(|| reasoning.tokens.map(Effort::of_tokens));
         body.text(Field::ReasoningEffort, effort.map(effort_word));
+        // Who thinks and can show it does so in any case.
+        let unsaid = match (effort, reasoning.visible) {
+            (_, None) | (Some(Effort::None), _) | (Some(_), Some(true)) => false,
+            (None, Some(_)) | (Some(_), Some(false)) => true,
+        };
+        body.losses.note_if(unsaid, "reasoning", "chat completions is not told whether thoughts are shown");
     }
 }
 
@@ -427,11 +434,11 @@ pub(super) fn is_error(tree: &Tree<'_>) -> bool {
     tree.get("error").is_some() || tree.get("object").and_then(Tree::text) == Some("error")
 }
 
-fn read_choice(mut choice: Members<'_>, answer: &str, index: usize) -> Choice {
+fn read_choice(mut choice: Members<'_>, answer: &str, index: usize, losses: &mut Losses) -> Choice {
     let logprobs = logprobs_of(choice.take("logprobs").as_ref());
     let stop = choice.take_text("finish_reason").filter(|word| !word.is_empty()).map(|word| stop_of(&word));
     let message = choice.take("message").map(Tree::into_members).unwrap_or_default();
-    let mut parts = said(message);
+    let mut parts = said(message, losses);
     let ids = parts.iter_mut().filter_map(|part| match part {
         Part::ToolCall { id, .. } => Some(id),
         Part::Text { .. }
@@ -447,11 +454,14 @@ fn read_choice(mut choice: Members<'_>, answer: &str, index: usize) -> Choice {
     Choice { parts, stop, stop_sequence: None, logprobs }
 }
 
-fn said(mut message: Members<'_>) -> Vec<Part> {
+fn said(mut message: Members<'_>, losses: &mut Losses) -> Vec<Part> {
     let content = message.take("content");
     let pieces = content.as_ref().map(pieces_of).unwrap_or_default();
-    let parts = pieces.into_iter().filter(|(_, text)| !text.is_empty()).map(|(is_thought, text)| {
+    let texts = pieces.into_iter().filter(|(_, text)| !text.is_empty()).map(|(is_thought, text)| {
         if is_thought { Part::Thinking { text, signature: None } } else { Part::text(text) }
     });
-    super::client::read_said(&mut message, parts.collect())
+    let parts = read_said(&mut message, texts.collect(), "message.", losses, &mut Vec::new());
+    message.take("role");
+    note_rest(message, "message.", losses);
+    parts
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::chat::{Event, Losses, Opened};
+use crate::chat::{Event, Losses, Opened, Page};
 
 /// Calls of one choice that are told apart.
 const CALLS_MAX: usize = 128;
@@ -31,9 +31,14 @@ pub(super) struct Turns {
     pub(super) seen: bool,
     /// Whether it said why it ended.
     pub(super) stopped: bool,
+    /// Whether thoughts came in a field of their own: what their details repeat of them is not said again.
+    pub(super) thinks_plainly: bool,
     /// Parts that were opened.
     parts: u32,
     open: Option<Place>,
+    /// Characters of content so far, and those before the text that was opened last: citations count all of them.
+    chars: u64,
+    chars_before: u64,
     calls: Vec<Call>,
     waiting: VecDeque<Waiting>,
     /// Bytes of what waits, and of what calls are known by.
@@ -144,13 +149,26 @@ impl Turns {
         self.advance(false, out);
     }
 
-    /// What proves a part.
+    /// A page that the text that is open cites. Whether there is one.
+    pub(super) fn cite(&mut self, page: Page, out: &mut Vec<Event>) -> bool {
+        let is_open = self.open == Some(Place::Text);
+        if is_open {
+            let citation = page.from(self.chars_before).json();
+            out.push(Event::Cited { choice: self.choice, part: self.part(), citation });
+        }
+        is_open
+    }
+
+    /// What proves a part. A thought that is proven is whole.
     pub(super) fn sign(&mut self, place: Place, signature: String, out: &mut Vec<Event>) {
         let over = matches!(place, Place::Call(at) if self.calls[at].over);
         if over {
             self.belated(&signature, out);
         } else if self.open == Some(place) {
             out.push(Event::Signed { choice: self.choice, part: self.part(), signature });
+            if place == Place::Thinking {
+                self.close_open(out);
+            }
         } else {
             self.wait(place, "", Some(signature));
             self.advance(false, out);
@@ -167,8 +185,11 @@ impl Turns {
         self.parts.saturating_sub(1)
     }
 
-    fn added(&self, text: &str, out: &mut Vec<Event>) {
+    fn added(&mut self, text: &str, out: &mut Vec<Event>) {
         if !text.is_empty() {
+            if self.open == Some(Place::Text) {
+                self.chars += text.chars().count() as u64;
+            }
             out.push(Event::Added { choice: self.choice, part: self.part(), text: text.to_owned() });
         }
     }
@@ -178,7 +199,7 @@ impl Turns {
         let same = match place {
             Place::Call(_) => self.waiting.iter_mut().find(|one| one.place == place),
             Place::Text | Place::Thinking | Place::Refusal => {
-                self.waiting.back_mut().filter(|one| one.place == place)
+                self.waiting.back_mut().filter(|one| one.place == place && one.signature.is_none())
             }
             Place::Hidden => None,
         };
@@ -233,6 +254,7 @@ impl Turns {
                 }
             };
             self.open = Some(place);
+            self.chars_before = self.chars;
             let part = self.parts;
             self.parts += 1;
             out.push(Event::Opened { choice: self.choice, part, what });
@@ -241,7 +263,11 @@ impl Turns {
             self.added(&text, out);
         }
         let (choice, part) = (self.choice, self.part());
+        let is_proven = signature.is_some();
         out.extend(signature.map(|signature| Event::Signed { choice, part, signature }));
+        if is_proven && place == Place::Thinking {
+            self.close_open(out);
+        }
     }
 
     fn close_open(&mut self, out: &mut Vec<Event>) {

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::chat::{Effort, Logprob, Media, MediaKind, Source, Stop, Usage};
+use crate::chat::{Effort, Logprob, Media, MediaKind, Page, Source, Stop, Usage};
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 
@@ -83,6 +83,38 @@ pub(super) const NO_SUCH_REASON: &str = "the provider ends its answer for a reas
 /// The same where there is none.
 pub(super) const NO_REASON: &str = "the provider does not say why its answer ended";
 
+/// A thought among the details of what was thought. One without words has no such member, so that it is told from one whose
+/// words stand in the plain text only.
+pub(super) fn thought_json(text: &str, signature: Option<&str>, index: u64) -> String {
+    object(|it| {
+        it.text("type", "reasoning.text").text_if("text", Some(text).filter(|text| !text.is_empty()));
+        it.text_if("signature", signature).count("index", index);
+    })
+}
+
+/// What proves a thought whose words stand in the plain text only.
+pub(super) fn unsaid_json(signature: &str, index: u64) -> String {
+    object(|it| {
+        it.text("type", "reasoning.text").text("text", "").text("signature", signature).count("index", index);
+    })
+}
+
+/// The same of one that only its provider can read.
+pub(super) fn hidden_json(data: &str, index: u64) -> String {
+    object(|it| _ = it.text("type", "reasoning.encrypted").text("data", data).count("index", index))
+}
+
+/// A page that is cited by a text of so many characters, behind so many others.
+pub(super) fn annotation_json(page: &Page, before: u64, chars: u64) -> String {
+    let (start, end) = page.place(chars);
+    object(|it| {
+        it.text("type", "url_citation").object("url_citation", |it| {
+            it.count("start_index", before + start).count("end_index", before + end);
+            it.text("url", &page.url).text("title", &page.title);
+        });
+    })
+}
+
 /// Why an answer ended, by its word: the dialect's, and those of engines and vendors that speak it.
 pub(super) fn stop_of(word: &str) -> Stop {
     match word {
@@ -143,6 +175,9 @@ pub(super) fn usage_of(tree: &Tree<'_>) -> Usage {
         tokens_out: count(tree, "completion_tokens"),
         tokens_out_reasoning: within("completion_tokens_details", "reasoning_tokens"),
         tokens_out_audio: within("completion_tokens_details", "audio_tokens"),
+        // What xAI and Perplexity searched is billed beside the tokens.
+        off_list: count(tree, "num_sources_used").max(count(tree, "num_search_queries")) > 0,
+        ..Usage::default()
     }
 }
 

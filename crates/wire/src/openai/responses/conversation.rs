@@ -2,13 +2,14 @@
 
 use crate::chat::{Conversation, Effort, Format, Message, Part, Reasoning, Role, Tool, ToolChoice};
 use crate::json::tree::{Members, Tree};
-use crate::openai::chat::client::says_nothing;
+use crate::openai::chat::tools::narrow;
 use crate::openai::chat::words::{effort_of, signature_of};
 use crate::openai::error::Invalid;
+use crate::taken::{self, NO_VALUE, NO_WORD, hold_choice, note_rest};
 
+use super::echo;
 use super::own::{OTHER_THOUGHTS, is_readable_elsewhere, why_lost};
 use super::parts::read_content;
-use super::{NO_WORD, echo};
 
 /// The mark of a thought that only its provider can read, where it stands for a signature.
 pub(super) const HIDDEN: &str = "hidden.";
@@ -23,15 +24,13 @@ pub(super) fn read(body: Tree<'_>) -> Result<Conversation, Invalid> {
     let instructions = body.take("instructions");
     all.system = read_content(instructions, "instructions", &mut all.losses)?;
     read_input(body.take("input"), &mut all)?;
-    read_tools(&mut body, &mut all);
-    read_text(&mut body, &mut all);
+    read_tools(&mut body, &mut all)?;
+    read_text(&mut body, &mut all)?;
     read_reasoning(&mut body, &mut all);
-    read_limits(&mut body, &mut all);
-    read_logprobs(&mut body, &mut all);
+    read_limits(&mut body, &mut all)?;
+    read_logprobs(&mut body, &mut all)?;
     read_kept(&mut body, &mut all);
-    for (name, _) in body.rest().filter(|(_, value)| !says_nothing(value)) {
-        all.losses.note(name, NO_WORD);
-    }
+    note_rest(body, "", &mut all.losses);
     all.echoed = echo::with_tools(&echoed, &all.tools);
     Ok(all)
 }
@@ -65,9 +64,7 @@ fn read_input(input: Option<Tree<'_>>, all: &mut Conversation) -> Result<(), Inv
             item.take(name);
         }
         read_item(&kind, &mut item, &path, all)?;
-        for (name, _) in item.rest().filter(|(_, value)| !says_nothing(value)) {
-            all.losses.note(format!("{path}.{name}"), NO_WORD);
-        }
+        note_rest(item, &format!("{path}."), &mut all.losses);
     }
     Ok(())
 }
@@ -176,63 +173,58 @@ fn read_thought(item: &mut Members<'_>, path: &str, all: &mut Conversation) {
     }
 }
 
-fn read_tools(body: &mut Members<'_>, all: &mut Conversation) {
+fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let mut dropped = false;
     for (at, tool) in body.take("tools").map(Tree::into_items).unwrap_or_default().into_iter().enumerate() {
+        let path = format!("tools[{at}].");
         let mut tool = tool.into_members();
         let kind = tool.take_text("type").unwrap_or_default();
         if kind != "function" {
             let why =
                 why_lost(&kind).unwrap_or("a tool of this type is run by its provider; others have none");
             all.losses.note(format!("tools[{at}]"), why);
+            dropped = true;
             continue;
         }
         all.tools.push(Tool {
             name: tool.take_text("name").unwrap_or_default(),
             description: tool.take_text("description"),
             parameters: tool.take("parameters").map(|schema| schema.raw().to_owned()),
-            strict: tool.take("strict").and_then(|strict| strict.boolean()),
+            strict: taken::boolean(&mut tool, &path, "strict")?,
             cache: None,
         });
-        for (name, _) in tool.rest().filter(|(_, value)| !says_nothing(value)) {
-            all.losses.note(format!("tools[{at}].{name}"), NO_WORD);
-        }
+        note_rest(tool, &path, &mut all.losses);
     }
-    all.parallel_tool_calls = body.take("parallel_tool_calls").and_then(|value| value.boolean());
-    let Some(choice) = body.take("tool_choice") else { return };
-    let word = |word: Option<&str>| match word {
-        Some("none") => ToolChoice::None,
-        Some("required") => ToolChoice::Any,
-        Some(_) | None => ToolChoice::Auto,
-    };
+    all.parallel_tool_calls = taken::boolean(body, "", "parallel_tool_calls")?;
+    if let Some(choice) = body.take("tool_choice") {
+        all.tool_choice = read_choice(&choice, all);
+    }
+    hold_choice(all, dropped);
+    Ok(())
+}
+
+fn read_choice(choice: &Tree<'_>, all: &mut Conversation) -> Option<ToolChoice> {
     let kind = choice.get("type").and_then(Tree::text);
-    all.tool_choice = match (choice.text(), kind) {
-        (Some(text), _) => Some(word(Some(text))),
+    match (choice.text(), kind) {
+        (Some("none"), _) => Some(ToolChoice::None),
+        (Some("required"), _) => Some(ToolChoice::Any),
+        (Some("auto"), _) => Some(ToolChoice::Auto),
+        (Some(_), _) => {
+            all.losses.note("tool_choice", NO_VALUE);
+            None
+        }
         (None, Some("function")) => {
             choice.get("name").and_then(Tree::text).map(|name| ToolChoice::Tool(name.to_owned()))
         }
-        (None, Some("allowed_tools")) => {
-            let allowed = choice.get("tools").map(Tree::items).unwrap_or_default();
-            let is_allowed = |tool: &Tool| {
-                allowed.iter().any(|one| one.get("name").and_then(Tree::text) == Some(tool.name.as_str()))
-            };
-            // Who may not be called need not be offered.
-            all.tools.retain(is_allowed);
-            Some(word(choice.get("mode").and_then(Tree::text)))
-        }
+        (None, Some("allowed_tools")) => Some(narrow(all, choice)),
         (None, _) => {
             all.losses.note("tool_choice", "it names a tool that only its provider runs");
             None
         }
-    };
-    if all.tools.is_empty() && !matches!(all.tool_choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
-        all.losses.note("tool_choice", "there are no tools to choose from");
-    }
-    if all.tools.is_empty() {
-        all.tool_choice = None;
     }
 }
 
-fn read_text(body: &mut Members<'_>, all: &mut Conversation) {
+fn read_text(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
     let mut text = body.take("text").map(Tree::into_members).unwrap_or_default();
     let verbosity = text.take_text("verbosity").filter(|verbosity| verbosity != "medium");
     all.losses.note_if(verbosity.is_some(), "text.verbosity", NO_WORD);
@@ -243,13 +235,17 @@ fn read_text(body: &mut Members<'_>, all: &mut Conversation) {
             name: format.take_text("name"),
             description: format.take_text("description"),
             schema: format.take("schema").map_or_else(|| "{}".to_owned(), |schema| schema.raw().to_owned()),
-            strict: format.take("strict").and_then(|strict| strict.boolean()),
+            strict: taken::boolean(&mut format, "text.format.", "strict")?,
         },
-        Some(_) | None => Format::Text,
+        Some("text") | None => Format::Text,
+        Some(_) => {
+            all.losses.note("text.format.type", NO_VALUE);
+            Format::Text
+        }
     };
-    for (name, _) in text.rest() {
-        all.losses.note(format!("text.{name}"), NO_WORD);
-    }
+    note_rest(format, "text.format.", &mut all.losses);
+    note_rest(text, "text.", &mut all.losses);
+    Ok(())
 }
 
 fn read_reasoning(body: &mut Members<'_>, all: &mut Conversation) {
@@ -264,33 +260,33 @@ fn read_reasoning(body: &mut Members<'_>, all: &mut Conversation) {
         "reasoning.effort",
         "there is no such effort elsewhere",
     );
-    all.reasoning = effort.map(|effort| Reasoning {
-        effort: Some(effort),
-        tokens: None,
-        visible: summary.as_ref().map(|_| true),
+    let visible = summary.map(|_| true);
+    all.reasoning = (effort.is_some() || visible.is_some()).then(|| Reasoning {
+        effort,
+        visible,
+        ..Reasoning::default()
     });
-    for (name, _) in reasoning.rest() {
-        all.losses.note(format!("reasoning.{name}"), NO_WORD);
-    }
+    note_rest(reasoning, "reasoning.", &mut all.losses);
 }
 
-fn read_limits(body: &mut Members<'_>, all: &mut Conversation) {
-    let mut number = |name: &str| body.take(name).and_then(|value| value.number());
-    all.sampling.temperature = number("temperature");
-    all.sampling.top_p = number("top_p");
-    all.sampling.presence_penalty = number("presence_penalty");
-    all.sampling.frequency_penalty = number("frequency_penalty");
-    all.tokens_out_max = body.take("max_output_tokens").and_then(|value| value.count());
-    all.stream = body.take("stream").and_then(|value| value.boolean()).unwrap_or(false);
+fn read_limits(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let mut number = |name: &str| taken::number(body, "", name);
+    all.sampling.temperature = number("temperature")?;
+    all.sampling.top_p = number("top_p")?;
+    all.sampling.presence_penalty = number("presence_penalty")?;
+    all.sampling.frequency_penalty = number("frequency_penalty")?;
+    all.tokens_out_max = taken::count(body, "", "max_output_tokens")?;
+    all.stream = taken::boolean(body, "", "stream")?.unwrap_or(false);
     // What it can say concerns the padding of events only.
     body.take("stream_options");
-    all.service_tier = body.take_text("service_tier").filter(|tier| tier != "auto");
-    let identifier = body.take_text("safety_identifier");
-    all.user = body.take_text("user").or(identifier);
+    all.service_tier = taken::text(body, "", "service_tier")?.filter(|tier| tier != "auto");
+    let identifier = taken::text(body, "", "safety_identifier")?;
+    all.user = taken::text(body, "", "user")?.or(identifier);
+    Ok(())
 }
 
-fn read_logprobs(body: &mut Members<'_>, all: &mut Conversation) {
-    let alternatives = body.take("top_logprobs").and_then(|value| value.count());
+fn read_logprobs(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let alternatives = taken::count(body, "", "top_logprobs")?;
     let mut asked = alternatives.is_some_and(|alternatives| alternatives > 0);
     for (at, part) in body.take("include").map(Tree::into_items).unwrap_or_default().into_iter().enumerate() {
         match part.text() {
@@ -303,6 +299,7 @@ fn read_logprobs(body: &mut Members<'_>, all: &mut Conversation) {
         }
     }
     all.logprobs = asked.then_some(alternatives.unwrap_or(0));
+    Ok(())
 }
 
 /// What concerns the keeping of answers.

@@ -1,8 +1,7 @@
 //! The items of an answer, and the response around them.
 
-use crate::chat::{Choice, Logprob, Losses, Part, Stop, Usage};
+use crate::chat::{Choice, Logprob, Losses, Page, Part, Stop, Usage};
 use crate::dialect::Told;
-use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
 use crate::openai::chat::words::{fill_signature, logprob_json};
 
@@ -192,30 +191,25 @@ impl Call<'_> {
     }
 }
 
-/// What a text cites, where that is a page: the whole text stands on it.
-pub(super) fn annotation(citation: &Tree<'_>, chars: usize) -> Option<String> {
-    let url = citation.get("url").and_then(Tree::text)?;
-    Some(object(|it| {
-        it.text("type", "url_citation").count("start_index", 0).count("end_index", chars as u64);
-        it.text("url", url);
-        it.text("title", citation.get("title").and_then(Tree::text).unwrap_or_default());
-    }))
+/// What a text of so many characters cites, where that is a page.
+pub(super) fn annotation(page: &Page, chars: usize) -> String {
+    let (start, end) = page.place(chars as u64);
+    object(|it| {
+        it.text("type", "url_citation").count("start_index", start).count("end_index", end);
+        it.text("url", &page.url).text("title", &page.title);
+    })
 }
 
 /// The annotations that the citations of a text are; the others are noted.
 pub(super) fn annotations(citations: Option<&str>, text: &str, losses: &mut Losses) -> Vec<String> {
-    let Some(citations) = citations else { return Vec::new() };
-    let list = Tree::parse(citations, crate::dialect::CONVERTED_DEPTH_MAX).map(Tree::into_items);
-    let list = list.unwrap_or_default();
-    let shown: Vec<String> =
-        list.iter().filter_map(|citation| annotation(citation, text.chars().count())).collect();
-    losses.note_if(
-        shown.len() < list.len(),
-        "citations",
-        "a response cites pages and its provider's files only",
-    );
-    shown
+    let (pages, others) = Page::all_of(citations);
+    losses.note_if(others, "citations", ONLY_PAGES);
+    let chars = text.chars().count();
+    pages.iter().map(|page| annotation(page, chars)).collect()
 }
+
+/// Why a citation is lost.
+pub(super) const ONLY_PAGES: &str = "a response cites pages and its provider's files only";
 
 /// The items of an answer: texts in a row are one message.
 pub(super) fn output(choice: &Choice, response: &str, losses: &mut Losses) -> Vec<String> {

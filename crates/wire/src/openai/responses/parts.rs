@@ -2,11 +2,9 @@
 
 use crate::chat::{Losses, Media, MediaKind, Part, Source};
 use crate::json::tree::{Members, Tree};
-use crate::openai::chat::client::says_nothing;
 use crate::openai::chat::words::source_of_url;
 use crate::openai::error::Invalid;
-
-use super::NO_WORD;
+use crate::taken::{note_rest, says_nothing};
 
 /// A text, or a list of parts.
 pub(super) fn read_content(
@@ -24,9 +22,7 @@ pub(super) fn read_content(
         let mut part = part.into_members();
         let kind = part.take_text("type").unwrap_or_default();
         parts.push(read_part(&kind, &mut part, &path)?);
-        for (name, _) in part.rest().filter(|(_, value)| !says_nothing(value)) {
-            losses.note(format!("{path}.{name}"), NO_WORD);
-        }
+        note_rest(part, &format!("{path}."), losses);
     }
     Ok(parts)
 }

@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use crate::chat::{Event, Logprob, Opened, Stop, Usage};
-use crate::dialect::{CONVERTED_DEPTH_MAX, Told, WriteStream};
-use crate::json::tree::Tree;
+use crate::chat::{Event, Logprob, Opened, Page, Stop, Usage};
+use crate::dialect::{Told, WriteStream};
 use crate::json::write::{Object, object};
 use crate::openai::sse::StreamError;
 
 use super::items::{
-    Call, Response, Status, annotation, hidden, item_id, logprobs_json, message_json, refusal_json,
-    response_id, summary_json, text_json, thought_json,
+    Call, ONLY_PAGES, Response, Status, annotation, hidden, item_id, logprobs_json, message_json,
+    refusal_json, response_id, summary_json, text_json, thought_json,
 };
 
 /// Bytes of an answer that are kept, for the dialect says everything again at the end.
@@ -274,11 +273,8 @@ impl Writer {
         let (id, text) = (self.item("msg"), open.text.as_str());
         let place = (&*id, "content_index");
         let chars = text.chars().count();
-        let annotations: Vec<String> = open
-            .citations
-            .iter()
-            .filter_map(|citation| annotation(&Tree::parse(citation, CONVERTED_DEPTH_MAX).ok()?, chars))
-            .collect();
+        let pages = open.citations.iter().filter_map(|citation| Page::parse(citation));
+        let annotations: Vec<String> = pages.map(|page| annotation(&page, chars)).collect();
         for (at, one) in annotations.iter().enumerate() {
             let fill = |it: &mut Object| _ = it.count("annotation_index", at as u64).raw("annotation", one);
             self.emit_part("response.output_text.annotation.added", place, fill, out);
@@ -367,6 +363,30 @@ impl WriteStream for Writer {
             | Event::Closed { .. }
             | Event::Stopped { .. }
             | Event::Lost(_) => {}
+        }
+    }
+
+    fn lost(&self, event: &Event) -> Option<(&'static str, &'static str)> {
+        match event {
+            Event::Opened { choice: 1.., .. } => {
+                Some(("choices", "a response is one answer; the first is shown"))
+            }
+            Event::Cited { choice: 0, citation, .. } if Page::parse(citation).is_none() => {
+                Some(("citations", ONLY_PAGES))
+            }
+            Event::Started { .. }
+            | Event::Opened { .. }
+            | Event::Added { .. }
+            | Event::Signed { .. }
+            | Event::Cited { .. }
+            | Event::Likely { .. }
+            | Event::Closed { .. }
+            | Event::Stopped { .. }
+            | Event::Used(_)
+            | Event::Failed(_)
+            | Event::Ping
+            | Event::Lost(_)
+            | Event::Ended => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::json::{JsonError, Kind, Scanner, check};
 use crate::openai::error::classify;
 use crate::openai::findings;
 use crate::openai::request::{Operation, Shape};
-use crate::openai::usage::{ANSWER_DEPTH_MAX, Usage, object_or_skip, read_usage};
+use crate::openai::usage::{ANSWER_DEPTH_MAX, Usage, is_off_list, object_or_skip, read_usage};
 
 use super::StreamError;
 
@@ -225,6 +225,7 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
         }
     }
     scanner.finish()?;
+    note_price(text, &mut meaning);
     if failed {
         meaning.error = Some(error_of(text.as_bytes()));
     }
@@ -233,6 +234,13 @@ fn read_chunk(text: &str) -> Result<Meaning, JsonError> {
         meaning.findings.extend(findings::of_stops(text.as_bytes()));
     }
     Ok(meaning)
+}
+
+/// An event with usage, of which a stream has one or few, says as well whether that has the usual price.
+fn note_price(text: &str, meaning: &mut Meaning) {
+    if let Some(usage) = &mut meaning.usage {
+        usage.off_list |= is_off_list(text.as_bytes());
+    }
 }
 
 /// Reads whether a choice brings content, or its end.
@@ -301,6 +309,7 @@ fn read_response_event(text: &str) -> Result<Meaning, JsonError> {
         }
     }
     scanner.finish()?;
+    note_price(text, &mut meaning);
     meaning.content = filled && kind.ends_with(".delta");
     if meaning.content && kind == "response.refusal.delta" {
         meaning.findings.insert(Finding::Refusal);
