@@ -7,15 +7,16 @@ use std::path::Path;
 
 #[test]
 fn l2_configs_of_the_corpus_are_refused_or_make_a_fleet() {
-    replay("config", invariants::config);
+    replay("config", invariants::config, 5);
 }
 
 #[test]
 fn configs_of_other_routers_in_the_corpus_are_refused_or_pass_check() {
-    replay("import", invariants::import);
+    replay("import", invariants::import, 29);
 }
 
-fn replay(target: &str, run: fn(&[u8])) {
+/// Each seed, and cut short at places so many bytes apart.
+fn replay(target: &str, run: fn(&[u8]), step: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut inputs: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
@@ -23,8 +24,7 @@ fn replay(target: &str, run: fn(&[u8])) {
     for path in inputs {
         let input = std::fs::read(&path).unwrap();
         run(&input);
-        // Cut short, each seed is many more.
-        for end in (0..input.len().min(2048)).step_by(5) {
+        for end in (0..input.len().min(2048)).step_by(step) {
             run(&input[..end]);
         }
     }

@@ -378,7 +378,7 @@ fn c11_forbidden_fields_are_reported_in_any_spelling() {
     assert_eq!(names(r#","extra_body":{},"extra_headers":{},"custom_llm_provider":"x""#).len(), 3);
     assert_eq!(names(r#","chat_template":"{{x}}","chat_template_kwargs":{}"#).len(), 2);
     assert_eq!(
-        names(r#","AWS_sts_endpoint":"u","vertex\\u005fproject":"p","x_base_url":"u""#),
+        names(r#","AWS_sts_endpoint":"u","vertex\u005fproject":"p","x_base_url":"u""#),
         ["aws_", "vertex_", "_base_url"]
     );
     let mut request = chat(r#","timeout":1,"api_key":"k""#).unwrap();

@@ -42,8 +42,10 @@ pub(crate) fn import(bytes: &[u8]) {
                 for note in &imported.notes {
                     assert!(note.line <= lines && !note.text.is_empty(), "{note:?} of {lines} lines");
                 }
-                let sources =
-                    Sources { env: &|_| Some("value".to_owned()), file: &|_| Err("none".to_owned()) };
+                let sources = Sources {
+                    env: &|_| Some("value-of-a-variable".to_owned()),
+                    file: &|_| Err("none".to_owned()),
+                };
                 if let Err(found) = parse(&imported.yaml, &sources) {
                     panic!("{found:#?}\n{text}\n{}", imported.yaml);
                 }
