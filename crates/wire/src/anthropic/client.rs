@@ -23,12 +23,15 @@ pub static DEF: ClientDef = ClientDef {
         }
         _ => None,
     },
+    places: &["/v1/messages"],
     read: |asked, body, limits, salt| {
         let shape =
             if asked.call == MESSAGES { Shape::AnthropicMessages } else { Shape::AnthropicCountTokens };
         request::parse_as(shape, asked.operation, body, limits, salt)
     },
     headers: &["anthropic-version", "anthropic-beta"],
+    request_id_header: Some("request-id"),
+    error_status: error::status,
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &MessagesClient,

@@ -19,8 +19,11 @@ pub static DEF: ClientDef = ClientDef {
     route: |path, _| {
         (path == Api::Generate.path()).then(|| Asked::call(Operation::Chat, Api::Generate.path()))
     },
+    places: &[],
     read: |_, body, limits, salt| request::parse(Api::Generate, body, limits, salt),
     headers: &[],
+    request_id_header: None,
+    error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",
     heartbeat: "",
     dialect: &GenerateClient,

@@ -7,6 +7,7 @@ mod echo;
 mod items;
 mod own;
 mod parts;
+pub mod reader;
 pub mod state;
 mod writer;
 

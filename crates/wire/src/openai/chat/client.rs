@@ -22,6 +22,7 @@ pub static DEF: ClientDef = ClientDef {
     name: "openai",
     summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and tasks as they are).",
     route: |path, _| Asked::of_path(path).filter(|asked| asked.operation != Operation::Response),
+    places: &[],
     read: |asked, body, limits, salt| match asked.operation {
         Operation::Task(task) => tasks::json::parse(task, body, limits).map(TaskRequest::into_request),
         Operation::Chat
@@ -31,6 +32,8 @@ pub static DEF: ClientDef = ClientDef {
         | Operation::Response => request::parse(asked.operation, body, limits, salt),
     },
     headers: &[],
+    request_id_header: Some("x-request-id"),
+    error_status: |error| error.status,
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &ChatClient,

@@ -236,8 +236,16 @@ fn read_text(body: &mut Members<'_>, all: &mut Conversation) {
     let mut text = body.take("text").map(Tree::into_members).unwrap_or_default();
     let verbosity = text.take_text("verbosity").filter(|verbosity| verbosity != "medium");
     all.losses.note_if(verbosity.is_some(), "text.verbosity", NO_WORD);
+    all.format = read_format(&mut text);
+    for (name, _) in text.rest() {
+        all.losses.note(format!("text.{name}"), NO_WORD);
+    }
+}
+
+/// The form that an answer is held to, of the members of `text`.
+pub(super) fn read_format(text: &mut Members<'_>) -> Format {
     let mut format = text.take("format").map(Tree::into_members).unwrap_or_default();
-    all.format = match format.take_text("type").as_deref() {
+    match format.take_text("type").as_deref() {
         Some("json_object") => Format::Json,
         Some("json_schema") => Format::Schema {
             name: format.take_text("name"),
@@ -246,9 +254,6 @@ fn read_text(body: &mut Members<'_>, all: &mut Conversation) {
             strict: format.take("strict").and_then(|strict| strict.boolean()),
         },
         Some(_) | None => Format::Text,
-    };
-    for (name, _) in text.rest() {
-        all.losses.note(format!("text.{name}"), NO_WORD);
     }
 }
 
