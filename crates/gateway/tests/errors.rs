@@ -20,7 +20,8 @@ fn failing(status: u16, body: &Value, headers: &[(&str, &str)]) -> Scripted {
 /// What a client of a dialect is told when a provider of a kind fails so, and the record of it.
 fn told(client: &str, kind: &str, failure: Scripted) -> (Answer, Value) {
     let world = World::speaking(&[kind]);
-    world.script(0, [failure]);
+    // What may pass is asked for again.
+    world.script(0, [failure.clone(), failure.clone(), failure]);
     let turn = json!([{"role": "user", "content": "hi"}]);
     let (path, body) = match client {
         "openai" => ("/v1/chat/completions".to_owned(), json!({"model": kind, "messages": turn})),

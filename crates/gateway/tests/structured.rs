@@ -403,6 +403,12 @@ fn responding(text: &str) -> String {
     .to_string()
 }
 
+/// The id of a response that the provider keeps.
+fn kept(world: &World) -> Value {
+    let answer = world.post("/v1/responses", "", json!({"model": "m", "input": "hi"}).to_string().as_bytes());
+    answer.json()["id"].clone()
+}
+
 #[test]
 fn a_response_that_is_relayed_is_checked_too() {
     let world = world(1, "refuse");
@@ -417,8 +423,9 @@ fn a_response_that_is_relayed_is_checked_too() {
         "{record}"
     );
     // What its provider keeps is no reason not to look.
+    let kept = kept(&world);
     world.script(0, [sending(vec![responding("hi")])]);
-    assert_eq!(ask(&json!({"previous_response_id": "resp_0"})).error("code"), "schema_mismatch");
+    assert_eq!(ask(&json!({"previous_response_id": kept})).error("code"), "schema_mismatch");
     let good = responding(GOOD);
     let (one, other) = good.split_at(good.len() / 2);
     world.script(0, [sending(vec![one.to_owned(), other.to_owned()])]);
@@ -454,8 +461,9 @@ fn a_response_that_does_not_fit_is_repaired_in_a_chat() {
     );
     assert!(world.stats(0).last_body.contains(&json!(BAD).to_string()), "{}", world.stats(0).last_body);
     // A chat cannot go on from what a provider keeps; that is not the client's fault.
+    let kept = kept(&world);
     world.script(0, [sending(vec![responding(BAD)])]);
-    let answer = ask(&json!({"previous_response_id": "resp_0"}));
+    let answer = ask(&json!({"previous_response_id": kept}));
     assert_eq!((answer.status, answer.error("code")), (502, json!("schema_mismatch")), "{answer:?}");
 }
 

@@ -131,7 +131,7 @@ fn an_attempt_keeps_what_its_provider_said() {
 fn the_model_that_answered_last_is_kept_and_shown() {
     let mut world = World::new(&catalog("round_robin", &["a"]));
     let shown = |world: &World| world.fleet.view(world.now).models[0].deployments[0].model_said.clone();
-    let mut answered = |world: &mut World, model: Option<&str>| {
+    let answered = |world: &mut World, model: Option<&str>| {
         let (mut flow, _) = world.arrive();
         head(world, &mut flow, Said { model: model.map(Into::into), ..Said::default() });
         world.finish(&mut flow);
