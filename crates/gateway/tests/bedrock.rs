@@ -275,7 +275,7 @@ fn errors_mean_what_the_header_says() {
     };
     let long = "Input is too long for requested model.";
     check(400, "ValidationException", long, (400, "context_length_exceeded"), "context_length");
-    check(400, "ValidationException", "messages is empty", (400, "client"), "client");
+    check(400, "ValidationException", "messages is empty", (400, "ValidationException"), "client");
     let missing = "The provided model identifier is invalid.";
     check(400, "ValidationException", missing, (502, "upstream_model_missing"), "model_missing");
     check(403, "ExpiredTokenException", "old", (502, "upstream_credential"), "credential_dead");
@@ -283,8 +283,8 @@ fn errors_mean_what_the_header_says() {
     check(403, "AccessDeniedException", access, (502, "upstream_model_missing"), "model_missing");
     check(429, "ThrottlingException", "slow down", (429, "rate_limit_exceeded"), "credential_quota");
     check(429, "ModelNotReadyException", "not yet", (503, "overloaded"), "overloaded");
-    check(424, "ModelErrorException", "broke", (424, "upstream_error"), "transient");
-    check(500, "InternalServerException", "broke", (500, "upstream_error"), "transient");
+    check(424, "ModelErrorException", "broke", (502, "ModelErrorException"), "transient");
+    check(500, "InternalServerException", "broke", (500, "InternalServerException"), "transient");
 }
 
 #[test]

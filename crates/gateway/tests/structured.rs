@@ -380,3 +380,112 @@ fn explain_says_that_the_answer_is_checked() {
     assert_eq!(explained(&held())["answer_checked"], "repair");
     assert_eq!(explained(&hello())["answer_checked"], Value::Null);
 }
+
+/// A response with a text, held to the schema.
+fn held_response(extra: &Value) -> Value {
+    let format = json!({"type": "json_schema", "name": "person", "strict": true, "schema": schema()});
+    let mut body = json!({"model": "m", "input": "who?", "text": {"format": format}});
+    for (name, value) in extra.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+/// What a provider of the Responses API answers.
+fn responding(text: &str) -> String {
+    let content = json!([{"type": "output_text", "text": text, "annotations": []}]);
+    json!({
+        "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "up-2025",
+        "output": [{"type": "reasoning", "id": "rs_1", "summary": []},
+                   {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}],
+        "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+    })
+    .to_string()
+}
+
+/// The id of a response that the provider keeps.
+fn kept(world: &World) -> Value {
+    let answer = world.post("/v1/responses", "", json!({"model": "m", "input": "hi"}).to_string().as_bytes());
+    answer.json()["id"].clone()
+}
+
+#[test]
+fn a_response_that_is_relayed_is_checked_too() {
+    let world = world(1, "refuse");
+    let ask = |extra: &Value| world.post("/v1/responses", "", held_response(extra).to_string().as_bytes());
+    world.script(0, [sending(vec![responding("hi")])]);
+    let answer = ask(&json!({}));
+    assert_eq!((answer.status, answer.error("code")), (502, json!("schema_mismatch")), "{answer:?}");
+    let record = world.record(&answer);
+    assert_eq!(
+        (&record["usage"]["tokens_in"], &record["events"]),
+        (&json!(10), &json!(["schema_mismatch"])),
+        "{record}"
+    );
+    // What its provider keeps is no reason not to look.
+    let kept = kept(&world);
+    world.script(0, [sending(vec![responding("hi")])]);
+    assert_eq!(ask(&json!({"previous_response_id": kept})).error("code"), "schema_mismatch");
+    let good = responding(GOOD);
+    let (one, other) = good.split_at(good.len() / 2);
+    world.script(0, [sending(vec![one.to_owned(), other.to_owned()])]);
+    let answer = ask(&json!({}));
+    assert_eq!((answer.status, answer.body.as_str()), (200, good.as_str()), "it passes as it came");
+    let record = world.record(&answer);
+    assert_eq!(
+        (&record["usage"]["tokens_out"], &record["attempts"][0]["said"]["model"]),
+        (&json!(5), &json!("up-2025"))
+    );
+    let cut = responding("{").replace("\"completed\",\"model\"", "\"incomplete\",\"model\"");
+    let background = responding("").replace("\"status\":\"completed\"", "\"status\":\"queued\"");
+    for other in [cut.replace("\"status\":\"completed\"", "\"status\":\"incomplete\""), background] {
+        world.script(0, [sending(vec![other])]);
+        assert_eq!(ask(&json!({})).status, 200, "it is none that was completed");
+    }
+}
+
+#[test]
+fn a_response_that_does_not_fit_is_repaired_in_a_chat() {
+    let world = world(1, "repair");
+    let ask = |extra: &Value| world.post("/v1/responses", "", held_response(extra).to_string().as_bytes());
+    world.script(0, [sending(vec![responding(BAD)]), saying(GOOD)]);
+    let answer = ask(&json!({}));
+    assert_eq!((answer.status, &answer.json()["object"]), (200, &json!("response")), "{answer:?}");
+    assert_eq!(answer.json()["output"][0]["content"][0]["text"], GOOD, "{answer:?}");
+    assert_eq!(world.record(&answer)["attempts"][1]["kind"], "repair");
+    let paths = world.stats(0).paths;
+    assert_eq!(
+        (paths.get("/v1/responses"), paths.get("/v1/chat/completions")),
+        (Some(&1), Some(&1)),
+        "{paths:?}"
+    );
+    assert!(world.stats(0).last_body.contains(&json!(BAD).to_string()), "{}", world.stats(0).last_body);
+    // A chat cannot go on from what a provider keeps; that is not the client's fault.
+    let kept = kept(&world);
+    world.script(0, [sending(vec![responding(BAD)])]);
+    let answer = ask(&json!({"previous_response_id": kept}));
+    assert_eq!((answer.status, answer.error("code")), (502, json!("schema_mismatch")), "{answer:?}");
+}
+
+#[test]
+fn a_streamed_response_is_relayed_and_the_mismatch_noted() {
+    let world = world(1, "refuse");
+    for (text, events) in [("hi", json!(["schema_mismatch"])), (GOOD, json!([]))] {
+        let whole: Value = serde_json::from_str(&responding(text)).expect("JSON");
+        let pieces: Vec<String> = [
+            json!({"type": "response.created", "response": {"id": "resp_1", "model": "up-2025", "status": "in_progress"}}),
+            json!({"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 1, "content_index": 0, "delta": text}),
+            json!({"type": "response.completed", "response": whole}),
+        ]
+        .iter()
+        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()))
+        .collect();
+        let headers = [("content-type".to_owned(), "text/event-stream".to_owned())].into_iter().collect();
+        world.script(0, [Scripted { pieces: Some(pieces.clone()), headers, ..Scripted::default() }]);
+        let body = held_response(&json!({"stream": true})).to_string();
+        let answer = world.post("/v1/responses", "", body.as_bytes());
+        assert_eq!((answer.status, answer.body.as_str()), (200, pieces.concat().as_str()));
+        let found = world.record(&answer)["events"].clone();
+        assert_eq!(if found.is_null() { json!([]) } else { found }, events, "{text}");
+    }
+}

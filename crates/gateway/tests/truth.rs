@@ -77,6 +77,25 @@ fn the_admin_api_and_the_metrics_show_what_is_left() {
     );
 }
 
+#[test]
+fn the_admin_api_shows_the_snapshot_beside_its_alias() {
+    let binary = Binary::start(
+        "providers: { p: { kind: mock, base_url: 'MOCK', health: off, keys: [ { name: k, key: the-key } ] } }\n\
+         models: { m: { deployments: [ { name: a, provider: p, model: up } ] } }\n",
+    );
+    let shown = || binary.admin("GET", "/admin/v1/deployments", "", "").json()["deployments"][0].clone();
+    let before = shown();
+    assert_eq!((&before["model_upstream"], &before["model_said"]), (&json!("up"), &Value::Null), "{before}");
+    binary
+        .mock
+        .control()
+        .script([Scripted { pieces: Some(vec![dated().to_string()]), ..Scripted::default() }]);
+    assert_eq!(binary.ask().status, 200);
+    assert_eq!(shown()["model_said"], "up-2025-01-01");
+    let one = binary.admin("GET", "/admin/v1/models/m/deployments/a", "", "").json();
+    assert_eq!(one["live"]["model_said"], "up-2025-01-01", "{one}");
+}
+
 /// An answer of a dated snapshot.
 fn dated() -> Value {
     json!({

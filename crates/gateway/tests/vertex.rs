@@ -289,3 +289,62 @@ fn claude_is_asked_below_its_publisher() {
     assert_eq!(seen.json()["model"], Value::Null);
     assert_eq!(world.record(&answer)["usage"]["tokens_out"], 3);
 }
+
+#[test]
+fn clients_of_gemini_are_relayed() {
+    let (tokens, vertex) = (tokens(), vertex(&good("t0")));
+    let world = World::of(&text("vertex", &vertex, &tokens));
+    let below = "/v1/projects/my-project/locations/us-east5/publishers/google/models/claude@20250514:";
+    let body = r#"{"contents" : [{"role":"user","parts":[{"text":"hi"}]}],"safetySettings":[],"labels":{"a":"b"},"tools":[{"googleSearch":{}}],"cachedContent":"projects/p/locations/l/cachedContents/1","generationConfig":{"mediaResolution":"MEDIA_RESOLUTION_LOW"}}"#;
+    let answer = world.post("/v1beta/models/m:generateContent", "", body.as_bytes());
+    assert_eq!((answer.status, answer.json()), (200, gemini_answer()), "{answer:?}");
+    let seen = vertex.last();
+    assert_eq!((seen.path, seen.body.as_str()), (format!("{below}generateContent"), body));
+    let record = world.record(&answer);
+    assert_eq!((&record["usage"]["tokens_in"], &record["conversion"]), (&json!(7), &Value::Null), "{record}");
+    let counts = r#"{"generateContentRequest":{"model":"models/m","contents":[{"parts":[{"text":"hi"}]}]}}"#;
+    let answer = world.post("/v1beta/models/m:countTokens", "", counts.as_bytes());
+    assert_eq!(answer.header("x-pointsman-served-by"), Some("d"), "it is asked, not estimated");
+    let seen = vertex.last();
+    assert_eq!(
+        (seen.path, seen.body.as_str()),
+        (format!("{below}countTokens"), r#"{"contents":[{"parts":[{"text":"hi"}]}]}"#)
+    );
+    let stream = world.post("/v1beta/models/m:streamGenerateContent?alt=sse", "", body.as_bytes());
+    assert_eq!(vertex.last().path, format!("{below}streamGenerateContent?alt=sse"), "{stream:?}");
+    let embeds = world.post("/v1beta/models/m:embedContent", "", br#"{"content":{"parts":[{"text":"hi"}]}}"#);
+    assert_eq!(embeds.status, 400, "it has another form there: {embeds:?}");
+}
+
+#[test]
+fn clients_of_anthropic_are_relayed() {
+    let tokens = tokens();
+    let answer = json!({"id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "Hello"}, {"type": "new_block"}], "usage": {"input_tokens": 7, "output_tokens": 3}});
+    let given = answer.clone();
+    let vertex = Fake::new(move |_, _| Reply::json(200, given.clone()));
+    let world = World::of(&text("vertex_anthropic", &vertex, &tokens));
+    let below = "/v1/projects/my-project/locations/us-east5/publishers/anthropic/models/";
+    let rest = r#""max_tokens":9,"tools":[{"type":"web_search_20250305","name":"web_search"}],"context_management":{"edits":[]},"messages":[{"role":"user","content":"hi"}]}"#;
+    let beta = "anthropic-beta: context-management-2025-06-27\r\n";
+    let told = world.post("/v1/messages", beta, format!(r#"{{"model":"m",{rest}"#).as_bytes());
+    assert_eq!((told.status, told.json()), (200, answer), "as it came: {told:?}");
+    let seen = vertex.last();
+    assert_eq!(seen.path, format!("{below}claude@20250514:rawPredict"));
+    assert_eq!(seen.body, format!(r#"{{"anthropic_version":"vertex-2023-10-16",{rest}"#));
+    assert_eq!(seen.header("anthropic-beta"), Some("context-management-2025-06-27"));
+    assert_eq!(seen.header("authorization"), Some("Bearer t0"));
+    assert_eq!(world.record(&told)["usage"]["tokens_out"], 3);
+    let streamed =
+        world.post("/v1/messages", "", format!(r#"{{"model":"m","stream":true,{rest}"#).as_bytes());
+    assert_eq!(vertex.last().path, format!("{below}claude@20250514:streamRawPredict"), "{streamed:?}");
+    let counts = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    let counted = world.post("/v1/messages/count_tokens", "", counts.as_bytes());
+    assert_eq!(counted.header("x-pointsman-served-by"), Some("d"), "{counted:?}");
+    let seen = vertex.last();
+    assert_eq!(seen.path, format!("{below}count-tokens:rawPredict"));
+    assert_eq!(
+        (&seen.json()["model"], &seen.json()["anthropic_version"]),
+        (&json!("claude@20250514"), &json!("vertex-2023-10-16"))
+    );
+}

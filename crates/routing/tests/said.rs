@@ -126,3 +126,20 @@ fn an_attempt_keeps_what_its_provider_said() {
     let (_next, action) = world.arrive();
     assert_eq!(sent(&action), Some("a"));
 }
+
+#[test]
+fn the_model_that_answered_last_is_kept_and_shown() {
+    let mut world = World::new(&catalog("round_robin", &["a"]));
+    let shown = |world: &World| world.fleet.view(world.now).models[0].deployments[0].model_said.clone();
+    let answered = |world: &mut World, model: Option<&str>| {
+        let (mut flow, _) = world.arrive();
+        head(world, &mut flow, Said { model: model.map(Into::into), ..Said::default() });
+        world.finish(&mut flow);
+    };
+    assert_eq!(shown(&world), None);
+    answered(&mut world, Some("m-2025-01-01"));
+    answered(&mut world, None);
+    assert_eq!(shown(&world).as_deref(), Some("m-2025-01-01"));
+    answered(&mut world, Some("m-2025-02-02"));
+    assert_eq!(shown(&world).as_deref(), Some("m-2025-02-02"));
+}

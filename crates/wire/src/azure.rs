@@ -31,11 +31,13 @@ pub static DEF: ProviderDef = ProviderDef {
             client: "openai",
             operations: &TAKEN,
             path: |asked, model| relay_path(asked.operation, model),
+            wrapping: None,
         },
         Relay {
             client: "openai-responses",
             operations: &[Operation::Response],
             path: |asked, model| relay_path(asked.operation, model),
+            wrapping: None,
         },
     ],
     dialect: &Deployments { api_version: API_VERSION },

@@ -3,11 +3,14 @@
 //! A dialect is one file per direction and one line in [`CLIENTS`] or [`PROVIDERS`]. Neither side knows the other: between
 //! them stand [`Conversation`], [`Answer`] and [`Event`].
 
+use bytes::Bytes;
+
 use crate::chat::{Answer, Conversation, Event, Losses};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
 use crate::openai::request::{BodyLimits, Operation, Request};
+use crate::openai::rewrite::Edits;
 use crate::openai::sse::{StreamError, StreamFault};
 use crate::rerank::Form;
 
@@ -110,12 +113,19 @@ pub struct ClientDef {
     pub summary: &'static str,
     /// What a path and the query behind it ask for, if the path is one of the dialect's.
     pub route: fn(&str, Option<&str>) -> Option<Asked>,
+    /// How the paths begin that are the dialect's alone, so that whoever asks for something there that does not exist is told
+    /// in its words.
+    pub places: &'static [&'static str],
     /// Reads a body.
     pub read: ReadFacts,
     /// Headers of the client's that a provider of the same dialect gets, in lower case.
     pub headers: &'static [&'static str],
     /// Where a request has the schema that its answer is to fit, for messages.
     pub schema_field: &'static str,
+    /// The header under which its clients look for the id of an answer, in lower case, if there is one.
+    pub request_id_header: Option<&'static str>,
+    /// The status that its clients are told an error with.
+    pub error_status: fn(&ErrorBody) -> u16,
     /// The media type of its streams, by call.
     pub stream_type: fn(&Asked) -> &'static str,
     /// What shows its clients that a stream lives in which nothing comes: no event to them. Empty if there is no such thing.
@@ -148,6 +158,17 @@ pub struct Relay {
     /// The path of a call below the provider's prefix, query included, for the upstream's name of the model; `None` if that
     /// call is not taken.
     pub path: fn(&Asked, &str) -> Option<String>,
+    /// What else changes, where more does than the model's name.
+    pub wrapping: Option<&'static Wrapping>,
+}
+
+/// How a provider takes requests that it does not take just as they came.
+#[derive(Debug)]
+pub struct Wrapping {
+    /// The path of a request that is to be streamed, where its body says so.
+    pub stream_path: fn(&Asked, &str) -> Option<String>,
+    /// What changes in the body, for the upstream's name of the model as a literal.
+    pub edits: fn(&Asked, &Request, &Bytes, &Bytes) -> Edits,
 }
 
 impl ProviderDef {
@@ -155,6 +176,11 @@ impl ProviderDef {
     pub fn relay_path(&self, client: &ClientDef, asked: &Asked, model: &str) -> Option<String> {
         let relay = self.relays.iter().find(|relay| relay.client == client.name)?;
         relay.operations.contains(&asked.operation).then(|| (relay.path)(asked, model))?
+    }
+
+    /// What else changes of a request that is taken as it came, and its path if it is to be streamed, where that is another.
+    pub fn wrapping(&self, client: &ClientDef) -> Option<&'static Wrapping> {
+        self.relays.iter().find(|relay| relay.client == client.name)?.wrapping
     }
 
     /// Whether a request is taken as it came.
@@ -209,6 +235,12 @@ impl std::fmt::Debug for ProviderDef {
 /// The dialect that a path belongs to, and what it asks for together with the query behind it.
 pub fn route(path: &str, query: Option<&str>) -> Option<(&'static ClientDef, Asked)> {
     CLIENTS.iter().find_map(|def| Some((*def, (def.route)(path, query)?)))
+}
+
+/// The dialect whose clients ask at a path, whether there is something or not.
+pub fn of_place(path: &str) -> &'static ClientDef {
+    let mut all = CLIENTS.iter().copied().chain([&crate::kserve::DEF]);
+    all.find(|def| def.places.iter().any(|place| path.starts_with(place))).unwrap_or(OPENAI)
 }
 
 /// The dialect of OpenAI's that an operation belongs to.

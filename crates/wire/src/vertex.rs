@@ -1,9 +1,10 @@
 //! Vertex AI: models of Google and of Anthropic behind a project and a place.
 //!
 //! What is said is what the models' own dialects say; paths differ, and for Anthropic two members of the body. A wrapper
-//! takes the inner dialect, so that nothing is written twice.
+//! takes the inner dialect, so that nothing is written twice. Clients of those dialects are relayed.
 
 pub mod account;
+mod relay;
 
 use crate::chat::{Answer, Conversation, Losses};
 use crate::dialect::{AnswerFault, CONVERTED_DEPTH_MAX, Headers, ProviderDef, ProviderDialect, ReadStream};
@@ -43,6 +44,21 @@ pub enum Publisher {
     Anthropic,
 }
 
+/// The path of a method of a model.
+fn path_of(publisher: Publisher, model: &str, method: &str) -> String {
+    let mut path = format!("/publishers/{}/models/", publisher.name());
+    // `@` stands before the version in names of models and is sent as it is.
+    for (at, part) in model.split('@').enumerate() {
+        if at > 0 {
+            path.push('@');
+        }
+        segment_into(part, &mut path);
+    }
+    path.push(':');
+    path.push_str(method);
+    path
+}
+
 impl Publisher {
     const fn name(self) -> &'static str {
         match self {
@@ -66,7 +82,7 @@ pub static GEMINI: ProviderDef = ProviderDef {
     name: "vertex-gemini",
     summary: "Gemini on Vertex AI.",
     stream_type: "text/event-stream",
-    relays: &[],
+    relays: &[relay::GEMINI],
     dialect: &Vertex { publisher: Publisher::Google, inner: crate::gemini::provider::DEF.dialect },
 };
 
@@ -75,7 +91,7 @@ pub static ANTHROPIC: ProviderDef = ProviderDef {
     name: "vertex-anthropic",
     summary: "Claude on Vertex AI.",
     stream_type: "text/event-stream",
-    relays: &[],
+    relays: &[relay::ANTHROPIC],
     dialect: &Vertex { publisher: Publisher::Anthropic, inner: crate::anthropic::provider::DEF.dialect },
 };
 
@@ -89,17 +105,7 @@ pub struct Vertex {
 
 impl ProviderDialect for Vertex {
     fn path(&self, model: &str, stream: bool) -> String {
-        let mut path = format!("/publishers/{}/models/", self.publisher.name());
-        // `@` stands before the version in names of models and is sent as it is.
-        for (at, part) in model.split('@').enumerate() {
-            if at > 0 {
-                path.push('@');
-            }
-            segment_into(part, &mut path);
-        }
-        path.push(':');
-        path.push_str(self.publisher.method(stream));
-        path
+        path_of(self.publisher, model, self.publisher.method(stream))
     }
 
     fn request(&self, conversation: &Conversation, model: &str, losses: &mut Losses) -> String {

@@ -40,7 +40,10 @@ static CLIENT: ClientDef = ClientDef {
         (OPENAI.read)(&Asked::of(Operation::Chat), openai.as_bytes(), limits, salt)
     },
     headers: &[],
+    places: &["/toy"],
     schema_field: "",
+    request_id_header: None,
+    error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",
     heartbeat: "",
     dialect: &Toy,

@@ -50,6 +50,7 @@ fn model_json(app: &App, model: &ModelView) -> Value {
 
 pub(super) async fn all(State(app): State<Arc<App>>) -> Answer {
     let view = app.live.lock().fleet.view(clock::now());
+    let snapshot = app.snapshot.load();
     let all: Vec<Value> = view
         .models
         .iter()
@@ -57,6 +58,9 @@ pub(super) async fn all(State(app): State<Arc<App>>) -> Answer {
             model.deployments.iter().map(|deployment| {
                 let mut value = serde_json::to_value(deployment).unwrap_or_default();
                 value["model"] = json!(model.name);
+                // The alias that `model_said` stands for.
+                let target = snapshot.targets.get(&deployment.id);
+                value["model_upstream"] = json!(target.map(|target| &target.upstream_model_name));
                 value
             })
         })

@@ -44,6 +44,10 @@ impl Exchange {
             headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         }
         self.put_headers(response.headers_mut());
+        if self.attempt.as_ref().is_some_and(attempt::Attempt::converts) {
+            let id = self.provider_request_id();
+            self.put_provider_request_id(response.headers_mut(), id.as_deref());
+        }
         if let Some(whole) = self.whole_body(streams) {
             if let Some(cost) = self.cost_micro_usd {
                 response.headers_mut().insert(COST, text_value(&micro_usd(cost)));
@@ -101,8 +105,8 @@ impl Exchange {
         self.outgoing = None;
         self.attempt = None;
         self.hedge = None;
-        self.status = Some(error.status);
         let response = self.error_response(&error, retry_after);
+        self.status = Some(response.status().as_u16());
         self.settle(clock::now());
         response
     }
@@ -115,8 +119,8 @@ impl Exchange {
         self.hedge = None;
         self.provider_error = None;
         let error = ErrorBody::shutting_down();
-        self.status = Some(error.status);
         let response = self.error_response(&error, None);
+        self.status = Some(response.status().as_u16());
         self.settle(clock::now());
         response
     }
@@ -138,24 +142,49 @@ impl Exchange {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         self.put_headers(response.headers_mut());
+        self.put_provider_request_id(response.headers_mut(), error.provider_request_id.as_deref());
         response
+    }
+
+    /// Puts the provider's id of an answer where the client's library looks for it, to be told when the provider is asked
+    /// what went wrong.
+    fn put_provider_request_id(&self, headers: &mut HeaderMap, id: Option<&str>) {
+        if let Some((name, id)) = self.arrival.dialect.request_id_header.zip(id) {
+            headers.insert(HeaderName::from_static(name), text_value(id));
+        }
     }
 
     /// A provider's own error, where it is in the client's dialect: that of requests it takes as they are.
     fn words_of(&self, provider: &words::ProviderError, error: &ErrorBody) -> Option<Bytes> {
-        let client = self.arrival.dialect;
-        let speaks = |def: &ProviderDef| def.relays.iter().any(|relay| relay.client == client.name);
-        if !dialect::provider(provider.dialect).is_some_and(speaks) {
+        if !self.is_in_clients_words(provider) {
             return None;
         }
-        if client.is_openai() {
-            return provider.body_with(&error.who.name());
+        if self.arrival.dialect.is_openai() {
+            return provider.body_with(error);
         }
         serde_json::from_slice::<serde_json::Value>(&provider.body).ok().map(|_| provider.body.clone())
     }
 
+    /// Whether a provider's own error is in the client's dialect.
+    fn is_in_clients_words(&self, provider: &words::ProviderError) -> bool {
+        let client = self.arrival.dialect.name;
+        let speaks = |def: &ProviderDef| def.relays.iter().any(|relay| relay.client == client);
+        dialect::provider(provider.dialect).is_some_and(speaks)
+    }
+
+    /// The id that the provider gave the answer of the last attempt.
+    fn provider_request_id(&self) -> Option<String> {
+        let of_head = self.flow.attempt().and_then(|attempt| attempt.said.as_ref()?.request_id.as_deref());
+        let of_body = || self.provider_error.as_ref()?.fault.request_id.clone();
+        of_head.map(str::to_owned).or_else(of_body)
+    }
+
     /// The error for a failed attempt.
     pub(super) fn error_of(&self, failure: &Failure) -> ErrorBody {
+        self.error_by_class(failure).with_provider_request_id(self.provider_request_id())
+    }
+
+    fn error_by_class(&self, failure: &Failure) -> ErrorBody {
         let last = self.flow.attempt();
         let provider = last.map_or("", |attempt| &attempt.provider);
         let said = self.provider_error.as_ref();
@@ -163,24 +192,33 @@ impl Exchange {
             let said = said.and_then(|said| said.fault.message.clone());
             said.unwrap_or_else(|| format!("provider `{provider}` refused the request"))
         };
-        let from_provider = |status: u16, kind: &'static str, code: &'static str| {
-            ErrorBody::router(status, kind, code, message()).by_provider(provider)
+        let from_provider = |status: u16, kind: &'static str, code: Option<&'static str>| {
+            let error = ErrorBody::router(status, kind, code, message()).by_provider(provider);
+            let fault = said.map(|said| &said.fault);
+            let own = || Some(fault?.code.clone()?).filter(|own| own != kind);
+            let error = if code.is_some() { error } else { error.with_code(own()) };
+            match fault.and_then(|fault| fault.param.as_ref()) {
+                Some(param) => error.with_param(param),
+                None => error,
+            }
         };
-        let status = failure.status.unwrap_or(502);
         match failure.class {
             FailureClass::Client | FailureClass::ContentPolicy | FailureClass::ContextLength => {
-                from_provider(status, "invalid_request_error", code_of(failure.class))
+                from_provider(failure.status.unwrap_or(502), "invalid_request_error", code_of(failure.class))
             }
-            FailureClass::CredentialQuota => ErrorBody::upstream_quota(provider),
+            FailureClass::CredentialQuota => {
+                let keeps_code = said.is_some_and(|said| self.is_in_clients_words(said));
+                ErrorBody::upstream_quota(provider, failure.status, said.map(|said| &said.fault), keeps_code)
+            }
             FailureClass::CredentialDead => ErrorBody::upstream_refused_credential(provider),
-            FailureClass::Overloaded => from_provider(503, "server_error", "overloaded"),
+            FailureClass::Overloaded => from_provider(503, "server_error", Some("overloaded")),
             FailureClass::ModelMissing => ErrorBody::upstream_model_missing(provider),
             FailureClass::Connect => {
                 let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
                 ErrorBody::upstream_connect_failed(provider, detail)
             }
             FailureClass::Transient if said.is_some() => {
-                from_provider(status, "server_error", "upstream_error")
+                from_provider(status_of_transient(failure.status), "server_error", None)
             }
             FailureClass::Transient => ErrorBody::upstream_reset(provider),
             FailureClass::SchemaMismatch => self.error_of_misfit(provider),
@@ -279,14 +317,25 @@ impl Exchange {
     }
 }
 
-/// The code of an error that is about the request, as OpenAI has it.
-const fn code_of(class: FailureClass) -> &'static str {
+/// The code of an error that is about the request, as OpenAI has it; `None`: the provider's own, if it has one.
+const fn code_of(class: FailureClass) -> Option<&'static str> {
     if matches!(class, FailureClass::ContextLength) {
-        "context_length_exceeded"
+        Some("context_length_exceeded")
     } else if matches!(class, FailureClass::ContentPolicy) {
-        "content_filter"
+        Some("content_filter")
     } else {
-        class.name()
+        None
+    }
+}
+
+/// The status for a provider's failure that may pass. What a provider says of itself with a status of the 4xx would tell
+/// the client that its own request was late, early, or failed.
+fn status_of_transient(said: Option<u16>) -> u16 {
+    match said {
+        Some(408) => 504,
+        // What the request names is being changed by another: about the request after all.
+        Some(status @ (409 | 500..)) => status,
+        Some(_) | None => 502,
     }
 }
 
@@ -297,12 +346,17 @@ const fn is_about_the_request(class: FailureClass) -> bool {
 }
 
 impl words::ProviderError {
-    /// The provider's own error object with who failed put in, if it sent one in the client's dialect.
-    fn body_with(&self, who: &str) -> Option<Bytes> {
+    /// The provider's own error object with who failed and the id put in, if it sent one in the client's dialect.
+    fn body_with(&self, told: &ErrorBody) -> Option<Bytes> {
         let mut body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        // Some say beside the error whose account it is.
+        body.as_object_mut()?.retain(|name, _| name != "user_id");
         let error = body.get_mut("error")?.as_object_mut()?;
         error.get("message")?.as_str()?;
-        error.insert("who".to_owned(), who.into());
+        error.insert("who".to_owned(), told.who.name().into());
+        if let Some(id) = &told.provider_request_id {
+            error.insert("provider_request_id".to_owned(), id.as_str().into());
+        }
         Some(Bytes::from(body.to_string()))
     }
 }

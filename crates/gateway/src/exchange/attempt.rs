@@ -19,7 +19,7 @@ use pointsman_routing::said::Said;
 use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::continuation::Transcript;
-use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify, retry_after_ms};
+use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify};
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::sse::StreamObserver;
 use pointsman_wire::tasks::tail::{Kind, Tail};
@@ -322,13 +322,12 @@ impl Attempt {
         let call = self.renew(status, call)?;
         let Some(head) = &self.head else { return broke() };
         let header = |name: &'static str| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let retry_after = header("retry-after");
         let mut fault = match &self.target {
             Some(target) => target.endpoint.vendor.dialect.dialect.fault(status, &header, &body),
-            None => classify(status, retry_after, &body),
+            None => classify(status, header("retry-after"), &body),
         };
-        // An HTTP date has to be held against the clock, which the classification does not read.
-        fault.retry_after_ms = retry_after.and_then(|value| retry_after_ms(value, clock::unix_ms() / 1000));
+        // An HTTP date has to be held against the clock, which the classification does not read. Some say it in the body.
+        fault.retry_after_ms = super::said::retry_after_ms(&head.headers).or(fault.retry_after_ms);
         let failure = refused(status, &fault);
         if fault.kind == FaultKind::Protocol {
             let redirect = if head.status.is_redirection() { ", and redirects are not followed" } else { "" };

@@ -11,6 +11,7 @@ use pointsman_wire::dialect::{
 };
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::responses::reader;
 use pointsman_wire::openai::sse::StreamError;
 use smallvec::SmallVec;
 
@@ -85,6 +86,8 @@ pub(super) struct Reading {
     told: Told,
     /// Whether the client's dialect is another one, so that it gets other bytes.
     converts: bool,
+    /// Whether it is a response that is passed on as it came, which is none of the provider's chats.
+    is_response: bool,
     /// The media type of the client's streams.
     stream_type: &'static str,
     /// Whether the answer is a number of tokens, which uses none.
@@ -195,6 +198,7 @@ impl Reading {
             client: arrival.dialect,
             told: told(arrival, request),
             converts,
+            is_response: !converts && arrival.asked.operation == Operation::Response,
             stream_type: (arrival.dialect.stream_type)(&arrival.asked),
             counts: arrival.asked.elsewhere == Elsewhere::Estimated,
             ranking: None,
@@ -212,6 +216,13 @@ impl Reading {
             Some(stream) => stream.model.take(),
             None => self.model.take(),
         }
+    }
+
+    /// The answer to a request that was turned into the provider's dialect, though it could have been passed on: it is turned
+    /// back.
+    pub(super) fn turning(mut self: Box<Self>) -> Box<Self> {
+        (self.converts, self.is_response) = (true, false);
+        self
     }
 
     /// Lets the answer repeat this of the request.
@@ -232,6 +243,7 @@ impl Reading {
             client: arrival.dialect,
             told: told(arrival, request),
             converts: true,
+            is_response: false,
             stream_type: (arrival.dialect.stream_type)(&arrival.asked),
             counts: false,
             ranking: Some(ranking),
@@ -263,7 +275,7 @@ impl Reading {
     pub(super) fn begin_stream(&mut self) {
         self.noting.begin_stream();
         self.stream = Some(Streaming {
-            reader: self.provider.dialect.stream(),
+            reader: if self.is_response { reader::stream() } else { self.provider.dialect.stream() },
             writer: self.converts.then(|| self.client.dialect.stream(self.told.clone())),
             events: Vec::new(),
             ended: false,
@@ -363,6 +375,7 @@ impl Reading {
             return Ok((ranked.0, Some(ranked.1)));
         }
         let read = match std::str::from_utf8(&whole) {
+            Ok(text) if self.is_response => reader::answer(text).map_err(|error| Unread::broken(&error)),
             Ok(text) => self.provider.dialect.answer(text).map_err(|fault| match fault {
                 AnswerFault::Failed(error) => Unread::Failed(error),
                 AnswerFault::Json(_) | AnswerFault::Missing(_) => Unread::broken(&fault),
@@ -447,6 +460,7 @@ mod tests {
             client: client(dialect).expect("it is there"),
             told: Told::default(),
             converts: dialect != "anthropic",
+            is_response: false,
             stream: None,
             whole: Vec::new(),
             model: None,

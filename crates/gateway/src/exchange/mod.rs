@@ -33,12 +33,14 @@ use bytes::Bytes;
 use http::Response;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::Choice;
+use pointsman_routing::failure::Processed;
 use pointsman_routing::flow::{Action, Flow, Input};
 use pointsman_routing::{Failure, FailureClass, Now};
 use pointsman_wire::chat::Losses;
 use pointsman_wire::dialect::{Asked, ClientDef};
 use pointsman_wire::openai::error::ErrorBody;
-use pointsman_wire::openai::request::Request;
+use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::responses::reader;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep_until};
 
@@ -327,13 +329,17 @@ impl Exchange {
         let (Some((target, credential)), Some((request, body))) = (known, &self.outgoing) else {
             return Attempt::failed(Failure {
                 class: FailureClass::Connect,
-                processed: pointsman_routing::failure::Processed::No,
+                processed: Processed::No,
                 status: None,
                 retry_after: None,
             });
         };
         let Composed { parts, losses, reading } = match self.compose(target, credential, (request, body)) {
             Ok(composed) => composed,
+            // What cannot be written anew cannot be repaired, which is no fault of the client's.
+            Err(_) if self.repairs().is_some() => {
+                return Attempt::failed(words::failure(FailureClass::SchemaMismatch, Processed::Maybe));
+            }
             Err(refusal) => return Attempt::refused(refusal),
         };
         let schema = self.checked.schema.as_ref();
@@ -341,7 +347,14 @@ impl Exchange {
         // The rest of an answer that broke off does not fit alone.
         let watched = schema.filter(|_| reading.is_none() && self.broken.transcript.is_none());
         let watch = watched.map(|schema| {
-            let reader = target.endpoint.vendor.dialect.dialect.stream();
+            let reader = match self.arrival.asked.operation {
+                Operation::Response => reader::stream(),
+                Operation::Chat
+                | Operation::Completion
+                | Operation::Embedding
+                | Operation::Infer
+                | Operation::Task(_) => target.endpoint.vendor.dialect.dialect.stream(),
+            };
             Watch::new(Arc::clone(schema), Some(reader))
         });
         let tokens = credential.and_then(Credential::tokens);
@@ -384,11 +397,11 @@ impl Exchange {
             // What is lost for a repair alone is no reason to refuse what was sent once already.
             let written = convert::write(arrival, target, (request, body), converts && refuses, repairs)?;
             let parts = outgoing::compose_converted(target, credential, request, written.body, arrival);
-            return Ok(Composed {
-                parts: parts.into(),
-                losses: written.losses,
-                reading: reading(written.echoed),
-            });
+            let mut reading = reading(written.echoed);
+            if arrival.asked.operation == Operation::Response {
+                reading = reading.map(Reading::turning);
+            }
+            return Ok(Composed { parts: parts.into(), losses: written.losses, reading });
         }
         let rest_of = self.broken.transcript.as_ref();
         let parts = outgoing::compose(target, credential, (request, body), rest_of, arrival);
@@ -472,7 +485,8 @@ impl Exchange {
 
     fn give_up(mut self: Box<Self>) -> Response<RouterBody> {
         let error = ErrorBody::internal("the request ended before it was answered");
-        self.status = Some(error.status);
-        self.error_response(&error, None)
+        let response = self.error_response(&error, None);
+        self.status = Some(response.status().as_u16());
+        response
     }
 }

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::rewrite::rewrite_wrapped;
 use pointsman_wire::openai::{Segments, UsageAsk, rewrite_from};
 
 use smallvec::SmallVec;
@@ -67,16 +68,27 @@ pub(super) fn compose(
     let openai = arrival.dialect.is_openai();
     let usage = if openai && target.stream_usage { UsageAsk::Inject } else { UsageAsk::AsSent };
     let rest_of = rest_of.zip(target.continuation);
-    let rewritten = rewrite_from(request, body, &target.upstream_model, usage, rest_of);
-    let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let plain = openai && target.endpoint.speaks_plainly();
+    let dialect = target.endpoint.vendor.dialect;
+    let wrapping = if plain { None } else { dialect.wrapping(arrival.dialect) };
+    let rewritten = match wrapping {
+        Some(wrapping) => {
+            let edits = (wrapping.edits)(&arrival.asked, request, body, &target.upstream_model);
+            rewrite_wrapped(request, body, edits)
+        }
+        None => rewrite_from(request, body, &target.upstream_model, usage, rest_of),
+    };
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
     if request.operation == Operation::Infer {
         target.tensors.write_head(&mut head, request);
     } else if let Some(ready) = target.endpoint.head(request.operation).filter(|_| plain) {
         head.put_slice(ready);
     } else {
-        let dialect = target.endpoint.vendor.dialect;
-        let path = dialect.relay_path(arrival.dialect, &arrival.asked, &target.upstream_model_name);
+        let model = &target.upstream_model_name;
+        let path = match wrapping.filter(|_| request.stream) {
+            Some(wrapping) => (wrapping.stream_path)(&arrival.asked, model),
+            None => dialect.relay_path(arrival.dialect, &arrival.asked, model),
+        };
         let path = path.unwrap_or_default();
         target.endpoint.write_head(&path, &mut head);
         sign(&mut head, target, credential, &path, &rewritten.segments);

@@ -8,6 +8,9 @@ use pointsman_wire::truth::{self, Limit};
 
 use crate::clock;
 
+/// Bytes of a model's name that are kept.
+const MODEL_BYTES_MAX: usize = 256;
+
 /// Whether a header of this name may tell something; the values of the others are not even read.
 fn is_telling(name: &str) -> bool {
     match name.as_bytes().first() {
@@ -39,6 +42,13 @@ pub(super) fn of_head(headers: &HeaderMap) -> Option<Said> {
     (said != Said::default()).then_some(said)
 }
 
+/// When an answer's head says to be asked again, in milliseconds from now: as finely as it says it.
+pub(super) fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+    let names = ["retry-after", "retry-after-ms", "x-ms-retry-after-ms"];
+    let told = names.into_iter().filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)));
+    truth::read(told, clock::unix_ms()).retry_after_ms
+}
+
 const fn allowance(limit: Limit) -> Allowance {
     Allowance {
         limit: limit.limit,
@@ -52,6 +62,7 @@ const fn allowance(limit: Limit) -> Allowance {
 
 /// That this is the model which answered.
 pub(super) fn of_model(model: &str) -> Said {
+    let model = &model[..model.floor_char_boundary(MODEL_BYTES_MAX)];
     Said { model: Some(model.into()), ..Said::default() }
 }
 
@@ -81,5 +92,21 @@ mod tests {
         headers.insert("x-ratelimit-remaining-tokens", http::HeaderValue::from_static("7"));
         let said = of_head(&headers).expect("it says something");
         assert_eq!((said.request_id.as_deref(), said.allowances.tokens.remaining), (Some("req_1"), Some(7)));
+    }
+
+    #[test]
+    fn e3_the_finest_wait_counts() {
+        let check = |pairs: &[(&'static str, &'static str)], expected: Option<u64>| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, http::HeaderValue::from_static(value));
+            }
+            assert_eq!(retry_after_ms(&headers), expected, "{pairs:?}");
+        };
+        check(&[("retry-after", "2")], Some(2_000));
+        check(&[("retry-after", "2"), ("retry-after-ms", "1250")], Some(1_250));
+        check(&[("x-ms-retry-after-ms", "700")], Some(700));
+        check(&[("retry-after-ms", "soon"), ("retry-after", "3")], Some(3_000));
+        check(&[("x-request-id", "5")], None);
     }
 }

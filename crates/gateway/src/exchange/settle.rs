@@ -7,9 +7,10 @@ use std::time::Duration;
 use pointsman_routing::Now;
 use pointsman_routing::flow::{AttemptKind, AttemptRecord, FlowOutcome, Input, Usage};
 
-use super::Exchange;
 use super::tensors::Counted;
+use super::{Exchange, convert};
 use crate::clock;
+use crate::snapshot::Target;
 use crate::telemetry::record::{Conversion, Record, Ties};
 
 /// What a client that left before its answer is recorded with, as nginx has it.
@@ -118,9 +119,8 @@ impl Exchange {
     fn conversion(&mut self) -> Conversion {
         let Some(attempt) = &mut self.attempt else { return Conversion::default() };
         let losses = attempt.take_losses();
-        let to = attempt.target.as_ref().map(|target| target.endpoint.vendor.dialect.name);
-        // Tensors are passed on as they came.
-        let to = to.filter(|to| *to != self.arrival.dialect.name && attempt.tensors.is_none());
+        let turned = |target: &&Arc<Target>| convert::is_needed(&self.arrival, target);
+        let to = attempt.target.as_ref().filter(turned).map(|target| target.endpoint.vendor.dialect.name);
         Conversion { to, losses }
     }
 

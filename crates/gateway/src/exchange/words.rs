@@ -34,7 +34,8 @@ pub(super) fn refused(status: u16, fault: &Fault) -> Failure {
     let processed = match status {
         // A gateway in between can say so after the work was done, and billed.
         502 | 504 => Processed::Maybe,
-        500.. => Processed::RefusedWithError,
+        // It failed or gave up at generating, whatever the status says of whose fault that is.
+        408 | 424 | 500.. => Processed::RefusedWithError,
         _ => Processed::No,
     };
     Failure {

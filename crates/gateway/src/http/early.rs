@@ -94,7 +94,7 @@ impl Early {
         error: &ErrorBody,
     ) -> Response<RouterBody> {
         let overhead = clock::now() - self.began;
-        self.note(worker, outcome, detail, error.status);
+        self.note(worker, outcome, detail, (self.dialect.error_status)(error));
         let body = respond::error_of_rerank(self.call, error, self.id);
         let mut response = respond::error(self.dialect, error, body, self.id);
         if error.status == 503 {

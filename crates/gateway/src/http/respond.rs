@@ -39,7 +39,7 @@ pub fn error(
     body: Option<Bytes>,
     id: RequestId,
 ) -> Response<RouterBody> {
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = StatusCode::from_u16((dialect.error_status)(error)).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response =
         json(status, body.unwrap_or_else(|| dialect.dialect.error(error, &id.to_string()).into()));
     put_request_id(response.headers_mut(), id);

@@ -61,12 +61,22 @@ impl Route {
 pub struct BadHead {
     /// The answer.
     pub error: ErrorBody,
+    /// The dialect that it is told in.
+    pub dialect: &'static ClientDef,
     /// Where the request ends may be in doubt.
     pub close: bool,
 }
 
 /// Finds the route of a request, whose head may have so many bytes.
 pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, BadHead> {
+    judge(head, header_bytes_max).map_err(|bad| {
+        let path = head.uri.path();
+        let found = find(path, head.uri.query()).map(|route| route.dialect(&head.headers));
+        BadHead { dialect: found.unwrap_or_else(|_| dialect::of_place(path)), ..bad }
+    })
+}
+
+fn judge(head: &request::Parts, header_bytes_max: usize) -> Result<Route, BadHead> {
     let lines = Lines::gather(&head.headers);
     check_size(head, &lines, header_bytes_max)?;
     check_framing(head, &lines)?;
@@ -167,7 +177,7 @@ fn check_method(head: &request::Parts, lines: &Lines<'_>, route: &Route) -> Resu
         let path = printable(head.uri.path());
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(" or ");
         let error = ErrorBody::method_not_allowed(&printable(head.method.as_str()), &path, &allowed);
-        return Err(BadHead { error, close: false });
+        return Err(bad(error, false));
     }
     if head.method == Method::POST {
         return check_content(lines, is_json(route), is_tensors(route));
@@ -202,13 +212,13 @@ fn check_content(lines: &Lines<'_>, json: bool, binary: bool) -> Result<(), BadH
         let binary = binary && essence.eq_ignore_ascii_case(b"application/octet-stream");
         if !binary && !essence.eq_ignore_ascii_case(b"application/json") {
             let kind = printable(&String::from_utf8_lossy(kind));
-            return Err(BadHead { error: ErrorBody::wrong_content_type(&kind), close: false });
+            return Err(bad(ErrorBody::wrong_content_type(&kind), false));
         }
     }
     if lines.content_encoding.first.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         let text = "compressed request bodies are not understood; send the body as it is";
         let error = ErrorBody::router(415, "invalid_request_error", "unsupported_media_type", text);
-        return Err(BadHead { error, close: false });
+        return Err(bad(error, false));
     }
     Ok(())
 }
@@ -224,7 +234,7 @@ fn check_size(head: &request::Parts, lines: &Lines<'_>, header_bytes_max: usize)
     }
     let text = format!("the head of the request has {bytes} bytes; at most {header_bytes_max} are accepted");
     let error = ErrorBody::router(431, "invalid_request_error", "headers_too_large", text);
-    Err(BadHead { error, close: true })
+    Err(bad(error, true))
 }
 
 /// What hyper lets pass but could be read in two ways (RFC 9112 §6.1).
@@ -253,21 +263,21 @@ fn check_framing(head: &request::Parts, lines: &Lines<'_>) -> Result<(), BadHead
 }
 
 fn check_host(head: &request::Parts, lines: &Lines<'_>) -> Result<(), BadHead> {
-    let bad = |text: &str| Err(BadHead { close: true, ..refuse(text.to_owned()) });
+    let doubt = |text: &str| Err(BadHead { close: true, ..refuse(text.to_owned()) });
     let host = match (lines.host.first, lines.host.repeated) {
         (None, _) if head.version == Version::HTTP_10 => return Ok(()),
-        (None, _) => return bad("the host header is missing"),
-        (Some(_), true) => return bad("there is more than one host header"),
+        (None, _) => return doubt("the host header is missing"),
+        (Some(_), true) => return doubt("there is more than one host header"),
         (Some(host), false) => host,
     };
     let plain =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if host.is_empty() || !host.iter().all(plain) {
-        return bad("the host header is not a host");
+        return doubt("the host header is not a host");
     }
     match head.uri.authority() {
         Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
-            bad("the host header and the request line name different hosts")
+            doubt("the host header and the request line name different hosts")
         }
         Some(_) | None => Ok(()),
     }
@@ -293,11 +303,16 @@ fn unknown(path: &str) -> BadHead {
          /v1/files, /v1/batches and /v2",
         printable(path)
     );
-    BadHead { error: ErrorBody::router(404, "invalid_request_error", "unknown_url", text), close: false }
+    bad(ErrorBody::router(404, "invalid_request_error", "unknown_url", text), false)
 }
 
 fn refuse(text: String) -> BadHead {
-    BadHead { error: ErrorBody::malformed(text), close: false }
+    bad(ErrorBody::malformed(text), false)
+}
+
+/// In whose dialect is for [`route`] to say.
+const fn bad(error: ErrorBody, close: bool) -> BadHead {
+    BadHead { error, dialect: OPENAI, close }
 }
 
 /// A client's text for an error message: short, and without control characters.

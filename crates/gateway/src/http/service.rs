@@ -92,6 +92,7 @@ async fn answer(
     let route = match route::route(&head, snapshot.config.limits.header_bytes_max) {
         Ok(route) => route,
         Err(bad) => {
+            early.dialect = bad.dialect;
             let response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
             return closing(response, bad.close || has_body);
         }

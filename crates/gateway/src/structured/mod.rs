@@ -10,6 +10,7 @@ use pointsman_wire::dialect::{Asked, CONVERTED_DEPTH_MAX, ClientDef, Elsewhere};
 use pointsman_wire::json::tree::Tree;
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
 use pointsman_wire::openai::request::{Operation, Request};
+use pointsman_wire::openai::responses::reader;
 use serde_json::Value;
 
 pub use watch::Watch;
@@ -67,13 +68,18 @@ pub fn read(
     }
     let text = std::str::from_utf8(body).map_err(|_| ErrorBody::malformed("the body is not UTF-8"))?;
     let tree = Tree::parse(text, CONVERTED_DEPTH_MAX).map_err(Invalid::from)?;
-    let conversation = match dialect.dialect.conversation(tree) {
-        Ok(conversation) => conversation,
-        // A request that is only relayed may say what no conversion understands; it must not be taken for unchecked.
-        Err(invalid) if request.needs.json_schema => return Err(invalid.into()),
-        Err(_) => return Ok(None),
+    let format = if asked.operation == Operation::Response {
+        // What it names that its provider keeps, no conversation can say.
+        reader::format_of(tree)
+    } else {
+        match dialect.dialect.conversation(tree) {
+            Ok(conversation) => conversation.format,
+            // A request that is only relayed may say what no conversion understands; it must not be taken for unchecked.
+            Err(invalid) if request.needs.json_schema => return Err(invalid.into()),
+            Err(_) => return Ok(None),
+        }
     };
-    let Format::Schema { schema, .. } = conversation.format else { return Ok(None) };
+    let Format::Schema { schema, .. } = format else { return Ok(None) };
     Schema::new(&schema).map(Some).map_err(|why| {
         let text = format!("the JSON schema of the answer cannot be used: {why}");
         ErrorBody::malformed(text).with_param(dialect.schema_field)

@@ -10,9 +10,9 @@ const HEADERS_MAX: usize = 100;
 /// Headers that the gateway adds to a response, less those that nearly every response has and that end here; room is
 /// made for as many at once.
 const OWN_HEADERS: usize = 3;
-/// Headers of a provider that end at the gateway: those of the hop (RFC 9110 §7.6.1), and those that speak for the
-/// provider's host, not for the answer.
-const DROPPED: [&str; 13] = [
+/// Headers of a provider that end at the gateway: those of the hop (RFC 9110 §7.6.1), those that speak for the provider's
+/// host, not for the answer, and those that name the operator's account.
+const DROPPED: [&str; 16] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -25,6 +25,9 @@ const DROPPED: [&str; 13] = [
     "set-cookie",
     "alt-svc",
     "strict-transport-security",
+    "openai-organization",
+    "openai-project",
+    "anthropic-organization-id",
     "date",
 ];
 /// What the gateway alone may say.
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_hop_and_of_the_host_end_here() {
+    fn headers_of_the_hop_of_the_host_and_of_the_account_end_here() {
         let lines = [
             "HTTP/1.1 200 OK",
             "content-length: 1",
@@ -241,6 +244,9 @@ mod tests {
             "set-cookie: a=b",
             "Connection: keep-alive, X-Hop",
             "x-hop: 1",
+            "OpenAI-Organization: acme",
+            "openai-project: proj_1",
+            "anthropic-organization-id: 0b1c",
             "X-Pointsman-Cost-Usd: 0",
             "content-type: application/json",
             "x-request-id: abc",

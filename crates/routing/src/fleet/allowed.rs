@@ -6,6 +6,7 @@
 
 use super::credential::Credential;
 use super::{Fleet, Permit};
+use crate::catalog::Name;
 use crate::facts::Lane;
 use crate::limits::{COOLING_MIN, RETRY_AFTER_MAX};
 use crate::said::{Allowance, Allowances};
@@ -99,6 +100,14 @@ impl Allowed {
 }
 
 impl Fleet {
+    /// A provider says which model it was that answered.
+    pub(crate) fn note_model(&mut self, permit: &Permit, model: &Name) {
+        let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
+        if deployment.model_said.as_ref() != Some(model) {
+            deployment.model_said = Some(Name::clone(model));
+        }
+    }
+
     /// A provider says what is left. It speaks of the quota that a refusal would be about: that of the deployment's domain
     /// if it names one, else of the credential and those that share its domain, else of the deployment.
     pub(crate) fn note_allowances(&mut self, permit: &Permit, said: &Allowances, now: Now) {

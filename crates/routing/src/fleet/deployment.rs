@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::{BatchSpec, Capabilities, DeploymentSpec};
+use crate::catalog::{BatchSpec, Capabilities, DeploymentSpec, Name};
 use crate::decision::WhyNot;
 use crate::engine::{EngineLoad, EngineState};
 use crate::facts::Lane;
@@ -75,6 +75,8 @@ pub(crate) struct Deployment {
     pub(crate) requests: u64,
     pub(crate) failed: u64,
     pub(crate) last_failure: Option<(FailureClass, Now)>,
+    /// The model that answered last, as its provider named it.
+    pub(crate) model_said: Option<Name>,
     /// Operations that it said it does not have, or not for this model, and until when that is believed.
     pub(crate) missing: Option<(Capabilities, Now)>,
     /// Recent time to first content as it was, nanoseconds: a plain moving average; 0 while it is not known.
@@ -137,6 +139,7 @@ impl Deployment {
             requests: 0,
             failed: 0,
             last_failure: None,
+            model_said: None,
             missing: None,
             first_content_ns: 0,
             first_content_at: Now::ZERO,

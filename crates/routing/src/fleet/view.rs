@@ -134,6 +134,8 @@ pub struct DeploymentView {
     pub breaker_transitions: u64,
     /// The latest of them, oldest first.
     pub history: Vec<HealthChange>,
+    /// The model that answered last, as its provider named it: the dated snapshot behind an alias; `null`: it has not said.
+    pub model_said: Option<Name>,
     /// Recent time to first content, milliseconds.
     pub first_content_ms: Option<f64>,
     /// The same as `latency` compares it: as if every prompt had 1,024 tokens, failures included, fading, milliseconds.
@@ -288,6 +290,7 @@ impl DeploymentView {
             batch: LaneView::new(deployment, Lane::Batch, credentials.1, now),
             breaker_transitions: deployment.health(Lane::Live).changes(),
             history: live.history,
+            model_said: deployment.model_said.clone(),
             first_content_ms: Some(deployment.first_content_ns)
                 .filter(|ns| *ns > 0)
                 .map(|ns| ns as f64 / 1e6),

@@ -13,13 +13,13 @@ impl Flow {
         let Some((at, record)) = attempt.and_then(|at| Some((at, self.attempts.get_mut(at)?))) else {
             return;
         };
-        if !said.allowances.is_unknown() {
+        if !said.allowances.is_unknown() || said.model.is_some() {
             self.unheard = Some(at);
         }
         record.said.get_or_insert_default().merge(said);
     }
 
-    /// Tells the fleet what was said of limits, while the permit that it is about is there.
+    /// Tells the fleet what was said of limits and models, while the permit that it is about is there.
     pub(super) fn tell_fleet(&mut self, fleet: &mut Fleet, now: Now) {
         let Some(at) = self.unheard.take() else { return };
         let permit = match &self.hedge {
@@ -28,7 +28,12 @@ impl Flow {
         };
         let said = self.attempts.get(at).and_then(|record| record.said.as_ref());
         if let (Some(permit), Some(said)) = (permit, said) {
-            fleet.note_allowances(permit, &said.allowances, now);
+            if !said.allowances.is_unknown() {
+                fleet.note_allowances(permit, &said.allowances, now);
+            }
+            if let Some(model) = &said.model {
+                fleet.note_model(permit, model);
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub static DEF: ClientDef = ClientDef {
         }
         _ => None,
     },
+    places: &["/v1/messages"],
     read: |asked, body, limits, salt| {
         let shape =
             if asked.call == MESSAGES { Shape::AnthropicMessages } else { Shape::AnthropicCountTokens };
@@ -30,6 +31,8 @@ pub static DEF: ClientDef = ClientDef {
     },
     headers: &["anthropic-version", "anthropic-beta"],
     schema_field: "output_config.format",
+    request_id_header: Some("request-id"),
+    error_status: error::status,
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &MessagesClient,

@@ -19,6 +19,7 @@ pub fn error_json(error: &ErrorBody, id: &str) -> String {
         it.text("type", kind_of_status(error.status)).text("message", &error.message);
         it.text_if("param", error.param.as_deref()).text_if("code", error.code.as_deref());
         it.text("who", &error.who.name());
+        it.text_if("provider_request_id", error.provider_request_id.as_deref());
     };
     object(|it| {
         it.text("type", "error").object("error", inner);

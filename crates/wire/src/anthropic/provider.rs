@@ -22,6 +22,7 @@ pub static DEF: ProviderDef = ProviderDef {
         client: "anthropic",
         operations: &[Operation::Chat],
         path: |asked, _| Some(format!("/{}", asked.call)),
+        wrapping: None,
     }],
     dialect: &MessagesProvider,
 };

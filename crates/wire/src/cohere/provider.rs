@@ -26,6 +26,7 @@ pub static DEF: ProviderDef = ProviderDef {
         client: "openai",
         operations: &[Operation::Task(Task::Rerank)],
         path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+        wrapping: None,
     }],
     dialect: &CohereProvider,
 };

@@ -22,12 +22,15 @@ pub static DEF: ClientDef = ClientDef {
     name: "gemini",
     summary: "Gemini (`/v1beta/models/{model}:generateContent`, `:streamGenerateContent`).",
     route: route::asked,
+    places: &["/v1beta/", "/v1alpha/"],
     read: |asked, body, limits, salt| {
         let model = asked.model.as_deref().unwrap_or_default();
         super::parse(route::method_of(asked.call), model, body, limits, salt)
     },
     headers: &[],
     schema_field: "generationConfig",
+    request_id_header: None,
+    error_status: |error| error.status,
     stream_type: |asked| form_of(asked.call).content_type(),
     heartbeat: Form::ping(),
     dialect: &GeminiClient,

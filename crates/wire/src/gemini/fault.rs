@@ -35,7 +35,10 @@ pub(super) fn error_body(error: &ErrorBody, id: &str) -> String {
     let info = object(|it| {
         it.text("@type", "type.googleapis.com/google.rpc.ErrorInfo");
         it.text("reason", error.code.as_deref().unwrap_or(error.kind)).text("domain", "pointsman");
-        it.object("metadata", |it| _ = it.text("who", &error.who.name()).text("request_id", id));
+        it.object("metadata", |it| {
+            it.text("who", &error.who.name()).text("request_id", id);
+            it.text_if("provider_request_id", error.provider_request_id.as_deref());
+        });
     });
     let violation = error.param.as_deref().map(|param| {
         object(|it| {

@@ -23,6 +23,7 @@ pub static DEF: ProviderDef = ProviderDef {
         client: "gemini",
         operations: &[Operation::Chat, Operation::Embedding],
         path: super::route::relay_path,
+        wrapping: None,
     }],
     dialect: &GeminiProvider,
 };

@@ -19,9 +19,12 @@ pub static DEF: ClientDef = ClientDef {
     route: |path, _| {
         (path == Api::Generate.path()).then(|| Asked::call(Operation::Chat, Api::Generate.path()))
     },
+    places: &[],
     read: |_, body, limits, salt| request::parse(Api::Generate, body, limits, salt),
     headers: &[],
     schema_field: "format",
+    request_id_header: None,
+    error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",
     heartbeat: "",
     dialect: &GenerateClient,

@@ -29,11 +29,13 @@ pub static DEF: ProviderDef = ProviderDef {
             client: "ollama",
             operations: &[Operation::Chat],
             path: |asked, _| Some(asked.call.to_owned()),
+            wrapping: None,
         },
         Relay {
             client: "ollama-generate",
             operations: &[Operation::Chat],
             path: |asked, _| Some(asked.call.to_owned()),
+            wrapping: None,
         },
     ],
     dialect: &OllamaProvider,

@@ -231,7 +231,10 @@ pub(super) fn note_stop(stop: Option<Stop>, losses: &mut Losses) {
 
 /// The body of an error. Ollama's own has the message alone; `who` stands beside it.
 pub(super) fn error_json(error: &ErrorBody) -> String {
-    object(|it| _ = it.text("error", &error.message).text("who", &error.who.name()))
+    object(|it| {
+        it.text("error", &error.message).text("who", &error.who.name());
+        it.text_if("provider_request_id", error.provider_request_id.as_deref());
+    })
 }
 
 #[cfg(test)]

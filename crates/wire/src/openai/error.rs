@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::json::quote;
 
 mod classify;
+mod quota;
 mod retry_after;
 
 pub use classify::{Fault, FaultKind, classify};
@@ -44,6 +45,8 @@ pub struct ErrorBody {
     pub param: Option<String>,
     /// What went wrong and what to do next.
     pub message: String,
+    /// The id that the provider gave its answer, where it failed.
+    pub provider_request_id: Option<String>,
     /// Who failed.
     pub who: Who,
 }
@@ -60,7 +63,8 @@ impl ErrorBody {
         message: impl Into<String>,
     ) -> Self {
         let code = code.into().map(Cow::Borrowed);
-        Self { status, kind, code, param: None, message: message.into(), who: Who::Router }
+        let (message, who) = (message.into(), Who::Router);
+        Self { status, kind, code, param: None, message, provider_request_id: None, who }
     }
 
     /// The same error, caused by a provider.
@@ -73,6 +77,19 @@ impl ErrorBody {
     #[must_use]
     pub fn with_param(self, param: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..self }
+    }
+
+    /// The same error, with the provider's own word for it instead of ours, or none.
+    #[must_use]
+    pub fn with_code(self, code: Option<String>) -> Self {
+        Self { code: code.map(Cow::Owned), ..self }
+    }
+
+    /// The same error, with the id that the provider gave its answer, if it is the provider's.
+    #[must_use]
+    pub fn with_provider_request_id(self, id: Option<String>) -> Self {
+        let provider_request_id = id.filter(|_| matches!(self.who, Who::Provider(_)));
+        Self { provider_request_id, ..self }
     }
 
     /// 401: the client key is absent or unknown.
@@ -177,12 +194,6 @@ impl ErrorBody {
         Self::router(502, SERVER_ERROR, "upstream_credential", message).by_provider(provider)
     }
 
-    /// 429: the provider's quota is used up. Not in the provider's words, which name the operator's account.
-    pub fn upstream_quota(provider: &str) -> Self {
-        let message = format!("the quota at provider `{provider}` is used up; ask again after `retry-after`");
-        Self::router(429, "requests", "rate_limit_exceeded", message).by_provider(provider)
-    }
-
     /// 502: the provider does not know the upstream model, or not this operation.
     pub fn upstream_model_missing(provider: &str) -> Self {
         let message = format!(
@@ -207,14 +218,17 @@ impl ErrorBody {
         Self::router(500, SERVER_ERROR, "internal_error", message)
     }
 
-    /// The body: `{"error":{"message","type","param","code","who"}}`.
+    /// The body: `{"error":{"message","type","param","code","who"}}`, with `provider_request_id` where there is one.
     pub fn to_json(&self) -> Bytes {
         Bytes::from(format!(r#"{{"error":{{{}}}}}"#, self.members()))
     }
 
     /// The members of the error object, without its braces.
     pub(crate) fn members(&self) -> String {
-        format!(r#"{},"type":{},"who":{}"#, self.flat_members(), quote(self.kind), quote(&self.who.name()))
+        let id = self.provider_request_id.as_deref();
+        let id = id.map_or_else(String::new, |id| format!(r#","provider_request_id":{}"#, quote(id)));
+        let (kind, who) = (quote(self.kind), quote(&self.who.name()));
+        format!(r#"{},"type":{kind},"who":{who}{id}"#, self.flat_members())
     }
 
     /// The members that also stand at the top of an error event of a response.
@@ -280,6 +294,12 @@ mod tests {
         assert_eq!(error["who"], "provider:gpu \"a\"\n");
         assert_eq!(error["code"], "upstream_reset");
         assert!(error["param"].is_null());
+        let id = || Some("req_1".to_owned());
+        let body = ErrorBody::upstream_reset("p").with_provider_request_id(id()).to_json();
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(value["error"]["provider_request_id"], "req_1");
+        let ours = ErrorBody::overloaded("x").with_provider_request_id(id());
+        assert_eq!(ours.provider_request_id, None, "no provider failed");
     }
 
     #[test]

@@ -7,5 +7,6 @@ mod echo;
 mod items;
 mod own;
 mod parts;
+pub mod reader;
 pub mod state;
 mod writer;

@@ -51,10 +51,20 @@ pub fn literal(text: &str) -> Bytes {
 }
 
 /// A stretch of the body and what stands there instead.
-pub(super) struct Edit {
-    pub(super) span: Span,
-    pub(super) replacement: Bytes,
+#[derive(Debug)]
+pub struct Edit {
+    pub(crate) span: Span,
+    pub(crate) replacement: Bytes,
 }
+
+impl Edit {
+    pub(crate) const fn new(span: Span, replacement: Bytes) -> Self {
+        Self { span, replacement }
+    }
+}
+
+/// What changes in a body.
+pub type Edits = SmallVec<[Edit; 4]>;
 
 /// The body of `request` as the upstream is to get it; `upstream_model` is made by [`literal`].
 pub fn rewrite(request: &Request, body: &Bytes, upstream_model: &Bytes, usage: UsageAsk) -> Rewritten {
@@ -73,11 +83,8 @@ pub fn rewrite_from(
         // The model is named in the path.
         return assemble(body, SmallVec::new());
     }
-    let mut edits: SmallVec<[Edit; 4]> = SmallVec::new();
-    let span = request.spans.model;
-    if span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model) {
-        edits.push(Edit { span, replacement: upstream_model.clone() });
-    }
+    let mut edits = Edits::new();
+    edits.extend(model_edit(request, body, upstream_model));
     if request.spans.unnamed {
         let at = request.spans.body_start;
         // A required member always follows.
@@ -99,6 +106,40 @@ pub fn rewrite_from(
     let mut rewritten = assemble(body, edits);
     rewritten.usage_injected = usage_injected;
     rewritten
+}
+
+/// The body of `request` as a provider gets it that wraps the dialect: `edits` are all that changes, but for what must not
+/// pass.
+pub fn rewrite_wrapped(request: &Request, body: &Bytes, mut edits: Edits) -> Rewritten {
+    drop_forbidden(&request.forbidden, &mut edits);
+    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
+    assemble(body, edits)
+}
+
+/// The upstream's name of the model instead of the client's.
+pub(crate) fn model_edit(request: &Request, body: &Bytes, upstream_model: &Bytes) -> Option<Edit> {
+    let span = request.spans.model;
+    let other = span.end > 0 && body.get(span.start..span.end) != Some(&**upstream_model);
+    other.then(|| Edit { span, replacement: upstream_model.clone() })
+}
+
+/// A member, from its name to the end of `value`. Its name holds no quote.
+pub(crate) fn member_of(value: Span, body: &[u8]) -> Span {
+    let before = |end: usize| body[..end].iter().rposition(|byte| *byte == b'"').unwrap_or(0);
+    Span { start: before(before(value.start)), end: value.end }
+}
+
+/// Cuts a member out, with the comma that would be left over.
+pub(crate) fn cut_member(member: Span, body: &[u8]) -> Edit {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace();
+    let before = body[..member.start].iter().rposition(|byte| !is_blank(byte)).unwrap_or(0);
+    let behind = body[member.end..].iter().position(|byte| !is_blank(byte)).map(|at| member.end + at);
+    let span = match behind.filter(|at| body[*at] == b',') {
+        _ if body[before] == b',' => Span { start: before, end: member.end },
+        Some(comma) => Span { start: member.start, end: comma + 1 },
+        None => member,
+    };
+    Edit { span, replacement: Bytes::new() }
 }
 
 /// A literal with `models/` before the name, unless it has it.
@@ -140,7 +181,7 @@ fn usage_edit(request: &Request, usage: UsageAsk) -> Option<Edit> {
 }
 
 /// Cuts runs of forbidden members, each with the commas that would be left over.
-fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
+fn drop_forbidden(forbidden: &[Forbidden], edits: &mut Edits) {
     for run in forbidden.chunk_by(|one, next| one.ordinal + 1 == next.ordinal) {
         let [first, ..] = run else { continue };
         let [.., last] = run else { continue };
@@ -152,7 +193,7 @@ fn drop_forbidden(forbidden: &[Forbidden], edits: &mut SmallVec<[Edit; 4]>) {
     }
 }
 
-fn assemble(body: &Bytes, edits: SmallVec<[Edit; 4]>) -> Rewritten {
+fn assemble(body: &Bytes, edits: Edits) -> Rewritten {
     let mut segments = Segments::new();
     let mut at = 0;
     for edit in edits {

@@ -26,6 +26,11 @@ impl Attempt {
         (self.reading, self.losses) = (reading, losses);
     }
 
+    /// Whether the client gets other bytes than came.
+    pub(in crate::exchange) fn converts(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.converts())
+    }
+
     /// Lets the answer be looked through for ids that only its account knows.
     pub(in crate::exchange) fn watch_for(&mut self, issues: Option<Box<Issues>>) {
         self.issues = issues;
@@ -193,11 +198,11 @@ impl Attempt {
     }
 
     pub(super) fn on_bytes(&mut self, data: Bytes) -> Option<Input> {
-        if self.reading.is_some() {
-            return self.on_read(data);
-        }
         if let Some(issues) = &mut self.issues {
             issues.push(&data);
+        }
+        if self.reading.is_some() {
+            return self.on_read(data);
         }
         let bytes = data.len();
         if let Some(watch) = self.watch.as_mut().filter(|_| self.observer.is_some()) {

@@ -25,6 +25,7 @@ pub static DEF: ClientDef = ClientDef {
     name: "openai",
     summary: "OpenAI (`/v1/chat/completions`; completions, embeddings and tasks as they are).",
     route: |path, _| Asked::of_path(path).filter(|asked| asked.operation != Operation::Response),
+    places: &[],
     read: |asked, body, limits, salt| match asked.operation {
         Operation::Task(task) => tasks::json::parse(task, body, limits).map(TaskRequest::into_request),
         Operation::Chat
@@ -35,6 +36,8 @@ pub static DEF: ClientDef = ClientDef {
     },
     headers: &[],
     schema_field: "response_format",
+    request_id_header: Some("x-request-id"),
+    error_status: |error| error.status,
     stream_type: |_| "text/event-stream",
     heartbeat: ": ping\n\n",
     dialect: &ChatClient,

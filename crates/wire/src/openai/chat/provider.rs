@@ -34,11 +34,13 @@ pub static DEF: ProviderDef = ProviderDef {
             client: "openai",
             operations: &CHATS,
             path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+            wrapping: None,
         },
         Relay {
             client: "openai-responses",
             operations: &[Operation::Response],
             path: |asked, _| Some(asked.operation.path_suffix().to_owned()),
+            wrapping: None,
         },
     ],
     dialect: &ChatProvider,

@@ -1,6 +1,6 @@
 //! A body of the Responses API, read.
 
-use crate::chat::{Conversation, Effort, Format, Message, Part, Reasoning, Role, Tool, ToolChoice};
+use crate::chat::{Conversation, Effort, Format, Losses, Message, Part, Reasoning, Role, Tool, ToolChoice};
 use crate::json::tree::{Members, Tree};
 use crate::openai::chat::tools::narrow;
 use crate::openai::chat::words::{effort_of, signature_of};
@@ -228,8 +228,15 @@ fn read_text(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Inval
     let mut text = body.take("text").map(Tree::into_members).unwrap_or_default();
     let verbosity = text.take_text("verbosity").filter(|verbosity| verbosity != "medium");
     all.losses.note_if(verbosity.is_some(), "text.verbosity", NO_WORD);
+    all.format = read_format(&mut text, &mut all.losses)?;
+    note_rest(text, "text.", &mut all.losses);
+    Ok(())
+}
+
+/// The form that an answer is held to, of the members of `text`.
+pub(super) fn read_format(text: &mut Members<'_>, losses: &mut Losses) -> Result<Format, Invalid> {
     let mut format = text.take("format").map(Tree::into_members).unwrap_or_default();
-    all.format = match format.take_text("type").as_deref() {
+    let read = match format.take_text("type").as_deref() {
         Some("json_object") => Format::Json,
         Some("json_schema") => Format::Schema {
             name: format.take_text("name"),
@@ -239,13 +246,12 @@ fn read_text(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Inval
         },
         Some("text") | None => Format::Text,
         Some(_) => {
-            all.losses.note("text.format.type", NO_VALUE);
+            losses.note("text.format.type", NO_VALUE);
             Format::Text
         }
     };
-    note_rest(format, "text.format.", &mut all.losses);
-    note_rest(text, "text.", &mut all.losses);
-    Ok(())
+    note_rest(format, "text.format.", losses);
+    Ok(read)
 }
 
 fn read_reasoning(body: &mut Members<'_>, all: &mut Conversation) {
