@@ -300,18 +300,16 @@ impl<'t> Reader<'t> {
         self.at += if is_optional { 2 } else { 0 };
         let by_dot = is_optional || self.eat('.');
         let token = self.peek()?;
-        match token.kind {
-            TokenKind::Word if by_dot => {
-                self.at += 1;
-                Some(self.text_of(token).to_owned())
-            }
-            TokenKind::Open(Bracket::Square) if is_optional || !by_dot => {
-                let name = self.tokens.get(self.at + 1).copied().filter(|one| one.kind == TokenKind::Text)?;
-                self.at = token.mate.filter(|mate| *mate == self.at + 2)? + 1;
-                self.unescaped(&self.text[name.start + 1..name.end - 1], name.line)
-            }
-            _ => None,
+        if token.kind == TokenKind::Word && by_dot {
+            self.at += 1;
+            return Some(self.text_of(token).to_owned());
         }
+        if token.kind != TokenKind::Open(Bracket::Square) || (by_dot && !is_optional) {
+            return None;
+        }
+        let name = self.tokens.get(self.at + 1).copied().filter(|one| one.kind == TokenKind::Text)?;
+        self.at = token.mate.filter(|mate| *mate == self.at + 2)? + 1;
+        self.unescaped(&self.text[name.start + 1..name.end - 1], name.line)
     }
 
     /// A template of text and variables.
@@ -393,7 +391,8 @@ impl<'t> Reader<'t> {
         self.at = end + 1;
         if let Some((_, node)) = entries.iter().find(|(name, _)| name == self.field) {
             let is_whole = !node.items().is_empty() || !node.entries().is_empty();
-            let better = |(whole, at): (bool, usize)| is_whole > whole || (is_whole == whole && start < at);
+            let better =
+                |(whole, at): (bool, usize)| (is_whole && !whole) || (is_whole == whole && start < at);
             if self.found.is_none_or(better) {
                 self.found = Some((is_whole, start));
             }
@@ -433,7 +432,8 @@ impl<'t> Reader<'t> {
             let is_word = ["async", "get", "set"].iter().any(|word| self.is_word(self.at, word));
             let behind = self.tokens.get(self.at + 1).map(|next| next.kind);
             let is_before_name = matches!(behind, Some(TokenKind::Word | TokenKind::Text));
-            if !(is_word && is_before_name) && !self.is_mark(self.at, '*') {
+            let is_modifier = is_word && is_before_name;
+            if !is_modifier && !self.is_mark(self.at, '*') {
                 return;
             }
             self.at += 1;

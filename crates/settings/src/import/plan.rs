@@ -45,17 +45,21 @@ pub(super) struct Place {
     pub(super) path: String,
 }
 
-/// Sections that are written.
-const SECTIONS: [&str; 3] = ["auth", "breaker", "timeouts"];
-
-/// A part of what is written, that can be left out by itself: a deployment, which has no name, a field of a model, or a
-/// section, which is of no model.
+/// A part of what is written, that can be left out by itself.
 #[derive(Clone)]
 struct Part {
-    of: String,
-    name: String,
-    value: Value,
+    slot: Slot,
     place: Place,
+}
+
+/// Where a part belongs.
+#[derive(Clone)]
+enum Slot {
+    /// A deployment of a model.
+    Deployment(String, Map<String, Value>),
+    /// A field of a model.
+    Field(String, String, Value),
+    Section(&'static str, Value),
 }
 
 impl Place {
@@ -151,24 +155,24 @@ impl Plan {
     fn sieve(&mut self) {
         let mut deployments = Vec::new();
         let mut fields = Vec::new();
+        let place_of =
+            |places: &BTreeMap<&'static str, Place>, key: &str| places.get(key).cloned().unwrap_or_default();
         for (name, model) in std::mem::take(&mut self.models) {
             let parts = model.deployments.into_iter().zip(model.places);
-            deployments.extend(parts.map(|(one, place)| Part {
-                of: name.clone(),
-                name: String::new(),
-                value: Value::Object(one),
-                place,
-            }));
+            deployments
+                .extend(parts.map(|(one, place)| Part { slot: Slot::Deployment(name.clone(), one), place }));
             fields.extend(model.fields.into_iter().map(|(key, value)| {
-                let place = self.places.get(key.as_str()).cloned().unwrap_or_default();
-                Part { of: name.clone(), name: key, value, place }
+                let place = place_of(&self.places, &key);
+                Part { slot: Slot::Field(name.clone(), key, value), place }
             }));
         }
-        let sections = std::mem::take(&mut self.sections).into_iter().map(|(name, value)| {
-            let place = self.places.get(name).cloned().unwrap_or_default();
-            Part { of: String::new(), name: name.to_owned(), value, place }
-        });
-        let sections: Vec<Part> = sections.collect();
+        let sections = std::mem::take(&mut self.sections).into_iter();
+        let sections: Vec<Part> = sections
+            .map(|(name, value)| {
+                let place = place_of(&self.places, name);
+                Part { slot: Slot::Section(name, value), place }
+            })
+            .collect();
         let mut kept = Vec::new();
         self.sift(&deployments, &mut kept);
         self.models = self.with(&kept).models;
@@ -205,21 +209,18 @@ impl Plan {
     fn with(&self, parts: &[Part]) -> Self {
         let mut one = Self::default();
         for part in parts {
-            match &part.value {
-                Value::Object(map) if part.name.is_empty() => {
-                    one.models.entry(part.of.clone()).or_default().add(map.clone(), part.place.clone());
+            match &part.slot {
+                Slot::Deployment(of, deployment) => {
+                    one.models.entry(of.clone()).or_default().add(deployment.clone(), part.place.clone());
                 }
-                value if part.of.is_empty() => {
-                    let known = SECTIONS.iter().find(|name| **name == part.name);
-                    if let Some(name) = known {
-                        one.sections.insert(name, value.clone());
-                    }
-                }
-                value => {
-                    let Some(model) = self.models.get(&part.of) else { continue };
+                Slot::Field(of, name, value) => {
+                    let Some(model) = self.models.get(of) else { continue };
                     let bare = || Model { fields: Map::new(), ..model.clone() };
-                    let model = one.models.entry(part.of.clone()).or_insert_with(bare);
-                    model.fields.insert(part.name.clone(), value.clone());
+                    let model = one.models.entry(of.clone()).or_insert_with(bare);
+                    model.fields.insert(name.clone(), value.clone());
+                }
+                Slot::Section(name, value) => {
+                    one.sections.insert(name, value.clone());
                 }
             }
         }

@@ -14,10 +14,12 @@ const ACCOUNT: &str = r#"{"type": "service_account", "client_email": "variable@e
 /// What a variable is used as; where it is used in several ways, the last of these counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
-    /// A whole value: it has to do for keys as well as for base URLs.
+    /// A whole value, or what one begins with: it has to do for keys as well as for base URLs.
     Whole,
     /// A part of one, such as a host.
     Part,
+    /// What stands before `://`.
+    Scheme,
     /// A whole key file.
     Account,
     Location,
@@ -30,6 +32,7 @@ impl Use {
         match self {
             Self::Whole => "https://variable.example",
             Self::Part => "variable.example",
+            Self::Scheme => "https",
             Self::Account => ACCOUNT,
             Self::Location => "us-east-1",
             Self::Port => "8080",
@@ -78,7 +81,8 @@ impl StandIns {
                     let used = match field {
                         "location" if is_whole => Use::Location,
                         "service_account" if is_whole && path.is_none() => Use::Account,
-                        _ if is_whole && path.is_none() => Use::Whole,
+                        _ if before.is_empty() && behind.starts_with("://") => Use::Scheme,
+                        _ if before.is_empty() && path.is_none() => Use::Whole,
                         _ if before.ends_with(':') && (behind.is_empty() || behind.starts_with('/')) => {
                             Use::Port
                         }

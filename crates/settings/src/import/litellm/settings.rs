@@ -56,14 +56,13 @@ impl Settings {
         let retries = |node: &Node| node.count().filter(|count| *count < RETRIES_MAX);
         let fails = |node: &Node| node.count();
         // Of the two timeouts the router's own counts, as there.
-        let readers: [(&str, &'static str, &dyn Fn(&Node) -> Option<u64>); 5] = [
-            ("num_retries", "retries", &retries),
+        for (theirs, ours, read) in [
+            ("num_retries", "retries", &retries as &dyn Fn(&Node) -> Option<u64>),
             ("request_timeout", "timeout_ms", &millis),
             ("timeout", "timeout_ms", &millis),
             ("allowed_fails", "fails", &fails),
             ("cooldown_time", "cooldown_ms", &millis),
-        ];
-        for (theirs, ours, read) in readers {
+        ] {
             if let Some((line, value)) = fields.read(theirs, notes, |node| Some((node.line, read(node)?))) {
                 self.say(ours, json!(value), Place::new(line, fields.path_of(theirs)), notes);
             }

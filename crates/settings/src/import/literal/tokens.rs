@@ -185,9 +185,17 @@ impl Lexer<'_> {
         let text = &self.text[before.start..before.end];
         match before.kind {
             TokenKind::Word => BEFORE_VALUES.contains(&text),
+            // Behind the condition of a statement there is no value to divide.
+            TokenKind::Close(Bracket::Round) => {
+                let behind = before.mate.and_then(|open| self.tokens.get(open.checked_sub(1)?));
+                behind.is_some_and(|word| matches!(&self.text[word.start..word.end], "if" | "while" | "for"))
+            }
             TokenKind::Number | TokenKind::Text | TokenKind::Regex | TokenKind::Close(_) => false,
             // The end of an element in JSX, `</p>` or `<p/>`, is none.
-            TokenKind::Mark => !(text == "<" && before.end == self.at) && !self.starts_with("/>"),
+            TokenKind::Mark => {
+                let is_end_tag = text == "<" && before.end == self.at;
+                !is_end_tag && !self.starts_with("/>")
+            }
             TokenKind::Chunk | TokenKind::Broken | TokenKind::Open(_) => true,
         }
     }
@@ -307,7 +315,9 @@ mod tests {
             TokenKind::Mark => 'm',
         };
         let all = tokens(text).0;
-        all.iter().map(|token| format!("{}{} ", letter(token), &text[token.start..token.end])).collect()
+        let pieces =
+            all.iter().map(|token| [&letter(token).to_string(), &text[token.start..token.end], " "].concat());
+        pieces.collect()
     }
 
     #[test]
@@ -321,6 +331,7 @@ mod tests {
             ("`a${ {b: `c${d}`} }e`", "o` ca o${ o{ wb m: o` cc o${ wd e} e` e} e} ce e` "),
             ("<p>it's</p>\n{x}", "m< wp m> wit b's</p> o{ wx e} "),
             ("<a/> {x} </b>", "m< wa m/ m> o{ wx e} m< m/ wb m> "),
+            ("if (a) /'/.test(b)", "wif o( wa e) r/'/ m. wtest o( wb e) "),
             ("= /[/\nx", "m= b/[/ wx "),
             ("1.5e-3-2 0xe+1", "n1.5e-3 m- n2 n0xe m+ n1 "),
         ] {

@@ -79,7 +79,6 @@ fn what_clouds_of_litellm_find_elsewhere_is_told() {
             "the path of the key file",
         ),
     ] {
-        let params = params.replace("azure/x", "azure/x").replace("AZURE_API_BASE_", "");
         let text = format!("model_list:\n  - model_name: m\n    litellm_params:\n{params}");
         let imported = litellm(&text).expect("it is read");
         noted(&imported, line, &format!("model_list[0].litellm_params.{path}"), says);

@@ -152,16 +152,48 @@ fn no_file_takes_more_than_its_length() {
 #[test]
 fn no_piece_of_a_file_makes_it_panic() {
     for text in [fixtures::NEUROLINK_FILE, NEUROLINK] {
-        for at in (0..text.len()).step_by(3).filter(|at| text.is_char_boundary(*at)) {
+        for at in (0..text.len()).step_by(7).filter(|at| text.is_char_boundary(*at)) {
             let _ = literal::find_object(&text[..at], "providers");
             let _ = literal::find_object(&text[at..], "providers");
         }
     }
     for text in [fixtures::LITELLM_FILE, LITELLM] {
-        for at in (0..text.len()).step_by(41).filter(|at| text.is_char_boundary(*at)) {
+        for at in (0..text.len()).step_by(97).filter(|at| text.is_char_boundary(*at)) {
             if let Ok(root) = node::of_yaml(&text[..at]) {
                 let _ = litellm::gathered(&root);
             }
+        }
+    }
+}
+
+/// Variables in base URLs, whole or in part, also with something to stand in for them.
+#[test]
+fn base_urls_are_put_together_of_variables() {
+    for (expression, wanted) in [
+        ("process.env.A_URL", "${A_URL}"),
+        ("`${process.env.A_URL}/v1`", "${A_URL}/v1"),
+        ("`${process.env.A_URL ?? 'http://localhost:1'}/v1`", "${A_URL:-http://localhost:1}/v1"),
+        ("`http://${process.env.HOST}:${process.env.PORT}/v1`", "http://${HOST}:${PORT}/v1"),
+        ("`http://localhost:${process.env.PORT || '80'}`", "http://localhost:${PORT:-80}"),
+    ] {
+        let text = format!("{{ providers: [{{ name: 'x', model: 'm', baseURL: {expression} }}] }}");
+        let imported = neurolink(&text).expect(expression);
+        assert_eq!(checked(&imported).models["default"].deployments.len(), 1, "{expression}");
+        assert!(imported.yaml.contains(&format!("\"base_url\":\"{wanted}\"")), "{}", imported.yaml);
+        assert!(imported.notes.is_empty(), "{imported:#?}");
+    }
+    for (expression, says) in [
+        ("`${process.env.SCHEME}://localhost`", ""),
+        ("process.env.A_URL ?? 'nowhere'", "must begin with http://"),
+        ("`http://localhost:${process.env.PORT || 'x'}`", "must have a port"),
+    ] {
+        let text = format!("{{ providers: [{{ name: 'x', model: 'm', baseURL: {expression} }}] }}");
+        let imported = neurolink(&text).expect(expression);
+        match imported.notes.first() {
+            None => {
+                assert!(says.is_empty() && imported.yaml.contains("${SCHEME}://localhost"), "{imported:#?}")
+            }
+            Some(note) => assert!(!says.is_empty() && note.text.contains(says), "{imported:#?}"),
         }
     }
 }
