@@ -6,6 +6,8 @@ mod literal;
 mod neurolink;
 mod node;
 mod plan;
+mod stand_in;
+mod upstream;
 
 use crate::limits::TEXT_BYTES_MAX;
 

@@ -10,6 +10,8 @@ pub const NODES_MAX: usize = 250_000;
 pub const ALIASES_MAX: usize = 1_000;
 /// Nodes that the uses of anchors may stand for.
 pub const ALIAS_NODES_MAX: usize = 50_000;
+/// Deployments of what is imported, those that stand in for others included.
+pub const IMPORTED_DEPLOYMENTS_MAX: usize = 50_000;
 /// Problems that are told at once.
 pub const PROBLEMS_MAX: usize = 32;
 /// Places of a config file with mistakes that are stood in for, to read on.

@@ -67,9 +67,11 @@ pub(crate) fn read(text: &str, sources: &Sources<'_>) -> Result<(Document, Vec<P
     Ok((reader.document, reader.problems))
 }
 
-/// A document as it stands.
-pub(crate) fn parse(text: &str) -> Result<Spanned<Node>, Diagnostic> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| told(&error))
+/// A document of somebody else's as it stands, with its merge keys (`<<`) carried out.
+pub(crate) fn parse_merged(text: &str) -> Result<Spanned<Node>, Diagnostic> {
+    let mut options = options();
+    options.merge_keys = serde_saphyr::MergeKeyPolicy::Merge;
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| told(&error))
 }
 
 fn options() -> serde_saphyr::Options {

@@ -1,40 +1,37 @@
 //! LiteLLM's proxy: `model_list`, `router_settings`, `litellm_settings`, `general_settings`.
 
-use std::collections::BTreeMap;
+mod settings;
+mod upstream;
 
-use pointsman_wire::vendor;
 use serde_json::{Map, Value, json};
 
-use super::node::{Fields, Kind, NOT_UNDERSTOOD, Node};
-use super::plan::{Model, Place, Plan, has_place, provider_value, usual_key};
+use super::node::{Fields, Kind, Node};
+use super::plan::{Place, Plan};
 use super::{Imported, Note};
-use crate::limits::ATTEMPTS_MAX;
+use settings::Settings;
 
-/// Prefixes of models whose vendors have another name here.
-const PREFIXES: [(&str, &str); 8] = [
-    ("hosted_vllm", "vllm"),
-    ("vllm", "vllm"),
-    ("ollama_chat", "ollama"),
-    ("text-completion-openai", "openai"),
-    ("custom_openai", "openai_compatible"),
-    ("openai_like", "openai_compatible"),
-    ("azure_ai", "openai_compatible"),
-    ("llamafile", "llama_cpp"),
+/// The variable that has the client key, where the file has it itself.
+const MASTER_KEY: &str = "${POINTSMAN_KEY_MASTER}";
+
+/// What it calls the ways to use a model, as ours; `chat` is what everything can do.
+const MODES: [(&str, &str); 9] = [
+    ("completion", "completions"),
+    ("embedding", "embeddings"),
+    ("responses", "responses"),
+    ("rerank", "rerank"),
+    ("audio_transcription", "transcriptions"),
+    ("audio_speech", "speech"),
+    ("image_generation", "images"),
+    ("image_edit", "images"),
+    ("moderation", "moderations"),
 ];
-
-/// Its ways to pick a deployment, as ours.
-const STRATEGIES: [(&str, &str); 5] = [
-    ("simple-shuffle", "random"),
-    ("least-busy", "least_busy"),
-    ("usage-based-routing", "least_tokens"),
-    ("usage-based-routing-v2", "least_tokens"),
-    ("latency-based-routing", "latency"),
-];
-
-/// Retries that a model may have here.
-const RETRIES_MAX: u64 = ATTEMPTS_MAX as u64;
 
 pub(super) fn import(root: &Node) -> Result<Imported, String> {
+    gathered(root)?.finish("LiteLLM")
+}
+
+/// All that is written, before `check` has seen it.
+pub(super) fn gathered(root: &Node) -> Result<Plan, String> {
     let mut plan = Plan::default();
     let mut fields = Fields::new("", root);
     let list =
@@ -46,52 +43,68 @@ pub(super) fn import(root: &Node) -> Result<Imported, String> {
         deployment(&mut plan, &format!("model_list[{at}]"), item);
     }
     let mut settings = Settings::default();
+    // What the second says counts, as there.
     for section in ["litellm_settings", "router_settings"] {
         if let Some(node) = fields.take(section) {
             settings.read(section, node, &mut plan.notes);
         }
     }
-    settings.apply(&mut plan);
+    settings.apply(&mut plan)?;
     if let Some(node) = fields.take("general_settings") {
         general(&mut plan, node);
     }
     fields.rest(&mut plan.notes);
-    plan.finish("LiteLLM")
+    Ok(plan)
+}
+
+/// The parts of an entry of `model_list`.
+struct Entry<'n> {
+    fields: Fields<'n>,
+    params: Fields<'n>,
+    info: Fields<'n>,
+    line: u64,
 }
 
 fn deployment(plan: &mut Plan, path: &str, item: &Node) {
+    let from = plan.notes.len();
+    let none = Node { line: item.line, kind: Kind::Null };
     let mut fields = Fields::new(path, item);
     let name = fields.read("model_name", &mut plan.notes, Node::text);
     let params = fields.take("litellm_params");
+    let why = match (name, params) {
+        (None, _) | (_, None) => Some("not imported: it needs `model_name` and `litellm_params`".to_owned()),
+        (Some(name), Some(_)) => name.contains(['*', '@']).then(|| {
+            format!(
+                "not imported: `{name}` is no name that a model may have here; list the models one by one"
+            )
+        }),
+    };
     let info = fields.take("model_info");
-    let (Some(name), Some(params)) = (name, params) else {
-        let text = "not imported: it needs `model_name` and `litellm_params`".to_owned();
-        plan.notes.push(Note { line: item.line, path: path.to_owned(), text });
+    let mut entry = Entry {
+        fields,
+        params: Fields::new(format!("{path}.litellm_params"), params.unwrap_or(&none)),
+        info: Fields::new(format!("{path}.model_info"), info.unwrap_or(&none)),
+        line: item.line,
+    };
+    let (made, name) = match (why, name) {
+        (None, Some(name)) => (made(plan, &mut entry), name),
+        (text, _) => {
+            let text = text.unwrap_or_default();
+            plan.notes.push(Note { line: item.line, path: path.to_owned(), text });
+            (None, "")
+        }
+    };
+    let Entry { fields, mut params, info, .. } = entry;
+    let Some(made) = made else {
+        params.left_out(from, &mut plan.notes);
+        info.left_out(from, &mut plan.notes);
+        fields.rest(&mut plan.notes);
         return;
     };
-    if name.contains(['*', '@']) {
-        let text = format!(
-            "not imported: `{name}` is no name that a model may have here; list the models one by one"
-        );
-        plan.notes.push(Note { line: item.line, path: path.to_owned(), text });
-        return;
-    }
-    let mut params = Fields::new(format!("{path}.litellm_params"), params);
-    let Some(mut made) = deployment_of(plan, &mut params, item.line) else { return };
-    if let Some(info) = info {
-        let mut info = Fields::new(format!("{path}.model_info"), info);
-        model_info(&mut made, &mut info, &mut plan.notes);
-        price(&mut made, &mut params, &mut plan.notes);
-        if !made.contains_key("price") {
-            price(&mut made, &mut info, &mut plan.notes);
-        }
-        info.rest(&mut plan.notes);
-    } else {
-        price(&mut made, &mut params, &mut plan.notes);
-    }
     let total = params.read("timeout", &mut plan.notes, millis);
     let first = params.read("stream_timeout", &mut plan.notes, millis);
     params.rest(&mut plan.notes);
+    info.rest(&mut plan.notes);
     fields.rest(&mut plan.notes);
     let model = plan.models.entry(name.to_owned()).or_default();
     for (key, ms) in [("total_ms", total), ("first_content_ms", first)] {
@@ -112,109 +125,44 @@ fn deployment(plan: &mut Plan, path: &str, item: &Node) {
     model.add(made, Place::new(item.line, path));
 }
 
-/// The deployment that `litellm_params` ask for, with its provider.
-fn deployment_of(plan: &mut Plan, params: &mut Fields<'_>, line: u64) -> Option<Map<String, Value>> {
-    let node = params.take("model");
-    let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else {
-        let text = "not imported: it says no model".to_owned();
-        plan.notes.push(Note {
-            line: node.map_or(line, |node| node.line),
-            path: params.path_of("model"),
-            text,
-        });
-        return None;
+/// The deployment that an entry asks for, with its provider.
+fn made(plan: &mut Plan, entry: &mut Entry<'_>) -> Option<Map<String, Value>> {
+    let notes = &mut plan.notes;
+    let (mut upstream, model) = upstream::upstream(&mut entry.params, entry.line, notes)?;
+    let mut limit = |name| {
+        let read = |fields: &mut Fields<'_>, notes: &mut Vec<Note>| fields.read(name, notes, Node::count);
+        let of_params = read(&mut entry.params, notes);
+        of_params.or_else(|| read(&mut entry.fields, notes)).or_else(|| read(&mut entry.info, notes))
     };
-    let given = params.read("custom_llm_provider", &mut plan.notes, Node::text);
-    let base_url = params.read("api_base", &mut plan.notes, Node::text);
-    let base_url = base_url.or_else(|| params.read("base_url", &mut plan.notes, Node::text));
-    let (prefix, model) = match (given, text.split_once('/')) {
-        (Some(given), Some((prefix, model))) if prefix == given => (given, model),
-        (Some(given), _) => (given, text),
-        (None, Some((prefix, model))) if kind_of(prefix).is_some() || base_url.is_none() => (prefix, model),
-        (None, _) => ("openai", text),
-    };
-    let kind = match kind_of(prefix) {
-        // What says `openai` but is elsewhere is something that speaks like it.
-        Some("openai") if base_url.is_some() => "openai_compatible",
-        Some(kind) if base_url.is_some() || has_place(kind) => kind,
-        Some(_) => {
-            let text = format!("not imported: `{prefix}` needs an `api_base`");
-            params.note(node, "model", text, &mut plan.notes);
-            return None;
-        }
-        None if base_url.is_some() => {
-            let text = format!(
-                "`{prefix}` is not known here; imported as `openai_compatible`, check that it speaks that"
-            );
-            params.note(node, "model", text, &mut plan.notes);
-            "openai_compatible"
-        }
-        None => {
-            let text = format!("not imported: there is no vendor `{prefix}`, and no `api_base`");
-            params.note(node, "model", text, &mut plan.notes);
-            return None;
-        }
-    };
-    let key = params.read("api_key", &mut plan.notes, Node::text).map(str::to_owned);
-    let key = key.or_else(|| usual_key(kind).filter(|_| base_url.is_none()));
-    let rpm = params.read("rpm", &mut plan.notes, Node::count);
-    let tpm = params.read("tpm", &mut plan.notes, Node::count);
-    let credential = credential(key, [("rpm", rpm), ("tpm", tpm)], kind, node, params, &mut plan.notes);
-    let name = plan.provider(kind, provider_value(kind, base_url, credential));
+    let limits = [("rpm", limit("rpm")), ("tpm", limit("tpm"))];
+    upstream::limit(&mut upstream, limits, entry.line, &entry.params, notes);
+    // Limits are a deployment's there and a credential's here: with any, a deployment has a provider of its own.
+    let is_limited = ["rpm", "tpm"].iter().any(|name| upstream.credential.contains_key(*name));
+    let (kind, value) = (upstream.kind, upstream.value());
+    let provider = if is_limited { plan.own_provider(kind, value) } else { plan.provider(kind, value) };
     let mut made = Map::new();
-    made.insert("provider".to_owned(), json!(name));
+    made.insert("provider".to_owned(), json!(provider));
     made.insert("model".to_owned(), json!(model));
     for (theirs, ours) in [("weight", "weight"), ("order", "tier"), ("max_parallel_requests", "slots")] {
         let least = u64::from(ours != "weight");
-        if let Some(count) =
-            params.read(theirs, &mut plan.notes, |node| node.count().filter(|count| *count >= least))
-        {
+        let count = |node: &Node| node.count().filter(|count| *count >= least);
+        if let Some(count) = entry.params.read(theirs, &mut plan.notes, count) {
             made.insert(ours.to_owned(), json!(count));
         }
     }
-    Some(made)
-}
-
-fn credential(
-    key: Option<String>,
-    limits: [(&str, Option<u64>); 2],
-    kind: &str,
-    node: &Node,
-    params: &Fields<'_>,
-    notes: &mut Vec<Note>,
-) -> Option<Value> {
-    let Some(key) = key.filter(|key| !key.is_empty()) else {
-        if limits.iter().any(|(_, count)| count.is_some()) {
-            let text = "`rpm` and `tpm` are not imported: they are limits of a key here, and there is none";
-            params.note(node, "model", text, notes);
-        }
-        return None;
+    let tags = |node: &Node| -> Option<Vec<String>> {
+        matches!(node.kind, Kind::List(_)).then_some(())?;
+        node.items().iter().map(|tag| tag.text().map(str::to_owned)).collect()
     };
-    if !key.starts_with("${") {
-        let text = format!("the key of `{kind}` stands in the file as it is; put it into a variable");
-        params.note(node, "api_key", text, notes);
+    if let Some(tags) = entry.params.read("tags", &mut plan.notes, tags).filter(|tags| !tags.is_empty()) {
+        made.insert("tags".to_owned(), json!(tags));
     }
-    if limits.iter().all(|(_, count)| count.is_none()) {
-        return Some(json!(key));
+    model_info(&mut made, &mut entry.info, &mut plan.notes);
+    price(&mut made, &mut entry.params, &mut plan.notes);
+    if !made.contains_key("price") {
+        price(&mut made, &mut entry.info, &mut plan.notes);
     }
-    let mut credential = Map::new();
-    credential.insert("key".to_owned(), json!(key));
-    for (name, count) in limits {
-        match count.filter(|count| (1..=u64::from(u32::MAX)).contains(count)) {
-            Some(count) => drop(credential.insert(name.to_owned(), json!(count))),
-            None if count.is_some() => {
-                params.note(node, name, "not imported: it is no limit from 1 to 4294967295", notes);
-            }
-            None => {}
-        }
-    }
-    Some(Value::Object(credential))
-}
-
-/// The kind of vendor that a prefix stands for.
-fn kind_of(prefix: &str) -> Option<&'static str> {
-    let known = PREFIXES.iter().find(|(theirs, _)| *theirs == prefix).map(|(_, ours)| *ours);
-    known.or_else(|| vendor::vendor(prefix).ok().map(|vendor| vendor.kind.as_str()))
+    Some(made)
 }
 
 /// Prices for each token, as ours for a million.
@@ -262,15 +210,14 @@ fn model_info(made: &mut Map<String, Value>, info: &mut Fields<'_>, notes: &mut 
     if let Some(id) = info.read("id", notes, Node::text) {
         made.insert("name".to_owned(), json!(id));
     }
-    let capability = info.read("mode", notes, |node| match node.text()? {
-        "chat" => Some("chat"),
-        "completion" => Some("completions"),
-        "embedding" => Some("embeddings"),
-        "responses" => Some("responses"),
-        _ => None,
-    });
-    if let Some(capability @ ("completions" | "embeddings" | "responses")) = capability {
-        made.insert("capabilities".to_owned(), json!([capability]));
+    let Some(mode) = info.read("mode", notes, Node::text) else { return };
+    match MODES.iter().find(|(theirs, _)| *theirs == mode) {
+        Some((_, capability)) => drop(made.insert("capabilities".to_owned(), json!([capability]))),
+        None if mode == "chat" => {}
+        None => {
+            let text = format!("not imported: there is no capability like `{mode}`");
+            notes.push(info.note_at("mode", info.line(), text));
+        }
     }
 }
 
@@ -281,198 +228,16 @@ fn millis(node: &Node) -> Option<u64> {
         .map(|seconds| (seconds * 1000.0).round().clamp(1.0, 86_400_000.0) as u64)
 }
 
-/// What holds for all models.
-#[derive(Default)]
-struct Settings {
-    strategy: Option<&'static str>,
-    retries: Option<u64>,
-    timeout_ms: Option<u64>,
-    allowed_fails: Option<u64>,
-    cooldown_ms: Option<u64>,
-    /// Models with those that stand in for them.
-    fallbacks: Vec<(String, Vec<String>, Place)>,
-    default_fallbacks: Vec<String>,
-    default_place: Place,
-    places: BTreeMap<&'static str, Place>,
-    /// Other names of models.
-    aliases: Vec<(String, String, u64)>,
-}
-
-impl Settings {
-    fn read(&mut self, section: &str, node: &Node, notes: &mut Vec<Note>) {
-        let mut fields = Fields::new(section, node);
-        if let Some(node) = fields.take("routing_strategy") {
-            let text = node.text().unwrap_or_default();
-            self.strategy = STRATEGIES.iter().find(|(theirs, _)| *theirs == text).map(|(_, ours)| *ours);
-            if self.strategy.is_none() {
-                let text =
-                    format!("not imported: there is no strategy like `{text}`; models have the usual one");
-                fields.note(node, "routing_strategy", text, notes);
-            }
-        }
-        for (theirs, ours) in [
-            ("num_retries", "attempts_max"),
-            ("allowed_fails", "breaker"),
-            ("cooldown_time", "breaker"),
-            ("request_timeout", "timeouts"),
-            ("timeout", "timeouts"),
-            ("model_group_alias", "aliases"),
-        ] {
-            let line = node.entries().iter().find(|(name, _)| name == theirs).map(|(_, node)| node.line);
-            if let Some(line) = line {
-                self.places.insert(ours, Place::new(line, fields.path_of(theirs)));
-            }
-        }
-        let retries =
-            fields.read("num_retries", notes, |node| node.count().filter(|count| *count < RETRIES_MAX));
-        self.retries = retries.or(self.retries);
-        for name in ["request_timeout", "timeout"] {
-            self.timeout_ms = fields.read(name, notes, millis).or(self.timeout_ms);
-        }
-        self.allowed_fails = fields.read("allowed_fails", notes, Node::count).or(self.allowed_fails);
-        self.cooldown_ms = fields.read("cooldown_time", notes, millis).or(self.cooldown_ms);
-        let path = fields.path_of("fallbacks");
-        for entry in list("fallbacks", &mut fields, notes) {
-            if entry.entries().is_empty() {
-                notes.push(Place::new(entry.line, path.as_str()).note(NOT_UNDERSTOOD.to_owned()));
-            }
-            for (model, others) in entry.entries() {
-                let place = Place::new(others.line, format!("{path}.{model}"));
-                let others = names(others, &place, notes);
-                self.fallbacks.push((model.clone(), others, place));
-            }
-        }
-        let others = list("default_fallbacks", &mut fields, notes);
-        if let Some(first) = others.first() {
-            let place = Place::new(first.line, fields.path_of("default_fallbacks"));
-            self.default_fallbacks = others.iter().filter_map(|node| named(node, &place, notes)).collect();
-            self.default_place = place;
-        }
-        let maps = |node: &'_ Node| matches!(node.kind, Kind::Map(_)).then(|| node.entries().to_vec());
-        for (alias, model) in &fields.read("model_group_alias", notes, maps).unwrap_or_default() {
-            match model.text() {
-                Some(name) => self.aliases.push((alias.clone(), name.to_owned(), model.line)),
-                None => fields.note(
-                    model,
-                    &format!("model_group_alias.{alias}"),
-                    "not imported: it is no name",
-                    notes,
-                ),
-            }
-        }
-        fields.rest(notes);
-    }
-
-    fn apply(mut self, plan: &mut Plan) {
-        plan.places.append(&mut self.places);
-        if let Some(ms) = self.timeout_ms {
-            plan.sections.insert("timeouts", json!({ "total_ms": ms }));
-        }
-        let mut breaker = Map::new();
-        if let Some(count) = self.allowed_fails {
-            // It cools what failed more often than that.
-            breaker.insert("failures".to_owned(), json!(count.saturating_add(1)));
-        }
-        if let Some(ms) = self.cooldown_ms {
-            breaker.insert("open_ms_min".to_owned(), json!(ms));
-        }
-        if !breaker.is_empty() {
-            plan.sections.insert("breaker", Value::Object(breaker));
-        }
-        let own = plan.models.clone();
-        for (name, model) in &mut plan.models {
-            if let Some(strategy) = self.strategy {
-                model.fields.insert("strategy".to_owned(), json!(strategy));
-            }
-            if let Some(retries) = self.retries {
-                model.fields.insert("attempts_max".to_owned(), json!(retries + 1));
-            }
-            let said = self.fallbacks.iter().find(|(of, ..)| of == name);
-            let others = said.map_or(&self.default_fallbacks, |(_, others, _)| others);
-            for other in others.iter().filter(|other| *other != name) {
-                if let Some(other) = own.get(other) {
-                    append_tier(model, other);
-                }
-            }
-        }
-        self.note_missing(plan);
-        for (alias, name, line) in self.aliases {
-            let is_alias = |model: &Model| {
-                let aliases = model.fields.get("aliases").and_then(Value::as_array);
-                aliases.is_some_and(|aliases| aliases.contains(&json!(alias)))
-            };
-            let taken = plan.models.contains_key(&alias) || plan.models.values().any(is_alias);
-            match plan.models.get_mut(&name).filter(|_| !taken) {
-                Some(model) => {
-                    let aliases = model.fields.entry("aliases").or_insert_with(|| json!([]));
-                    aliases.as_array_mut().into_iter().for_each(|list| list.push(json!(alias)));
-                }
-                None => {
-                    let text = format!("not imported: `{name}` is no model, or `{alias}` is one already");
-                    plan.notes.push(Note {
-                        line,
-                        path: format!("router_settings.model_group_alias.{alias}"),
-                        text,
-                    });
-                }
-            }
-        }
-    }
-
-    /// Tells of fallbacks from and to models that are not there.
-    fn note_missing(&self, plan: &mut Plan) {
-        let by_default = self.default_fallbacks.iter().map(|name| (name, &self.default_place));
-        let said = self.fallbacks.iter().flat_map(|(model, others, place)| {
-            std::iter::once(model).chain(others).map(move |name| (name, place))
-        });
-        for (name, place) in said.chain(by_default).filter(|(name, _)| !plan.models.contains_key(*name)) {
-            plan.notes.push(place.note(format!("not imported: there is no model `{name}`")));
-        }
-    }
-}
-
-/// Other deployments stand in where those before cannot serve.
-fn append_tier(model: &mut Model, others: &Model) {
-    let tier_of = |one: &Map<String, Value>| one.get("tier").and_then(Value::as_u64).unwrap_or(1);
-    let last = model.deployments.iter().map(tier_of).max().unwrap_or(0);
-    for (other, place) in others.deployments.iter().zip(&others.places) {
-        let mut other = other.clone();
-        other.insert("tier".to_owned(), json!(last.saturating_add(tier_of(&other))));
-        model.add(other, place.clone());
-    }
-}
-
-/// The items of a field that is to be a list.
-fn list<'n>(name: &str, fields: &mut Fields<'n>, notes: &mut Vec<Note>) -> &'n [Node] {
-    let items = |node: &'n Node| matches!(node.kind, Kind::List(_)).then(|| node.items());
-    fields.read(name, notes, items).unwrap_or_default()
-}
-
-fn names(node: &Node, place: &Place, notes: &mut Vec<Note>) -> Vec<String> {
-    if node.items().is_empty() {
-        notes.push(place.note(NOT_UNDERSTOOD.to_owned()));
-    }
-    node.items().iter().filter_map(|one| named(one, place, notes)).collect()
-}
-
-fn named(node: &Node, place: &Place, notes: &mut Vec<Note>) -> Option<String> {
-    let name = node.text().map(str::to_owned);
-    if name.is_none() {
-        notes.push(place.note(NOT_UNDERSTOOD.to_owned()));
-    }
-    name
-}
-
 fn general(plan: &mut Plan, node: &Node) {
     let mut fields = Fields::new("general_settings", node);
-    if let Some(key) = fields.read("master_key", &mut plan.notes, Node::text) {
-        let line =
-            node.entries().iter().find(|(name, _)| name == "master_key").map_or(0, |(_, node)| node.line);
-        let place = Place::new(line, fields.path_of("master_key"));
-        if !key.starts_with("${") {
-            plan.notes
-                .push(place.note("the key stands in the file as it is; put it into a variable".to_owned()));
-        }
+    if let Some(key) = fields.take("master_key") {
+        let place = Place::new(key.line, fields.path_of("master_key"));
+        // What comes in without it must not be served, so there is a key whatever is said of it.
+        let key = key.text().filter(|key| key.starts_with("${")).unwrap_or_else(|| {
+            let text = "the key is not copied: put one of 8 characters or more into the variable POINTSMAN_KEY_MASTER";
+            plan.notes.push(place.note(text.to_owned()));
+            MASTER_KEY
+        });
         plan.sections.insert("auth", json!({ "keys": [{ "name": "master", "key": key }] }));
         plan.places.insert("auth", place);
     }

@@ -1,5 +1,7 @@
 //! What is read: a tree in which every field knows its line.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
@@ -29,14 +31,14 @@ pub(super) enum Kind {
 
 /// Reads YAML; the line of a field is that of its key.
 pub(super) fn of_yaml(text: &str) -> Result<Node, String> {
-    let root = tree::parse(text).map_err(|error| error.to_string())?;
+    let root = tree::parse_merged(text).map_err(|error| error.to_string())?;
     Ok(of_spanned(root))
 }
 
 fn of_spanned(node: Spanned<tree::Node>) -> Node {
     let line = node.referenced.line();
     let kind = match node.value {
-        tree::Node::Scalar(Value::String(text)) => Kind::Text(text_of(&text)),
+        tree::Node::Scalar(Value::String(text)) => text_of(&text),
         tree::Node::Scalar(Value::Number(number)) => Kind::Number(number),
         tree::Node::Scalar(Value::Bool(value)) => Kind::Bool(value),
         tree::Node::Scalar(Value::Null | Value::Array(_) | Value::Object(_)) => Kind::Null,
@@ -53,11 +55,18 @@ fn of_spanned(node: Spanned<tree::Node>) -> Node {
 }
 
 /// A text of LiteLLM's as ours: its variables are ours, and what would be one of ours stands for itself.
-fn text_of(text: &str) -> String {
+fn text_of(text: &str) -> Kind {
     match text.strip_prefix("os.environ/") {
-        Some(name) => format!("${{{name}}}"),
-        None => escaped(text),
+        Some(name) if is_variable(name) => Kind::Text(format!("${{{name}}}")),
+        Some(_) => Kind::Code,
+        None => Kind::Text(escaped(text)),
     }
+}
+
+/// Whether a name can be that of a variable, in shells as well as between `${` and `}`.
+pub(super) fn is_variable(name: &str) -> bool {
+    let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A text that stands for itself.
@@ -128,6 +137,12 @@ impl<'n> Fields<'n> {
         Some(&self.entries[at].1).filter(|node| node.kind != Kind::Null)
     }
 
+    /// Takes a field if its value is wanted.
+    pub(super) fn take_if(&mut self, name: &str, wanted: impl FnOnce(&Node) -> bool) -> Option<&'n Node> {
+        let (_, node) = self.entries.iter().find(|(key, _)| key == name)?;
+        if wanted(node) { self.take(name) } else { None }
+    }
+
     /// Takes a field whose value `read` understands; another value is told.
     pub(super) fn read<T>(
         &mut self,
@@ -141,6 +156,13 @@ impl<'n> Fields<'n> {
             notes.push(Note { line: node.line, path: self.path_of(name), text: NOT_UNDERSTOOD.to_owned() });
         }
         value
+    }
+
+    /// A note at a field's line, or at `otherwise` if there is no such field.
+    pub(super) fn note_at(&self, name: &str, otherwise: u64, text: impl Into<String>) -> Note {
+        let found = self.entries.iter().find(|(key, _)| key == name);
+        let line = found.map_or(otherwise, |(_, node)| node.line);
+        Note { line, path: self.path_of(name), text: text.into() }
     }
 
     /// The line of the first field.
@@ -157,6 +179,31 @@ impl<'n> Fields<'n> {
         notes.push(Note { line: node.line, path: self.path_of(name), text: text.into() });
     }
 
+    /// Tells of the whole, at its first line.
+    pub(super) fn told(self, text: &str, notes: &mut Vec<Note>) {
+        notes.push(Note { line: self.line(), path: self.path, text: text.to_owned() });
+    }
+
+    /// Tells of every field of something that is left out, but of its name, of those that `notes` has told since `from`, and
+    /// of those whose own fields are told.
+    pub(super) fn left_out(self, from: usize, notes: &mut Vec<Note>) {
+        let told: BTreeSet<(u64, String)> =
+            notes[from..].iter().map(|note| (note.line, note.path.clone())).collect();
+        for ((key, node), taken) in self.entries.iter().zip(&self.taken) {
+            if key == "name" || (*taken && matches!(node.kind, Kind::Map(_))) {
+                continue;
+            }
+            let note = Note {
+                line: node.line,
+                path: self.path_of(key),
+                text: "not imported, as what it belongs to".to_owned(),
+            };
+            if !told.contains(&(note.line, note.path.clone())) {
+                notes.push(note);
+            }
+        }
+    }
+
     /// Tells of every field that was not taken.
     pub(super) fn rest(self, notes: &mut Vec<Note>) {
         if let Some(line) = self.odd {
@@ -168,8 +215,9 @@ impl<'n> Fields<'n> {
         }
         for ((key, node), taken) in self.entries.iter().zip(&self.taken) {
             if !taken {
-                let text = "not imported: it has no counterpart".to_owned();
-                notes.push(Note { line: node.line, path: self.path_of(key), text });
+                let is_spread = key.starts_with("...");
+                let text = if is_spread { NOT_UNDERSTOOD } else { "not imported: it has no counterpart" };
+                notes.push(Note { line: node.line, path: self.path_of(key), text: text.to_owned() });
             }
         }
     }

@@ -1,17 +1,14 @@
 //! What is written: providers and models, and the text of a file that `check` has passed. What it would refuse is left out
 //! and told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use pointsman_wire::vendor;
 use serde_json::{Map, Value, json};
 
+use super::stand_in::StandIns;
 use super::{Imported, Note};
 use crate::Sources;
-
-/// What every variable stands for while the result is checked: it has to do for keys as well as for base URLs.
-const STAND_IN: &str = "https://variable.example";
 
 /// The configuration while it is gathered.
 #[derive(Default)]
@@ -20,6 +17,10 @@ pub(super) struct Plan {
     pub(super) models: BTreeMap<String, Model>,
     pub(super) sections: BTreeMap<&'static str, Value>,
     pub(super) notes: Vec<Note>,
+    /// Providers that may be shared, by what they are.
+    shared: BTreeMap<String, String>,
+    /// Names that were numbered, with the last number.
+    numbers: BTreeMap<String, usize>,
     /// Where sections, and fields of models by their own name, were read.
     pub(super) places: BTreeMap<&'static str, Place>,
 }
@@ -31,6 +32,10 @@ pub(super) struct Model {
     pub(super) deployments: Vec<Map<String, Value>>,
     /// Where each deployment was read.
     pub(super) places: Vec<Place>,
+    /// What the deployments are called.
+    names: BTreeSet<String>,
+    /// Names that were numbered, with the last number.
+    numbers: BTreeMap<String, usize>,
 }
 
 /// Where something was read.
@@ -38,6 +43,23 @@ pub(super) struct Model {
 pub(super) struct Place {
     pub(super) line: u64,
     pub(super) path: String,
+}
+
+/// A part of what is written, that can be left out by itself.
+#[derive(Clone)]
+struct Part {
+    slot: Slot,
+    place: Place,
+}
+
+/// Where a part belongs.
+#[derive(Clone)]
+enum Slot {
+    /// A deployment of a model.
+    Deployment(String, Map<String, Value>),
+    /// A field of a model.
+    Field(String, String, Value),
+    Section(&'static str, Value),
 }
 
 impl Place {
@@ -54,18 +76,27 @@ impl Model {
     /// Adds a deployment; one that would be called as another is given a number.
     pub(super) fn add(&mut self, mut deployment: Map<String, Value>, place: Place) {
         let base = format!("{}/{}", text(&deployment, "provider"), text(&deployment, "model"));
-        let named = |one: &Map<String, Value>| {
-            let own = one.get("name").and_then(Value::as_str).map(str::to_owned);
-            own.unwrap_or_else(|| format!("{}/{}", text(one, "provider"), text(one, "model")))
-        };
-        let taken: Vec<String> = self.deployments.iter().map(named).collect();
-        if taken.contains(&named(&deployment)) {
-            let mut free = (2..=taken.len() + 2).map(|n| format!("{base}-{n}"));
-            let name = free.find(|name| !taken.contains(name));
+        let own = deployment.get("name").and_then(Value::as_str).map(str::to_owned);
+        let mut name = own.unwrap_or_else(|| base.clone());
+        if self.names.contains(&name) {
+            name = numbered(&base, &mut self.numbers, |name| self.names.contains(name));
             deployment.insert("name".to_owned(), json!(name));
         }
+        self.names.insert(name);
         self.deployments.push(deployment);
         self.places.push(place);
+    }
+}
+
+/// A name with the first number behind it that makes it free.
+fn numbered(base: &str, numbers: &mut BTreeMap<String, usize>, is_taken: impl Fn(&str) -> bool) -> String {
+    let last = numbers.entry(base.to_owned()).or_insert(1);
+    loop {
+        *last += 1;
+        let name = format!("{base}-{last}");
+        if !is_taken(&name) {
+            return name;
+        }
     }
 }
 
@@ -76,11 +107,21 @@ fn text<'v>(map: &'v Map<String, Value>, key: &str) -> &'v str {
 impl Plan {
     /// The provider of these values, by a name of its kind: one there is already, or a new one.
     pub(super) fn provider(&mut self, name: &str, value: Value) -> String {
-        if let Some((known, _)) = self.providers.iter().find(|(_, known)| **known == value) {
+        let known = value.to_string();
+        if let Some(known) = self.shared.get(&known) {
             return known.clone();
         }
-        let mut candidates = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
-        let free = candidates.find(|name| !self.providers.contains_key(name)).unwrap_or_default();
+        let name = self.own_provider(name, value);
+        self.shared.insert(known, name.clone());
+        name
+    }
+
+    /// A new provider of these values, that nothing else shares.
+    pub(super) fn own_provider(&mut self, name: &str, value: Value) -> String {
+        let mut free = name.to_owned();
+        if self.providers.contains_key(&free) {
+            free = numbered(name, &mut self.numbers, |name| self.providers.contains_key(name));
+        }
         self.providers.insert(free.clone(), value);
         free
     }
@@ -105,74 +146,112 @@ impl Plan {
     /// Leaves out models that could serve nothing, and providers that nothing is served by.
     fn drop_idle(&mut self) {
         self.models.retain(|_, model| !model.deployments.is_empty());
-        let deployments = || self.models.values().flat_map(|model| &model.deployments);
-        let used = |name: &str| deployments().any(|one| text(one, "provider") == name);
-        self.providers =
-            std::mem::take(&mut self.providers).into_iter().filter(|(name, _)| used(name)).collect();
+        let deployments = self.models.values().flat_map(|model| &model.deployments);
+        let used: BTreeSet<&str> = deployments.map(|one| text(one, "provider")).collect();
+        self.providers.retain(|name, _| used.contains(name.as_str()));
     }
 
     /// Leaves out, and tells, every part that `check` would refuse by itself.
     fn sieve(&mut self) {
-        let mut notes = Vec::new();
-        let names: Vec<String> = self.models.keys().cloned().collect();
-        for name in names {
-            let Some(model) = self.models.remove(&name) else { continue };
-            let mut kept = Model::default();
-            for (deployment, place) in model.deployments.into_iter().zip(model.places) {
-                let alone = Model {
-                    deployments: vec![deployment.clone()],
-                    places: vec![place.clone()],
-                    ..Model::default()
-                };
-                match self.with_only(&name, alone).problem() {
-                    Some(problem) => notes.push(place.note(format!("not imported: {problem}"))),
-                    None => kept.add(deployment, place),
-                }
-            }
-            for (key, value) in model.fields {
-                let mut with = Model { fields: Map::new(), ..kept.clone() };
-                with.fields.insert(key.clone(), value.clone());
-                match self.with_only(&name, with).problem().filter(|_| !kept.deployments.is_empty()) {
-                    Some(problem) => {
-                        let place = self.places.get(key.as_str()).cloned().unwrap_or_default();
-                        notes.push(place.note(format!("not imported: {problem}")));
-                    }
-                    None => drop(kept.fields.insert(key, value)),
-                }
-            }
-            self.models.insert(name, kept);
+        let mut deployments = Vec::new();
+        let mut fields = Vec::new();
+        let place_of =
+            |places: &BTreeMap<&'static str, Place>, key: &str| places.get(key).cloned().unwrap_or_default();
+        for (name, model) in std::mem::take(&mut self.models) {
+            let parts = model.deployments.into_iter().zip(model.places);
+            deployments
+                .extend(parts.map(|(one, place)| Part { slot: Slot::Deployment(name.clone(), one), place }));
+            fields.extend(model.fields.into_iter().map(|(key, value)| {
+                let place = place_of(&self.places, &key);
+                Part { slot: Slot::Field(name.clone(), key, value), place }
+            }));
         }
-        for (section, value) in std::mem::take(&mut self.sections) {
-            let alone = Self { sections: BTreeMap::from([(section, value.clone())]), ..Self::default() };
-            match alone.problem() {
-                Some(problem) => {
-                    let place = self.places.get(section).cloned().unwrap_or_default();
-                    notes.push(place.note(format!("not imported: {problem}")));
-                }
-                None => drop(self.sections.insert(section, value)),
+        let sections = std::mem::take(&mut self.sections).into_iter();
+        let sections: Vec<Part> = sections
+            .map(|(name, value)| {
+                let place = place_of(&self.places, name);
+                Part { slot: Slot::Section(name, value), place }
+            })
+            .collect();
+        let mut kept = Vec::new();
+        self.sift(&deployments, &mut kept);
+        self.models = self.with(&kept).models;
+        let (mut kept_fields, mut kept_sections) = (Vec::new(), Vec::new());
+        self.sift(&fields, &mut kept_fields);
+        self.sift(&sections, &mut kept_sections);
+        let found = self.with(&[kept_fields, kept_sections].concat());
+        for (name, model) in found.models {
+            if let Some(known) = self.models.get_mut(&name) {
+                known.fields = model.fields;
             }
         }
-        self.notes.extend(notes);
+        self.sections = found.sections;
         self.drop_idle();
     }
 
-    /// One model with its providers.
-    fn with_only(&self, name: &str, model: Model) -> Self {
-        let mut one = Self {
-            providers: self.providers.clone(),
-            models: BTreeMap::from([(name.to_owned(), model)]),
-            ..Self::default()
-        };
-        one.drop_idle();
+    /// Keeps the parts that `check` does not refuse and tells of the others, by halves.
+    fn sift(&mut self, parts: &[Part], kept: &mut Vec<Part>) {
+        let problem = if parts.is_empty() { None } else { self.with(parts).problem() };
+        match problem {
+            None => kept.extend_from_slice(parts),
+            Some(problem) if parts.len() == 1 => {
+                self.notes.push(parts[0].place.note(format!("not imported: {problem}")));
+            }
+            Some(_) => {
+                let (first, second) = parts.split_at(parts.len() / 2);
+                self.sift(first, kept);
+                self.sift(second, kept);
+            }
+        }
+    }
+
+    /// Some parts with no more around them than they need.
+    fn with(&self, parts: &[Part]) -> Self {
+        let mut one = Self::default();
+        for part in parts {
+            match &part.slot {
+                Slot::Deployment(of, deployment) => {
+                    one.models.entry(of.clone()).or_default().add(deployment.clone(), part.place.clone());
+                }
+                Slot::Field(of, name, value) => {
+                    let Some(model) = self.models.get(of) else { continue };
+                    let bare = || Model { fields: Map::new(), ..model.clone() };
+                    let model = one.models.entry(of.clone()).or_insert_with(bare);
+                    model.fields.insert(name.clone(), value.clone());
+                }
+                Slot::Section(name, value) => {
+                    one.sections.insert(name, value.clone());
+                }
+            }
+        }
+        for deployment in one.models.values().flat_map(|model| &model.deployments) {
+            let name = text(deployment, "provider");
+            if let Some(provider) = self.providers.get(name) {
+                one.providers.insert(name.to_owned(), provider.clone());
+            }
+        }
         one
     }
 
-    /// What `check` says first, if variables have values.
+    /// What `check` says first, if variables have values, or those with something to stand in for them have none.
     fn problem(&self) -> Option<String> {
-        let none = |_: &str| Err("an import reads no other file".to_owned());
-        let sources = Sources { env: &|_| Some(STAND_IN.to_owned()), file: &none };
-        let found = crate::parse(&self.yaml(""), &sources).err()?;
-        found.first().map(|first| first.problem.to_string())
+        let providers = self.providers.values();
+        let models = self.models.values();
+        let deployments = models.clone().flat_map(|model| &model.deployments).flat_map(|one| one.iter());
+        let fields = models.flat_map(|model| &model.fields);
+        let stand_ins = StandIns::of(
+            providers
+                .chain(self.sections.values())
+                .map(|value| ("", value))
+                .chain(deployments.chain(fields).map(|(name, value)| (name.as_str(), value))),
+        );
+        let yaml = self.yaml("");
+        [true, false].into_iter().filter(|is_set| *is_set || stand_ins.has_usual()).find_map(|is_set| {
+            let sources =
+                Sources { env: &|name| stand_ins.variable(name, is_set), file: &|path| stand_ins.file(path) };
+            let found = crate::parse(&yaml, &sources).err()?;
+            found.first().map(|first| first.problem.to_string())
+        })
     }
 
     fn yaml(&self, from: &str) -> String {
@@ -204,28 +283,4 @@ impl Plan {
         }
         yaml
     }
-}
-
-/// A provider of this kind at this place with these keys.
-pub(super) fn provider_value(kind: &str, base_url: Option<&str>, key: Option<Value>) -> Value {
-    let mut value = Map::new();
-    value.insert("kind".to_owned(), json!(kind));
-    if let Some(url) = base_url {
-        value.insert("base_url".to_owned(), json!(url));
-    }
-    if let Some(key) = key {
-        value.insert("keys".to_owned(), json!([key]));
-    }
-    Value::Object(value)
-}
-
-/// The variable that usually has a vendor's key.
-pub(super) fn usual_key(kind: &str) -> Option<String> {
-    let vendor = vendor::vendor(kind).ok()?;
-    Some(format!("${{{}}}", vendor.env.first()?))
-}
-
-/// Whether providers of a kind can do without a base URL.
-pub(super) fn has_place(kind: &str) -> bool {
-    vendor::vendor(kind).is_ok_and(|vendor| !vendor.needs_base_url())
 }

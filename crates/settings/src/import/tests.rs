@@ -1,11 +1,36 @@
+mod clouds;
+mod expressions;
+mod fixtures;
+mod lost;
+
 use super::*;
 use crate::{Config, Sources};
+
+/// A key file as Google gives it.
+const ACCOUNT: &str = r#"{"type": "service_account", "client_email": "a@example.com",
+    "private_key": "-----BEGIN PRIVATE KEY-----\nMAAA\n-----END PRIVATE KEY-----"}"#;
 
 /// What `check` says of what was imported, with every variable set.
 #[track_caller]
 fn checked(imported: &Imported) -> Config {
-    let sources =
-        Sources { env: &|name| Some(format!("value-of-{name}")), file: &|_| Err("no files".to_owned()) };
+    let env = |name: &str| {
+        Some(match name {
+            "AWS_REGION" => "us-east-1".to_owned(),
+            "HOST" => "localhost".to_owned(),
+            "PORT" => "8000".to_owned(),
+            _ if name.ends_with("_LOCATION") => "europe-west1".to_owned(),
+            _ if name.ends_with("_URL") => "http://10.0.0.5:8000".to_owned(),
+            _ if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+                format!("value-of-{name}")
+            }
+            _ => return None,
+        })
+    };
+    let file = |path: &str| {
+        let is_known = path == "/etc/acme/vertex.json" || path.starts_with("value-of-");
+        if is_known { Ok(ACCOUNT.to_owned()) } else { Err("no such file".to_owned()) }
+    };
+    let sources = Sources { env: &env, file: &file };
     crate::parse(&imported.yaml, &sources).unwrap_or_else(|found| panic!("{found:#?}\n{}", imported.yaml))
 }
 
@@ -173,6 +198,7 @@ fn what_check_would_refuse_is_left_out_and_told() {
         ),
         (5, "order: 99999999999", "model_list[0]", "tier"),
         (5, "api_base: not-a-url", "model_list[0]", "http://"),
+        (5, "api_base: 'file:/etc/passwd'", "model_list[0]", "reads no other file"),
         (5, "api_base: 'https://user:secret@host.example'", "model_list[0]", "must not carry"),
         (5, "api_base: 'http://2130706433:8000'", "model_list[0]", "unusual spelling"),
         (5, "api_key: 'has spaces'", "model_list[0]", "cannot stand in a header"),
@@ -238,7 +264,11 @@ fn settings_that_have_no_sense_are_told_and_the_rest_passes_check() {
             "router_settings.context_window_fallbacks",
             "no counterpart",
         ),
-        ("router_settings: { model_group_alias: { 'a@b': m } }", "router_settings.model_group_alias", "@"),
+        (
+            "router_settings: { model_group_alias: { 'a@b': m } }",
+            "router_settings.model_group_alias.a@b",
+            "no name",
+        ),
         (
             "router_settings: { model_group_alias: { good: m } }",
             "router_settings.model_group_alias.good",
@@ -250,12 +280,8 @@ fn settings_that_have_no_sense_are_told_and_the_rest_passes_check() {
             "not understood",
         ),
         ("router_settings: [1]", "router_settings", "has no fields"),
-        ("general_settings: { master_key: short }", "general_settings.master_key", "characters"),
-        (
-            "general_settings: { master_key: sk-long-enough-key }",
-            "general_settings.master_key",
-            "stands in the file",
-        ),
+        ("general_settings: { master_key: short }", "general_settings.master_key", "not copied"),
+        ("general_settings: { master_key: sk-long-enough-key }", "general_settings.master_key", "not copied"),
         ("callbacks: [x]", "callbacks", "no counterpart"),
     ] {
         let imported = litellm(&format!("{base}{text}\n")).expect(text);
@@ -384,10 +410,12 @@ fn strings_are_read_with_their_escapes() {
     let text = r#"{"providers": [{"name": "groq", "model": "a\u0062\ud83d\ude00\u{1f600}\/\"c"}]}"#;
     let config = checked(&neurolink(text).expect("it is read"));
     assert_eq!(config.models["default"].deployments[0].model.as_deref(), Some("ab\u{1f600}\u{1f600}/\"c"));
-    for bad in
-        [r#"{"providers": ["\ud83d"]}"#, r#"{"providers": ["\u00"]}"#, r#"{"providers": ["\u{110000}"]}"#]
-    {
-        assert!(neurolink(bad).is_err(), "{bad}");
+    for bad in [r"\ud83d", r"\u00", r"\u{110000}", r"\u{+41}", r"\x4", r"\101", r"\8"] {
+        let text = format!("{{ providers: [{{ name: 'groq', model: '{bad}' }}] }}");
+        let imported = neurolink(&text).expect("it is read");
+        noted(&imported, 1, "providers[0].model", "not understood");
+        let alone = neurolink(&format!("{{ providers: '{bad}' }}")).expect_err(bad);
+        assert!(alone.contains("line 1: `providers` cannot be read: line 1: an "), "{bad}: {alone}");
     }
 }
 
