@@ -51,7 +51,7 @@ fn read_item(item: Tree<'_>, parts: &mut Vec<Part>) {
             match content.take_text("type").as_deref() {
                 Some("output_text") => parts.push(Part::text(content.take_text("text").unwrap_or_default())),
                 Some("refusal") => {
-                    parts.push(Part::Refusal(content.take_text("refusal").unwrap_or_default()))
+                    parts.push(Part::Refusal(content.take_text("refusal").unwrap_or_default()));
                 }
                 Some(_) | None => {}
             }
