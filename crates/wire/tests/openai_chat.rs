@@ -119,6 +119,22 @@ fn thoughts_go_back_in_the_field_they_came_in() {
 }
 
 #[test]
+fn ids_of_calls_are_as_the_vendor_takes_them() {
+    let ids = |kind: &str| {
+        let (sent, _) = asked_of(kind, &looped(Value::Null));
+        let call = sent["messages"][1]["tool_calls"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(sent["messages"][2]["tool_call_id"], call, "{sent}");
+        call
+    };
+    assert_eq!(ids("openai"), "t1");
+    let made = ids("mistral");
+    assert!(made.len() == 9 && made.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{made}");
+    let habits = vendor("mistral").unwrap().habits();
+    assert_eq!(habits.call_id("D681PevKs"), "D681PevKs");
+    assert_ne!(habits.call_id("toolu_01"), habits.call_id("toolu_02"));
+}
+
+#[test]
 fn who_demands_a_thought_with_every_call_gets_one() {
     let (sent, _) = asked_of("deepseek", &looped(Value::Null));
     assert_eq!(sent["messages"][1]["reasoning_content"], " ", "{sent}");
