@@ -1,6 +1,6 @@
 //! What is written for providers of chat completions by the habits of their vendors, and what of their answers is none.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use pointsman_wire::chat::{Event, Opened, Part, Stop};
 use pointsman_wire::dialect::{AnswerFault, CONVERTED_DEPTH_MAX, client, provider};
@@ -213,9 +213,9 @@ fn d15_calls_without_ids_are_told_apart() {
     let ids: Vec<String> = said.unwrap().choices[0]
         .parts
         .iter()
-        .map(|part| match part {
-            Part::ToolCall { id, .. } => id.clone(),
-            _ => panic!("{part:?}"),
+        .map(|part| {
+            let Part::ToolCall { id, .. } = part else { panic!("{part:?}") };
+            id.clone()
         })
         .collect();
     assert!(ids.len() == 2 && ids[0] != ids[1] && ids[0].starts_with("call_"), "{ids:?}");
@@ -284,11 +284,11 @@ fn usage_within_a_choice_counts() {
         "{}data: {last}\n\ndata: [DONE]\n\n",
         chunk(&json!({"content": "a"}), &json!(null))
     ));
-    let used = events.iter().find_map(|event| match event {
-        Event::Used(usage) => Some((usage.tokens_in, usage.tokens_out)),
-        _ => None,
-    });
-    assert_eq!(used, Some((3, 2)));
+    let used = |event: &Event| {
+        let Event::Used(usage) = event else { return None };
+        Some((usage.tokens_in, usage.tokens_out))
+    };
+    assert_eq!(events.iter().find_map(used), Some((3, 2)));
 }
 
 #[test]
