@@ -225,7 +225,18 @@ pub fn vendors_markdown() -> String {
     for vendor in vendor::vendors() {
         let mut told = vendor.quirks.clone();
         if let Some(field) = &vendor.reasoning_field {
-            told.push(format!("Thoughts come in `{field}`."));
+            told.push(format!("Thoughts come in `{field}`, and go back in it."));
+        }
+        for (field, name) in &vendor.renamed_fields {
+            told.push(format!("`{}` is called `{name}`.", field.name()));
+        }
+        if !vendor.refused_fields.is_empty() {
+            let names: Vec<String> =
+                vendor.refused_fields.iter().map(|field| field.name().to_owned()).collect();
+            told.push(format!("Takes no {}.", code_list(&names)));
+        }
+        if vendor.responses {
+            told.push("Has the Responses API.".to_owned());
         }
         if !vendor.stream_usage {
             told.push("`stream_options` is not sent.".to_owned());

@@ -89,6 +89,8 @@ pub struct Vendor {
     /// Whether it refuses turns that call tools and have nothing in that field.
     #[serde(default)]
     pub reasoning_demanded: bool,
+    /// The letters and digits that it holds the ids of calls to, if it takes no others.
+    pub call_id_chars: Option<u8>,
     /// The headers by which its answers say what is left of its limits, as its documentation names them.
     #[serde(default)]
     pub limit_headers: Vec<String>,
@@ -163,6 +165,7 @@ impl Vendor {
             refused_fields: &self.refused_fields,
             reasoning_field: self.reasoning_field.as_deref(),
             reasoning_demanded: self.reasoning_demanded,
+            call_id_chars: self.call_id_chars,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is written for providers of chat completions by the habits of their vendors, and what of their answers is none.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use pointsman_wire::chat::{Event, Opened, Part, Stop};
 use pointsman_wire::dialect::{AnswerFault, CONVERTED_DEPTH_MAX, client, provider};
@@ -119,6 +119,22 @@ fn thoughts_go_back_in_the_field_they_came_in() {
 }
 
 #[test]
+fn ids_of_calls_are_as_the_vendor_takes_them() {
+    let ids = |kind: &str| {
+        let (sent, _) = asked_of(kind, &looped(Value::Null));
+        let call = sent["messages"][1]["tool_calls"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(sent["messages"][2]["tool_call_id"], call, "{sent}");
+        call
+    };
+    assert_eq!(ids("openai"), "t1");
+    let made = ids("mistral");
+    assert!(made.len() == 9 && made.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{made}");
+    let habits = vendor("mistral").unwrap().habits();
+    assert_eq!(habits.call_id("D681PevKs"), "D681PevKs");
+    assert_ne!(habits.call_id("toolu_01"), habits.call_id("toolu_02"));
+}
+
+#[test]
 fn who_demands_a_thought_with_every_call_gets_one() {
     let (sent, _) = asked_of("deepseek", &looped(Value::Null));
     assert_eq!(sent["messages"][1]["reasoning_content"], " ", "{sent}");
@@ -197,9 +213,9 @@ fn d15_calls_without_ids_are_told_apart() {
     let ids: Vec<String> = said.unwrap().choices[0]
         .parts
         .iter()
-        .map(|part| match part {
-            Part::ToolCall { id, .. } => id.clone(),
-            _ => panic!("{part:?}"),
+        .map(|part| {
+            let Part::ToolCall { id, .. } = part else { panic!("{part:?}") };
+            id.clone()
         })
         .collect();
     assert!(ids.len() == 2 && ids[0] != ids[1] && ids[0].starts_with("call_"), "{ids:?}");
@@ -268,11 +284,11 @@ fn usage_within_a_choice_counts() {
         "{}data: {last}\n\ndata: [DONE]\n\n",
         chunk(&json!({"content": "a"}), &json!(null))
     ));
-    let used = events.iter().find_map(|event| match event {
-        Event::Used(usage) => Some((usage.tokens_in, usage.tokens_out)),
-        _ => None,
-    });
-    assert_eq!(used, Some((3, 2)));
+    let used = |event: &Event| {
+        let Event::Used(usage) = event else { return None };
+        Some((usage.tokens_in, usage.tokens_out))
+    };
+    assert_eq!(events.iter().find_map(used), Some((3, 2)));
 }
 
 #[test]

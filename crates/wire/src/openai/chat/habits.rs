@@ -1,11 +1,16 @@
 //! What vendors of this dialect do otherwise than its author, where requests are written for them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chat::Losses;
 use crate::json::write::Object;
+
+/// What ids of calls are made of.
+const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Why a field is lost.
 const REFUSED: &str = "the vendor refuses this field";
@@ -87,6 +92,8 @@ pub struct Habits {
     pub reasoning_field: Option<&'static str>,
     /// Whether it demands them in every turn that calls tools.
     pub reasoning_demanded: bool,
+    /// The letters and digits that it holds ids of calls to; `None`: it takes any.
+    pub call_id_chars: Option<u8>,
 }
 
 impl Default for Habits {
@@ -97,6 +104,7 @@ impl Default for Habits {
             refused_fields: &[],
             reasoning_field: None,
             reasoning_demanded: false,
+            call_id_chars: None,
         }
     }
 }
@@ -105,6 +113,21 @@ impl Habits {
     /// The name of a field for this vendor.
     pub fn name(&self, field: Field) -> &'static str {
         self.renamed_fields.get(&field).map_or(field.name(), String::as_str)
+    }
+
+    /// The id of a call as the vendor takes it: a call and its result are changed alike.
+    pub fn call_id<'i>(&self, id: &'i str) -> Cow<'i, str> {
+        let Some(chars) = self.call_id_chars.map(usize::from) else { return Cow::Borrowed(id) };
+        if id.len() == chars && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Cow::Borrowed(id);
+        }
+        let mut left = xxh3_128(id.as_bytes());
+        let made = (0..chars).map(|_| {
+            let digit = LETTERS[(left % LETTERS.len() as u128) as usize];
+            left /= LETTERS.len() as u128;
+            char::from(digit)
+        });
+        Cow::Owned(made.collect())
     }
 
     /// Whether a field is refused.

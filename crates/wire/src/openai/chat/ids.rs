@@ -58,7 +58,11 @@ mod tests {
             fn id(part: &Part) -> &str {
                 match part {
                     Part::ToolCall { id, .. } | Part::ToolResult { id, .. } => id.as_str(),
-                    _ => "",
+                    Part::Text { .. }
+                    | Part::Media(_)
+                    | Part::Thinking { .. }
+                    | Part::HiddenThinking { .. }
+                    | Part::Refusal(_) => "",
                 }
             }
             all.messages[at].parts.iter().map(id).collect()

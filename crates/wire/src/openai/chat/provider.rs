@@ -146,14 +146,14 @@ fn messages(all: &Conversation, losses: &mut Losses) -> Vec<String> {
                 let name = name_of(message, at, all.habits, losses);
                 out.extend(assistant(message, name, &path, all.habits, losses));
             }
-            Role::Tool => out.extend(results(&message.parts, &path, losses)),
+            Role::Tool => out.extend(results(&message.parts, &path, all.habits, losses)),
         }
     }
     out
 }
 
 /// Each result is a message of its own; what a tool gave beside text follows as the user's.
-fn results(parts: &[Part], path: &str, losses: &mut Losses) -> Vec<String> {
+fn results(parts: &[Part], path: &str, habits: Habits, losses: &mut Losses) -> Vec<String> {
     let (mut out, mut beside) = (Vec::new(), Vec::new());
     for part in parts {
         let Part::ToolResult { id, name: _, parts, is_error } = part else {
@@ -168,7 +168,7 @@ fn results(parts: &[Part], path: &str, losses: &mut Losses) -> Vec<String> {
         let (texts, media): (Vec<Part>, Vec<Part>) =
             parts.iter().cloned().partition(|part| matches!(part, Part::Text { .. }));
         out.push(object(|it| {
-            it.text("role", "tool").text("tool_call_id", id);
+            it.text("role", "tool").text("tool_call_id", &habits.call_id(id));
             write_content(it, &texts, path, losses);
         }));
         beside.extend(media);
@@ -206,7 +206,7 @@ fn assistant(
         match part {
             Part::ToolCall { id, name, arguments, signature } => {
                 losses.note_if(signature.is_some(), &format!("{path}.signature"), NO_SIGNATURE);
-                calls.push(call_json(id, name, arguments, None));
+                calls.push(call_json(&habits.call_id(id), name, arguments, None));
             }
             Part::Thinking { text, signature } => {
                 thoughts.add(text, signature.as_deref(), path, losses);

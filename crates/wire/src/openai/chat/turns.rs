@@ -129,7 +129,7 @@ impl Turns {
         self.seen = true;
         if let Place::Call(at) = place {
             if self.calls[at].over {
-                self.belated(text, out);
+                belated(text, out);
                 return;
             }
             self.calls[at].arguments.take(text);
@@ -163,7 +163,7 @@ impl Turns {
     pub(super) fn sign(&mut self, place: Place, signature: String, out: &mut Vec<Event>) {
         let over = matches!(place, Place::Call(at) if self.calls[at].over);
         if over {
-            self.belated(&signature, out);
+            belated(&signature, out);
         } else if self.open == Some(place) {
             out.push(Event::Signed { choice: self.choice, part: self.part(), signature });
             if place == Place::Thinking {
@@ -286,14 +286,14 @@ impl Turns {
         losses.note("tool_calls", "the provider calls a tool and does not name it");
         out.push(Event::Lost(losses));
     }
+}
 
-    /// Something of a call that was taken for whole.
-    fn belated(&self, text: &str, out: &mut Vec<Event>) {
-        if !text.trim().is_empty() {
-            let mut losses = Losses::default();
-            losses.note("tool_calls", "more came of a call behind the end of its arguments");
-            out.push(Event::Lost(losses));
-        }
+/// Something of a call that was taken for whole.
+fn belated(text: &str, out: &mut Vec<Event>) {
+    if !text.trim().is_empty() {
+        let mut losses = Losses::default();
+        losses.note("tool_calls", "more came of a call behind the end of its arguments");
+        out.push(Event::Lost(losses));
     }
 }
 
@@ -365,7 +365,9 @@ mod tests {
     fn d15_documents_end_where_they_end() {
         let whole = |pieces: &[&str]| {
             let mut document = Document::default();
-            pieces.iter().for_each(|piece| document.take(piece));
+            for piece in pieces {
+                document.take(piece);
+            }
             document.is_whole()
         };
         for pieces in
