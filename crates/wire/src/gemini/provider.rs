@@ -178,7 +178,7 @@ fn config(all: &Conversation, model: &str, losses: &mut Losses) -> Object {
         }
     }
     if let Some(reasoning) = &all.reasoning {
-        write_thinking(&mut it, reasoning, model);
+        write_thinking(&mut it, reasoning, model, losses);
     }
     it
 }
@@ -187,9 +187,13 @@ fn config(all: &Conversation, model: &str, losses: &mut Losses) -> Object {
 const THOUGHT_TOKENS_MAX: u64 = 24_576;
 
 /// Models of the third generation think by levels; those before count tokens.
-fn write_thinking(it: &mut Object, reasoning: &Reasoning, model: &str) {
+fn write_thinking(it: &mut Object, reasoning: &Reasoning, model: &str, losses: &mut Losses) {
+    let off = reasoning.effort == Some(Effort::None) || reasoning.tokens == Some(0);
+    let why = "Gemini's third generation always thinks; it is told to do so as little as it can";
+    losses.note_if(off && is_third(model), "reasoning", why);
+    let effort = if off { Some(Effort::None) } else { reasoning.effort };
     let thinking = object(|it| {
-        match (reasoning.effort, reasoning.tokens) {
+        match (effort, reasoning.tokens) {
             (Some(effort), _) if is_third(model) => _ = it.text("thinkingLevel", level(effort)),
             (_, Some(tokens)) => _ = it.count("thinkingBudget", tokens),
             (Some(effort), None) => _ = it.count("thinkingBudget", budget(effort)),

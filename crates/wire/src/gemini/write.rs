@@ -1,6 +1,6 @@
 //! A conversation as the contents of a request.
 
-use crate::chat::{Conversation, Losses, Media, Message, Part, Role, Source};
+use crate::chat::{Conversation, Losses, Media, MediaKind, Message, Part, Role, Source};
 use crate::json::Kind;
 use crate::json::tree::Tree;
 use crate::json::write::{Object, object};
@@ -179,10 +179,12 @@ impl<'a> Writer<'a> {
         self.losses.note_if(media.cache.is_some(), &format!("{path}.cache_control"), NO_MARKS);
         let detail = media.detail.as_deref().is_some_and(|detail| detail != "auto");
         self.losses.note_if(detail, &format!("{path}.detail"), "Gemini is not told of it image by image");
+        // Only Vertex AI takes a name, and not for all media.
+        let named = media.name.is_some() && media.kind == MediaKind::Document;
+        self.losses.note_if(named, &format!("{path}.title"), "Gemini is not told what a document is called");
         let media_type = media_type_of(media);
         match &media.source {
             Source::Base64(data) => Some(object(|it| {
-                // Only Vertex AI takes a name here, and it is only shown.
                 it.object("inlineData", |it| _ = it.text("mimeType", &media_type).text("data", data));
             })),
             Source::Text(text) => Some(object(|it| _ = it.text("text", text))),

@@ -7,6 +7,7 @@ use crate::json::tree::{Members, Tree};
 use crate::json::write::{Object, compact, object};
 use crate::openai::error::{ErrorBody, Invalid};
 use crate::openai::request::Operation;
+use crate::taken;
 
 use super::deltas::{Deltas, Form};
 use super::request::{self, Api};
@@ -51,7 +52,7 @@ impl ClientDialect for ChatClient {
             return Err(Invalid::field("messages", text));
         }
         read_tools(&mut body, &mut all);
-        read_common(&mut body, &mut all);
+        read_common(&mut body, &mut all)?;
         note_rest(body, &mut all.losses);
         Ok(all)
     }
@@ -172,7 +173,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
             "assistant" => {
                 let thought = message.take_text("thinking").filter(|text| !text.is_empty());
                 let thought = thought.map(|text| Part::Thinking { text, signature: None });
-                let calls = read_calls(message.take("tool_calls"), at, &mut asked);
+                let calls = read_calls(message.take("tool_calls"), at, &mut asked, &mut all.losses);
                 let parts = thought.into_iter().chain(parts).chain(calls).collect();
                 all.messages.push(Message { role: Role::Assistant, name: None, parts });
             }
@@ -193,9 +194,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
                 return Err(Invalid::field(format!("{path}.role"), text));
             }
         }
-        for (name, _) in message.rest() {
-            all.losses.note(format!("{path}.{name}"), NO_WORD);
-        }
+        taken::note_rest(message, &format!("{path}."), &mut all.losses);
     }
     Ok(())
 }
@@ -234,16 +233,21 @@ impl Called {
 }
 
 /// The calls of a message. Those without an id get the one of their place, which stays when the conversation goes on.
-fn read_calls(calls: Option<Tree<'_>>, message: usize, asked: &mut Called) -> Vec<Part> {
+fn read_calls(calls: Option<Tree<'_>>, message: usize, asked: &mut Called, losses: &mut Losses) -> Vec<Part> {
     asked.0.clear();
     let calls = calls.map(Tree::into_items).unwrap_or_default();
     let read = |(at, call): (usize, Tree<'_>)| {
+        let path = format!("messages[{message}].tool_calls[{at}].");
         let mut call = call.into_members();
         let id = call.take_text("id").filter(|id| !id.is_empty());
         let id = id.unwrap_or_else(|| format!("call_{message}_{at}"));
+        call.take("type");
         let mut function = call.take("function").map(Tree::into_members).unwrap_or_default();
+        taken::note_rest(call, &path, losses);
         let name = function.take_text("name").unwrap_or_default();
         let arguments = function.take("arguments");
+        function.take("index");
+        taken::note_rest(function, &format!("{path}function."), losses);
         // Some clients send them as the text that other dialects have.
         let arguments =
             arguments.map(|given| given.text().map_or_else(|| compact(given.raw()), str::to_owned));
@@ -254,9 +258,11 @@ fn read_calls(calls: Option<Tree<'_>>, message: usize, asked: &mut Called) -> Ve
 }
 
 fn read_tools(body: &mut Members<'_>, all: &mut Conversation) {
-    for tool in body.take("tools").map(Tree::into_items).unwrap_or_default() {
+    for (at, tool) in body.take("tools").map(Tree::into_items).unwrap_or_default().into_iter().enumerate() {
         let mut tool = tool.into_members();
+        tool.take("type");
         let mut function = tool.take("function").map(Tree::into_members).unwrap_or_default();
+        taken::note_rest(tool, &format!("tools[{at}]."), &mut all.losses);
         all.tools.push(Tool {
             name: function.take_text("name").unwrap_or_default(),
             description: function.take_text("description"),
@@ -264,20 +270,25 @@ fn read_tools(body: &mut Members<'_>, all: &mut Conversation) {
             strict: None,
             cache: None,
         });
+        taken::note_rest(function, &format!("tools[{at}].function."), &mut all.losses);
     }
 }
 
 /// What chats and generations have in common.
-pub(super) fn read_common(body: &mut Members<'_>, all: &mut Conversation) {
+pub(super) fn read_common(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
     // A stream, unless the client says otherwise; it always ends with usage.
     all.stream = body.take("stream").and_then(|stream| stream.boolean()).unwrap_or(true);
     all.stream_usage = true;
-    all.format = match body.take("format") {
+    all.format = match body.take("format").filter(|format| format.text() != Some("")) {
         Some(format) if format.kind() == Kind::Object => {
             Format::Schema { name: None, description: None, schema: format.raw().to_owned(), strict: None }
         }
         Some(format) if format.text() == Some("json") => Format::Json,
-        Some(_) | None => Format::Text,
+        Some(_) => {
+            all.losses.note("format", taken::NO_VALUE);
+            Format::Text
+        }
+        None => Format::Text,
     };
     let think = body.take("think");
     all.reasoning = think.as_ref().and_then(reasoning_of);
@@ -286,27 +297,30 @@ pub(super) fn read_common(body: &mut Members<'_>, all: &mut Conversation) {
     let logprobs = body.take("logprobs").and_then(|value| value.boolean()).unwrap_or(false);
     all.logprobs = logprobs.then_some(alternatives.unwrap_or(0));
     let mut options = body.take("options").map(Tree::into_members).unwrap_or_default();
-    read_options(&mut options, all);
+    read_options(&mut options, all)?;
     for (name, _) in options.rest() {
         all.losses.note(format!("options.{name}"), NO_WORD);
     }
+    Ok(())
 }
 
-fn read_options(options: &mut Members<'_>, all: &mut Conversation) {
-    let mut number = |name: &str| options.take(name).and_then(|value| value.number());
-    all.sampling.temperature = number("temperature");
-    all.sampling.top_p = number("top_p");
-    all.sampling.presence_penalty = number("presence_penalty");
-    all.sampling.frequency_penalty = number("frequency_penalty");
+fn read_options(options: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+    let mut number = |name: &str| taken::number(options, "options.", name);
+    all.sampling.temperature = number("temperature")?;
+    all.sampling.top_p = number("top_p")?;
+    all.sampling.presence_penalty = number("presence_penalty")?;
+    all.sampling.frequency_penalty = number("frequency_penalty")?;
     // Below 0 it means without end.
-    all.tokens_out_max = number("num_predict").filter(|count| *count >= 1.0).map(|count| count as u64);
-    all.sampling.top_k = options.take("top_k").and_then(|value| value.count());
-    all.sampling.seed = options.take("seed").and_then(|value| value.raw().parse().ok());
+    all.tokens_out_max = number("num_predict")?.filter(|count| *count >= 1.0).map(|count| count as u64);
+    all.sampling.top_k = taken::count(options, "options.", "top_k")?;
+    let seed = options.take("seed");
+    all.sampling.seed = taken::seed(seed.as_ref(), "options.seed", &mut all.losses)?;
     all.stop = match options.take("stop") {
         Some(stop) if stop.text().is_some() => stop.into_text().into_iter().collect(),
         Some(stop) => stop.into_items().into_iter().filter_map(Tree::into_text).collect(),
         None => Vec::new(),
     };
+    Ok(())
 }
 
 /// Whether an answer ended because it was as long as it may be.

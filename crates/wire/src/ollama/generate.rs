@@ -58,7 +58,7 @@ impl ClientDialect for GenerateClient {
         );
         let context = body.take("context").is_some_and(|context| !context.items().is_empty());
         losses.note_if(context, "context", "only the model that gave these tokens can read them");
-        read_common(&mut body, &mut all);
+        read_common(&mut body, &mut all)?;
         note_rest(body, &mut all.losses);
         Ok(all)
     }
