@@ -1,4 +1,5 @@
 //! The fuzz corpora of the config parser and the importers, replayed: every seed and every input that once broke something.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "the corpus is files; the crate itself reads none")]
 
 mod invariants;

@@ -85,12 +85,15 @@ const CONTENTS: &str = r#""contents":[{"role":"user","parts":[{"text":"x"}]}]"#;
 const RERANK: &str = r#""model":"m","query":"x","documents":["y"]"#;
 const TENSOR: &str = r#""inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1]}]"#;
 
+/// What a reader says of a body: nothing, or the status that it is refused with.
+type Read = Box<dyn Fn(&[u8]) -> Result<(), u16>>;
+
 /// A reader of bodies.
 struct Reader {
     name: &'static str,
     /// What a body must have for it.
     members: &'static str,
-    read: Box<dyn Fn(&[u8]) -> Result<(), u16>>,
+    read: Read,
 }
 
 fn readers() -> Vec<Reader> {

@@ -100,6 +100,13 @@ fn c4_a_field_is_read_once_and_the_model_is_that_of_the_path() {
     check(&format!(r#"{{{CONTENTS},"model":"models/other"}}"#), "model");
     check(&format!(r#"{{{CONTENTS},"mod\u0065l":"x"}}"#), "model");
     check(&format!(r#"{{{CONTENTS},"api_base":"http://evil"}}"#), "api_base");
+    check(&format!(r#"{{{CONTENTS},"vertex_project":"p"}}"#), "vertex_");
+    check(&format!(r#"{{{CONTENTS},"generationConfig":{{"api_key":"k"}}}}"#), "generationConfig.api_key");
+    check(r#"{"contents":[{"parts":[],"aws_sts_endpoint":"u"}]}"#, "contents[0].aws_");
+    let within = r#"{"requests":[{"content":{"parts":[{"text":"x"}]},"extra_body":{}}]}"#;
+    refused(Method::BatchEmbedContents, within, Some("requests[0].extra_body"));
+    let within = format!(r#"{{"generateContentRequest":{{{CONTENTS},"user_config":{{}}}}}}"#);
+    refused(Method::CountTokens, &within, Some("generateContentRequest.user_config"));
 }
 
 #[test]

@@ -32,10 +32,13 @@ pub(crate) fn member_of(
         let text = format!("the field {got} differs from `{path}{name}` only in case; spell it `{name}`");
         return Err(Invalid::field(format!("{path}{name}"), text));
     }
-    match forbidden(&text).filter(|_| path.is_empty()) {
+    match forbidden(&text) {
         Some(name) => {
             let got = shown(&text);
-            Err(Invalid::field(name, format!("{got} is not for clients to say; leave it out")))
+            Err(Invalid::field(
+                format!("{path}{name}"),
+                format!("{got} is not for clients to say; leave it out"),
+            ))
         }
         None => Ok(None),
     }
