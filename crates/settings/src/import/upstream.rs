@@ -52,7 +52,8 @@ impl Upstream {
 
     /// Takes Google's key file as its credential: its path, or a variable that has the path. A key itself is not copied.
     pub(super) fn account(&mut self, given: Option<&Node>) -> Option<&'static str> {
-        let text = given.and_then(Node::text).filter(|text| !text.trim_start().starts_with('{'));
+        let text =
+            given.and_then(Node::text).filter(|text| !text.is_empty() && !text.trim_start().starts_with('{'));
         match text {
             Some(path) => {
                 self.credential.insert("service_account".to_owned(), json!(format!("file:{path}")));
@@ -60,7 +61,7 @@ impl Upstream {
                     "the variable is taken to have the path of the key file; if it has the key itself, leave `file:` out",
                 )
             }
-            None => given.filter(|node| node.kind != Kind::Code).map(|_| {
+            None => given.filter(|node| node.kind != Kind::Code && node.text() != Some("")).map(|_| {
                 "the key is not copied: put it into a file, and the file's path into GOOGLE_APPLICATION_CREDENTIALS"
             }),
         }

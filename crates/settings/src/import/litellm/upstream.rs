@@ -9,13 +9,12 @@ use crate::import::node::{Fields, Kind, NOT_UNDERSTOOD, Node};
 use crate::import::upstream::{Upstream, Variables, kind_for};
 
 /// Prefixes of models whose vendors have another name here.
-const PREFIXES: [(&str, &str); 24] = [
+const PREFIXES: [(&str, &str); 22] = [
     ("hosted_vllm", "vllm"),
     ("vllm", "vllm"),
     ("ollama_chat", "ollama"),
     ("text-completion-openai", "openai"),
     ("aiohttp_openai", "openai"),
-    ("chatgpt", "openai"),
     ("anthropic_text", "anthropic"),
     ("cohere_chat", "cohere"),
     ("ai21_chat", "ai21"),
@@ -33,7 +32,6 @@ const PREFIXES: [(&str, &str); 24] = [
     ("nscale", "openai_compatible"),
     ("codestral", "openai_compatible"),
     ("llamafile", "llama_cpp"),
-    ("google_ai_studio", "gemini"),
 ];
 
 /// Beginnings of names that it knows the vendors of without a prefix.
@@ -143,8 +141,7 @@ fn cloud(upstream: &mut Upstream, model: &str, params: &mut Fields<'_>, notes: &
         Some(Cloud::Bedrock) => {
             let (of_path, model) = bedrock_model(model);
             upstream.location = read(&["aws_region_name", "region_name"]).or(of_path);
-            let endpoint = read(&["aws_bedrock_runtime_endpoint"]);
-            upstream.base_url = upstream.base_url.take().or(endpoint);
+            upstream.base_url = upstream.base_url.take().or_else(|| read(&["aws_bedrock_runtime_endpoint"]));
             for (theirs, ours) in [
                 ("aws_access_key_id", "access_key_id"),
                 ("aws_secret_access_key", "secret_access_key"),

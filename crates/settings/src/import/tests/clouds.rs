@@ -63,6 +63,12 @@ fn what_clouds_of_litellm_find_elsewhere_is_told() {
         ("      model: vertex_ai/gemini-x\n", 4, "model", "`location` is us-central1"),
         ("      model: vertex_ai/gemini-x\n", 4, "model", "`project` is the variable VERTEXAI_PROJECT"),
         ("      model: azure/x\n", 4, "model", "`base_url` is the variable AZURE_API_BASE"),
+        (
+            "      model: bedrock/x\n      api_base: https://a.example\n      aws_bedrock_runtime_endpoint: https://b.example\n",
+            6,
+            "aws_bedrock_runtime_endpoint",
+            "no counterpart",
+        ),
         ("      model: ollama/x\n", 4, "model", "port 11434 of this machine"),
         ("      model: bedrock/x\n      aws_role_name: r\n", 5, "aws_role_name", "no counterpart"),
         (
