@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use support::fake::{Fake, Reply};
 use support::{Answer, World};
@@ -16,11 +18,9 @@ const DONE: &str = "data: [DONE]\n\n";
 fn world(fakes: &[(&str, &Fake)]) -> World {
     let (mut providers, mut deployments) = (String::new(), String::new());
     for (at, (kind, fake)) in fakes.iter().enumerate() {
-        let url = fake.url();
-        providers += &format!(
-            "  p{at}: {{ kind: {kind}, base_url: '{url}', health: off, free: true, keys: [key-of-provider] }}\n"
-        );
-        deployments += &format!("      - {{ name: d{at}, provider: p{at}, model: up, tier: {at} }}\n");
+        let place = format!("kind: {kind}, base_url: '{}', health: off, free: true", fake.url());
+        let _ = writeln!(providers, "  p{at}: {{ {place}, keys: [key-of-provider] }}");
+        let _ = writeln!(deployments, "      - {{ name: d{at}, provider: p{at}, model: up, tier: {at} }}");
     }
     World::of(&format!("providers:\n{providers}models:\n  m:\n    deployments:\n{deployments}"))
 }
@@ -127,7 +127,7 @@ fn d2_a_good_status_without_an_answer_is_somebody_elses_turn() {
         );
         for mut client in clients() {
             // Gemini says it by the path.
-            client.path = client.path.split("?").next().expect("a path");
+            client.path = client.path.split('?').next().expect("a path");
             for stream in [true, false] {
                 if client.path.contains("Generate") {
                     client.path = if stream {
