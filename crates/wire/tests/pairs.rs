@@ -243,19 +243,17 @@ fn streams_of_every_provider_for_every_client() {
     for (client, provider) in pairs() {
         for (case, bytes) in cases("stream", provider.name) {
             let mut writer = client.dialect.stream(told());
-            let (mut told, mut losses) = (String::new(), Losses::default());
+            let (mut said, mut losses) = (String::new(), Losses::default());
             for event in events(provider, &[&stream_bytes(provider, &bytes)]) {
-                match &event {
-                    Event::Lost(lost) => losses.extend(lost.clone()),
-                    event => {
-                        if let Some((field, why)) = writer.lost(event) {
-                            losses.note(field, why);
-                        }
-                    }
+                if let Event::Lost(lost) = &event {
+                    losses.extend(lost.clone());
                 }
-                writer.write(&event, &mut told);
+                if let Some((field, why)) = writer.lost(&event) {
+                    losses.note(field, why);
+                }
+                writer.write(&event, &mut said);
             }
-            let text = format!("{}{told}", losses_text(&losses));
+            let text = format!("{}{said}", losses_text(&losses));
             hold(
                 &format!("{}-{}", client.name, provider.name),
                 &format!("{case}.stream.txt"),
