@@ -88,9 +88,12 @@ models:
     Everything { world, _folder: folder }
 }
 
+/// A case's name and text.
+type Case = (String, String);
+
 /// The cases that must be accepted and those that must be refused.
-fn cases() -> (Vec<(String, String)>, Vec<(String, String)>) {
-    let all = CASES.lines().map(|line| serde_json::from_str::<(String, String)>(line).expect("a case"));
+fn cases() -> (Vec<Case>, Vec<Case>) {
+    let all = CASES.lines().map(|line| serde_json::from_str::<Case>(line).expect("a case"));
     let deep = [("n_100000_arrays".to_owned(), "[".repeat(100_000))];
     let told = all.chain(deep).filter(|(name, _)| !name.starts_with('i'));
     told.partition(|(name, _)| name.starts_with('y'))
@@ -190,7 +193,7 @@ fn c3_c4_c5_lines_of_a_batch_are_held_to_the_same() {
     let all = everything("");
     let client = Client::of(&all.world.address());
     let (accepted, refused) = cases();
-    let one_line = |(_, case): &&(String, String)| !case.contains(['\n', '\r']) && case.len() < 1000;
+    let one_line = |(_, case): &&Case| !case.contains(['\n', '\r']) && case.len() < 1000;
     let line = |number: usize, inside: &str, beside: &str| {
         let body = format!("{{{MESSAGES}{inside}}}");
         format!(

@@ -394,7 +394,7 @@ fn endless_lines() -> std::net::SocketAddr {
                 // A gateway that has seen enough closes the connection.
                 let mut say = |bytes: &[u8]| connection.write_all(bytes).is_ok();
                 let all = say(format!("{head}content-length: {length}\r\n\r\n{CONTENT}{begin}").as_bytes())
-                    && (0..LINE_BYTES / 50_000).all(|_| say(&[b'x'; 50_000]));
+                    && (0..LINE_BYTES / 10_000).all(|_| say(&[b'x'; 10_000]));
                 let _ = all && say(end.as_bytes());
             });
         }
