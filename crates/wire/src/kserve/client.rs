@@ -14,7 +14,7 @@ pub static DEF: ClientDef = ClientDef {
     name: "kserve",
     summary: "KServe v2, the Open Inference Protocol: tensors.",
     route: |_, _| None,
-    places: &["/v2/models"],
+    places: &["/v2/"],
     read,
     headers: &[],
     schema_field: "",
