@@ -98,6 +98,33 @@ fn the_same_dialect_passes_as_it_came() {
 }
 
 #[test]
+fn c5_half_a_surrogate_pair_passes_as_it_came_or_is_refused_by_its_field() {
+    let world = World::speaking(&KINDS);
+    let body = |model: &str| {
+        format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"a\ud83db"}}],"max_tokens":9}}"#)
+    };
+    let same = world.post("/v1/chat/completions", "", body("openai_compatible").as_bytes());
+    assert_eq!((same.status, world.stats(0).last_body), (200, body("up")), "{same:?}");
+    for kind in ["anthropic", "gemini", "ollama_native"] {
+        let other = world.post("/v1/chat/completions", "", body(kind).as_bytes());
+        let error = &other.json()["error"];
+        assert_eq!((other.status, &error["param"]), (400, &json!("messages[0].content")), "{other:?}");
+    }
+}
+
+#[test]
+fn tools_that_only_their_provider_runs_are_losses_in_the_record() {
+    let world = World::speaking(&KINDS);
+    let body = json!({"model": "openai_compatible", "max_tokens": 9,
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+        "messages": [{"role": "user", "content": "hi"}]});
+    let answer = post(&world, "/v1/messages", "", &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let losses = world.record(&answer)["conversion"]["losses"].to_string();
+    assert!(losses.contains("tools[0]"), "{losses}");
+}
+
+#[test]
 fn headers_of_anthropics_clients_go_to_anthropic_alone() {
     let world = World::speaking(&KINDS);
     let body = |model: &str| json!({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});

@@ -228,6 +228,14 @@ fn every_part_of_usage_has_its_price() {
         .control()
         .script([Scripted { pieces: Some(vec![silent.to_string()]), ..Scripted::default() }]);
     assert_eq!(binary.ask().header("x-pointsman-cost-usd"), None, "nobody says what it used");
+    let hurried = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "up", "usage": usage(0),
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        "service_tier": "priority"});
+    binary
+        .mock
+        .control()
+        .script([Scripted { pieces: Some(vec![hurried.to_string()]), ..Scripted::default() }]);
+    assert_eq!(binary.ask().header("x-pointsman-cost-usd"), None, "another service tier has other prices");
     let metrics = || binary.admin("GET", "/metrics", "", "").body;
     let line = format!("pointsman_cost_usd_total{{model=\"m\",deployment=\"a\"}} {known}");
     binary.until("it is counted", || metrics().contains(&line));

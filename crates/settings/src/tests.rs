@@ -347,6 +347,10 @@ fn l1_what_does_not_fit_together_is_told() {
         ("price: { input: 0.15", "price: { input: -1"),
         "13:61: models.llama.deployments[1].price: a price is not negative",
     );
+    check(
+        ("price: { input: 0.15", "price: { cache_write_1h: -1, input: 0.15"),
+        "13:61: models.llama.deployments[1].price: a price is not negative",
+    );
 }
 
 #[test]

@@ -117,7 +117,6 @@ impl Emptied {
 /// Holds the choice of a tool to the tools that are left when those are gone that only their provider runs.
 pub(crate) fn hold_choice(all: &mut Conversation, dropped: bool) {
     let why = match &all.tool_choice {
-        None => return,
         Some(ToolChoice::Tool(name)) if dropped && all.tools.iter().all(|tool| tool.name != *name) => {
             Some("it names a tool that only its provider runs")
         }
@@ -126,7 +125,7 @@ pub(crate) fn hold_choice(all: &mut Conversation, dropped: bool) {
         }
         // Without tools nothing is to be chosen in any case.
         Some(ToolChoice::Auto | ToolChoice::None) if all.tools.is_empty() => None,
-        Some(_) => return,
+        Some(ToolChoice::Auto | ToolChoice::None | ToolChoice::Any | ToolChoice::Tool(_)) | None => return,
     };
     if let Some(why) = why {
         all.losses.note("tool_choice", why);

@@ -1,6 +1,10 @@
 //! What clients say that others have no word for is named or refused, and what comes back to them they can send again.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test stops at the first surprise, and is in no hurry"
+)]
 
 use pointsman_wire::chat::{Conversation, Losses, Part, ToolChoice};
 use pointsman_wire::dialect::{Told, client, provider};
@@ -195,7 +199,9 @@ fn signed_thoughts_come_back_with_their_words() {
     let (mut reader, mut events) = (provider("anthropic").unwrap().dialect.stream(), Vec::new());
     reader.push(stream.as_bytes(), &mut events).unwrap();
     let (mut writer, mut text) = (client("openai").unwrap().dialect.stream(Told::default()), String::new());
-    events.iter().for_each(|event| writer.write(event, &mut text));
+    for event in &events {
+        writer.write(event, &mut text);
+    }
     let expected = json!([
         {"type": "thinking", "thinking": "First.", "signature": "c2lnMQ=="},
         {"type": "thinking", "thinking": "Second.", "signature": "c2lnMg=="},

@@ -5,6 +5,7 @@ use crate::dialect::CONVERTED_DEPTH_MAX;
 use crate::json::JsonError;
 use crate::json::tree::{Members, Tree};
 use crate::json::write::array;
+use crate::openai::usage::is_usual_tier;
 
 /// The type of calls that the provider itself has answered.
 pub(super) const RUN_BY_PROVIDER: &str = "server_tool_use";
@@ -28,6 +29,7 @@ pub(super) fn read(body: &str) -> Result<Answer, JsonError> {
     choice.stop_sequence = stop_sequence(&mut body, choice.stop);
     answer.usage = body.take("usage").as_ref().map(usage_of);
     answer.service_tier = tier(&mut body);
+    note_tier(answer.usage.as_mut(), answer.service_tier.as_deref());
     answer.losses.note_if(body.take("trace").is_some(), "trace", "only Bedrock traces");
     answer.choices.push(choice);
     Ok(answer)
@@ -36,6 +38,13 @@ pub(super) fn read(body: &str) -> Result<Answer, JsonError> {
 /// The tier that an answer was served in.
 pub(super) fn tier(body: &mut Members<'_>) -> Option<String> {
     body.take("serviceTier").and_then(|tier| tier.get("type")?.text().map(str::to_owned))
+}
+
+/// What another tier than the usual one used has other prices.
+pub(super) fn note_tier(usage: Option<&mut Usage>, tier: Option<&str>) {
+    if let (Some(usage), Some(tier)) = (usage, tier) {
+        usage.off_list |= !is_usual_tier(tier);
+    }
 }
 
 /// The text that ended an answer, for which the request asks where the model tells it.
@@ -119,11 +128,15 @@ pub(super) fn usage_of(tree: &Tree<'_>) -> Usage {
     let (cached, written) = (count("cacheReadInputTokens"), count("cacheWriteInputTokens"));
     let by_total = count("totalTokens").saturating_sub(tokens_out);
     let of_cache = cached.saturating_add(written);
+    let hourly = tree.get("cacheDetails").map(Tree::items).unwrap_or_default().iter();
+    let hourly = hourly.filter(|one| one.get("ttl").and_then(Tree::text) == Some("1h"));
+    let hourly = hourly.filter_map(|one| one.get("inputTokens")?.count()).fold(0_u64, u64::saturating_add);
     let counts_cache = by_total == given && given >= of_cache;
     Usage {
         tokens_in: if counts_cache { given } else { given.saturating_add(of_cache) },
         tokens_in_cached: cached,
         tokens_in_cache_written: written,
+        tokens_in_cache_written_1h: hourly.min(written),
         tokens_out,
         ..Usage::default()
     }

@@ -94,6 +94,8 @@ pub(super) fn fit(all: &Conversation, model: &str, losses: &mut Losses) -> Fit {
         effort: None,
         tells_stop_sequence: family.is_claude_from(0, 0),
     };
+    let unsaid = all.reasoning.is_some_and(|how| how.visible.is_some()) && asked_effort(all).is_none();
+    losses.note_if(unsaid, "reasoning", "Converse is told how much to think, not whether to show it");
     let asked = asked_effort(all).filter(|effort| *effort != Effort::None);
     let thinks = asked.is_some_and(|effort| think(all, family, effort, &mut fit, losses));
     draw(all, family, thinks, &mut fit, losses);

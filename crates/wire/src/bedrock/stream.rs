@@ -8,7 +8,7 @@ use crate::dialect::{CONVERTED_DEPTH_MAX, ReadStream};
 use crate::json::tree::{Members, Tree};
 use crate::openai::sse::{EVENT_BYTES_MAX, StreamError, StreamFault};
 
-use super::answer::{RUN_ALREADY, RUN_BY_PROVIDER, stop_of, stop_sequence, usage_of};
+use super::answer::{RUN_ALREADY, RUN_BY_PROVIDER, note_tier, stop_of, stop_sequence, tier, usage_of};
 use super::events::{Damage, Decoder, MESSAGE_BYTES_MAX, Message};
 use super::fault::status_of;
 
@@ -149,7 +149,9 @@ impl Reading {
                 self.end(out);
             }
             "metadata" => {
-                out.extend(body.take("usage").as_ref().map(|usage| Event::Used(usage_of(usage))));
+                let mut usage = body.take("usage").as_ref().map(usage_of);
+                note_tier(usage.as_mut(), tier(&mut body).as_deref());
+                out.extend(usage.map(Event::Used));
                 if body.take("trace").is_some() {
                     lost("trace".to_owned(), "only Bedrock traces", out);
                 }

@@ -16,11 +16,12 @@ pub struct Page {
 
 impl Page {
     /// The page that a citation is of, if it is one: an annotation of OpenAI's, in either of its forms, a result of a search
-    /// as Anthropic cites it, or [`Self::json`].
+    /// as Anthropic cites it, a place in the web of Bedrock's, or [`Self::json`].
     pub fn of(citation: &Tree<'_>) -> Option<Self> {
         let it = citation.get("url_citation").unwrap_or(citation);
         let text = |name: &str| it.get(name).and_then(Tree::text).map(str::to_owned);
-        let url = text("url").or_else(|| {
+        let place = it.get("location").and_then(|location| location.get("web")?.get("url")?.text());
+        let url = text("url").or_else(|| place.map(str::to_owned)).or_else(|| {
             // What a search of the client's own found has a source of the client's own naming, often a page.
             text("source").filter(|source| source.starts_with("https://") || source.starts_with("http://"))
         })?;
@@ -93,6 +94,7 @@ mod tests {
                 r#"{"type":"search_result_location","source":"https://a.example/","title":"A","start_block_index":0}"#,
                 None,
             ),
+            (r#"{"title":"A","location":{"web":{"url":"https://a.example/","domain":"a.example"}}}"#, None),
             (r#"{"url":"https://a.example/","title":"A","start_index":5,"end_index":3}"#, None),
         ] {
             assert_eq!(Page::parse(citation), page(span), "{citation}");

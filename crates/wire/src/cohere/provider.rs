@@ -58,7 +58,7 @@ impl ProviderDialect for CohereProvider {
             write_format(it, &all.format, losses);
             write_sampling(it, all, losses);
             if let Some(reasoning) = &all.reasoning {
-                write_thinking(it, reasoning);
+                write_thinking(it, reasoning, losses);
             }
             losses.note_if(all.choices > 1, "n", "Cohere gives one answer");
             losses.note_if(all.user.is_some(), "user", NO_WORD);
@@ -403,13 +403,13 @@ fn write_sampling(it: &mut Object, all: &Conversation, losses: &mut Losses) {
     }
 }
 
-fn write_thinking(it: &mut Object, reasoning: &Reasoning) {
+fn write_thinking(it: &mut Object, reasoning: &Reasoning, losses: &mut Losses) {
     let tokens = reasoning.tokens.or_else(|| reasoning.effort.map(Effort::tokens));
     match tokens {
         Some(0) => _ = it.raw("thinking", r#"{"type":"disabled"}"#),
         Some(tokens) => {
             _ = it.object("thinking", |it| _ = it.text("type", "enabled").count("token_budget", tokens));
         }
-        None => {}
+        None => losses.note_if(reasoning.visible.is_some(), "reasoning", "Cohere shows all thoughts"),
     }
 }

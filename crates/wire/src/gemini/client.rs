@@ -57,7 +57,7 @@ impl ClientDialect for GeminiClient {
             read_system(system, &mut all)?;
         }
         read_contents(take_items(&mut body, "contents"), &mut all)?;
-        read_tools(&mut body, &mut all)?;
+        read_tools(&mut body, &mut all);
         read_config(take_members(&mut body, "generationConfig"), &mut all)?;
         all.service_tier = take_text(&mut body, "serviceTier").and_then(|tier| tier_of(&tier));
         for (name, _) in body.rest().filter(|(_, value)| !says_nothing(value)) {

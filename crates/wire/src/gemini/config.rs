@@ -11,7 +11,7 @@ use super::schema::json_schema;
 use super::words::{effort_of, says_nothing, take, take_count, take_items, take_members, take_text};
 
 /// Reads `tools` and `toolConfig`.
-pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Invalid> {
+pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) {
     let mut dropped = false;
     for (at, tool) in take_items(body, "tools").into_iter().enumerate() {
         let mut tool = tool.into_members();
@@ -34,7 +34,6 @@ pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Resu
     for (name, _) in config.rest().filter(|(_, value)| !says_nothing(value)) {
         all.losses.note(format!("toolConfig.{name}"), NO_WORD);
     }
-    Ok(())
 }
 
 fn read_function(mut function: Members<'_>, path: &str, losses: &mut Losses) -> Tool {

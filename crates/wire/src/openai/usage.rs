@@ -191,6 +191,11 @@ pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Opti
         Some(_) | None => {}
     }
     usage.tokens_in = usage.tokens_in.saturating_add(beside);
+    Ok(Some(held(usage)))
+}
+
+/// Parts are never more than their whole.
+fn held(mut usage: Usage) -> Usage {
     for part in [
         &mut usage.tokens_in_cached,
         &mut usage.tokens_in_cache_written,
@@ -203,7 +208,7 @@ pub(super) fn read_usage(shape: Shape, scanner: &mut Scanner<'_>) -> Result<Opti
     for part in [&mut usage.tokens_out_reasoning, &mut usage.tokens_out_audio] {
         *part = (*part).min(usage.tokens_out);
     }
-    Ok(Some(usage))
+    usage
 }
 
 /// Enters the next value if it is an object, else passes over it.

@@ -113,7 +113,10 @@ fn read_thoughts(message: &mut Members<'_>, path: &str, losses: &mut Losses) -> 
 /// Puts citations to the texts that they are of: they count from the beginning of all of them.
 fn cite(texts: &mut [Part], annotations: &[Tree<'_>], path: &str, losses: &mut Losses) {
     for annotation in annotations {
-        let Some(page) = Page::of(annotation) else {
+        // Without a text there is nothing that a page could stand for.
+        let page =
+            Page::of(annotation).filter(|_| texts.iter().any(|part| matches!(part, Part::Text { .. })));
+        let Some(page) = page else {
             losses.note(path, NO_PAGE);
             continue;
         };
