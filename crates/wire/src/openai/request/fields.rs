@@ -183,7 +183,8 @@ mod tests {
         check("\u{212A}", Name::Other);
         check("API_Key", Name::Forbidden("api_key"));
         check("api\\u005fkey", Name::Forbidden("api_key"));
-        check("models", Name::Other);
+        check("models", Name::Forbidden("models"));
+        check("modelss", Name::Other);
         check("\\ud800model", Name::Other);
     }
 }

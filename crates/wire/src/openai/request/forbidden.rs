@@ -12,7 +12,7 @@ use super::fields::folded;
 /// Fields that would tell an upstream where to go, with what key, whom to ask in place of the model that was authorised, or
 /// how to build its prompt. They are dropped before forwarding unless the client may set them; where nothing is rewritten
 /// the request is refused.
-pub const FORBIDDEN: [&str; 38] = [
+pub const FORBIDDEN: [&str; 39] = [
     "allowed_model_region",
     "api_base",
     "api_key",
@@ -39,6 +39,7 @@ pub const FORBIDDEN: [&str; 38] = [
     "model_config",
     "model_info",
     "model_list",
+    "models",
     "organization",
     "provider_specific_header",
     "proxy",
@@ -113,7 +114,6 @@ mod tests {
             "a",
             "_",
             "model",
-            "models",
             "metadata",
             "image_url",
             "file_url",
