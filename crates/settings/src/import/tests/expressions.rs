@@ -191,7 +191,7 @@ fn base_urls_are_put_together_of_variables() {
         let imported = neurolink(&text).expect(expression);
         match imported.notes.first() {
             None => {
-                assert!(says.is_empty() && imported.yaml.contains("${SCHEME}://localhost"), "{imported:#?}")
+                assert!(says.is_empty() && imported.yaml.contains("${SCHEME}://localhost"), "{imported:#?}");
             }
             Some(note) => assert!(!says.is_empty() && note.text.contains(says), "{imported:#?}"),
         }
