@@ -67,6 +67,13 @@ pub struct BadHead {
     pub close: bool,
 }
 
+impl BadHead {
+    /// What it is counted as.
+    pub const fn reason(&self) -> &'static str {
+        if self.close { "framing" } else { "route" }
+    }
+}
+
 /// Finds the route of a request, whose head may have so many bytes.
 pub fn route(head: &request::Parts, header_bytes_max: usize) -> Result<Route, BadHead> {
     judge(head, header_bytes_max).map_err(|bad| {

@@ -93,8 +93,7 @@ async fn answer(
         Ok(route) => route,
         Err(bad) => {
             early.dialect = bad.dialect;
-            let response = early.refuse(&worker, if bad.close { "framing" } else { "route" }, &bad.error);
-            return closing(response, bad.close || has_body);
+            return closing(early.refuse(&worker, bad.reason(), &bad.error), bad.close || has_body);
         }
     };
     early.operation = route.name();
