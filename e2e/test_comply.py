@@ -26,7 +26,7 @@ MODELS = {
     "openai-chat": ["o3-plain", "claude", "gemini", "llama"],
     "anthropic": ["plain", "claude-sonnet-4", "gemini", "llama"],
     "google-genai": ["plain", "claude", "gemini", "llama"],
-    "open-responses": ["plain", "claude", "gemini", "llama"],
+    "open-responses": ["o3-plain", "plain", "claude", "gemini", "llama"],
 }
 # Thoughts are shown, and counted, but by Ollama.
 THINKS = {"chat-reasoning-summary", "anth-thinking-display", "google-thinking"}
