@@ -341,4 +341,14 @@ fn d16_what_waits_for_its_turn_is_bounded() {
     assert!(fails.is_some_and(|at| at < 20), "{fails:?}");
     let many: String = (0..1_000).map(open).collect();
     assert!(matches!(streamed(&many).last(), Some(Event::Failed(_))));
+    // Pieces of next to nothing take room as well.
+    let hidden = vec![json!({"data": ""}); 10_000];
+    let small = chunk(&json!({"reasoning_details": hidden}), &json!(null));
+    let (mut reader, mut events) = (provider("openai").unwrap().dialect.stream(), Vec::new());
+    reader.push(open(0).as_bytes(), &mut events).unwrap();
+    let fails = (0..64).position(|_| {
+        reader.push(small.as_bytes(), &mut events).unwrap();
+        matches!(events.last(), Some(Event::Failed(_)))
+    });
+    assert!(fails.is_some(), "{} events", events.len());
 }

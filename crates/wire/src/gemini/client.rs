@@ -119,7 +119,7 @@ fn candidate(index: usize, choice: &Choice, losses: &mut Losses) -> String {
         if let Part::Text { text, citations, .. } = part {
             let (pages, others) = Page::all_of(citations.as_deref());
             losses.note_if(others, "citations", ONLY_PAGES);
-            grounding.add_all(&pages, parts.len() as u64, text);
+            grounding.add_all(&pages, parts.len() as u64, text, losses);
         }
         parts.extend(part_json(part, &choice.parts, at, losses));
     }

@@ -7,6 +7,16 @@ use crate::json::write::object;
 use super::reply::NO_WORD;
 use super::words::{says_nothing, take, take_count, take_items, take_members, take_text};
 
+/// Places of one answer that are cited. A few bytes name a page of thousands, or a whole text, so that an answer of many such
+/// would grow to many times its size.
+const PLACES_MAX: usize = 256;
+/// Bytes of a page's address and title.
+const PAGE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a text that is shown beside its place.
+const SHOWN_BYTES_MAX: usize = 1024;
+/// Why others are lost.
+const TOO_MANY: &str = "more is cited than is carried over";
+
 /// A page, and the bytes of one part's text that stand on it.
 pub(super) struct Found {
     url: String,
@@ -30,13 +40,15 @@ pub(super) fn read(mut metadata: Members<'_>, path: &str, losses: &mut Losses) -
     for (at, chunk) in take_items(&mut metadata, "groundingChunks").into_iter().enumerate() {
         let mut chunk = chunk.into_members();
         let mut web = take_members(&mut chunk, "web");
-        let url = take_text(&mut web, "uri").filter(|url| !url.is_empty());
+        let title = take_text(&mut web, "title").unwrap_or_default();
+        let is_page = |url: &String| !url.is_empty() && url.len() + title.len() <= PAGE_BYTES_MAX;
+        let url = take_text(&mut web, "uri").filter(is_page);
         losses.note_if(
             url.is_none(),
             &format!("{path}.groundingChunks[{at}]"),
             "only pages are cited alike elsewhere",
         );
-        pages.push((url, take_text(&mut web, "title").unwrap_or_default(), false));
+        pages.push((url, title, false));
     }
     let mut found = Vec::new();
     for support in take_items(&mut metadata, "groundingSupports") {
@@ -49,11 +61,15 @@ pub(super) fn read(mut metadata: Members<'_>, path: &str, losses: &mut Losses) -
             let at = index.whole().and_then(|index| usize::try_from(index).ok());
             let Some((Some(url), title, used)) = at.and_then(|at| pages.get_mut(at)) else { continue };
             *used = true;
+            if found.len() >= PLACES_MAX {
+                losses.note(format!("{path}.groundingSupports"), TOO_MANY);
+                break;
+            }
             found.push(Found { url: url.clone(), title: title.clone(), bytes, part });
         }
     }
     for (url, title, used) in pages {
-        if let Some(url) = url.filter(|_| !used) {
+        if let Some(url) = url.filter(|_| !used && found.len() < PLACES_MAX) {
             found.push(Found { url, title, bytes: None, part: 0 });
         }
     }
@@ -120,17 +136,20 @@ impl Grounding {
         self.supports.len()
     }
 
-    /// The same of a text that is there.
-    pub(super) fn add_all(&mut self, pages: &[Page], part: u64, text: &str) {
+    /// The same of a text that is there. What there is no room for is noted.
+    pub(super) fn add_all(&mut self, pages: &[Page], part: u64, text: &str, losses: &mut Losses) {
+        let room = PLACES_MAX.saturating_sub(self.len());
+        losses.note_if(pages.len() > room, "citations", TOO_MANY);
         let chars = text.chars().count() as u64;
         let byte_at = |char: u64| {
             let char = usize::try_from(char).unwrap_or(usize::MAX);
             text.char_indices().nth(char).map_or(text.len(), |(at, _)| at)
         };
-        for page in pages {
+        for page in pages.iter().take(room) {
             let (start, end) = page.place(chars);
             let (start, end) = (byte_at(start), byte_at(end));
-            self.add(page, part, (start as u64, end as u64), text.get(start..end));
+            let shown = text.get(start..end).filter(|shown| shown.len() <= SHOWN_BYTES_MAX);
+            self.add(page, part, (start as u64, end as u64), shown);
         }
     }
 
@@ -158,10 +177,10 @@ mod tests {
         let text = "Größe: 3 m. Ja.";
         let page = Page { url: "https://a.example/".into(), title: "A".into(), span: Some((7, 11)) };
         let mut grounding = Grounding::default();
-        grounding.add_all(std::slice::from_ref(&page), 1, text);
+        let mut losses = Losses::default();
+        grounding.add_all(std::slice::from_ref(&page), 1, text, &mut losses);
         let json = grounding.json().unwrap();
         assert!(json.contains(r#""partIndex":1,"startIndex":9,"endIndex":13,"text":"3 m.""#), "{json}");
-        let mut losses = Losses::default();
         let found = read(Tree::parse(&json, 8).unwrap().into_members(), "g", &mut losses);
         let mut parts = [Part::text("x"), Part::text(text)];
         cite(&found, &mut parts, &[Some(0), Some(1)], &mut losses);
@@ -170,5 +189,28 @@ mod tests {
         assert!(losses.is_empty(), "{losses:?}");
         assert!(!citation(&found[0], 16, 15).contains("start_index"), "bytes are not characters there");
         assert!(citation(&found[0], 16, 16).contains(r#""start_index":9,"end_index":13"#));
+    }
+
+    #[test]
+    fn what_is_cited_grows_to_no_multiple_of_the_answer() {
+        let indices = vec!["0"; 100_000].join(",");
+        let metadata = |url: &str| {
+            format!(
+                r#"{{"groundingChunks":[{{"web":{{"uri":"{url}"}}}}],"groundingSupports":[{{"groundingChunkIndices":[{indices}]}}]}}"#
+            )
+        };
+        let found = |url: &str| {
+            let (json, mut losses) = (metadata(url), Losses::default());
+            let found = read(Tree::parse(&json, 8).unwrap().into_members(), "g", &mut losses);
+            (found.len(), losses.is_empty())
+        };
+        assert_eq!(found("https://a.example/"), (PLACES_MAX, false));
+        assert_eq!(found(&"x".repeat(PAGE_BYTES_MAX + 1)), (0, false));
+        let page = Page { url: "https://a.example/".into(), title: String::new(), span: None };
+        let (mut grounding, text) = (Grounding::default(), "a long text ".repeat(10_000));
+        let mut losses = Losses::default();
+        grounding.add_all(&vec![page; 10_000], 0, &text, &mut losses);
+        assert_eq!((grounding.len(), losses.is_empty()), (PLACES_MAX, false));
+        assert!(grounding.json().unwrap().len() < text.len());
     }
 }

@@ -63,6 +63,9 @@ struct Waiting {
     signature: Option<String>,
 }
 
+/// Bytes that a piece takes however little is in it: an upstream may send nothing else.
+const PIECE_BYTES: usize = size_of::<Waiting>();
+
 /// How a call is named in a chunk; all of it may be left out.
 #[derive(Debug, Default)]
 pub(super) struct Named {
@@ -210,7 +213,10 @@ impl Turns {
                     same.signature.get_or_insert_default().push_str(&more);
                 }
             }
-            None => self.waiting.push_back(Waiting { place, text: text.to_owned(), signature }),
+            None => {
+                self.kept_bytes += PIECE_BYTES;
+                self.waiting.push_back(Waiting { place, text: text.to_owned(), signature });
+            }
         }
     }
 
@@ -229,7 +235,7 @@ impl Turns {
                 return;
             }
             let Some(next) = self.waiting.pop_front() else { return };
-            self.kept_bytes -= next.text.len() + next.signature.as_ref().map_or(0, String::len);
+            self.kept_bytes -= PIECE_BYTES + next.text.len() + next.signature.as_ref().map_or(0, String::len);
             if is_unnamed {
                 self.unnamed(&next, out);
             } else if !is_blank {
