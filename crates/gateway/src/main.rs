@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A tenth less of the processor for a small request than with glibc's (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pointsman::cli::main()
 }

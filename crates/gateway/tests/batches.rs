@@ -383,7 +383,8 @@ fn j1_what_belongs_to_another_tenant_is_not_there() {
     let failed = narrow.until(&narrow.create(&file), "failed");
     assert_eq!(failed["errors"]["data"][0]["code"], "model_not_allowed", "{failed}");
     let record = kept.world.app().ring.newest(50);
-    assert!(record.iter().any(|record| record.ties.line.is_some() && record.key.as_deref() == Some("one")));
+    assert!(record.iter().any(|record| record.ties.as_ref().is_some_and(|ties| ties.line.is_some())
+        && record.key.as_deref() == Some("one")));
 }
 
 #[test]

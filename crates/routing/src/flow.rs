@@ -64,7 +64,7 @@ pub struct Flow {
     attempts: Vec<AttemptRecord>,
     /// Which of them goes on: the last, unless a hedge runs beside it.
     current: usize,
-    hedge: Option<Hedge>,
+    hedge: Option<Box<Hedge>>,
     /// When a second attempt is considered.
     hedge_at: Now,
     queued_since: Option<Now>,
@@ -351,7 +351,7 @@ impl Flow {
         let (decision, why) = self.told_refusal(decision, why);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
-        Action::Reject(Refusal::NotRouted(decision, why))
+        Action::Reject(Refusal::NotRouted(Box::new(decision), why))
     }
 
     fn on_connected(&mut self, now: Now) -> Action {

@@ -56,8 +56,8 @@ impl Allowances {
 /// What a provider says of itself beside an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Said {
-    /// What is left of the limits of what it was asked with.
-    pub allowances: Allowances,
+    /// What is left of the limits of what it was asked with, if it tells.
+    pub allowances: Option<Box<Allowances>>,
     /// Its own id of the answer.
     pub request_id: Option<Name>,
     /// The model that answered, as it names it: the dated snapshot behind an alias.
@@ -67,9 +67,7 @@ pub struct Said {
 impl Said {
     /// Adds what was said later.
     pub fn merge(&mut self, later: Self) {
-        if !later.allowances.is_unknown() {
-            self.allowances = later.allowances;
-        }
+        self.allowances = later.allowances.or(self.allowances.take());
         self.request_id = later.request_id.or(self.request_id.take());
         self.model = later.model.or(self.model.take());
     }

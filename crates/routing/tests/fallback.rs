@@ -26,7 +26,8 @@ fn arrive(world: &mut World, facts: Facts, versions: &[Option<&str>]) -> (Flow, 
     let named =
         |version: Option<&str>| Fallback { model, name: "n".into(), version: version.map(Name::from) };
     let fallbacks = versions.iter().copied().map(named).collect();
-    let mut flow = Flow::new(facts, world.now).with_fallbacks(fallbacks);
+    let mut flow = Flow::new(facts, world.now);
+    flow.fall_back_to(fallbacks);
     let action = world.step(&mut flow, Input::Arrived);
     (flow, action)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pointsman_routing::catalog::Capabilities;
 use pointsman_routing::decision::WhyNot;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::{Action, Flow, FlowOutcome, Input, Phase, Refusal, Usage};
+use pointsman_routing::flow::{Action, FlowOutcome, Input, Phase, Refusal, Usage};
 use pointsman_routing::{Facts, FailureClass, Now};
 use support::{World, catalog, failed, sent};
 
@@ -235,26 +235,6 @@ fn f3_a_deployment_that_keeps_failing_is_left_alone_and_comes_back() {
     assert_eq!(sent(&action), Some("a"), "a client that left does not leave the breaker half open");
     world.finish(&mut probe);
     assert_eq!(sent(&world.arrive().1), Some("a"));
-}
-
-#[test]
-fn d3_an_answer_that_may_have_broken_off_is_no_success() {
-    let mut world = World::new(&catalog("least_busy", &["a paid"]));
-    let truncated = |world: &mut World, flow: &mut Flow| {
-        let usage = Usage { truncated: true, ..Default::default() };
-        for input in [Input::Connected, Input::Headers, Input::FirstContent, Input::Done(usage)] {
-            let _ = world.step(flow, input);
-        }
-        assert!(matches!(flow.outcome(), Some(FlowOutcome::Completed { .. })));
-    };
-    for _ in 0..3 {
-        let (mut flow, _) = world.arrive();
-        truncated(&mut world, &mut flow);
-        let (mut flow, action) = world.arrive();
-        assert_eq!(sent(&action), Some("a"));
-        let _ = world.step(&mut flow, failed(FailureClass::Transient, Processed::Maybe, None));
-    }
-    assert!(matches!(world.arrive().1, Action::Reject(_)), "failures in a row are not broken by it");
 }
 
 #[test]

@@ -22,7 +22,6 @@ const USED: Usage = Usage {
     tokens_out_reasoning: 0,
     tokens_out_audio: 0,
     estimated: false,
-    truncated: false,
 };
 
 fn world(change: impl FnOnce(&mut pointsman_routing::catalog::ModelSpec)) -> World {
@@ -35,7 +34,8 @@ fn world(change: impl FnOnce(&mut pointsman_routing::catalog::ModelSpec)) -> Wor
 fn arrive(world: &mut World, on_mismatch: OnMismatch) -> Flow {
     let mut facts = world.facts();
     facts.stream = false;
-    let mut flow = Flow::new(facts, world.now).checked(on_mismatch);
+    let mut flow = Flow::new(facts, world.now);
+    flow.check_answer(on_mismatch);
     let action = world.step(&mut flow, Input::Arrived);
     assert_eq!(sent(&action), Some("a"));
     flow

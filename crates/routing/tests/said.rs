@@ -15,7 +15,8 @@ fn said(remaining: u64, resets_in_s: u64) -> Said {
         remaining: Some(remaining),
         resets_in: Some(Duration::from_secs(resets_in_s)),
     };
-    Said { allowances: Allowances { requests, ..Allowances::default() }, ..Said::default() }
+    let allowances = Allowances { requests, ..Allowances::default() };
+    Said { allowances: Some(Box::new(allowances)), ..Said::default() }
 }
 
 /// The head of the answer comes and says this.
@@ -121,7 +122,7 @@ fn an_attempt_keeps_what_its_provider_said() {
     flow.note_said(true, said(0, 60));
     let _ = world.step(&mut flow, Input::Hedge(HedgeInput::Headers));
     world.finish(&mut flow);
-    let kept = flow.attempts()[0].said.as_deref().expect("it is kept");
+    let kept = flow.attempts()[0].said.as_ref().expect("it is kept");
     assert_eq!(kept, &Said { model: model.model, ..id });
     let (_next, action) = world.arrive();
     assert_eq!(sent(&action), Some("a"));

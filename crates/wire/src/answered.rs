@@ -1,5 +1,9 @@
 //! Which model an answer says it is of: the dated snapshot behind an alias, as the provider names it.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::json::{JsonError, Kind, Scanner};
 use crate::openai::usage::ANSWER_DEPTH_MAX;
 
@@ -13,6 +17,9 @@ const WITHIN: [&str; 2] = ["response", "message"];
 /// The model that the beginning of an answer names, streamed or not; what follows may be missing.
 pub fn model_of(beginning: &[u8]) -> Option<String> {
     let looked_at = &beginning[..beginning.len().min(LOOKED_AT_MAX)];
+    if let Some(name) = of_first_members(looked_at) {
+        return Some(name.to_owned());
+    }
     let text = match std::str::from_utf8(looked_at) {
         Ok(text) => text,
         // It may end within a character.
@@ -22,6 +29,22 @@ pub fn model_of(beginning: &[u8]) -> Option<String> {
         return of_object(text);
     }
     text.lines().filter_map(|line| line.strip_prefix("data:")).find_map(of_object)
+}
+
+/// The same where only plain members stand before it in the outermost object, as nearly everywhere: found without reading
+/// them. `None` where it has to be looked for.
+fn of_first_members(beginning: &[u8]) -> Option<&str> {
+    static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"model\""));
+    // Quotes inside strings are escaped, so this is a whole string.
+    let at = MODEL.find(beginning)?;
+    let (before, behind) = (&beginning[..at], beginning[at..].strip_prefix(b"\"model\"")?);
+    let opened = memchr::memchr3(b'{', b'[', b'}', before).filter(|at| before[*at] == b'{')?;
+    let is_outermost = memchr::memchr3(b'{', b'[', b'}', &before[opened + 1..]).is_none();
+    let value = behind.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    let value = &value[..value.len().min(NAME_BYTES_MAX + 1)];
+    let name = &value[..memchr::memchr2(b'"', b'\\', value).filter(|end| value[*end] == b'"')?];
+    let is_plain = !name.is_empty() && name.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    std::str::from_utf8(name).ok().filter(|_| is_outermost && is_plain)
 }
 
 fn of_object(text: &str) -> Option<String> {

@@ -298,6 +298,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[cold]
     fn fault(&self, what: JsonFault) -> JsonError {
         let what = if self.at >= self.bytes.len() { JsonFault::Ended } else { what };
         JsonError { at: self.at, what }

@@ -33,7 +33,7 @@ fn log_probabilities_of_single_tokens_are_kept_and_others_named_as_lost() {
 
 #[test]
 fn d14_usage_is_what_was_read_or_else_what_is_billed_and_never_made_up() {
-    let usage = |usage: &str| answer(&format!("{{\"usage\":{usage}}}")).usage.unwrap();
+    let usage = |usage: &str| answer(&format!("{{\"message\":{{}},\"usage\":{usage}}}")).usage.unwrap();
     let expected = Usage { tokens_in: 9, tokens_in_cached: 9, tokens_out: 2, ..Usage::default() };
     assert_eq!(
         usage(r#"{"billed_units":{"input_tokens":9,"output_tokens":2},"cached_tokens":50}"#),
@@ -41,7 +41,7 @@ fn d14_usage_is_what_was_read_or_else_what_is_billed_and_never_made_up() {
     );
     let both = r#"{"billed_units":{"input_tokens":1,"output_tokens":1},"tokens":{"input_tokens":9,"output_tokens":2}}"#;
     assert_eq!(usage(both), Usage { tokens_in_cached: 0, ..expected });
-    assert_eq!(answer("{}").usage, None);
+    assert_eq!(answer(r#"{"message":{}}"#).usage, None);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn reasons_to_stop_have_their_meaning() {
         ("ERROR", Stop::Other),
         ("TIMEOUT", Stop::Other),
     ] {
-        let body = format!("{{\"finish_reason\":\"{word}\"}}");
+        let body = format!("{{\"message\":{{}},\"finish_reason\":\"{word}\"}}");
         assert_eq!(answer(&body).choices[0].stop, Some(stop), "{word}");
     }
 }
@@ -85,7 +85,7 @@ fn d17_foreign_events_are_passed_over() {
         client("openai")
             .unwrap()
             .dialect
-            .answer(&answer("{}"), &Told::default(), &mut losses)
+            .answer(&answer(r#"{"message":{}}"#), &Told::default(), &mut losses)
             .starts_with('{')
     );
 }

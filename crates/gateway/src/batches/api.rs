@@ -257,7 +257,8 @@ impl<'a> Call<'a> {
             let text = "the file cannot be read at the moment; the gateway's log says why";
             ErrorBody::router(503, "server_error", "storage_unavailable", text)
         })?;
-        let mut response = Response::new(RouterBody::File(FileBody::new(file, row.bytes.cast_unsigned())));
+        let mut response =
+            Response::new(RouterBody::File(Box::new(FileBody::new(file, row.bytes.cast_unsigned()))));
         let kind = HeaderValue::from_static("application/octet-stream");
         response.headers_mut().insert(CONTENT_TYPE, kind);
         Ok(response)

@@ -194,7 +194,7 @@ fn exchange(
     // Whatever the model's rule says.
     prepared.facts.lane = Lane::Batch;
     pins::pin(&worker.app, &client, &mut prepared)?;
-    let arrival = Arrival {
+    let arrival = Box::new(Arrival {
         id,
         at,
         at_unix_ms: clock::unix_ms(),
@@ -206,7 +206,7 @@ fn exchange(
         line: Some(Rc::clone(gate)),
         passed: Passed::new(),
         trace: None,
-    };
+    });
     Ok(Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, at))
 }
 

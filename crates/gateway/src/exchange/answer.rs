@@ -37,14 +37,14 @@ impl Exchange {
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         self.status = Some(head.status.as_u16());
-        let streams = self.attempt.as_ref().is_some_and(attempt::Attempt::is_event_stream);
+        let streams = self.attempt.as_deref().is_some_and(attempt::Attempt::is_event_stream);
         if streams {
             let headers = response.headers_mut();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
             headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         }
         self.put_headers(response.headers_mut());
-        if self.attempt.as_ref().is_some_and(attempt::Attempt::converts) {
+        if self.attempt.as_deref().is_some_and(attempt::Attempt::converts) {
             let id = self.provider_request_id();
             self.put_provider_request_id(response.headers_mut(), id.as_deref());
         }
@@ -84,6 +84,7 @@ impl Exchange {
     }
 
     /// Answers with an error, because no deployment was chosen or the last attempt failed.
+    #[cold]
     pub(super) fn refuse(mut self: Box<Self>, refusal: &Refusal) -> Response<RouterBody> {
         let (error, retry_after) = match refusal {
             Refusal::NotRouted(decision, why) => {
@@ -95,7 +96,10 @@ impl Exchange {
                 (self.saying_pinned(self.error_of_rejection(*why)), retry_after)
             }
             Refusal::Failed(failure) => {
-                let error = self.refusal.take().unwrap_or_else(|| self.saying_pinned(self.error_of(failure)));
+                let error = self
+                    .refusal
+                    .take()
+                    .map_or_else(|| self.saying_pinned(self.error_of(failure)), |refusal| *refusal);
                 if !is_about_the_request(failure.class) {
                     self.provider_error = None;
                 }
@@ -112,6 +116,7 @@ impl Exchange {
     }
 
     /// Answers that the process stops.
+    #[cold]
     pub(super) fn refuse_to_stop(mut self: Box<Self>) -> Response<RouterBody> {
         self.stop();
         self.outgoing = None;
@@ -125,6 +130,7 @@ impl Exchange {
         response
     }
 
+    #[cold]
     pub(super) fn error_response(
         &mut self,
         error: &ErrorBody,
@@ -184,6 +190,7 @@ impl Exchange {
         self.error_by_class(failure).with_provider_request_id(self.provider_request_id())
     }
 
+    #[cold]
     fn error_by_class(&self, failure: &Failure) -> ErrorBody {
         let last = self.flow.attempt();
         let provider = last.map_or("", |attempt| &attempt.provider);
@@ -214,7 +221,7 @@ impl Exchange {
             FailureClass::Overloaded => from_provider(503, "server_error", Some("overloaded")),
             FailureClass::ModelMissing => ErrorBody::upstream_model_missing(provider),
             FailureClass::Connect => {
-                let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
+                let detail = self.attempt.as_deref().and_then(attempt::Attempt::detail);
                 ErrorBody::upstream_connect_failed(provider, detail)
             }
             FailureClass::Transient if said.is_some() => {
@@ -224,7 +231,7 @@ impl Exchange {
             FailureClass::SchemaMismatch => self.error_of_misfit(provider),
             FailureClass::Drained => ErrorBody::drained(),
             FailureClass::Protocol => {
-                let detail = self.attempt.as_ref().and_then(attempt::Attempt::detail);
+                let detail = self.attempt.as_deref().and_then(attempt::Attempt::detail);
                 ErrorBody::upstream_protocol(provider, detail.unwrap_or("it is not a complete HTTP answer"))
             }
             FailureClass::ConnectTimeout => ErrorBody::upstream_timeout(provider, "no connection in time"),

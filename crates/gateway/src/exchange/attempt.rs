@@ -21,7 +21,7 @@ use pointsman_wire::chat::{Findings, Losses};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::error::{ErrorBody, FaultKind, classify};
 use pointsman_wire::openai::request::Operation;
-use pointsman_wire::openai::sse::StreamObserver;
+use pointsman_wire::openai::sse::{Out, StreamObserver};
 use pointsman_wire::tasks::tail::{Kind, Tail};
 use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep};
@@ -67,7 +67,7 @@ pub(super) struct Attempt {
     /// The head of the answer.
     pub head: Option<Head>,
     /// Pieces of the answer that the client may have.
-    pub ready: SmallVec<[Bytes; 4]>,
+    pub ready: Out,
     observer: Option<Box<StreamObserver>>,
     /// The end of an answer to a task, which is relayed as bytes.
     tail: Option<Tail>,
@@ -76,17 +76,17 @@ pub(super) struct Attempt {
     /// What is worth telling of an unstreamed answer that is relayed by its bytes alone.
     findings: Findings,
     /// An unstreamed answer, kept for its usage.
-    kept: SmallVec<[Bytes; 2]>,
+    kept: SmallVec<[Bytes; 1]>,
     kept_bytes: usize,
     held_bytes: usize,
     /// The tensors that are asked with, and those of the answer.
-    pub tensors: Option<Counted>,
+    pub tensors: Option<Box<Counted>>,
     content: bool,
     tokens_out_seen: u64,
     /// What the prompt was thought to have, for an answer that does not say.
     tokens_in_estimate: u64,
     usage: Option<Usage>,
-    error: Option<ProviderError>,
+    error: Option<Box<ProviderError>>,
     /// The failure that the provider told of within the stream, after content; the client has read it there.
     told: Option<Failure>,
     /// How the provider broke its protocol, in words.
@@ -100,7 +100,7 @@ pub(super) struct Attempt {
     /// What could not be carried over into the provider's dialect.
     losses: Losses,
     /// Why the request was not sent: it could not be written in the provider's dialect.
-    refusal: Option<ErrorBody>,
+    refusal: Option<Box<ErrorBody>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,12 +111,12 @@ struct Wants {
 }
 
 enum State {
-    Connecting(Connecting, Message),
+    Connecting(Connecting, Box<Message>),
     /// The connection came from the pool; nobody was told yet.
-    Connected(Call),
-    AwaitingHead(Call),
-    Refused(Call, BytesMut, Pin<Box<Sleep>>),
-    Body(Call),
+    Connected(Box<Call>),
+    AwaitingHead(Box<Call>),
+    Refused(Box<Call>, BytesMut, Pin<Box<Sleep>>),
+    Body(Box<Call>),
     Failed(Failure),
     /// The whole answer is there, and its end has not been told yet.
     Ended(Usage),
@@ -190,7 +190,7 @@ impl Attempt {
     }
 
     /// What the provider said about a failure, once.
-    pub(super) fn take_error(&mut self) -> Option<ProviderError> {
+    pub(super) fn take_error(&mut self) -> Option<Box<ProviderError>> {
         self.error.take()
     }
 
@@ -235,7 +235,7 @@ impl Attempt {
 
     fn on_connected(&mut self, connected: io::Result<(Stream, Duration)>) -> Option<Input> {
         let parts = match std::mem::replace(&mut self.state, State::Over) {
-            State::Connecting(_, parts) => parts,
+            State::Connecting(_, parts) => *parts,
             State::Connected(_)
             | State::AwaitingHead(_)
             | State::Refused(..)
@@ -251,7 +251,7 @@ impl Attempt {
         });
         match connected {
             Ok((stream, took, parts)) => {
-                self.state = State::AwaitingHead(Call::new(stream, parts));
+                self.state = State::AwaitingHead(Box::new(Call::new(stream, parts)));
                 if let (Some(worker), Some(target)) = (&self.worker, &self.target) {
                     worker.app.live.note_connect_time(target.id, took);
                 }
@@ -292,7 +292,7 @@ impl Attempt {
                 Keeping::Nothing => {}
                 Keeping::FromNow => observer.keep_transcript(),
                 Keeping::From(transcript) => {
-                    *observer = StreamObserver::continuing(self.operation, hide_usage, transcript);
+                    *observer = StreamObserver::continuing(self.operation, hide_usage, *transcript);
                 }
             }
             self.observer = Some(observer);
@@ -334,7 +334,7 @@ impl Attempt {
             self.detail = Some(format!("its status is {status}{redirect}"));
         } else {
             let dialect = self.target.as_ref().map_or("openai", |target| target.endpoint.vendor.dialect.name);
-            self.error = Some(ProviderError { body: body.freeze(), fault, dialect });
+            self.error = Some(Box::new(ProviderError { body: body.freeze(), fault, dialect }));
         }
         self.keep(call);
         Some(Input::Failed(failure))
@@ -395,18 +395,20 @@ impl Attempt {
         Input::FirstContent
     }
 
-    fn keep(&self, call: Call) {
+    fn keep(&self, call: Box<Call>) {
         if let (Some(worker), Some(target), Some(stream)) = (&self.worker, &self.target, call.into_reusable())
         {
             worker.pool.put(&target.endpoint, stream, clock::now());
         }
     }
 
+    #[cold]
     fn broke_protocol(&mut self, detail: String) -> Failure {
         self.detail = Some(detail);
         failure(FailureClass::Protocol, Processed::Maybe)
     }
 
+    #[cold]
     fn lost(&mut self, error: &CallError, sent: bool) -> Failure {
         tracing::debug!(deployment = self.name(), %error, sent, "the attempt failed");
         let processed = if sent { Processed::Maybe } else { Processed::No };
@@ -462,7 +464,8 @@ mod tests {
         }
         let call = Call::new(Stream::Plain(tcp), Segments::new());
         let wants = Wants { stream: false, usage: false, injected: false };
-        let mut attempt = Attempt::with_state(State::AwaitingHead(call), Operation::Chat, wants, 0, None);
+        let mut attempt =
+            Attempt::with_state(State::AwaitingHead(Box::new(call)), Operation::Chat, wants, 0, None);
         assert!(matches!(poll_fn(|cx| attempt.poll(cx)).await, Input::Headers));
         assert!(matches!(poll_fn(|cx| attempt.poll(cx)).await, Input::FirstContent));
         let mut taken = 0;

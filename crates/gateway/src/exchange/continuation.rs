@@ -14,7 +14,7 @@ pub(super) enum Keeping {
     /// What came, from its beginning.
     FromNow,
     /// The same; it is the rest of this.
-    From(Transcript),
+    From(Box<Transcript>),
 }
 
 /// What is left of attempts whose answers broke off.
@@ -30,7 +30,7 @@ pub(super) struct Broken {
 impl Exchange {
     /// Whether the request may have to be sent again although its answer is being relayed.
     pub(super) fn keeps_request(&self) -> bool {
-        let continuable = |(request, body): &(_, bytes::Bytes)| is_continuable(request, body);
+        let continuable = |(request, body): &(Box<_>, bytes::Bytes)| is_continuable(request, body);
         let plain = self.arrival.dialect.name == "openai";
         plain && self.flow.may_continue() && self.outgoing.as_ref().is_some_and(continuable)
     }
@@ -38,7 +38,7 @@ impl Exchange {
     /// What the next attempt keeps of its stream.
     pub(super) fn keeping(&self) -> Keeping {
         match &self.broken.transcript {
-            Some(transcript) => Keeping::From(transcript.clone()),
+            Some(transcript) => Keeping::From(Box::new(transcript.clone())),
             None if self.keeps_request() => Keeping::FromNow,
             None => Keeping::Nothing,
         }
@@ -51,7 +51,7 @@ impl Exchange {
         }
         if let Some(kept) = self.attempt.as_ref().and_then(|attempt| attempt.transcript()) {
             self.broken.transcript = Some(kept.clone());
-        } else if self.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream) {
+        } else if self.attempt.as_deref().is_some_and(super::attempt::Attempt::is_event_stream) {
             self.broken.transcript = None;
         }
         self.flow.note_continuable(self.broken.transcript.is_some());
@@ -107,7 +107,6 @@ impl Broken {
             tokens_out_audio: before.tokens_out_audio.saturating_add(usage.tokens_out_audio),
             tokens_out: before.tokens_out.saturating_add(usage.tokens_out),
             estimated: before.estimated || usage.estimated,
-            truncated: usage.truncated,
         }
     }
 }

@@ -12,8 +12,7 @@ use pointsman_wire::dialect::{
 use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::responses::reader;
-use pointsman_wire::openai::sse::StreamError;
-use smallvec::SmallVec;
+use pointsman_wire::openai::sse::{Out, StreamError};
 
 use super::Arrival;
 use super::noting::Noting;
@@ -316,7 +315,7 @@ impl Reading {
     }
 
     /// Takes in the next bytes of a stream, and gives what the client may have. An error is the provider's fault, in words.
-    pub(super) fn push(&mut self, data: Bytes, out: &mut SmallVec<[Bytes; 4]>) -> Result<Brought, String> {
+    pub(super) fn push(&mut self, data: Bytes, out: &mut Out) -> Result<Brought, String> {
         let mut brought = Brought::default();
         let Some(stream) = &mut self.stream else {
             let fits = self.whole.len() + data.len() <= WHOLE_BYTES_MAX;
@@ -351,7 +350,7 @@ impl Reading {
     }
 
     /// The provider closed a stream, as its protocol allows: what only that tells.
-    pub(super) fn finish_stream(&mut self, out: &mut SmallVec<[Bytes; 4]>) -> Brought {
+    pub(super) fn finish_stream(&mut self, out: &mut Out) -> Brought {
         let (mut brought, mut text) = (Brought::default(), String::new());
         if let Some(stream) = self.stream.as_mut().filter(|stream| !stream.blind) {
             stream.reader.finish(&mut stream.events);
@@ -443,7 +442,6 @@ fn used(usage: &Used) -> Usage {
         tokens_out: usage.tokens_out,
         off_list: usage.off_list,
         estimated: false,
-        truncated: false,
     }
 }
 
@@ -475,7 +473,7 @@ mod tests {
     #[test]
     fn d16_what_is_relayed_as_it_is_passes_however_long_or_odd_it_is() {
         let mut whole = reading("anthropic");
-        let (piece, mut out) = (Bytes::from(vec![0xFF; 1 << 20]), SmallVec::new());
+        let (piece, mut out) = (Bytes::from(vec![0xFF; 1 << 20]), Out::new());
         for _ in 0..40 {
             assert!(whole.push(piece.clone(), &mut out).is_ok_and(|brought| brought.content));
         }
@@ -495,14 +493,14 @@ mod tests {
     fn d16_what_has_to_be_turned_is_bounded() {
         let mut whole = reading("openai");
         let piece = Bytes::from(vec![b' '; 1 << 20]);
-        let taken = (0..40).take_while(|_| whole.push(piece.clone(), &mut SmallVec::new()).is_ok()).count();
+        let taken = (0..40).take_while(|_| whole.push(piece.clone(), &mut Out::new()).is_ok()).count();
         assert_eq!(taken, WHOLE_BYTES_MAX >> 20);
         let mut stream = reading("openai");
         stream.begin_stream();
         let line = Bytes::from(vec![b'x'; 1 << 20]);
-        assert!((0..4).any(|_| stream.push(line.clone(), &mut SmallVec::new()).is_err()));
+        assert!((0..4).any(|_| stream.push(line.clone(), &mut Out::new()).is_err()));
         let mut odd = reading("openai");
-        let _ = odd.push(Bytes::from_static(b"\xFF"), &mut SmallVec::new());
+        let _ = odd.push(Bytes::from_static(b"\xFF"), &mut Out::new());
         assert!(matches!(odd.finish_whole(), Err(Unread::Broken(why)) if why.contains("UTF-8")));
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Issues {
 impl Exchange {
     /// What watches the answer of an attempt, if it may give something out.
     pub(super) fn issues(&self, choice: &Choice, converts: bool) -> Option<Box<Issues>> {
-        let Arrival { dialect, mirror_of, client, .. } = &self.arrival;
+        let Arrival { dialect, mirror_of, client, .. } = &*self.arrival;
         (*dialect == RESPONSES && !converts && mirror_of.is_none()).then(|| {
             Box::new(Issues {
                 app: Arc::clone(&self.worker.app),

@@ -74,7 +74,7 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         lane: Lane::Batch,
         ..original.flow.facts().clone()
     };
-    let arrival = Arrival {
+    let arrival = Box::new(Arrival {
         id: worker.next_id(),
         at,
         at_unix_ms: clock::unix_ms(),
@@ -86,9 +86,9 @@ fn start(original: &Exchange, to: &str, request: &Request, body: &Bytes) -> Resu
         line: None,
         passed: arrival.passed.clone(),
         trace: arrival.trace.clone(),
-    };
+    });
     let prepared = Prepared {
-        request: request.clone(),
+        request: Box::new(request.clone()),
         model: Arc::clone(model),
         facts,
         fallbacks: Fallbacks::default(),

@@ -111,17 +111,17 @@ pub struct Exchange {
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
     model: Arc<Model>,
-    arrival: Arrival,
+    arrival: Box<Arrival>,
     flow: Flow,
     /// The other models it named, and why one was left out if it was.
     named: Vec<(Name, Option<String>)>,
     /// What to send; gone once an answer is relayed, for then it cannot be sent again.
-    outgoing: Option<(Request, Bytes)>,
+    outgoing: Option<(Box<Request>, Bytes)>,
     /// Its body, where that passes by while it is sent.
     upload: Option<Upload>,
-    attempt: Option<Attempt>,
+    attempt: Option<Box<Attempt>>,
     /// A second attempt beside it, while the first content is awaited.
-    hedge: Option<Attempt>,
+    hedge: Option<Box<Attempt>>,
     /// What came of an answer that broke off, while its rest is awaited.
     broken: continuation::Broken,
     /// What answers are held to.
@@ -132,9 +132,9 @@ pub struct Exchange {
     /// Ends of drains that the flow was asked about.
     recalls: u64,
     /// The provider's own words about the last failure.
-    provider_error: Option<words::ProviderError>,
+    provider_error: Option<Box<words::ProviderError>>,
     /// Why the request could not even be written in the dialect of the last deployment.
-    refusal: Option<ErrorBody>,
+    refusal: Option<Box<ErrorBody>>,
     /// The status that the client was or will be sent.
     status: Option<u16>,
     /// When the body was whole and the router's own work began.
@@ -163,27 +163,23 @@ impl Exchange {
     pub fn new(
         worker: Rc<Worker>,
         snapshot: Arc<Snapshot>,
-        arrival: Arrival,
+        arrival: Box<Arrival>,
         prepared: Prepared,
         body: Bytes,
         began: Now,
     ) -> Box<Self> {
         let Prepared { request, model, facts, fallbacks, schema } = prepared;
         let shadow = arrival.mirror_of.is_some();
-        let flow = if shadow { Flow::shadow(facts, arrival.at) } else { Flow::new(facts, arrival.at) };
-        let flow = flow.with_fallbacks(fallbacks.models);
-        let flow = match model.on_mismatch.filter(|_| schema.is_some() && !request.stream) {
-            Some(on_mismatch) => flow.checked(on_mismatch),
-            None => flow,
-        };
+        let begin = if shadow { Flow::shadow } else { Flow::new };
+        let checks_whole = model.on_mismatch.filter(|_| schema.is_some() && !request.stream);
         worker.app.requests.fetch_add(1, Ordering::Relaxed);
         let recalls = worker.recalls.get();
-        Box::new(Self {
+        let mut exchange = Box::new(Self {
             worker,
             snapshot,
             model,
+            flow: begin(facts, arrival.at),
             arrival,
-            flow,
             named: fallbacks.named,
             outgoing: Some((request, body)),
             upload: None,
@@ -204,7 +200,12 @@ impl Exchange {
             cost_micro_usd: None,
             settled: false,
             stopped: false,
-        })
+        });
+        exchange.flow.fall_back_to(fallbacks.models);
+        if let Some(on_mismatch) = checks_whole {
+            exchange.flow.check_answer(on_mismatch);
+        }
+        exchange
     }
 
     /// The same with a body that passes by, if it does.
@@ -317,7 +318,7 @@ impl Exchange {
         self.attempt = Some(self.attempt_for(choice, now));
     }
 
-    fn attempt_for(&self, choice: &Choice, now: Now) -> Attempt {
+    fn attempt_for(&self, choice: &Choice, now: Now) -> Box<Attempt> {
         // The decision was made by the newest configuration, whatever held when the request arrived: target and secret
         // are taken from there, and together. What is gone by now is still known to the snapshot of its arrival.
         let newest = self.worker.app.snapshot.load();
@@ -327,20 +328,21 @@ impl Exchange {
             Some((target, credential.transpose().ok()?))
         });
         let (Some((target, credential)), Some((request, body))) = (known, &self.outgoing) else {
-            return Attempt::failed(Failure {
+            return Box::new(Attempt::failed(Failure {
                 class: FailureClass::Connect,
                 processed: Processed::No,
                 status: None,
                 retry_after: None,
-            });
+            }));
         };
         let Composed { parts, losses, reading } = match self.compose(target, credential, (request, body)) {
             Ok(composed) => composed,
             // What cannot be written anew cannot be repaired, which is no fault of the client's.
             Err(_) if self.repairs().is_some() => {
-                return Attempt::failed(words::failure(FailureClass::SchemaMismatch, Processed::Maybe));
+                let failure = words::failure(FailureClass::SchemaMismatch, Processed::Maybe);
+                return Box::new(Attempt::failed(failure));
             }
-            Err(refusal) => return Attempt::refused(refusal),
+            Err(refusal) => return Box::new(Attempt::refused(refusal)),
         };
         let schema = self.checked.schema.as_ref();
         let keeping = if reading.is_some() { Keeping::Nothing } else { self.keeping() };
@@ -358,8 +360,14 @@ impl Exchange {
             Watch::new(Arc::clone(schema), Some(reader))
         });
         let tokens = credential.and_then(Credential::tokens);
-        let mut attempt =
-            Attempt::begin(&self.worker, Arc::clone(target), (parts, tokens), request, keeping, now);
+        let mut attempt = Box::new(Attempt::begin(
+            &self.worker,
+            Arc::clone(target),
+            (parts, tokens),
+            request,
+            keeping,
+            now,
+        ));
         attempt.watch_for(self.issues(choice, reading.as_ref().is_some_and(|reading| reading.converts())));
         attempt.read_by(reading, losses);
         if let Some(watch) = watch {
@@ -432,7 +440,8 @@ impl Exchange {
                 if let Some(error) = attempt.take_error() {
                     self.provider_error = Some(error);
                 }
-                self.refusal = attempt.take_refusal().or_else(|| self.upload.as_ref()?.take_error());
+                self.refusal =
+                    attempt.take_refusal().or_else(|| self.upload.as_ref()?.take_error().map(Box::new));
                 if let Some(said) = attempt.take_said() {
                     self.flow.note_said(false, said);
                 }
@@ -483,6 +492,7 @@ impl Exchange {
         self.timer_at = at;
     }
 
+    #[cold]
     fn give_up(mut self: Box<Self>) -> Response<RouterBody> {
         let error = ErrorBody::internal("the request ended before it was answered");
         let response = self.error_response(&error, None);

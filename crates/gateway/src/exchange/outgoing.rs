@@ -3,7 +3,7 @@
 //! Of the client's headers none is passed on but what its dialect names: what a provider gets is what is written here.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pointsman_wire::openai::continuation::Transcript;
 use pointsman_wire::openai::request::{Operation, Request};
 use pointsman_wire::openai::rewrite::rewrite_wrapped;
@@ -18,6 +18,10 @@ use crate::upstream::credential::{Credential, Sent};
 
 /// Capacity of a request head; what nearly all fit in.
 pub(super) const HEAD_BYTES: usize = 640;
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Bytes of a body that are copied behind their head, which costs less than to send them as a list of pieces.
+const COPIED_BODY_BYTES_MAX: u64 = 4096;
 /// Bytes of a `tracestate` that are passed on (W3C Trace Context §3.3.1.5).
 const TRACESTATE_BYTES_MAX: usize = 512;
 
@@ -35,11 +39,11 @@ pub struct Trace {
 impl Trace {
     /// The trace that the headers name. A malformed `traceparent` begins a new one, as the standard asks.
     pub fn read(headers: &HeaderMap, fresh: u128) -> Option<Self> {
-        let parent = headers.get("traceparent")?;
+        let parent = headers.get(TRACEPARENT)?;
         let Some((id, flags)) = parent.to_str().ok().and_then(parse_parent) else {
             return Some(Self { id: fresh, flags: 0, state: None });
         };
-        let state = headers.get("tracestate").filter(|state| state.len() <= TRACESTATE_BYTES_MAX).cloned();
+        let state = headers.get(TRACESTATE).filter(|state| state.len() <= TRACESTATE_BYTES_MAX).cloned();
         Some(Self { id, flags, state })
     }
 }
@@ -78,7 +82,9 @@ pub(super) fn compose(
         }
         None => rewrite_from(request, body, &target.upstream_model, usage, rest_of),
     };
-    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    let is_small = rewritten.len <= COPIED_BODY_BYTES_MAX;
+    let body_bytes = if is_small { rewritten.len as usize } else { 0 };
+    let mut head = BytesMut::with_capacity(HEAD_BYTES + body_bytes);
     if request.operation == Operation::Infer {
         target.tensors.write_head(&mut head, request);
     } else if let Some(ready) = target.endpoint.head(request.operation).filter(|_| plain) {
@@ -95,6 +101,10 @@ pub(super) fn compose(
     }
     put_passed(&mut head, target, &arrival.passed);
     finish_head(&mut head, target, credential, request, Some(rewritten.len), arrival);
+    if is_small {
+        rewritten.segments.iter().for_each(|part| head.put_slice(part));
+        return Segments::from_iter([head.freeze()]);
+    }
     let mut parts = Segments::new();
     parts.push(head.freeze());
     parts.extend(rewritten.segments.into_iter().filter(|part| !part.is_empty()));

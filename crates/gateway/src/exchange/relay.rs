@@ -27,7 +27,7 @@ pub enum RouterBody {
     /// It is made for several requests with the same idempotency key.
     Shared(Reader),
     /// It is a file.
-    File(FileBody),
+    File(Box<FileBody>),
     /// It is kept by a provider, and passed on as it comes.
     Piped(Box<Piped>),
 }
@@ -37,10 +37,9 @@ impl RouterBody {
     pub(super) fn is_complete(&self) -> bool {
         match self {
             Self::Full(_) => true,
-            Self::Relay(relay) => matches!(
-                relay.exchange.flow.outcome(),
-                Some(FlowOutcome::Completed { usage }) if !usage.truncated
-            ),
+            Self::Relay(relay) => {
+                matches!(relay.exchange.flow.outcome(), Some(FlowOutcome::Completed { .. }))
+            }
             Self::Shared(reader) => reader.is_at_end(),
             Self::File(file) => file.left() == 0,
             Self::Piped(piped) => piped.is_at_end(),
@@ -64,7 +63,7 @@ pub struct Relay {
 impl Relay {
     pub(super) fn new(exchange: Box<Exchange>, length: Option<u64>) -> Self {
         let ping_ms = exchange.snapshot.config.stream.ping_ms;
-        let streams = exchange.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
+        let streams = exchange.attempt.as_deref().is_some_and(super::attempt::Attempt::is_event_stream);
         let streams = streams && !exchange.arrival.dialect.heartbeat.is_empty();
         let ping_every = (streams && ping_ms > 0).then(|| Duration::from_millis(ping_ms));
         Self { exchange, left: length, ended: false, spoke: clock::now(), ping_every, broken: None }

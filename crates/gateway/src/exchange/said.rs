@@ -28,17 +28,17 @@ pub(super) fn of_head(headers: &HeaderMap) -> Option<Said> {
         let name = name.as_str();
         is_telling(name).then_some((name, value.to_str().ok()?))
     });
+    let mut telling = telling.peekable();
+    telling.peek()?;
     let truth = truth::read(telling, clock::unix_ms());
-    let said = Said {
-        allowances: Allowances {
-            requests: allowance(truth.requests),
-            tokens: allowance(truth.tokens),
-            tokens_in: allowance(truth.tokens_in),
-            tokens_out: allowance(truth.tokens_out),
-        },
-        request_id: truth.request_id.map(Into::into),
-        model: None,
+    let allowances = Allowances {
+        requests: allowance(truth.requests),
+        tokens: allowance(truth.tokens),
+        tokens_in: allowance(truth.tokens_in),
+        tokens_out: allowance(truth.tokens_out),
     };
+    let allowances = (!allowances.is_unknown()).then(|| Box::new(allowances));
+    let said = Said { allowances, request_id: truth.request_id.map(Into::into), model: None };
     (said != Said::default()).then_some(said)
 }
 
@@ -60,10 +60,10 @@ const fn allowance(limit: Limit) -> Allowance {
     }
 }
 
-/// That this is the model which answered.
-pub(super) fn of_model(model: &str) -> Said {
+/// Adds that this is the model which answered.
+pub(super) fn add_model(said: &mut Option<Said>, model: &str) {
     let model = &model[..model.floor_char_boundary(MODEL_BYTES_MAX)];
-    Said { model: Some(model.into()), ..Said::default() }
+    said.get_or_insert_default().model = Some(model.into());
 }
 
 #[cfg(test)]
@@ -91,7 +91,8 @@ mod tests {
         headers.insert("x-request-id", http::HeaderValue::from_static("req_1"));
         headers.insert("x-ratelimit-remaining-tokens", http::HeaderValue::from_static("7"));
         let said = of_head(&headers).expect("it says something");
-        assert_eq!((said.request_id.as_deref(), said.allowances.tokens.remaining), (Some("req_1"), Some(7)));
+        let left = said.allowances.and_then(|allowances| allowances.tokens.remaining);
+        assert_eq!((said.request_id.as_deref(), left), (Some("req_1"), Some(7)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use pointsman_routing::Now;
 use pointsman_routing::flow::{AttemptKind, AttemptRecord, FlowOutcome, Input, Usage};
 
 use super::tensors::Counted;
-use super::{Exchange, convert};
+use super::{Arrival, Exchange, convert};
 use crate::clock;
 use crate::snapshot::Target;
 use crate::telemetry::record::{Conversion, Record, Ties};
@@ -58,7 +58,7 @@ impl Exchange {
             metrics.fell_back(&self.model.name);
         }
         // What was seen of a stream can be reckoned with; of an answer in one piece that says nothing nobody knows.
-        let streamed = self.attempt.as_ref().is_some_and(super::attempt::Attempt::is_event_stream);
+        let streamed = self.attempt.as_deref().is_some_and(super::attempt::Attempt::is_event_stream);
         let known = own_usage.filter(|usage| streamed || !usage.estimated);
         let own_cost = known.zip(target).and_then(|(usage, target)| target.cost_micro_usd(&usage));
         let cost_micro_usd = self.broken.cost_with(own_usage.is_some(), own_cost);
@@ -124,20 +124,27 @@ impl Exchange {
         Conversion { to, losses }
     }
 
-    fn ties(&mut self) -> Ties {
-        Ties {
+    /// What the request had to do with others; nearly none has.
+    fn ties(&mut self) -> Option<Box<Ties>> {
+        let Arrival { mirror_of, keyed, line, id, .. } = &*self.arrival;
+        let tensors = self.attempt.as_ref().and_then(|attempt| attempt.tensors.as_deref());
+        let has_none = mirror_of.is_none() && line.is_none() && tensors.is_none() && !keyed;
+        if has_none && self.named.is_empty() && self.flow.stops().is_empty() {
+            return None;
+        }
+        Some(Box::new(Ties {
             fallbacks: std::mem::take(&mut self.named),
             stops: self.flow.stops().to_vec(),
-            tensors: self.attempt.as_ref().and_then(|attempt| attempt.tensors.as_ref()).map(Counted::to_json),
-            mirror_of: self.arrival.mirror_of,
-            line: self.arrival.line.as_ref().map(|line| (Arc::clone(&line.batch_id), line.number)),
-            idempotency: self.arrival.keyed.then_some(("first", self.arrival.id)),
-        }
+            tensors: tensors.map(Counted::to_json),
+            mirror_of: *mirror_of,
+            line: line.as_ref().map(|line| (Arc::clone(&line.batch_id), line.number)),
+            idempotency: keyed.then_some(("first", *id)),
+        }))
     }
 
     fn end(&self) -> End {
         let end = |outcome, detail: Option<String>, usage| End { outcome, detail, usage };
-        let so_far = || self.attempt.as_ref().map(super::attempt::Attempt::usage_so_far);
+        let so_far = || self.attempt.as_deref().map(super::attempt::Attempt::usage_so_far);
         match self.flow.outcome() {
             Some(FlowOutcome::Completed { usage }) => end("completed", None, Some(*usage)),
             Some(FlowOutcome::Rejected { why }) => {
@@ -151,8 +158,7 @@ impl Exchange {
             }
             Some(FlowOutcome::Truncated { failure }) => {
                 self.worker.app.metrics.truncated(failure.class.name());
-                let usage = so_far().map(|usage| Usage { truncated: true, ..usage });
-                end("truncated", Some(failure.class.name().to_owned()), usage)
+                end("truncated", Some(failure.class.name().to_owned()), so_far())
             }
             Some(FlowOutcome::ClientGone { .. }) if self.stopped => {
                 let had_begun = self.status.is_some_and(|status| status < 300);

@@ -41,7 +41,9 @@ impl Exchange {
 
     /// Notes and counts what is worth telling of the attempt, once.
     pub(super) fn note_findings(&mut self) {
-        let Some(findings) = self.attempt.as_mut().map(super::attempt::Attempt::findings) else { return };
+        let Some(findings) = self.attempt.as_deref_mut().map(super::attempt::Attempt::findings) else {
+            return;
+        };
         let place = self.flow.attempt_place();
         if findings.is_empty() || self.checked.noted.iter().any(|(noted, _)| *noted == place) {
             return;

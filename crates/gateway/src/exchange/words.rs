@@ -60,7 +60,6 @@ pub(super) fn known(usage: &usage::Usage) -> Usage {
         tokens_out: usage.tokens_out,
         off_list: usage.off_list,
         estimated: false,
-        truncated: false,
     }
 }
 

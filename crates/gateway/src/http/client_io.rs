@@ -3,18 +3,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Bytes that are read ahead of the server to see whether the client is still there.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a head and its body that are copied together, which costs less than to send them as a list of pieces.
+const JOINED_BYTES_MAX: usize = 2048;
 
 /// A client's connection, watched.
 pub struct ClientIo(Rc<RefCell<Inner>>);
@@ -105,9 +109,9 @@ impl ClientWatch {
             return false;
         }
         while inner.ahead.len() < AHEAD_BYTES_MAX {
-            let mut space = [0; 1024];
+            let mut space = [MaybeUninit::uninit(); 1024];
             let room = space.len().min(AHEAD_BYTES_MAX - inner.ahead.len());
-            let mut buf = ReadBuf::new(&mut space[..room]);
+            let mut buf = ReadBuf::uninit(&mut space[..room]);
             match Pin::new(&mut inner.tcp).poll_read(cx, &mut buf) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
@@ -184,7 +188,17 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
-        let wrote = Pin::new(&mut inner.tcp).poll_write_vectored(cx, bufs);
+        let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let tcp = Pin::new(&mut inner.tcp);
+        let wrote = if bytes > JOINED_BYTES_MAX {
+            tcp.poll_write_vectored(cx, bufs)
+        } else {
+            let mut joined = SmallVec::<[u8; JOINED_BYTES_MAX]>::new();
+            for buf in bufs {
+                joined.extend_from_slice(buf);
+            }
+            tcp.poll_write(cx, &joined)
+        };
         inner.watch(cx, wrote)
     }
 

@@ -17,7 +17,7 @@ use super::respond;
 use super::server::Worker;
 use crate::clock;
 use crate::exchange::RouterBody;
-use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
+use crate::telemetry::record::{Conversion, Record, RequestId};
 
 /// What a client is told to wait that was turned away for want of memory: some answers take about as long to end.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -59,6 +59,7 @@ impl Early {
     }
 
     /// Turns a request away before its body is read, for want of memory.
+    #[cold]
     pub(super) fn shed(&self, worker: &Worker, lane: Lane, reason: Reason) -> Response<RouterBody> {
         worker.app.metrics.shed(reason);
         let text = format!(
@@ -76,6 +77,7 @@ impl Early {
     }
 
     /// Answers a request that cannot be routed, and records why.
+    #[cold]
     pub(super) fn refuse(
         &self,
         worker: &Worker,
@@ -86,6 +88,7 @@ impl Early {
         self.end(worker, "invalid", &error.message, error)
     }
 
+    #[cold]
     pub(super) fn end(
         &self,
         worker: &Worker,
@@ -125,7 +128,7 @@ impl Early {
             decisions: Vec::new(),
             attempts: Vec::new(),
             noted: Default::default(),
-            ties: Ties::default(),
+            ties: None,
             outcome,
             detail: Some(detail.to_owned()),
             status,

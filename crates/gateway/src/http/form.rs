@@ -24,7 +24,7 @@ pub struct Received {
     /// Its bytes; none if they pass by.
     pub body: Bytes,
     /// What was understood of it already.
-    pub request: Option<Request>,
+    pub request: Option<Box<Request>>,
     /// The rest of it.
     pub upload: Option<Upload>,
 }
@@ -67,7 +67,7 @@ pub async fn receive(
     while kept.len() as u64 <= held_max || body.is_end_stream() {
         let received = kept.len() as u64;
         let Some(frame) = poll_fn(|cx| watch.poll(cx, received, Pin::new(&mut body))).await? else {
-            let request = scanner.finish()?.into_request(task, &boundary, Some(received));
+            let request = Box::new(scanner.finish()?.into_request(task, &boundary, Some(received)));
             return Ok(Received { body: kept.freeze(), request: Some(request), upload: None });
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -82,7 +82,7 @@ pub async fn receive(
         return Err(late_model(held_max));
     }
     watch.rest();
-    let request = form.into_request(task, &boundary, length);
+    let request = Box::new(form.into_request(task, &boundary, length));
     let upload = Upload::new((body, watch, rules), scanner, kept.freeze(), length, answering.clone());
     Ok(Received { body: Bytes::new(), request: Some(request), upload: Some(upload) })
 }

@@ -22,7 +22,7 @@ use pointsman_wire::kserve::{self, DEF};
 use pointsman_wire::openai::error::{ErrorBody, Invalid};
 use pointsman_wire::openai::request::{BodyLimits, Operation};
 
-use super::auth::ClientKey;
+use super::auth::{ClientKey, Recognised};
 use super::body::{self, BodyRules};
 use super::early::Early;
 use super::hints;
@@ -30,7 +30,7 @@ use super::kserve::{Wanted, of_inference};
 use super::prepare::{Prepared, Refused, find_model};
 use super::route::printable;
 use super::server::Worker;
-use super::service;
+use super::service::{self, Validated};
 use crate::clock;
 use crate::exchange::{Arrival, Passed, RouterBody, Trace};
 use crate::http::idempotency;
@@ -61,7 +61,7 @@ async fn serve(worker: Rc<Worker>, request: Request<Incoming>, mut early: Early)
         return failed(early.refuse(&worker, "route", &error)).await;
     };
     early.operation = call::operation(method);
-    let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
+    let client = match snapshot.keys.authenticate(&head.headers, &head.uri, &Recognised::default()) {
         Ok(client) => client,
         Err(error) => return failed(early.refuse(&worker, "auth", &error)).await,
     };
@@ -89,7 +89,7 @@ async fn infer(
     snapshot: Arc<Snapshot>,
     client: Arc<ClientKey>,
     (head, body): (Parts, Incoming),
-    early: Early,
+    mut early: Early,
 ) -> Told {
     let lane = hints::lane(&head.headers, &client);
     if let Some(reason) = worker.app.memory.grade().against(lane) {
@@ -110,7 +110,7 @@ async fn infer(
         Ok((read, prepared)) => (Ok(prepared), read),
         Err(refused) => (Err(refused), Read::default()),
     };
-    let arrival = Arrival {
+    let arrival = Box::new(Arrival {
         id: early.id,
         at: early.arrived,
         at_unix_ms: clock::unix_ms(),
@@ -122,11 +122,15 @@ async fn infer(
         line: None,
         passed: Passed::default(),
         trace: Trace::read(&head.headers, early.id.0),
-    };
+    });
     drop(head);
     let id = read.id;
-    let validated = service::Validated { arrival, prepared, body: read.body, upload: None, lane, key, began };
-    let response = service::exchange(worker, snapshot, validated, early).await;
+    let body = read.body;
+    let validated = Validated { snapshot, arrival, prepared, body, upload: None, lane, key, began };
+    let response = match validated.admit(&worker, &mut early) {
+        Ok(admitted) => admitted.run(&worker, &early).await,
+        Err(response) => response,
+    };
     if response.status().is_success() { told(response, id).await } else { failed(response).await }
 }
 

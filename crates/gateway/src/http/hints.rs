@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pointsman_routing::Now;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::facts::{Class, Lane, Objective};
@@ -40,7 +40,8 @@ pub struct Hints {
 
 /// The lane of a request whose other hints are not read yet; a hint that is wrong is told of later.
 pub fn lane(headers: &HeaderMap, client: &ClientKey) -> Lane {
-    let hint = headers.get(Hint::Lane.header()).filter(|_| client.may_hint(Hint::Lane));
+    const LANE: HeaderName = HeaderName::from_static(Hint::Lane.header());
+    let hint = headers.get(LANE).filter(|_| client.may_hint(Hint::Lane));
     match hint.map(|value| value.as_bytes().trim_ascii()) {
         Some(b"batch") => Lane::Batch,
         Some(b"live") => Lane::Live,

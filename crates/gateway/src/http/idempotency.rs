@@ -121,7 +121,7 @@ pub struct Asked {
     /// The configuration it arrived under.
     pub snapshot: Arc<Snapshot>,
     /// What is known of its head.
-    pub arrival: Arrival,
+    pub arrival: Box<Arrival>,
     /// What was understood of it.
     pub prepared: Prepared,
     /// Its body.
@@ -207,7 +207,7 @@ async fn lead(
     reader: Reader,
 ) -> Response<RouterBody> {
     let Asked { snapshot, arrival, prepared, body, began } = asked;
-    let arrival = Arrival { keyed: true, ..arrival };
+    let arrival = Box::new(Arrival { keyed: true, ..*arrival });
     let (id, dialect) = (arrival.id, arrival.dialect);
     let exchange = Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, began);
     spawn_local(drive(Rc::clone(worker), exchange, shared));
@@ -289,7 +289,7 @@ fn tell(
         decisions: Vec::new(),
         attempts: Vec::new(),
         noted: Default::default(),
-        ties: Ties { idempotency: Some((result, first)), ..Ties::default() },
+        ties: Some(Box::new(Ties { idempotency: Some((result, first)), ..Ties::default() })),
         outcome,
         detail,
         status: status

@@ -279,7 +279,8 @@ pub fn of_inference(
     let request = Request::infer(wanted.model, wanted.version, inference.tensors());
     let asked = Asked::call(Operation::Infer, "infer");
     // What it is held to beyond its own form are the schemas of chats: its body is not looked at again.
-    let mut prepared = prepare_read(snapshot, client, (&DEF, &asked), headers, (request, &[]), now)?;
+    let mut prepared =
+        prepare_read(snapshot, client, (&DEF, &asked), headers, (Box::new(request), &[]), now)?;
     // Other models that the request names take the same tensors or none.
     prepared.fallbacks.models.retain(|other| {
         let Some(model) = snapshot.models.get(&other.name) else { return false };

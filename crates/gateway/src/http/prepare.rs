@@ -24,7 +24,7 @@ use crate::structured::{self, Schema};
 /// A request that is valid and may be routed.
 pub struct Prepared {
     /// What was understood of the body, and where it lies.
-    pub request: Request,
+    pub request: Box<Request>,
     /// The model it is for.
     pub model: Arc<Model>,
     /// What routing needs to know.
@@ -63,7 +63,7 @@ pub fn prepare(
     let request = match asked.operation {
         Operation::Task(task) if task.is_multipart() => {
             let limits = form::part_limits(config, body.len() as u64);
-            multipart::read(task, form::content_type(headers), body, limits)?
+            multipart::read(task, form::content_type(headers), body, limits).map(Box::new)?
         }
         Operation::Chat
         | Operation::Completion
@@ -76,7 +76,7 @@ pub fn prepare(
                 messages_max: config.messages_max,
                 ..BodyLimits::default()
             };
-            (dialect.read)(asked, body, &limits, client.tenant_hash)?
+            (dialect.read)(asked, body, &limits, client.tenant_hash).map(Box::new)?
         }
     };
     prepare_read(snapshot, client, (dialect, asked), headers, (request, body), now)
@@ -88,7 +88,7 @@ pub fn prepare_read(
     client: &ClientKey,
     (dialect, asked): (&ClientDef, &Asked),
     headers: &HeaderMap,
-    (mut request, body): (Request, &[u8]),
+    (mut request, body): (Box<Request>, &[u8]),
     now: Now,
 ) -> Result<Prepared, Refused> {
     if request.model.is_empty() {

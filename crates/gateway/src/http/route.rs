@@ -302,6 +302,7 @@ fn dots(path: &str) -> bool {
     })
 }
 
+#[cold]
 fn unknown(path: &str) -> BadHead {
     let text = format!(
         "there is nothing at `{}`; this gateway serves /v1/chat/completions, /v1/completions, /v1/embeddings, \
@@ -313,6 +314,7 @@ fn unknown(path: &str) -> BadHead {
     bad(ErrorBody::router(404, "invalid_request_error", "unknown_url", text), false)
 }
 
+#[cold]
 fn refuse(text: String) -> BadHead {
     bad(ErrorBody::malformed(text), false)
 }

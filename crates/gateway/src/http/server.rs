@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::auth::Recognised;
 use super::client_io::{Answering, ClientIo};
 use super::grpc;
 use super::guard::GuardedBody;
@@ -276,13 +277,14 @@ async fn serve_connection(worker: Rc<Worker>, tcp: TcpStream) {
     io.set_half_close(half_close);
     let service = {
         let worker = Rc::clone(&worker);
+        let recognised = Rc::new(Recognised::default());
         service_fn(move |request| {
-            let worker = Rc::clone(&worker);
+            let (worker, recognised) = (Rc::clone(&worker), Rc::clone(&recognised));
             answering.set(false);
             let answering = answering.clone();
             async move {
                 let panics = worker.app.metrics.panics.clone();
-                let response = serve(worker, request, answering).await;
+                let response = serve(worker, request, answering, &recognised).await;
                 Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, panics)))
             }
         })

@@ -23,7 +23,7 @@ use pointsman_wire::openai::error::ErrorBody;
 use pointsman_wire::openai::request::Operation;
 use pointsman_wire::openai::responses::state::Place;
 
-use super::auth::ClientKey;
+use super::auth::{ClientKey, Recognised};
 use super::body::{self, BodyRules};
 use super::client_io::Answering;
 use super::early::Early;
@@ -49,6 +49,7 @@ pub async fn serve(
     worker: Rc<Worker>,
     request: Request<Incoming>,
     answering: Answering,
+    recognised: &Recognised,
 ) -> Response<RouterBody> {
     let id = worker.next_id();
     let at = clock::now();
@@ -58,7 +59,8 @@ pub async fn serve(
         Rc::clone(&worker),
         request,
         Early::new(id, at, dialect),
-        answering
+        answering,
+        recognised,
     )))
     .await
     {
@@ -85,6 +87,7 @@ async fn answer(
     request: Request<Incoming>,
     mut early: Early,
     answering: Answering,
+    recognised: &Recognised,
 ) -> Response<RouterBody> {
     let snapshot = worker.app.snapshot.load_full();
     let (head, body) = request.into_parts();
@@ -98,56 +101,68 @@ async fn answer(
     };
     early.operation = route.name();
     early.dialect = route.dialect(&head.headers);
-    let client = match snapshot.keys.authenticate(&head.headers, &head.uri) {
+    let client = match snapshot.keys.authenticate(&head.headers, &head.uri, recognised) {
         Ok(client) => client,
         Err(error) => return closing(early.refuse(&worker, "auth", &error), has_body),
     };
     early.client = Some(Arc::clone(&client));
-    match route {
-        Route::Infer(dialect, asked) => {
-            early.call = asked.call;
-            let trace = Trace::read(&head.headers, early.id.0);
-            let arrival = Arrival {
-                id: early.id,
-                at: early.arrived,
-                at_unix_ms: clock::unix_ms(),
-                dialect,
-                asked,
-                client,
-                keyed: false,
-                mirror_of: None,
-                line: None,
-                passed: exchange::passed(&head.headers, dialect.headers),
-                trace,
-            };
-            infer(worker, snapshot, arrival, (head, body), early, answering).await
+    let Route::Infer(dialect, asked) = route else {
+        // Boxed, for the room of what few requests need is moved about with every request.
+        return Box::pin(tell(&worker, (&snapshot, &client), route, (&head, body), early, answering)).await;
+    };
+    early.call = asked.call;
+    let trace = Trace::read(&head.headers, early.id.0);
+    let arrival = Box::new(Arrival {
+        id: early.id,
+        at: early.arrived,
+        at_unix_ms: clock::unix_ms(),
+        dialect,
+        asked,
+        client,
+        keyed: false,
+        mirror_of: None,
+        line: None,
+        passed: exchange::passed(&head.headers, dialect.headers),
+        trace,
+    });
+    match admit(&worker, snapshot, arrival, (&head, body), &mut early, &answering).await {
+        Ok(admitted) => {
+            drop(head);
+            admitted.run(&worker, &early).await
         }
+        Err(response) => response,
+    }
+}
+
+/// Answers a request that no deployment is chosen for.
+async fn tell(
+    worker: &Rc<Worker>,
+    (snapshot, client): (&Arc<Snapshot>, &Arc<ClientKey>),
+    route: Route,
+    (head, body): (&Parts, Incoming),
+    early: Early,
+    answering: Answering,
+) -> Response<RouterBody> {
+    let told = match route {
+        Route::Infer(..) => Err(ErrorBody::internal("the request is for a model")),
         Route::Kserve(place) => {
             answering.set(head.method != Method::POST);
-            // Boxed, for the room of what few requests need is moved about with every request.
-            match Box::pin(kserve::tell(&worker.app, &snapshot, &client, &place, body)).await {
-                Ok(text) => early.tell(text),
-                Err(error) => refused(&worker, &early, &error),
-            }
+            kserve::tell(&worker.app, snapshot, client, &place, body).await
         }
-        Route::Models(asked) => {
-            // Boxed, for the room of what few requests need is moved about with every request.
-            match Box::pin(list(&snapshot, &client, asked, &head, body)).await {
-                Ok(body) => early.tell(body),
-                Err(error) => refused(&worker, &early, &error),
-            }
-        }
+        Route::Models(asked) => list(snapshot, client, asked, head, body).await,
         Route::Stored(place) => {
             answering.set(head.method != Method::POST);
-            let asked = api::Asked { snapshot: &snapshot, client: &client, place, head: &head };
-            // Boxed, for the room of what few requests need is moved about with every request.
-            Box::pin(stored(&worker, asked, body, &early)).await
+            let asked = api::Asked { snapshot, client, place, head };
+            return stored(worker, asked, body, &early).await;
         }
         Route::Kept(place) => {
             answering.set(head.method != Method::POST);
-            // Boxed, for the room of what few requests need is moved about with every request.
-            Box::pin(kept(&worker, (&snapshot, &client), (&place, &head), body, &early)).await
+            return kept(worker, (snapshot, client), (&place, head), body, &early).await;
         }
+    };
+    match told {
+        Ok(text) => early.tell(text),
+        Err(error) => refused(worker, &early, &error),
     }
 }
 
@@ -246,25 +261,26 @@ fn refused(worker: &Rc<Worker>, early: &Early, error: &ErrorBody) -> Response<Ro
     closing(early.refuse(worker, "invalid", error), matches!(error.status, 408 | 413))
 }
 
-async fn infer(
-    worker: Rc<Worker>,
+/// Reads and validates a request for a model; the error is what its client is told.
+async fn admit(
+    worker: &Rc<Worker>,
     snapshot: Arc<Snapshot>,
-    arrival: Arrival,
-    (head, body): (Parts, Incoming),
-    early: Early,
-    answering: Answering,
-) -> Response<RouterBody> {
+    arrival: Box<Arrival>,
+    (head, body): (&Parts, Incoming),
+    early: &mut Early,
+    answering: &Answering,
+) -> Result<Admitted, Response<RouterBody>> {
     let lane = hints::lane(&head.headers, &arrival.client);
     if let Some(reason) = worker.app.memory.grade().against(lane) {
-        return early.shed(&worker, lane, reason);
+        return Err(early.shed(worker, lane, reason));
     }
-    let received = match receive(&snapshot, &arrival, &head, body, &answering).await {
+    let received = match receive(&snapshot, &arrival, head, body, answering).await {
         Ok(received) => received,
         Err(error) => {
-            let mut response = early.refuse(&worker, "invalid", &error);
+            let mut response = early.refuse(worker, "invalid", &error);
             // What is left of the body may still be on its way; the next request could not be found behind it.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return response;
+            return Err(response);
         }
     };
     let Received { body, request, upload } = received;
@@ -272,29 +288,30 @@ async fn infer(
     let began = clock::now();
     let key = match idempotency::key(&worker.app, &head.headers) {
         Ok(Some(_)) if upload.is_some() => {
-            return early.refuse(&worker, "idempotency", &idempotency::passes_by());
+            return Err(early.refuse(worker, "idempotency", &idempotency::passes_by()));
         }
         Ok(key) => key,
-        Err(error) => return early.refuse(&worker, "idempotency", &error),
+        Err(error) => return Err(early.refuse(worker, "idempotency", &error)),
     };
     let asked = (arrival.dialect, &arrival.asked);
     let prepared = match request {
         None if arrival.asked.operation == Operation::Infer => {
-            kserve::prepare(&snapshot, &arrival.client, &head, &body, arrival.at)
+            kserve::prepare(&snapshot, &arrival.client, head, &body, arrival.at)
         }
         None => prepare(&snapshot, &arrival.client, asked, &head.headers, &body, arrival.at),
         Some(request) => {
             prepare_read(&snapshot, &arrival.client, asked, &head.headers, (request, &body), arrival.at)
         }
     };
-    drop(head);
-    exchange(worker, snapshot, Validated { arrival, prepared, body, upload, lane, key, began }, early).await
+    Validated { snapshot, arrival, prepared, body, upload, lane, key, began }.admit(worker, early)
 }
 
 /// A request that was looked at.
 pub(super) struct Validated {
+    /// The configuration it arrived under.
+    pub(super) snapshot: Arc<Snapshot>,
     /// What is known of its head.
-    pub(super) arrival: Arrival,
+    pub(super) arrival: Box<Arrival>,
     /// What was understood of it, or why it is refused.
     pub(super) prepared: Result<Prepared, Refused>,
     /// Its body.
@@ -309,43 +326,62 @@ pub(super) struct Validated {
     pub(super) began: Now,
 }
 
-/// Sends a request on, unless it is refused.
-pub(super) async fn exchange(
-    worker: Rc<Worker>,
-    snapshot: Arc<Snapshot>,
-    Validated { arrival, prepared, body, upload, lane, key, began }: Validated,
-    mut early: Early,
-) -> Response<RouterBody> {
-    let mut prepared = match prepared {
-        Ok(prepared) => prepared,
-        Err(refused) => {
-            (early.began, early.model) = (began, refused.model);
-            return early.refuse(&worker, "invalid", &refused.error);
+impl Validated {
+    /// Refuses a request, or says how it is answered.
+    pub(super) fn admit(
+        self,
+        worker: &Rc<Worker>,
+        early: &mut Early,
+    ) -> Result<Admitted, Response<RouterBody>> {
+        let Self { snapshot, arrival, prepared, body, upload, lane, key, began } = self;
+        early.began = began;
+        let mut prepared = prepared.map_err(|refused| {
+            early.model = refused.model;
+            early.refuse(worker, "invalid", &refused.error)
+        })?;
+        early.model = Some(Name::clone(&prepared.model.name));
+        pins::pin(&worker.app, &arrival.client, &mut prepared)
+            .map_err(|error| early.refuse(worker, "invalid", &error))?;
+        // The model may have put it into another lane than its head said.
+        let moved = prepared.facts.lane != lane;
+        if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
+            return Err(early.shed(worker, prepared.facts.lane, reason));
         }
-    };
-    if let Err(error) = pins::pin(&worker.app, &arrival.client, &mut prepared) {
-        (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-        return early.refuse(&worker, "invalid", &error);
+        if let Some(estimate) = estimate(&snapshot, &arrival, &prepared) {
+            return Err(early.tell(estimate));
+        }
+        Ok(match key {
+            None => {
+                let exchange = Exchange::new(Rc::clone(worker), snapshot, arrival, prepared, body, began);
+                Admitted::Alone(exchange.passing(upload))
+            }
+            Some(key) => Admitted::Keyed(Box::new((Asked { snapshot, arrival, prepared, body, began }, key))),
+        })
     }
-    // The model may have put it into another lane than its head said.
-    let moved = prepared.facts.lane != lane;
-    if let Some(reason) = worker.app.memory.grade().against(prepared.facts.lane).filter(|_| moved) {
-        return early.shed(&worker, prepared.facts.lane, reason);
-    }
-    if let Some(estimate) = estimate(&snapshot, &arrival, &prepared) {
-        (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-        return early.tell(estimate);
-    }
-    let Some(key) = key else {
-        drop(early);
-        return Exchange::new(worker, snapshot, arrival, prepared, body, began).passing(upload).run().await;
-    };
-    (early.began, early.model) = (began, Some(Name::clone(&prepared.model.name)));
-    let asked = Asked { snapshot, arrival, prepared, body, began };
-    // Boxed, for the room of what few requests need is moved about with every request.
-    match Box::pin(idempotency::serve(&worker, asked, &key)).await {
-        Ok(response) => response,
-        Err(error) => early.refuse(&worker, "idempotency", &error),
+}
+
+/// A request that is answered by a deployment.
+pub(super) enum Admitted {
+    /// It is sent on.
+    Alone(Box<Exchange>),
+    /// So it is, unless another one with its idempotency key was.
+    Keyed(Box<(Asked, idempotency::Key)>),
+}
+
+impl Admitted {
+    /// The answer.
+    pub(super) async fn run(self, worker: &Rc<Worker>, early: &Early) -> Response<RouterBody> {
+        match self {
+            Self::Alone(exchange) => exchange.run().await,
+            Self::Keyed(keyed) => {
+                let (asked, key) = *keyed;
+                // Boxed, for the room of what few requests need is moved about with every request.
+                match Box::pin(idempotency::serve(worker, asked, &key)).await {
+                    Ok(response) => response,
+                    Err(error) => early.refuse(worker, "idempotency", &error),
+                }
+            }
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Record {
     /// What was worth telling of their answers.
     pub noted: Noted,
     /// What it has to do with other requests.
-    pub ties: Ties,
+    pub ties: Option<Box<Ties>>,
     /// How it ended: `completed`, `rejected`, `failed`, `truncated`, `client_gone`, `invalid`, and for one that was given
     /// another's answer `joined` or `replayed`.
     pub outcome: &'static str,
@@ -130,6 +130,16 @@ impl RequestId {
     }
 }
 
+/// A request that has nothing to do with others.
+const NO_TIES: &Ties = &Ties {
+    fallbacks: Vec::new(),
+    stops: Vec::new(),
+    tensors: None,
+    mirror_of: None,
+    line: None,
+    idempotency: None,
+};
+
 impl Ties {
     /// The model that a decision is about, if it is not the one asked for.
     fn model_of(&self, decision: usize) -> Option<&Name> {
@@ -149,8 +159,13 @@ impl std::fmt::Display for RequestId {
 }
 
 impl Record {
+    fn ties(&self) -> &Ties {
+        self.ties.as_deref().unwrap_or(NO_TIES)
+    }
+
     /// The record as the admin API and the decision log give it.
     pub fn to_json(&self) -> Value {
+        let ties = self.ties();
         json!({
             "request_id": self.id.to_string(),
             "at_unix_ms": self.at_unix_ms,
@@ -161,14 +176,14 @@ impl Record {
             "tenant": self.tenant,
             "key": self.key,
             "facts": self.facts.as_ref().map(|facts| facts_json(facts, self.arrived)),
-            "fallbacks": self.ties.fallbacks_json(),
+            "fallbacks": ties.fallbacks_json(),
             "decisions": self.decisions_json(),
             "attempts": self.attempts_json(),
-            "tensors": self.ties.tensors,
+            "tensors": ties.tensors,
             "events": self.events_json(None),
-            "mirror_of": self.ties.mirror_of.map(|id| id.to_string()),
-            "batch": self.ties.line.as_ref().map(|(id, line)| json!({"id": id, "line": line})),
-            "idempotency": self.ties.idempotency.map(|(result, first)| {
+            "mirror_of": ties.mirror_of.map(|id| id.to_string()),
+            "batch": ties.line.as_ref().map(|(id, line)| json!({"id": id, "line": line})),
+            "idempotency": ties.idempotency.map(|(result, first)| {
                 json!({"result": result, "first_request_id": first.to_string()})
             }),
             "outcome": self.outcome,
@@ -186,7 +201,7 @@ impl Record {
                 "tokens_out": u.tokens_out,
                 "off_list": u.off_list,
                 "estimated": u.estimated,
-                "truncated": u.truncated,
+                "truncated": self.outcome == "truncated",
             })),
             "cost_usd": self.cost_micro_usd.map(|micro| micro as f64 / 1e6),
             "hedge_cost_usd": self.hedge_cost_micro_usd.map(|micro| micro as f64 / 1e6),
@@ -220,7 +235,7 @@ impl Record {
     fn decisions_json(&self) -> Vec<Value> {
         let told = |(at, decision)| {
             let mut told = decision_json(decision, self.arrived, &self.names);
-            told["model"] = json!(self.ties.model_of(at).or(self.model.as_ref()));
+            told["model"] = json!(self.ties().model_of(at).or(self.model.as_ref()));
             if matches!(decision.outcome, Outcome::Queued { .. }) {
                 // Whatever came of the wait is the next decision; who left has none.
                 let until = self.decisions.get(at + 1).map(|next: &Decision| micros(next.at, decision.at));
@@ -348,7 +363,7 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
         "headers_us": since(attempt.headers),
         "first_content_us": since(attempt.first_content),
         "ended_us": since(attempt.ended),
-        "said": attempt.said.as_deref().map(said_json),
+        "said": attempt.said.as_ref().map(said_json),
         "failure": attempt.failure.as_ref().map(|f| json!({
             "class": f.class.name(),
             "processed": f.processed,
@@ -360,7 +375,8 @@ fn attempt_json(attempt: &AttemptRecord, arrived: Now) -> Value {
 
 /// What a provider said of itself: of limits only those of which it said something.
 fn said_json(said: &Said) -> Value {
-    let told = said.allowances.named().into_iter().filter(|(_, one)| !one.is_unknown());
+    let allowances = said.allowances.iter().flat_map(|allowances| allowances.named());
+    let told = allowances.filter(|(_, one)| !one.is_unknown());
     let limits = told.map(|(name, one)| {
         let resets_in_ms = one.resets_in.map(|span| span.as_millis() as u64);
         (

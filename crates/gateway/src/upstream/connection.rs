@@ -232,12 +232,17 @@ impl Call {
     /// Writes what is there.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.out.len().min(SLICES_MAX);
-            for (slice, part) in slices.iter_mut().zip(&self.out) {
-                *slice = IoSlice::new(part);
-            }
-            let mut wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count]))?;
+            let stream = Pin::new(&mut self.stream);
+            let mut wrote = if let [only] = self.out.as_slice() {
+                ready!(stream.poll_write(cx, only))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = self.out.len().min(SLICES_MAX);
+                for (slice, part) in slices.iter_mut().zip(&self.out) {
+                    *slice = IoSlice::new(part);
+                }
+                ready!(stream.poll_write_vectored(cx, &slices[..count]))?
+            };
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -1,6 +1,8 @@
 //! The head of a response, and how its body is framed (RFC 9112 §6.3). Strict: whatever could be read in two ways is
 //! an error, so that nobody can smuggle one answer into another.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
@@ -98,9 +100,10 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
 }
 
 fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
-    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut lines);
-    let length = match response.parse(bytes) {
+    let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut lines) {
         Ok(httparse::Status::Complete(length)) if length <= HEAD_BYTES_MAX => length,
         Ok(httparse::Status::Partial) if bytes.len() <= HEAD_BYTES_MAX => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),

@@ -262,9 +262,7 @@ impl Fleet {
         deployment.engine.note_ended(permit.tokens);
         let (model, seat) = (deployment.model, deployment.seat);
         self.end_work(&permit);
-        if let Ended::Well(usage) = ended
-            && !usage.truncated
-        {
+        if let Ended::Well(usage) = ended {
             self.note_answer(&permit, usage, now);
         }
         let Some(deployment) = self.deployments.get_mut(permit.deployment) else { return };
@@ -314,12 +312,6 @@ impl Fleet {
         }
         let health = deployment.health_mut(permit.lane);
         let failure = match ended {
-            // Whether it ended by itself or broke off is not known: nothing is learned from it.
-            Ended::Well(usage) if usage.truncated => {
-                health.abandoned(permit.probe);
-                deployment.heard = Some(now);
-                return;
-            }
             Ended::Well(_) => {
                 health.succeeded(spec, permit.probe, now);
                 deployment.heard = Some(now);
@@ -388,7 +380,7 @@ impl Deployment {
     fn learn_limit(&mut self, permit: &Permit, ended: Ended<'_>, now: Now) {
         let inflight = self.inflight.max(permit.inflight);
         match ended {
-            Ended::Well(usage) if !usage.truncated => {
+            Ended::Well(usage) => {
                 self.limiter.succeeded(&permit.sample(usage, inflight, now), now);
             }
             Ended::Failed(failure) => match failure.class {
@@ -409,7 +401,7 @@ impl Deployment {
                 | FailureClass::Drained
                 | FailureClass::TotalTimeout => {}
             },
-            Ended::Well(_) | Ended::Abandoned | Ended::Unused => {}
+            Ended::Abandoned | Ended::Unused => {}
         }
     }
 }

@@ -45,14 +45,12 @@ pub(super) struct Fallbacks {
 }
 
 impl Flow {
-    /// The same request with models to try when its own cannot serve.
-    #[must_use]
-    pub fn with_fallbacks(mut self, models: Vec<Fallback>) -> Self {
+    /// Models to try when its own cannot serve. To be said before the request arrives.
+    pub fn fall_back_to(&mut self, models: Vec<Fallback>) {
         if !models.is_empty() {
             let (left, asked) = (models.into_iter(), self.facts.model);
             self.fallbacks = Some(Box::new(Fallbacks { left, stops: Vec::new(), asked, refusal: None }));
         }
-        self
     }
 
     /// The models it went on to, in order; none if its own served it or was the last word.

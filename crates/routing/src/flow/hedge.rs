@@ -92,11 +92,8 @@ impl Flow {
         fleet.pay_hedge(&self.facts, self.payer(), now);
         self.note_attempt(fleet, &choice, AttemptKind::Hedge, now);
         self.decisions.push(decision);
-        self.hedge = Some(Hedge {
-            permit,
-            attempt: self.attempts.len() - 1,
-            state: State::Connecting { until: now + self.policy.timeouts.connect },
-        });
+        let state = State::Connecting { until: now + self.policy.timeouts.connect };
+        self.hedge = Some(Box::new(Hedge { permit, attempt: self.attempts.len() - 1, state }));
         Action::Hedge(choice)
     }
 
@@ -174,7 +171,8 @@ impl Flow {
 
     /// The first attempt has ended; the second takes its place, where it is.
     pub(super) fn go_on_with_hedge(&mut self, now: Now) {
-        let Some(Hedge { permit, attempt, state }) = self.hedge.take() else { return };
+        let Some(hedge) = self.hedge.take() else { return };
+        let Hedge { permit, attempt, state } = *hedge;
         debug_assert!(self.permit.is_none(), "one attempt at a time goes on");
         self.permit = Some(permit);
         self.current = attempt;

@@ -30,11 +30,10 @@ impl OnMismatch {
 }
 
 impl Flow {
-    /// The same request, whose whole answer is checked before the client gets any of it. Its head is not released before.
-    #[must_use]
-    pub fn checked(mut self, on_mismatch: OnMismatch) -> Self {
+    /// The whole answer is checked before the client gets any of it; its head is not released before. To be said before the
+    /// request arrives.
+    pub fn check_answer(&mut self, on_mismatch: OnMismatch) {
         self.checked = Some(on_mismatch);
-        self
     }
 
     /// An answer does not fit.

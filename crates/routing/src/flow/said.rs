@@ -13,7 +13,7 @@ impl Flow {
         let Some((at, record)) = attempt.and_then(|at| Some((at, self.attempts.get_mut(at)?))) else {
             return;
         };
-        if !said.allowances.is_unknown() || said.model.is_some() {
+        if said.allowances.is_some() || said.model.is_some() {
             self.unheard = Some(at);
         }
         record.said.get_or_insert_default().merge(said);
@@ -28,8 +28,8 @@ impl Flow {
         };
         let said = self.attempts.get(at).and_then(|record| record.said.as_ref());
         if let (Some(permit), Some(said)) = (permit, said) {
-            if !said.allowances.is_unknown() {
-                fleet.note_allowances(permit, &said.allowances, now);
+            if let Some(allowances) = &said.allowances {
+                fleet.note_allowances(permit, allowances, now);
             }
             if let Some(model) = &said.model {
                 fleet.note_model(permit, model);

@@ -102,8 +102,6 @@ pub struct Usage {
     pub off_list: bool,
     /// Whether the numbers are estimates because the provider gave none.
     pub estimated: bool,
-    /// Whether a stream ended without its proper end.
-    pub truncated: bool,
 }
 
 /// What is to be done next. It leaves the shell no choice.
@@ -146,7 +144,7 @@ impl Action {
 #[derive(Debug, Clone)]
 pub enum Refusal {
     /// No deployment could be chosen; the decision says why.
-    NotRouted(Decision, Rejection),
+    NotRouted(Box<Decision>, Rejection),
     /// The last attempt failed and there is no other.
     Failed(Failure),
 }
@@ -250,7 +248,7 @@ pub struct AttemptRecord {
     /// When it ended.
     pub ended: Option<Now>,
     /// What its provider said of itself.
-    pub said: Option<Box<Said>>,
+    pub said: Option<Said>,
     /// How it failed, if it did.
     pub failure: Option<Failure>,
 }

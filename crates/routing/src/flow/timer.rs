@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::hedge::Hedge;
 use super::{Flow, State, failure};
 use crate::catalog::TimeoutSpec;
 use crate::facts::{Facts, Lane};
@@ -47,7 +46,7 @@ impl Flow {
             State::HoldingHeaders { until, release } => until.min(release),
             State::Relaying => self.last_chunk + self.policy.timeouts.idle,
         };
-        let hedge = self.hedge.as_ref().map_or(self.hedge_at, Hedge::until);
+        let hedge = self.hedge.as_ref().map_or(self.hedge_at, |hedge| hedge.until());
         phase.min(hedge).min(self.total)
     }
 

@@ -109,6 +109,6 @@ impl Flow {
         let (decision, why) = self.told_refusal(&decision, why);
         self.state = State::Over;
         self.outcome = Some(FlowOutcome::Rejected { why });
-        Action::Reject(Refusal::NotRouted(decision, why))
+        Action::Reject(Refusal::NotRouted(Box::new(decision), why))
     }
 }

@@ -9,6 +9,7 @@ use crate::openai::error::Fault;
 use crate::openai::request::Operation;
 
 use super::conversation::citations_of;
+use super::error::stream_error;
 use super::reader::Reader;
 use super::words::{Counted, stop_of};
 use super::{error, request};
@@ -43,7 +44,12 @@ impl ProviderDialect for MessagesProvider {
     }
 
     fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
-        let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
+        let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
+        if tree.get("error").is_some() {
+            return Err(AnswerFault::Failed(stream_error(body)));
+        }
+        let mut body = tree.into_members();
+        let content = body.take("content").ok_or(AnswerFault::Missing("content"))?;
         let mut answer = Answer {
             id: body.take_text("id").unwrap_or_default(),
             model: body.take_text("model").unwrap_or_default(),
@@ -62,7 +68,7 @@ impl ProviderDialect for MessagesProvider {
             stop_sequence: body.take_text("stop_sequence"),
             ..Choice::default()
         };
-        for block in body.take("content").map(Tree::into_items).unwrap_or_default() {
+        for block in content.into_items() {
             choice.parts.extend(read_block(block, &mut answer.losses));
         }
         answer.choices.push(choice);

@@ -1,8 +1,7 @@
 //! What Bedrock answers, as a whole.
 
 use crate::chat::{Answer, Choice, Losses, Media, MediaKind, Part, Source, Stop, Usage};
-use crate::dialect::CONVERTED_DEPTH_MAX;
-use crate::json::JsonError;
+use crate::dialect::{AnswerFault, CONVERTED_DEPTH_MAX};
 use crate::json::tree::{Members, Tree};
 use crate::json::write::array;
 use crate::openai::usage::is_usual_tier;
@@ -13,11 +12,12 @@ pub(super) const RUN_BY_PROVIDER: &str = "server_tool_use";
 pub(super) const RUN_ALREADY: &str = "the provider ran this tool itself";
 
 /// Reads the body of an answer.
-pub(super) fn read(body: &str) -> Result<Answer, JsonError> {
+pub(super) fn read(body: &str) -> Result<Answer, AnswerFault> {
     let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
     let mut answer = Answer::default();
     let mut output = body.take("output").map(Tree::into_members).unwrap_or_default();
-    let mut message = output.take("message").map(Tree::into_members).unwrap_or_default();
+    let message = output.take("message").ok_or(AnswerFault::Missing("output.message"))?;
+    let mut message = message.into_members();
     let mut choice = Choice::default();
     for (at, block) in
         message.take("content").map(Tree::into_items).unwrap_or_default().into_iter().enumerate()
@@ -181,8 +181,10 @@ mod tests {
     #[test]
     fn an_answer_of_anything_is_read_without_a_panic() {
         for body in ["{}", "[]", "null", r#"{"output":[],"usage":1,"stopReason":2}"#] {
-            assert_eq!(read(body).unwrap().choices.len(), 1, "{body}");
+            assert_eq!(read(body), Err(AnswerFault::Missing("output.message")), "{body}");
         }
+        let empty = r#"{"output":{"message":[]},"usage":1,"stopReason":2}"#;
+        assert_eq!(read(empty).unwrap().choices.len(), 1);
         let odd = r#"{"output":{"message":{"content":[{"searchResult":{}},{"image":{}},7,{"toolUse":{}},{"toolUse":{"type":"server_tool_use","name":"nova_grounding"}}]}}}"#;
         let answer = read(odd).unwrap();
         assert_eq!(answer.choices[0].parts.len(), 1);

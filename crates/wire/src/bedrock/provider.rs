@@ -55,7 +55,7 @@ impl ProviderDialect for Converse {
     }
 
     fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
-        Ok(super::answer::read(body)?)
+        super::answer::read(body)
     }
 
     fn stream(&self) -> Box<dyn ReadStream> {

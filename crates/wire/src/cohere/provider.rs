@@ -69,9 +69,11 @@ impl ProviderDialect for CohereProvider {
     fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let mut body = Tree::parse(body, CONVERTED_DEPTH_MAX)?.into_members();
         let mut losses = Losses::default();
-        let message = body.take("message").map(Tree::into_members).unwrap_or_default();
+        // A text there is the message of an error.
+        let message = body.take("message").filter(|message| message.text().is_none());
+        let message = message.ok_or(AnswerFault::Missing("message"))?;
         let choice = Choice {
-            parts: said(message),
+            parts: said(message.into_members()),
             stop: body.take_text("finish_reason").map(|word| stop_of(&word)),
             stop_sequence: None,
             logprobs: logprobs_of(body.take("logprobs").as_ref(), &mut losses),

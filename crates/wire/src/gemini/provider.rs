@@ -10,6 +10,7 @@ use crate::openai::error::Fault;
 use crate::openai::request::Operation;
 
 use super::chunks::Chunks;
+use super::fault::stream_error;
 use super::reply::read_answer;
 use super::words::{is_third, level};
 use super::write::contents;
@@ -55,7 +56,15 @@ impl ProviderDialect for GeminiProvider {
     }
 
     fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
-        Ok(read_answer(Tree::parse(body, CONVERTED_DEPTH_MAX)?))
+        let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
+        if tree.get("error").is_some() {
+            return Err(AnswerFault::Failed(stream_error(body)));
+        }
+        // A prompt that is blocked has no candidates.
+        if tree.get("candidates").or_else(|| tree.get("promptFeedback")).is_none() {
+            return Err(AnswerFault::Missing("candidates"));
+        }
+        Ok(read_answer(tree))
     }
 
     fn stream(&self) -> Box<dyn ReadStream> {

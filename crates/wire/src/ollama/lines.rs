@@ -27,6 +27,12 @@ enum Open {
     Thinking,
 }
 
+/// An error in the place of an answer.
+pub(super) fn stream_error(said: &str) -> StreamError {
+    let fault = classify(500, None, said.as_bytes());
+    StreamError { status: None, kind: fault.kind_named, code: fault.code, message: fault.message }
+}
+
 impl ReadStream for Lines {
     fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), StreamFault> {
         let mut cut = std::mem::take(&mut self.cut);
@@ -50,13 +56,7 @@ impl Lines {
         };
         if tree.get("error").is_some() {
             self.ended = true;
-            let fault = classify(500, None, line.as_bytes());
-            out.push(Event::Failed(StreamError {
-                status: None,
-                kind: fault.kind_named,
-                code: fault.code,
-                message: fault.message,
-            }));
+            out.push(Event::Failed(stream_error(line)));
             return;
         }
         let usage = usage_of(&tree);

@@ -13,7 +13,7 @@ use crate::json::write::{Object, compact, object};
 use crate::openai::error::{Fault, FaultKind, classify};
 use crate::openai::request::Operation;
 
-use super::lines::Lines;
+use super::lines::{Lines, stream_error};
 use super::words::{
     BROKEN_ARGUMENTS, arguments_object, call_id, call_json, logprobs_of, stop_of, think_json, unix_s,
     usage_of,
@@ -87,10 +87,14 @@ impl ProviderDialect for OllamaProvider {
 
     fn answer(&self, body: &str) -> Result<Answer, AnswerFault> {
         let tree = Tree::parse(body, CONVERTED_DEPTH_MAX)?;
+        if tree.get("error").is_some() {
+            return Err(AnswerFault::Failed(stream_error(body)));
+        }
         let usage = usage_of(&tree);
         let mut body = tree.into_members();
         let created_at = body.take_text("created_at").unwrap_or_default();
-        let mut message = body.take("message").map(Tree::into_members).unwrap_or_default();
+        let message = body.take("message").ok_or(AnswerFault::Missing("message"))?;
+        let mut message = message.into_members();
         let mut parts = Vec::new();
         let thought = message.take_text("thinking").filter(|text| !text.is_empty());
         parts.extend(thought.map(|text| Part::Thinking { text, signature: None }));

@@ -56,6 +56,7 @@ const SERVER_ERROR: &str = "server_error";
 
 impl ErrorBody {
     /// An error of the router itself.
+    #[cold]
     pub fn router(
         status: u16,
         kind: &'static str,
@@ -93,6 +94,7 @@ impl ErrorBody {
     }
 
     /// 401: the client key is absent or unknown.
+    #[cold]
     pub fn bad_key(message: impl Into<String>) -> Self {
         Self::router(401, INVALID_REQUEST, "invalid_api_key", message)
     }
@@ -116,6 +118,7 @@ impl ErrorBody {
     }
 
     /// 400: the request is malformed.
+    #[cold]
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::router(400, INVALID_REQUEST, None, message)
     }
@@ -255,11 +258,13 @@ pub struct Invalid {
 
 impl Invalid {
     /// A 400 that is about no single field.
+    #[cold]
     pub fn body(message: impl Into<String>) -> Self {
         Self { status: 400, code: None, param: None, message: message.into() }
     }
 
     /// A 400 about one field.
+    #[cold]
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { status: 400, code: None, param: Some(param.into()), message: message.into() }
     }

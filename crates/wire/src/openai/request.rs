@@ -255,7 +255,7 @@ pub struct Request {
     /// Whether the output is held to a form (`response_format`).
     pub formatted: bool,
     /// Fields that would tell an upstream where to go or how to act; [`rewrite`](super::rewrite::rewrite) drops them.
-    pub forbidden: SmallVec<[Forbidden; 2]>,
+    pub forbidden: Vec<Forbidden>,
     pub(crate) spans: Spans,
 }
 
@@ -346,7 +346,7 @@ impl Request {
             kept: Vec::new(),
             parts: None,
             formatted: false,
-            forbidden: SmallVec::new(),
+            forbidden: Vec::new(),
             spans: Spans::default(),
         }
     }

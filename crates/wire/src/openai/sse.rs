@@ -29,7 +29,7 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 pub const WITHHELD_BYTES_MAX: usize = 16 << 20;
 
 /// What can be forwarded now.
-pub type Out = SmallVec<[Bytes; 4]>;
+pub type Out = SmallVec<[Bytes; 2]>;
 
 /// Relays one stream and keeps account of it.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::json::{JsonError, Kind, Scanner, Walk};
 
@@ -55,8 +55,8 @@ impl Usage {
     }
 }
 
-/// The member that tells of it, in every operation.
-const USAGE: &[u8] = b"\"usage\"";
+/// Bytes at the end of an answer in which nearly all have their usage.
+const TAIL_BYTES: usize = 512;
 
 /// The usage in the body of an answer that was not streamed, if it has any. O(1) in the content where usage comes
 /// behind it, as it does with nearly every provider; else O(n).
@@ -66,9 +66,9 @@ pub fn usage_of_body(body: &[u8]) -> Option<Usage> {
 
 /// The same of an answer in another dialect.
 pub fn usage_of_body_as(shape: Shape, body: &[u8]) -> Option<Usage> {
-    static LAST: LazyLock<memmem::FinderRev<'static>> = LazyLock::new(|| memmem::FinderRev::new(USAGE));
+    static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
     // Quotes inside strings are escaped, so this is a whole string, if the body is JSON.
-    let last = LAST.rfind(body)?;
+    let last = last_of(&USAGE, body)?;
     let mut usage = last_member(shape, &body[last..]).or_else(|| {
         // It is a value, or a member of something else; the right one may come before it.
         let mut scanner = Scanner::new(std::str::from_utf8(body).ok()?, ANSWER_DEPTH_MAX);
@@ -87,12 +87,11 @@ pub(crate) fn is_usual_tier(tier: &str) -> bool {
 /// Whether an answer in a dialect of OpenAI's, or its last event, says that it is billed otherwise than by its tokens at the
 /// usual price. Quotes inside strings are escaped, so that these are whole strings.
 pub(super) fn is_off_list(body: &[u8]) -> bool {
-    static TIER: LazyLock<memmem::FinderRev<'static>> =
-        LazyLock::new(|| memmem::FinderRev::new(b"\"service_tier\""));
-    static CALL: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"_call\""));
+    static TIER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"service_tier\""));
+    static CALL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("_call\""));
     const BILLED: [&[u8]; 4] =
         [b"\"web_search", b"\"file_search", b"\"code_interpreter", b"\"image_generation"];
-    let tier = TIER.rfind(body).and_then(|at| {
+    let tier = last_of(&TIER, body).and_then(|at| {
         let (mut scanner, mut members) =
             Scanner::within_object(std::str::from_utf8(&body[at..]).ok()?, ANSWER_DEPTH_MAX);
         scanner.next_key(&mut members).ok()??;
@@ -101,6 +100,15 @@ pub(super) fn is_off_list(body: &[u8]) -> bool {
     });
     tier.is_some_and(|tier| !is_usual_tier(&tier))
         || CALL.find_iter(body).any(|at| BILLED.iter().any(|tool| body[..at].ends_with(tool)))
+}
+
+/// Where a word stands last. Searches go forwards, for those are made for it (SIMD), and begin where it nearly always is.
+fn last_of(word: &Finder<'_>, body: &[u8]) -> Option<usize> {
+    let tail = body.len().saturating_sub(TAIL_BYTES);
+    let in_tail = word.find_iter(&body[tail..]).last().map(|at| tail + at);
+    // What begins before the tail may end in it.
+    let before = || word.find_iter(&body[..(tail + word.needle().len() - 1).min(body.len())]).last();
+    in_tail.or_else(|| before().filter(|_| tail > 0))
 }
 
 /// The usage at the beginning of `tail`, if what follows it are members of the outermost object and its end.

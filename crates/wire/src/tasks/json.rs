@@ -1,7 +1,5 @@
 //! Tasks whose bodies are JSON, read in one pass.
 
-use smallvec::SmallVec;
-
 use crate::json::{Kind, Scanner, Span};
 use crate::openai::error::Invalid;
 use crate::openai::request::members::{Members, model_of, no_model};
@@ -37,7 +35,7 @@ pub struct TaskRequest {
     /// Whether documents are to be given back, of a rerank.
     pub return_documents: Option<bool>,
     /// Fields that would tell an upstream where to go; they are dropped.
-    pub forbidden: SmallVec<[Forbidden; 2]>,
+    pub forbidden: Vec<Forbidden>,
     pub(super) place: Place,
 }
 

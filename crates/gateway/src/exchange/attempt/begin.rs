@@ -46,7 +46,7 @@ impl Attempt {
             None => u64::from(request.tokens_in_estimate()),
         };
         let place = Some((target, Rc::clone(worker)));
-        let tensors = request.tensors.map(Counted::new);
+        let tensors = request.tensors.map(|asked| Box::new(Counted::new(asked)));
         Self {
             tokened,
             keeping,
@@ -58,10 +58,10 @@ impl Attempt {
     /// Takes a connection that is idle, or begins to make one.
     pub(super) fn open(worker: &Worker, target: &Target, parts: Message, now: Now) -> State {
         if let Some(stream) = worker.pool.take(&target.endpoint, now) {
-            return State::Connected(Call::new(stream, parts));
+            return State::Connected(Box::new(Call::new(stream, parts)));
         }
         let endpoint = Arc::clone(&target.endpoint);
-        State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), parts)
+        State::Connecting(Box::pin(async move { Stream::connect(&endpoint).await }), Box::new(parts))
     }
 
     /// An attempt that failed before it began.
@@ -73,7 +73,10 @@ impl Attempt {
     /// An attempt at what cannot be written in the provider's dialect.
     pub(in crate::exchange) fn refused(refusal: ErrorBody) -> Self {
         // Without a status: the deployment did not answer, and nothing is learnt of it.
-        Self { refusal: Some(refusal), ..Self::failed(failure(FailureClass::Client, Processed::No)) }
+        Self {
+            refusal: Some(Box::new(refusal)),
+            ..Self::failed(failure(FailureClass::Client, Processed::No))
+        }
     }
 
     pub(super) fn with_state(

@@ -14,7 +14,7 @@ use pointsman_wire::openai::usage;
 
 use super::super::convert::{Reading, Unread};
 use super::super::issue::Issues;
-use super::super::said::of_model;
+use super::super::said::add_model;
 use super::super::words::{ProviderError, fault_of, known};
 use super::{Attempt, HELD_BYTES_MAX, State, USAGE_BYTES_MAX};
 use crate::structured::{Misfit, Watch};
@@ -62,7 +62,7 @@ impl Attempt {
     }
 
     /// Why the request was not sent, once.
-    pub(in crate::exchange) fn take_refusal(&mut self) -> Option<ErrorBody> {
+    pub(in crate::exchange) fn take_refusal(&mut self) -> Option<Box<ErrorBody>> {
         self.refusal.take()
     }
 
@@ -80,7 +80,7 @@ impl Attempt {
             None => self.ready.iter().find_map(|piece| answered::model_of(piece)),
         };
         if let Some(model) = model.filter(|model| !model.is_empty()) {
-            self.said.get_or_insert_default().merge(of_model(&model));
+            add_model(&mut self.said, &model);
         }
     }
 
@@ -193,7 +193,7 @@ impl Attempt {
     pub(super) fn on_stream_error(&mut self, error: &StreamError) -> Input {
         self.state = State::Over;
         let (said, failure) = self.fault_of(error);
-        self.error = Some(said);
+        self.error = Some(Box::new(said));
         Input::Failed(failure)
     }
 

@@ -51,7 +51,7 @@ impl Tokened {
             tokens.ready().await.map_err(io::Error::other)?;
             Stream::connect(&endpoint).await
         };
-        State::Connecting(Box::pin(connecting), Message::default())
+        State::Connecting(Box::pin(connecting), Box::default())
     }
 
     /// The request with the token of the moment behind its request line.
@@ -87,7 +87,7 @@ impl Attempt {
     }
 
     /// Sends the request with another token if this answer refuses the first that was sent; otherwise gives the call back.
-    pub(super) fn renew(&mut self, status: u16, call: Call) -> Option<Call> {
+    pub(super) fn renew(&mut self, status: u16, call: Box<Call>) -> Option<Box<Call>> {
         let may = status == UNAUTHORIZED && !self.is_renewed();
         let place = self.worker.as_ref().map(Rc::clone).zip(self.target.as_ref().map(Arc::clone));
         let (Some(mut tokened), Some((worker, target))) = (self.tokened.take().filter(|_| may), place) else {

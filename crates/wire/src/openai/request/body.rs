@@ -1,6 +1,5 @@
 //! The members of the body, one after the other.
 
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::json::{Kind, Scanner, Span, Text};
@@ -32,7 +31,7 @@ pub(super) struct Reader<'a, 'l> {
     params: Params,
     pub(super) user_hash: Option<u64>,
     pub(super) kept: Vec<Kept>,
-    forbidden: SmallVec<[Forbidden; 2]>,
+    forbidden: Vec<Forbidden>,
     pub(super) fallbacks: Vec<String>,
     pub(super) spans: Spans,
 }
@@ -63,7 +62,7 @@ impl<'a, 'l> Reader<'a, 'l> {
             params: Params::default(),
             user_hash: None,
             kept: Vec::new(),
-            forbidden: SmallVec::new(),
+            forbidden: Vec::new(),
             fallbacks: Vec::new(),
             spans: Spans::default(),
         }

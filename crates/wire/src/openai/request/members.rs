@@ -1,8 +1,6 @@
 //! The members of any body, one after the other, held to what holds for all bodies: a field that the router acts on may
 //! appear once and in one spelling, and what would tell an upstream where to go is dropped.
 
-use smallvec::SmallVec;
-
 use crate::json::{JsonError, Kind, Scanner, Span, Text, Walk};
 use crate::openai::error::Invalid;
 
@@ -15,7 +13,7 @@ pub(crate) struct Found {
     /// Just after the opening brace.
     pub(crate) body_start: usize,
     /// What is dropped.
-    pub(crate) forbidden: SmallVec<[Forbidden; 2]>,
+    pub(crate) forbidden: Vec<Forbidden>,
 }
 
 /// Walks through the members of a body.
