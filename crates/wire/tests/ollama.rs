@@ -201,7 +201,7 @@ fn d14_usage_that_is_missing_is_not_made_up() {
         events.last() == Some(&Event::Ended) && !events.iter().any(|event| matches!(event, Event::Used(_)))
     );
     let answer =
-        provider("ollama").unwrap().dialect.answer("{\"message\":{},\"done\":true,\"eval_count\":-5}");
+        provider("ollama").unwrap().dialect.answer("{\"response\":\"a\",\"done\":true,\"eval_count\":-5}");
     assert!(answer.unwrap().usage.is_none_or(|usage| usage.tokens_out == 0));
 }
 

@@ -93,8 +93,9 @@ impl ProviderDialect for OllamaProvider {
         let usage = usage_of(&tree);
         let mut body = tree.into_members();
         let created_at = body.take_text("created_at").unwrap_or_default();
-        let message = body.take("message").ok_or(AnswerFault::Missing("message"))?;
-        let mut message = message.into_members();
+        // `/api/generate` answers with a text, which is relayed as it came.
+        let message = body.take("message").or_else(|| body.take("response"));
+        let mut message = message.ok_or(AnswerFault::Missing("message"))?.into_members();
         let mut parts = Vec::new();
         let thought = message.take_text("thinking").filter(|text| !text.is_empty());
         parts.extend(thought.map(|text| Part::Thinking { text, signature: None }));
