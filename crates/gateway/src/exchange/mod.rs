@@ -296,17 +296,6 @@ impl Exchange {
         action
     }
 
-    /// Says aloud what an operator has to look at: a credential that its provider refuses.
-    fn alert(&self, input: &Input) {
-        if let (Input::Failed(failure), Some(attempt)) = (input, self.flow.attempt())
-            && failure.class == FailureClass::CredentialDead
-        {
-            let (provider, credential) =
-                (&attempt.provider, attempt.credential_name.as_deref().unwrap_or("none"));
-            tracing::error!(%provider, credential, status = failure.status, "the provider refuses the credential; it is out until its secret changes or the admin API restores it");
-        }
-    }
-
     /// Begins the attempt that was decided on; the one before it, if any, is dropped and so cancelled.
     fn begin(&mut self, choice: &Choice, now: Now) {
         self.attempt = None;

@@ -11,7 +11,8 @@ use super::tensors::Counted;
 use super::{Arrival, Exchange, convert};
 use crate::clock;
 use crate::snapshot::Target;
-use crate::telemetry::record::{Conversion, Record, Ties};
+use crate::telemetry::record::{Conversion, Record};
+use crate::telemetry::ties::Ties;
 
 /// What a client that left before its answer is recorded with, as nginx has it.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pointsman_routing::failure::Processed;
-use pointsman_routing::flow::Usage;
+use pointsman_routing::flow::{Input, Usage};
 use pointsman_routing::{Failure, FailureClass};
 use pointsman_wire::dialect::NO_HEADERS;
 use pointsman_wire::openai::error::{Fault, FaultKind, classify};
 use pointsman_wire::openai::sse::StreamError;
 use pointsman_wire::openai::usage;
 
+use super::Exchange;
 use crate::snapshot::Target;
 
 /// A failure that no answer tells more of.
@@ -85,4 +86,17 @@ pub(super) fn fault_of(error: &StreamError, target: Option<&Target>) -> (Provide
     };
     let failure = refused(status, &fault);
     (ProviderError { body, fault, dialect: "openai" }, failure)
+}
+
+impl Exchange {
+    /// Says aloud what an operator has to look at: a credential that its provider refuses.
+    pub(super) fn alert(&self, input: &Input) {
+        if let (Input::Failed(failure), Some(attempt)) = (input, self.flow.attempt())
+            && failure.class == FailureClass::CredentialDead
+        {
+            let (provider, credential) =
+                (&attempt.provider, attempt.credential_name.as_deref().unwrap_or("none"));
+            tracing::error!(%provider, credential, status = failure.status, "the provider refuses the credential; it is out until its secret changes or the admin API restores it");
+        }
+    }
 }

@@ -23,7 +23,8 @@ use crate::clock;
 use crate::exchange::shared::{Came, Reader, Shared, Unreadable, drive};
 use crate::exchange::{Arrival, CLIENT_CLOSED_REQUEST, COST, Exchange, QUEUE, RouterBody};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::{Conversion, Record, RequestId, Ties};
+use crate::telemetry::record::{Conversion, Record, RequestId};
+use crate::telemetry::ties::Ties;
 
 /// The header that clients send.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -6,3 +6,4 @@ pub mod log_sink;
 pub mod metrics;
 pub mod record;
 pub mod ring;
+pub mod ties;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use pointsman_routing::catalog::Name;
 use pointsman_routing::decision::{Candidate, Decision, Outcome, Why, WhyNot};
 use pointsman_routing::facts::PrefixBlock;
-use pointsman_routing::flow::fallback::Stop;
 use pointsman_routing::flow::{AttemptRecord, Usage};
 use pointsman_routing::said::Said;
 use pointsman_routing::{DeploymentId, Facts, Now};
 use pointsman_wire::chat::{Finding, Findings, Losses};
 use serde_json::{Value, json};
 
+use super::ties::{NO_TIES, Ties};
 use crate::exchange::Noted;
 
 /// Everything about one request that explains what became of it.
@@ -92,23 +92,6 @@ impl Conversion {
     }
 }
 
-/// What a request has to do with others.
-#[derive(Debug, Clone, Default)]
-pub struct Ties {
-    /// Other models it named, and why one was left out if it was.
-    pub fallbacks: Vec<(Name, Option<String>)>,
-    /// Those of them it went on to.
-    pub stops: Vec<Stop>,
-    /// The tensors it was asked with and those of the answer, counted.
-    pub tensors: Option<Value>,
-    /// The request that it is a shadow's copy of.
-    pub mirror_of: Option<RequestId>,
-    /// The batch and the line of its input that it is.
-    pub line: Option<(Name, i64)>,
-    /// What its idempotency key meant (`first`, `joined`, `replayed`), and the request that was the first with the key.
-    pub idempotency: Option<(&'static str, RequestId)>,
-}
-
 /// A request's id: 128 bits, unique without coordination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u128);
@@ -127,28 +110,6 @@ impl RequestId {
     /// The id that `text` spells, if it is one.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten().map(Self)
-    }
-}
-
-/// A request that has nothing to do with others.
-const NO_TIES: &Ties = &Ties {
-    fallbacks: Vec::new(),
-    stops: Vec::new(),
-    tensors: None,
-    mirror_of: None,
-    line: None,
-    idempotency: None,
-};
-
-impl Ties {
-    /// The model that a decision is about, if it is not the one asked for.
-    fn model_of(&self, decision: usize) -> Option<&Name> {
-        self.stops.iter().rev().find(|stop| stop.decision <= decision).map(|stop| &stop.model)
-    }
-
-    fn fallbacks_json(&self) -> Option<Value> {
-        let named = self.fallbacks.iter().map(|(name, why)| json!({"model": name, "left_out": why}));
-        (!self.fallbacks.is_empty()).then(|| named.collect())
     }
 }
 
