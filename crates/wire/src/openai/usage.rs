@@ -367,6 +367,17 @@ mod tests {
     }
 
     #[test]
+    fn it_is_found_however_far_from_the_end() {
+        let usage = r#""usage":{"prompt_tokens":7,"completion_tokens":1},"service_tier":"flex""#;
+        // The words stand before the tail that is looked at first, across its border, and in it.
+        for behind in 0..2 * TAIL_BYTES {
+            let body = format!(r#"{{{usage},"text":"{}"}}"#, "x".repeat(behind));
+            let found = usage_of_body(body.as_bytes()).expect("usage");
+            assert_eq!((found.tokens_in, found.tokens_out, found.off_list), (7, 1, true), "{behind}");
+        }
+    }
+
+    #[test]
     fn c7_usage_is_never_negative_and_never_overflows() {
         let body =
             |count: &str| format!(r#"{{"usage":{{"prompt_tokens":{count},"completion_tokens":{count}}}}}"#);
