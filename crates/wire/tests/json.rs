@@ -194,6 +194,12 @@ fn escapes_are_decoded_as_others_do() {
     check(r#""\u0000""#);
     assert_eq!(Scanner::new(r#""\ud800x""#, DEPTH).string().unwrap().decode(), None);
     assert_eq!(Scanner::new(r#""\ude00\ud83d""#, DEPTH).string().unwrap().decode(), None);
+    let mut chunks = Vec::new();
+    Scanner::new(r#""a\ud800b""#, DEPTH).string().unwrap().chunks(|chunk| {
+        chunks.extend_from_slice(chunk);
+        true
+    });
+    assert_eq!(chunks, b"a\xEF\xBFb", "half a surrogate pair is what no text has");
 }
 
 /// Bytes that matter to the grammar.
@@ -221,7 +227,37 @@ fn any_json() -> impl Strategy<Value = String> {
     })
 }
 
+/// What may stand in a string between runs of plain text.
+const ESCAPES: [&str; 8] = ["", "\\n", "\\\"", "\\\\", "\\u00e9", "\\ud83d\\ude00", "é", "\\u0022"];
+
 proptest! {
+    /// Escapes fall on every place of the blocks that are read at once, and across their borders.
+    #[test]
+    fn long_strings_mean_what_others_make_of_them(
+        runs in prop::collection::vec((0..150_usize, prop::sample::select(&ESCAPES[..])), 1..40),
+        behind in prop::sample::select(&["", " ", ",\"next\":\"\\n"][..]),
+    ) {
+        let inside: String = runs.iter().map(|(plain, escape)| "p".repeat(*plain) + escape).collect();
+        let literal = format!("\"{inside}\"");
+        let whole = format!("{literal}{behind}");
+        let ours = Scanner::new(&whole, DEPTH).string().unwrap();
+        let theirs: String = serde_json::from_str(&literal).unwrap();
+        prop_assert_eq!(ours.span().end, literal.len());
+        prop_assert_eq!(ours.meant_bytes(), theirs.len());
+        let decoded = ours.decode();
+        prop_assert_eq!(decoded.as_deref(), Some(&*theirs));
+        let mut meant = Vec::new();
+        ours.chunks(|chunk| { meant.extend_from_slice(chunk); true });
+        prop_assert_eq!(meant, theirs.as_bytes());
+    }
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands(before in 0..200_usize, after in 0..200_usize, byte in 0..0x20_u8) {
+        let text = format!("\"{}\\n{}{}\"", "é".repeat(before), char::from(byte), "p".repeat(after));
+        let fault = Scanner::new(&text, DEPTH).string().unwrap_err();
+        prop_assert_eq!((fault.at, fault.what), (3 + 2 * before, JsonFault::Control));
+    }
+
     #[test]
     fn valid_json_is_accepted(text in any_json()) {
         prop_assert!(json::check(&text, DEPTH).is_ok());

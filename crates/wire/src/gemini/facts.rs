@@ -9,7 +9,7 @@ use crate::json::{Kind, Scanner, Span, Text};
 use crate::openai::error::Invalid;
 use crate::openai::request::build::Builder;
 use crate::openai::request::foreign::{expect, member_of};
-use crate::openai::request::members::model_name;
+use crate::openai::request::members::{model_name, utf8};
 use crate::openai::request::values::{absent, text};
 use crate::openai::request::{BodyLimits, KEPT_MAX, Kept, KeptKind, Params, Request, kept_hash};
 
@@ -47,12 +47,7 @@ pub fn parse(
     limits: &BodyLimits,
     salt: u64,
 ) -> Result<Request, Invalid> {
-    if body.starts_with(b"\xEF\xBB\xBF") {
-        return Err(Invalid::body("the body starts with a byte order mark; send plain UTF-8"));
-    }
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Invalid::body(format!("the body is not UTF-8: invalid sequence at byte {}", error.valid_up_to()))
-    })?;
+    let text = utf8(body)?;
     let mut reader = Reader {
         scanner: Scanner::new(text, limits.depth_max),
         text,

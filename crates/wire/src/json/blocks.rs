@@ -9,9 +9,9 @@ use wide::u8x16;
 use super::elements::Bounds;
 
 /// Bytes of a block.
-const BLOCK_BYTES: usize = 64;
+pub(super) const BLOCK_BYTES: usize = 64;
 /// Bytes that are compared at once: what every processor of the usual kinds can.
-const LANE_BYTES: usize = 16;
+pub(super) const LANE_BYTES: usize = 16;
 
 /// What numbers have to be for a block of them to pass.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ impl Masks {
 
 /// A bit for each byte that `found` marks.
 #[inline]
-fn bits(block: &[u8; BLOCK_BYTES], found: impl Fn(u8x16) -> u8x16) -> u64 {
+pub(super) fn bits(block: &[u8; BLOCK_BYTES], found: impl Fn(u8x16) -> u8x16) -> u64 {
     let lanes = block.as_chunks::<LANE_BYTES>().0.iter();
     lanes.rev().fold(0, |bits, lane| bits << LANE_BYTES | u64::from(found(u8x16::new(*lane)).to_bitmask()))
 }

@@ -2,7 +2,17 @@
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
 use super::Span;
+use super::blocks::{BLOCK_BYTES, LANE_BYTES, bits};
+
+/// Bytes that are unescaped at once.
+const CHUNK_BYTES: usize = 1024;
+/// The longest character in UTF-8.
+const CHARACTER_BYTES_MAX: usize = 4;
+/// Stands for half a surrogate pair where only bytes count: no text has it.
+const LONE_SURROGATE: &[u8] = b"\xEF\xBF";
 
 /// A string, as it stands between its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +75,50 @@ impl<'a> Text<'a> {
         sound.then_some(Cow::Owned(text))
     }
 
+    /// Gives what it means as bytes, in chunks of any size, until `take` has enough and returns `false`. A lone surrogate
+    /// is two bytes that no text has.
+    pub fn chunks(&self, mut take: impl FnMut(&[u8]) -> bool) {
+        let mut rest = self.raw.as_bytes();
+        if !self.escaped() {
+            take(rest);
+            return;
+        }
+        let mut chunk = [0; CHUNK_BYTES];
+        let mut filled = 0;
+        while !rest.is_empty() {
+            if filled + LANE_BYTES + CHARACTER_BYTES_MAX > CHUNK_BYTES {
+                if !take(&chunk[..filled]) {
+                    return;
+                }
+                filled = 0;
+            }
+            // Copied before it is known how much of it stands for itself: what does not is written over.
+            let plain = if let Some(lane) = rest.first_chunk::<LANE_BYTES>() {
+                chunk[filled..filled + LANE_BYTES].copy_from_slice(lane);
+                let escapes = u8x16::new(*lane).simd_eq(u8x16::splat(b'\\')).to_bitmask();
+                LANE_BYTES.min(escapes.trailing_zeros() as usize)
+            } else {
+                let plain = rest.iter().position(|&byte| byte == b'\\').unwrap_or(rest.len());
+                chunk[filled..filled + plain].copy_from_slice(&rest[..plain]);
+                plain
+            };
+            filled += plain;
+            rest = &rest[plain..];
+            if rest.first() == Some(&b'\\') {
+                let (meant, length) = unescape(rest);
+                let room = &mut chunk[filled..filled + CHARACTER_BYTES_MAX];
+                filled += if let Some(character) = meant {
+                    character.encode_utf8(room).len()
+                } else {
+                    room[..LONE_SURROGATE.len()].copy_from_slice(LONE_SURROGATE);
+                    LONE_SURROGATE.len()
+                };
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+        take(&chunk[..filled]);
+    }
+
     /// Gives what it means piece by piece until `take` has enough and returns `false`.
     pub fn pieces(&self, mut take: impl FnMut(Piece<'a>) -> bool) {
         let mut rest = self.raw;
@@ -72,8 +126,8 @@ impl<'a> Text<'a> {
             if at > 0 && !take(Piece::Plain(&rest[..at])) {
                 return;
             }
-            let (piece, length) = unescape(&rest[at..]);
-            if !take(piece) {
+            let (meant, length) = unescape(&rest.as_bytes()[at..]);
+            if !take(meant.map_or(Piece::LoneSurrogate, Piece::Character)) {
                 return;
             }
             rest = rest.get(at + length..).unwrap_or_default();
@@ -95,9 +149,9 @@ pub enum Piece<'a> {
     LoneSurrogate,
 }
 
-/// The escape at the beginning of `text` and its length. The scanner has held it to the grammar before.
-fn unescape(text: &str) -> (Piece<'_>, usize) {
-    let bytes = text.as_bytes();
+/// The character that the escape at the beginning of `bytes` means, and the length of that escape; no character of half a
+/// surrogate pair. The scanner has held it to the grammar before.
+fn unescape(bytes: &[u8]) -> (Option<char>, usize) {
     let simple = match bytes.get(1) {
         Some(b'u') => return unescape_unicode(bytes),
         Some(b'b') => '\u{8}',
@@ -108,20 +162,20 @@ fn unescape(text: &str) -> (Piece<'_>, usize) {
         Some(&other) => char::from(other),
         None => '\\',
     };
-    (Piece::Character(simple), 2)
+    (Some(simple), 2)
 }
 
-fn unescape_unicode(bytes: &[u8]) -> (Piece<'static>, usize) {
+fn unescape_unicode(bytes: &[u8]) -> (Option<char>, usize) {
     let unit = |from: usize| bytes.get(from..from + 4).and_then(hex4);
-    let Some(first) = unit(2) else { return (Piece::LoneSurrogate, 6) };
+    let Some(first) = unit(2) else { return (None, 6) };
     if let Some(character) = char::from_u32(u32::from(first)) {
-        return (Piece::Character(character), 6);
+        return (Some(character), 6);
     }
     let second = if bytes.get(6..8) == Some(b"\\u") { unit(8) } else { None };
     let pair = [first, second.unwrap_or_default()];
     match char::decode_utf16(pair).next() {
-        Some(Ok(character)) => (Piece::Character(character), 12),
-        Some(Err(_)) | None => (Piece::LoneSurrogate, 6),
+        Some(Ok(character)) => (Some(character), 12),
+        Some(Err(_)) | None => (None, 6),
     }
 }
 
@@ -160,16 +214,19 @@ pub(super) fn find_short_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The first quote or backslash from `from` on, or the end.
+/// What a string cannot go past without a look, in the block at `from`: a bit for each quote, backslash and control
+/// character. Behind the text there are quotes.
 #[inline]
-pub(super) fn find_quote_or_escape(bytes: &[u8], from: usize) -> usize {
+pub(super) fn marks(bytes: &[u8], from: usize) -> u64 {
     let rest = bytes.get(from..).unwrap_or_default();
-    from + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
-}
-
-/// Where the first control character stands.
-pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
-    // Without a branch per byte this becomes vector code; the place matters only when there is one.
-    let found = bytes.iter().fold(0_u8, |found, &byte| found | u8::from(byte < 0x20));
-    if found == 0 { None } else { bytes.iter().position(|&byte| byte < 0x20) }
+    let mut last = [b'"'; BLOCK_BYTES];
+    let block = rest.first_chunk().unwrap_or_else(|| {
+        last[..rest.len()].copy_from_slice(rest);
+        &last
+    });
+    bits(block, |lane| {
+        let quotes = lane.simd_eq(u8x16::splat(b'"'));
+        let escapes = lane.simd_eq(u8x16::splat(b'\\'));
+        quotes | escapes | lane.simd_lt(u8x16::splat(0x20))
+    })
 }

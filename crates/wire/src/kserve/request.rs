@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::json::{Kind, Scanner, Text, quote};
 use crate::openai::error::Invalid;
 use crate::openai::request::forbidden::forbidden_key;
+use crate::openai::request::members::utf8;
 use crate::openai::request::{BodyLimits, Tensors};
 
 use super::datatype::Datatype;
@@ -63,12 +64,7 @@ pub fn parse<'a>(
     limits: &BodyLimits,
 ) -> Result<Inference<'a>, Invalid> {
     let (json, data) = split(body, json_bytes)?;
-    if json.starts_with(b"\xEF\xBB\xBF") {
-        return Err(Invalid::body("the body starts with a byte order mark; send plain UTF-8"));
-    }
-    let text = std::str::from_utf8(json).map_err(|error| {
-        Invalid::body(format!("the body is not UTF-8: invalid sequence at byte {}", error.valid_up_to()))
-    })?;
+    let text = utf8(json)?;
     let mut scanner = Scanner::new(text, limits.depth_max);
     let (inputs, outputs) = members(&mut scanner)?;
     scanner.finish()?;

@@ -13,7 +13,7 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
-use crate::json::{Piece, Text};
+use crate::json::Text;
 
 use super::{IMAGE_TOKENS, MESSAGE_TOKENS, TOKEN_BYTES};
 
@@ -105,13 +105,8 @@ impl Beginnings {
         if !self.wanted {
             return;
         }
-        text.pieces(|piece| {
-            let mut utf8 = [0; 4];
-            match piece {
-                Piece::Plain(plain) => self.bytes(plain.as_bytes()),
-                Piece::Character(character) => self.bytes(character.encode_utf8(&mut utf8).as_bytes()),
-                Piece::LoneSurrogate => self.bytes(b"\xEF\xBF"),
-            }
+        text.chunks(|chunk| {
+            self.bytes(chunk);
             true
         });
     }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::json::{Kind, Piece, Span, Text};
+use crate::json::{Kind, Span, Text};
 use crate::openai::error::Invalid;
 
 use super::beginnings::Beginnings;
@@ -70,15 +70,9 @@ impl<'a> Prompt<'a> {
         let mut hasher = Xxh3::with_seed(salt);
         let mut left = PREFIX_BYTES;
         for text in instructions.chain(&self.prefix) {
-            text.pieces(|piece| {
-                let mut utf8 = [0; 4];
-                let bytes = match piece {
-                    Piece::Plain(plain) => plain.as_bytes(),
-                    Piece::Character(character) => character.encode_utf8(&mut utf8).as_bytes(),
-                    Piece::LoneSurrogate => b"\xEF\xBF",
-                };
-                let taken = bytes.len().min(left);
-                hasher.update(&bytes[..taken]);
+            text.chunks(|chunk| {
+                let taken = chunk.len().min(left);
+                hasher.update(&chunk[..taken]);
                 left -= taken;
                 left > 0
             });
