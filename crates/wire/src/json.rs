@@ -20,7 +20,7 @@ pub mod write;
 use blocks::BLOCK_BYTES;
 pub use surrogates::lone_surrogate;
 pub use text::{Piece, Text};
-use text::{find_short_end, hex4, marks};
+use text::{SIMPLE, find_short_end, hex4, marks};
 
 /// The deepest nesting a scanner can be told to accept.
 pub const DEPTH_MAX: usize = 1024;
@@ -363,7 +363,7 @@ impl<'a> Scanner<'a> {
     /// The length of the escape at `at`, and how many bytes of UTF-8 it stands for.
     fn escape(&self, at: usize) -> Result<(usize, usize), JsonError> {
         match self.bytes.get(at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok((2, 1)),
+            Some(&simple) if SIMPLE[usize::from(simple)] != 0 => Ok((2, 1)),
             Some(b'u') => match self.bytes.get(at + 2..at + 6).and_then(hex4) {
                 Some(0..0x80) => Ok((6, 1)),
                 // Half of a surrogate pair counts two of the four bytes of the pair.

@@ -11,6 +11,20 @@ use super::blocks::{BLOCK_BYTES, LANE_BYTES, bits};
 const CHUNK_BYTES: usize = 1024;
 /// The longest character in UTF-8.
 const CHARACTER_BYTES_MAX: usize = 4;
+/// What the letter of a simple escape means; 0 for all that are none. Real text has many line breaks and quotes in it, in no
+/// order that a processor could guess, so that one look-up beats a branch for each.
+pub(super) const SIMPLE: [u8; 256] = {
+    let mut meant = [0; 256];
+    meant[b'"' as usize] = b'"';
+    meant[b'\\' as usize] = b'\\';
+    meant[b'/' as usize] = b'/';
+    meant[b'b' as usize] = 0x08;
+    meant[b'f' as usize] = 0x0C;
+    meant[b'n' as usize] = b'\n';
+    meant[b'r' as usize] = b'\r';
+    meant[b't' as usize] = b'\t';
+    meant
+};
 /// Stands for half a surrogate pair where only bytes count: no text has it.
 const LONE_SURROGATE: &[u8] = b"\xEF\xBF";
 
@@ -93,10 +107,16 @@ impl<'a> Text<'a> {
                 filled = 0;
             }
             // Copied before it is known how much of it stands for itself: what does not is written over.
-            let plain = if let Some(lane) = rest.first_chunk::<LANE_BYTES>() {
+            let plain = if let Some((lane, behind)) = rest.split_first_chunk::<LANE_BYTES>() {
                 chunk[filled..filled + LANE_BYTES].copy_from_slice(lane);
                 let escapes = u8x16::new(*lane).simd_eq(u8x16::splat(b'\\')).to_bitmask();
-                LANE_BYTES.min(escapes.trailing_zeros() as usize)
+                // Nearly all are plain, and the next is not to wait until it is counted how many of this one are.
+                if escapes == 0 {
+                    filled += LANE_BYTES;
+                    rest = behind;
+                    continue;
+                }
+                escapes.trailing_zeros() as usize
             } else {
                 let plain = rest.iter().position(|&byte| byte == b'\\').unwrap_or(rest.len());
                 chunk[filled..filled + plain].copy_from_slice(&rest[..plain]);
@@ -107,11 +127,12 @@ impl<'a> Text<'a> {
             if rest.first() == Some(&b'\\') {
                 let (meant, length) = unescape(rest);
                 let room = &mut chunk[filled..filled + CHARACTER_BYTES_MAX];
-                filled += if let Some(character) = meant {
-                    character.encode_utf8(room).len()
-                } else {
-                    room[..LONE_SURROGATE.len()].copy_from_slice(LONE_SURROGATE);
-                    LONE_SURROGATE.len()
+                filled += match meant {
+                    Some(character) => character.encode_utf8(room).len(),
+                    None => {
+                        room[..LONE_SURROGATE.len()].copy_from_slice(LONE_SURROGATE);
+                        LONE_SURROGATE.len()
+                    }
                 };
                 rest = rest.get(length..).unwrap_or_default();
             }
@@ -152,17 +173,11 @@ pub enum Piece<'a> {
 /// The character that the escape at the beginning of `bytes` means, and the length of that escape; no character of half a
 /// surrogate pair. The scanner has held it to the grammar before.
 fn unescape(bytes: &[u8]) -> (Option<char>, usize) {
-    let simple = match bytes.get(1) {
-        Some(b'u') => return unescape_unicode(bytes),
-        Some(b'b') => '\u{8}',
-        Some(b'f') => '\u{c}',
-        Some(b'n') => '\n',
-        Some(b'r') => '\r',
-        Some(b't') => '\t',
-        Some(&other) => char::from(other),
-        None => '\\',
-    };
-    (Some(simple), 2)
+    let named = bytes.get(1).copied().unwrap_or(b'\\');
+    match SIMPLE[usize::from(named)] {
+        0 => unescape_unicode(bytes),
+        simple => (Some(char::from(simple)), 2),
+    }
 }
 
 fn unescape_unicode(bytes: &[u8]) -> (Option<char>, usize) {

@@ -385,12 +385,7 @@ pub fn parse_as(
     limits: &BodyLimits,
     salt: u64,
 ) -> Result<Request, Invalid> {
-    if body.starts_with(b"\xEF\xBB\xBF") {
-        return Err(Invalid::body("the body starts with a byte order mark; send plain UTF-8"));
-    }
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Invalid::body(format!("the body is not UTF-8: invalid sequence at byte {}", error.valid_up_to()))
-    })?;
+    let text = members::utf8(body)?;
     body::Reader::new(shape, operation, text, limits, salt).read()
 }
 
