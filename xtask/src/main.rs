@@ -1,6 +1,7 @@
-//! Checks and generators of this repository: `cargo xtask tidy`, `cargo xtask codegen [--check]`.
+//! Checks and generators of this repository: `cargo xtask tidy`, `cargo xtask codegen [--check]`, `cargo xtask order`.
 
 mod codegen;
+mod order;
 mod protocols;
 mod tidy;
 
@@ -20,12 +21,15 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Writes which functions of the binary run, so that they are put together. Needs valgrind; takes ten minutes.
+    Order,
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Tidy => tidy::run(&root()),
         Command::Codegen { check } => codegen::run(check),
+        Command::Order => order::run(&root()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

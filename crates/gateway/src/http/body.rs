@@ -1,7 +1,9 @@
-//! Reading a request's body whole, within its limits.
+//! Reading a request's body whole, within its limits; and giving its memory back.
 
 use std::future::poll_fn;
+use std::hint::black_box;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,12 +11,23 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
 use pointsman_wire::openai::error::ErrorBody;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Capacity taken on the client's word; more is taken as bytes come.
 const PREALLOCATED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Time before the rate of a body is judged.
 const RATE_GRACE: Duration = Duration::from_secs(5);
+/// A body of at least so many bytes leaves memory behind that is worth giving back,
+const LARGE_BYTES: usize = 128 * 1024;
+/// which mimalloc does when a piece like this one is freed after its delay of ten milliseconds.
+const PIECE_BYTES: usize = 128 * 1024;
+const PIECE_HELD: Duration = Duration::from_millis(12);
+
+thread_local! {
+    /// Told when a large body is freed.
+    static FREED: Rc<Notify> = Rc::default();
+}
 
 /// What a body must keep to.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +65,35 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
+    Ok(if whole.len() < LARGE_BYTES { whole.freeze() } else { Bytes::from_owner(Large(whole)) })
+}
+
+/// A body that tells when it is freed.
+struct Large(BytesMut);
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        // A thread that ends has no use for it any more.
+        let _ = FREED.try_with(|freed| freed.notify_one());
+    }
+}
+
+/// Gives the memory of large bodies back to the system as long as it is polled. Left to itself the allocator would keep
+/// all that the last of them took until there are others.
+pub async fn give_back() {
+    let freed = FREED.with(Rc::clone);
+    loop {
+        freed.notified().await;
+        let piece = black_box(Vec::<u8>::with_capacity(PIECE_BYTES));
+        sleep(PIECE_HELD).await;
+        drop(piece);
+    }
 }
 
 fn too_slow_error(received: u64, took: Duration) -> ErrorBody {

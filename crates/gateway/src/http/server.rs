@@ -26,6 +26,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::auth::Recognised;
+use super::body;
 use super::client_io::{Answering, ClientIo};
 use super::grpc;
 use super::guard::GuardedBody;
@@ -173,6 +174,7 @@ pub async fn run(
             }
         });
     }
+    spawn_local(body::give_back());
     let mut shutdown = app.shutdown.subscribe();
     let mut recalls = app.recalls.subscribe();
     let mut refusing = false;
