@@ -5,7 +5,6 @@ mod support;
 use std::io::{Read, Write};
 
 use serde_json::json;
-use support::binary::{Binary, connect, one};
 use support::{Answer, World, hello, request};
 
 fn ask(world: &World, lane: &str) -> Answer {
@@ -79,33 +78,4 @@ fn b11_what_is_under_way_is_not_touched() {
     connection.write_all(&whole[head..]).expect("sent");
     let answer = Answer::read(&mut connection);
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
-}
-
-/// Left alone, the allocator keeps what the last large bodies took until there are others.
-#[test]
-fn the_memory_of_large_bodies_is_given_back() {
-    const CLIENTS: u64 = 8;
-    const BODY_BYTES: u64 = 8 << 20;
-    let binary = Binary::start(&one());
-    let resident_bytes = || {
-        let told = std::fs::read_to_string(format!("/proc/{}/statm", binary.child.id())).expect("it runs");
-        let pages = told.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number");
-        pages * 4096
-    };
-    let mut body = hello();
-    body["messages"][0]["content"] = "x".repeat(BODY_BYTES as usize).into();
-    let asked = request("/v1/chat/completions", "", body.to_string().as_bytes());
-    let (most, last) = asked.split_at(asked.len() - 1);
-    assert_eq!(binary.ask().status, 200);
-    let idle_bytes = resident_bytes();
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(&binary.client)).collect();
-    for client in &mut clients {
-        client.write_all(most).expect("written");
-    }
-    binary.until("all bodies are there", || resident_bytes() > idle_bytes + CLIENTS * BODY_BYTES * 3 / 4);
-    for client in &mut clients {
-        client.write_all(last).expect("written");
-        assert_eq!(Answer::read(client).status, 200);
-    }
-    binary.until("their memory is free again", || resident_bytes() < idle_bytes + 2 * BODY_BYTES);
 }

@@ -48,7 +48,8 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
     }
     let mut body = pin!(body);
     let mut watch = Watch::new(rules);
-    let mut whole = BytesMut::new();
+    let mut taken = Whole::default();
+    let whole = &mut taken.0;
     loop {
         let received = whole.len() as u64;
         let Some(frame) = poll_fn(|cx| watch.poll(cx, received, body.as_mut())).await? else { break };
@@ -65,22 +66,42 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
         }
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.len() < LARGE_BYTES { whole.freeze() } else { Bytes::from_owner(Large(whole)) })
+    Ok(taken.freeze())
 }
 
-/// A body that tells when it is freed.
-struct Large(BytesMut);
+/// A body, which tells [`give_back`] when it is freed if it is large.
+#[derive(Default)]
+pub struct Whole(BytesMut);
 
-impl AsRef<[u8]> for Large {
+impl Whole {
+    /// The body, to be passed on.
+    pub fn freeze(mut self) -> Bytes {
+        if self.0.len() < LARGE_BYTES {
+            std::mem::take(&mut self.0).freeze()
+        } else {
+            Bytes::from_owner(self)
+        }
+    }
+}
+
+impl From<BytesMut> for Whole {
+    fn from(body: BytesMut) -> Self {
+        Self(body)
+    }
+}
+
+impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for Large {
+impl Drop for Whole {
     fn drop(&mut self) {
-        // A thread that ends has no use for it any more.
-        let _ = FREED.try_with(|freed| freed.notify_one());
+        if self.0.capacity() >= LARGE_BYTES {
+            // A thread that ends has no use for it any more.
+            let _ = FREED.try_with(|freed| freed.notify_one());
+        }
     }
 }
 
