@@ -2,7 +2,7 @@
 //!
 //! Of some 20,000 functions 2,000 run between the start and an answer. Left where the compiler puts them they are everywhere,
 //! and each brings its neighbours along. `cargo xtask order` writes their names. The hashes in them change with the versions
-//! of dependencies; where one does, all of that name come, behind those that are known exactly.
+//! of dependencies and of the compiler; where one does, all of that name come, behind those that are known exactly.
 
 use std::collections::HashSet;
 use std::env;
@@ -20,14 +20,17 @@ const HASH_DIGITS: usize = 16;
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={ORDER}");
+    // Another linker may not know the option that this one knew.
+    println!("cargo::rerun-if-env-changed=CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER");
+    println!("cargo::rerun-if-env-changed=PATH");
     // Names differ from system to system, and without optimisation they are others.
     if variable("TARGET") != "x86_64-unknown-linux-gnu" || variable("PROFILE") != "release" {
         return Ok(());
     }
-    let names = fs::read_to_string(Path::new(&variable("CARGO_MANIFEST_DIR")).join(ORDER))?;
+    let names = fs::read_to_string(ORDER).map_err(|error| io::Error::other(format!("{ORDER}: {error}")))?;
     let script = PathBuf::from(variable("OUT_DIR")).join("order.ld");
     fs::write(&script, linker_script(&names))?;
-    let option = format!("-Wl,-T,{}", script.display());
+    let option = format!("-T{}", script.display());
     if links_with(&option) {
         println!("cargo::rustc-link-arg-bin=pointsman={option}");
     } else {
@@ -47,15 +50,26 @@ fn linker_script(names: &str) -> String {
     script + "*(.text .text.*)\n}\n}\n"
 }
 
-/// The name with any hash, or with any number that was put behind it.
+/// The name with any hash, and with any number where one was put behind it.
 fn any_hash(name: &str) -> String {
+    let (name, number) = match name.rsplit_once('.') {
+        Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => (name, ".*"),
+        Some(_) | None => (name, ""),
+    };
     if let Some(at) = name.rfind(HASH_MARK).filter(|at| name.len() > at + HASH_MARK.len() + HASH_DIGITS) {
         return format!("{}*", &name[..at + HASH_MARK.len()]);
     }
-    match name.rsplit_once('.') {
-        Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => format!("{name}.*"),
-        Some(_) | None => name.to_owned(),
+    if !name.starts_with("_R") {
+        return format!("{name}{number}");
     }
+    // The standard library's own names have the hashes of crates within them, between `Cs` and an underscore.
+    let mut parts = name.split("Cs");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let any = parts.fold(first, |known, part| match part.split_once('_') {
+        Some((hash, rest)) if hash.bytes().all(|byte| byte.is_ascii_alphanumeric()) => known + "Cs*_" + rest,
+        Some(_) | None => known + "Cs" + part,
+    });
+    any + number
 }
 
 /// Whether the linker knows the option: LLD does, which is the compiler's own; those of some distributions do not.

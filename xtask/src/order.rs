@@ -22,6 +22,7 @@ const UPSTREAM: &str = "127.0.0.1:19100";
 const KEY: &str = "bench-key-that-is-no-secret";
 /// Under valgrind all takes fifty times as long.
 const PATIENCE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Long prompts take other ways than short ones.
 const LONG_PROMPT_BYTES: usize = 64 * 1024;
@@ -67,6 +68,9 @@ impl Drop for Running {
 
 /// The functions that run at the start, and for requests.
 fn watch(root: &Path, binary: &Path, work: &Path) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    for address in [UPSTREAM, CLIENTS, ADMIN] {
+        ensure!(TcpStream::connect(address).is_err(), "{address} is taken by another process");
+    }
     let out = work.join("callgrind");
     let mut mock = Command::new(binary);
     mock.args([
@@ -91,6 +95,9 @@ fn watch(root: &Path, binary: &Path, work: &Path) -> Result<(BTreeSet<String>, B
     for address in [UPSTREAM, CLIENTS, ADMIN] {
         wait_for(address, || TcpStream::connect(address).is_ok())?;
     }
+    // Probes and all else that an idle process does from time to time count as its start.
+    let began = Instant::now();
+    wait_for("the first probes", || began.elapsed() > IDLE)?;
     let started = dump(&router, &out.with_extension("1"))?;
     ask_all()?;
     let answered = dump(&router, &out.with_extension("2"))?;

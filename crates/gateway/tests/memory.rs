@@ -1,8 +1,9 @@
 //! What large bodies took is given back, with the allocator of the binary.
+#![cfg(target_os = "linux")]
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pointsman::http::body::{Whole, give_back};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
@@ -15,7 +16,9 @@ const BODY_BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn body() -> Bytes {
-    Whole::from(BytesMut::from(vec![7; BODY_BYTES].as_slice())).freeze()
+    let mut body = Whole::default();
+    body.push(&vec![7; BODY_BYTES]);
+    body.freeze()
 }
 
 /// Left alone, the allocator keeps what the last of them took until there are others.

@@ -219,9 +219,9 @@ impl<'a> Scanner<'a> {
         let mut saved = 0;
         let mut block = start;
         'blocks: loop {
-            let mut marks = marks(self.bytes, block);
-            while marks != 0 {
-                let at = block + marks.trailing_zeros() as usize;
+            let mut left = marks(self.bytes, block);
+            while left != 0 {
+                let at = block + left.trailing_zeros() as usize;
                 match self.bytes.get(at) {
                     Some(b'"') => {
                         self.at = at + 1;
@@ -235,7 +235,7 @@ impl<'a> Scanner<'a> {
                             block = next;
                             continue 'blocks;
                         }
-                        marks &= u64::MAX << (next - block);
+                        left &= u64::MAX << (next - block);
                     }
                     Some(_) => return Err(JsonError { at, what: JsonFault::Control }),
                     None => return Err(JsonError { at: self.bytes.len(), what: JsonFault::Ended }),

@@ -252,6 +252,43 @@ proptest! {
     }
 
     #[test]
+    fn what_is_wrong_with_a_long_string_is_told_with_its_place(before in 0..200_usize, after in 0..100_usize) {
+        let fault = |text: &str| {
+            let fault = Scanner::new(text, DEPTH).string().unwrap_err();
+            (fault.at, fault.what)
+        };
+        let (before_text, after_text) = ("p".repeat(before), "p".repeat(after));
+        for escape in ["\\x", "\\u12g4", "\\u"] {
+            let text = format!("\"{before_text}{escape}\"{after_text}");
+            prop_assert_eq!(fault(&text), (1 + before, JsonFault::Escape), "{}", escape);
+        }
+        for end in ["", "\\", "\\n"] {
+            let text = format!("\"{before_text}{end}");
+            let at = if end == "\\" { 1 + before } else { text.len() };
+            prop_assert_eq!(fault(&text), (at, JsonFault::Ended), "{}", end);
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_two_bytes_at_every_place(before in 0..1100_usize, after in 0..100_usize) {
+        let text = format!("\"{}\\ud83d{}\"", "p".repeat(before), "q".repeat(after));
+        let mut meant = Vec::new();
+        Scanner::new(&text, DEPTH).string().unwrap().chunks(|chunk| { meant.extend_from_slice(chunk); true });
+        let expected = ["p".repeat(before).as_bytes(), b"\xEF\xBF", "q".repeat(after).as_bytes()].concat();
+        prop_assert_eq!(meant, expected);
+    }
+
+    #[test]
+    fn chunks_end_when_there_is_enough(enough in 1..4000_usize) {
+        let text = format!("\"{}\"", "0123456789\\n".repeat(500));
+        let mut meant = Vec::new();
+        let string = Scanner::new(&text, DEPTH).string().unwrap();
+        string.chunks(|chunk| { meant.extend_from_slice(chunk); meant.len() < enough });
+        prop_assert!(meant.len() >= enough && meant.len() < enough + 2048, "{} of {}", meant.len(), enough);
+        prop_assert!("0123456789\n".repeat(500).as_bytes().starts_with(&meant));
+    }
+
+    #[test]
     fn a_control_character_is_found_wherever_it_stands(before in 0..200_usize, after in 0..200_usize, byte in 0..0x20_u8) {
         let text = format!("\"{}\\n{}{}\"", "é".repeat(before), char::from(byte), "p".repeat(after));
         let fault = Scanner::new(&text, DEPTH).string().unwrap_err();

@@ -18,10 +18,11 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 const PREALLOCATED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Time before the rate of a body is judged.
 const RATE_GRACE: Duration = Duration::from_secs(5);
-/// A body of at least so many bytes leaves memory behind that is worth giving back,
+/// A body of at least so many bytes leaves memory behind that is worth giving back.
 const LARGE_BYTES: usize = 128 * 1024;
-/// which mimalloc does when a piece like this one is freed after its delay of ten milliseconds.
+/// A piece of the same region of mimalloc's as bodies of up to 16 MiB. Freed, it has the region look what it can give back.
 const PIECE_BYTES: usize = 128 * 1024;
+/// A little more than the ten milliseconds that mimalloc waits before it gives anything back.
 const PIECE_HELD: Duration = Duration::from_millis(12);
 
 thread_local! {
@@ -48,8 +49,7 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
     }
     let mut body = pin!(body);
     let mut watch = Watch::new(rules);
-    let mut taken = Whole::default();
-    let whole = &mut taken.0;
+    let mut whole = Whole::default();
     loop {
         let received = whole.len() as u64;
         let Some(frame) = poll_fn(|cx| watch.poll(cx, received, body.as_mut())).await? else { break };
@@ -62,11 +62,11 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
                 // Small bodies come in one piece, which is then passed on as it is.
                 return Ok(data);
             }
-            whole.reserve(announced.min(PREALLOCATED_BYTES_MAX) as usize);
+            whole.0.reserve(announced.min(PREALLOCATED_BYTES_MAX) as usize);
         }
-        whole.extend_from_slice(&data);
+        whole.push(&data);
     }
-    Ok(taken.freeze())
+    Ok(whole.freeze())
 }
 
 /// A body, which tells [`give_back`] when it is freed if it is large.
@@ -74,6 +74,21 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
 pub struct Whole(BytesMut);
 
 impl Whole {
+    /// Bytes that are there.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none are.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Puts bytes behind those that are there.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     /// The body, to be passed on.
     pub fn freeze(mut self) -> Bytes {
         if self.0.len() < LARGE_BYTES {
@@ -81,12 +96,6 @@ impl Whole {
         } else {
             Bytes::from_owner(self)
         }
-    }
-}
-
-impl From<BytesMut> for Whole {
-    fn from(body: BytesMut) -> Self {
-        Self(body)
     }
 }
 
@@ -105,8 +114,9 @@ impl Drop for Whole {
     }
 }
 
-/// Gives the memory of large bodies back to the system as long as it is polled. Left to itself the allocator would keep
-/// all that the last of them took until there are others.
+/// Gives the memory of this thread's large bodies back to the system as long as it is polled. Left to itself the allocator
+/// would keep all that the last of them took until there are others. It does keep bodies of more than 16 MiB, whose regions
+/// are their own, until the next of that size.
 pub async fn give_back() {
     let freed = FREED.with(Rc::clone);
     loop {

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::Body;
@@ -15,7 +15,7 @@ use pointsman_wire::openai::request::{BodyLimits, Request};
 use pointsman_wire::tasks::Task;
 use pointsman_wire::tasks::multipart::{PartLimits, Scanner, boundary};
 
-use super::body::{BodyRules, Watch};
+use super::body::{BodyRules, Watch, Whole};
 use super::client_io::Answering;
 use crate::exchange::Upload;
 
@@ -62,7 +62,7 @@ pub async fn receive(
     }
     let mut scanner = Scanner::new(task, &boundary, part_limits(limits, rules.bytes_max));
     let mut watch = Watch::new(rules);
-    let mut kept = BytesMut::new();
+    let mut kept = Whole::default();
     let held_max = limits.multipart_buffer_bytes;
     while kept.len() as u64 <= held_max || body.is_end_stream() {
         let received = kept.len() as u64;
@@ -75,7 +75,7 @@ pub async fn receive(
             return Err(ErrorBody::too_big(rules.bytes_max));
         }
         scanner.push(&data)?;
-        kept.extend_from_slice(&data);
+        kept.push(&data);
     }
     let form = scanner.form().clone();
     if form.model.is_none() {

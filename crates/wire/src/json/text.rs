@@ -25,7 +25,7 @@ pub(super) const SIMPLE: [u8; 256] = {
     meant[b't' as usize] = b'\t';
     meant
 };
-/// Stands for half a surrogate pair where only bytes count: no text has it.
+/// Stands for half a surrogate pair where only bytes count: a character without its end, which no text holds.
 const LONE_SURROGATE: &[u8] = b"\xEF\xBF";
 
 /// A string, as it stands between its quotes.
@@ -90,7 +90,7 @@ impl<'a> Text<'a> {
     }
 
     /// Gives what it means as bytes, in chunks of any size, until `take` has enough and returns `false`. A lone surrogate
-    /// is two bytes that no text has.
+    /// is two bytes of a character without its end, which no text holds.
     pub fn chunks(&self, mut take: impl FnMut(&[u8]) -> bool) {
         let mut rest = self.raw.as_bytes();
         if !self.escaped() {
@@ -230,7 +230,7 @@ pub(super) fn find_short_end(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// What a string cannot go past without a look, in the block at `from`: a bit for each quote, backslash and control
-/// character. Behind the text there are quotes.
+/// character. The text is read as if quotes followed it.
 #[inline]
 pub(super) fn marks(bytes: &[u8], from: usize) -> u64 {
     let rest = bytes.get(from..).unwrap_or_default();
