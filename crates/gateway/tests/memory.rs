@@ -11,13 +11,13 @@ use tokio::time::sleep;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const BODIES: usize = 8;
-const BODY_BYTES: usize = 1 << 20;
+/// How many, and of how many bytes each.
+const BODIES: [(usize, usize); 3] = [(8, 1 << 20), (6, 4 << 20), (4, 20 << 20)];
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn body() -> Bytes {
+fn body(bytes: usize) -> Bytes {
     let mut body = Whole::default();
-    body.push(&vec![7; BODY_BYTES]);
+    body.push(&vec![7; bytes]);
     body.freeze()
 }
 
@@ -29,16 +29,19 @@ async fn memory_of_large_bodies_is_given_back() {
         .run_until(async {
             // Others of the same thread live on, as they always do.
             let others: Vec<_> = (0..1000).map(|size| vec![1_u8; size]).collect();
-            let idle_bytes = resident_bytes();
             spawn_local(give_back());
-            let bodies: Vec<_> = (0..BODIES).map(|_| body()).collect();
-            drop(bodies);
-            let freed_bytes = resident_bytes();
-            assert!(freed_bytes > idle_bytes + BODIES * BODY_BYTES / 2, "it is not free at once");
-            let began = Instant::now();
-            while resident_bytes() > idle_bytes + BODIES * BODY_BYTES / 4 {
-                assert!(began.elapsed() < PATIENCE, "{} of {freed_bytes} bytes are left", resident_bytes());
-                sleep(Duration::from_millis(5)).await;
+            for (count, bytes) in BODIES {
+                let idle_bytes = resident_bytes();
+                let bodies: Vec<_> = (0..count).map(|_| body(bytes)).collect();
+                drop(bodies);
+                let freed_bytes = resident_bytes();
+                assert!(freed_bytes > idle_bytes + count * bytes / 2, "{bytes}: it is not free at once");
+                let began = Instant::now();
+                while resident_bytes() > idle_bytes + count * bytes / 4 {
+                    let left_bytes = resident_bytes();
+                    assert!(began.elapsed() < PATIENCE, "{bytes}: {left_bytes} of {freed_bytes} are left");
+                    sleep(Duration::from_millis(5)).await;
+                }
             }
             drop(others);
         })

@@ -20,14 +20,14 @@ const PREALLOCATED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const RATE_GRACE: Duration = Duration::from_secs(5);
 /// A body of at least so many bytes leaves memory behind that is worth giving back.
 const LARGE_BYTES: usize = 128 * 1024;
-/// A piece of the same region of mimalloc's as bodies of up to 16 MiB. Freed, it has the region look what it can give back.
-const PIECE_BYTES: usize = 128 * 1024;
-/// A little more than the ten milliseconds that mimalloc waits before it gives anything back.
-const PIECE_HELD: Duration = Duration::from_millis(12);
+/// Bytes of pieces that, freed, have mimalloc look what it can give back, and how long each is held: a little more than what
+/// mimalloc waits. The first is of a region that holds many, with bodies of up to 16 MiB; the other is a region of its own.
+const PIECES: [(usize, Duration); 2] =
+    [(128 * 1024, Duration::from_millis(12)), (17 * 1024 * 1024, Duration::from_millis(120))];
 
 thread_local! {
-    /// Told when a large body is freed.
-    static FREED: Rc<Notify> = Rc::default();
+    /// Told when a large body is freed, one for each of [`PIECES`].
+    static FREED: Rc<[Notify; PIECES.len()]> = Rc::default();
 }
 
 /// What a body must keep to.
@@ -109,22 +109,26 @@ impl Drop for Whole {
     fn drop(&mut self) {
         if self.0.capacity() >= LARGE_BYTES {
             // A thread that ends has no use for it any more.
-            let _ = FREED.try_with(|freed| freed.notify_one());
+            let _ = FREED.try_with(|freed| freed.iter().for_each(Notify::notify_one));
         }
     }
 }
 
 /// Gives the memory of this thread's large bodies back to the system as long as it is polled. Left to itself the allocator
-/// would keep all that the last of them took until there are others. It does keep bodies of more than 16 MiB, whose regions
-/// are their own, until the next of that size.
+/// would keep all that the last of them took until there are others.
 pub async fn give_back() {
     let freed = FREED.with(Rc::clone);
-    loop {
-        freed.notified().await;
-        let piece = black_box(Vec::<u8>::with_capacity(PIECE_BYTES));
-        sleep(PIECE_HELD).await;
-        drop(piece);
-    }
+    let hold = async |at: usize| {
+        let (bytes, held) = PIECES[at];
+        loop {
+            freed[at].notified().await;
+            // Never written to, so that it takes no memory itself.
+            let piece = black_box(Vec::<u8>::with_capacity(bytes));
+            sleep(held).await;
+            drop(piece);
+        }
+    };
+    tokio::join!(hold(0), hold(1));
 }
 
 fn too_slow_error(received: u64, took: Duration) -> ErrorBody {
