@@ -317,7 +317,17 @@ impl Fleet {
         })
     }
 
-    /// The same for one that failed, if it may be looked at before its time: whoever looks must be able to go elsewhere
+    /// When time alone may let it be sent a request if its health were no matter; `None` if it is not time that is in
+    /// the way.
+    pub(crate) fn could_be_sent_from(&self, id: DeploymentId, facts: &Facts, now: Now) -> Option<Now> {
+        let deployment = self.deployments.get(id)?;
+        let credential = self.credential_for(deployment.provider, facts, now).err().flatten();
+        let cooling = Some(deployment.cooling_until(facts.lane));
+        let times = [cooling, missing_until(deployment, facts.needs, now), credential];
+        times.into_iter().flatten().max().filter(|until| *until > now)
+    }
+
+    /// Whether one that failed could be sent a request, if it may be looked at before its time: whoever looks must be able to go elsewhere
     /// if it fails again, so not where failing may be billed.
     pub(crate) fn may_be_looked_at(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         let unsure = self.models.get(facts.model).is_some_and(|model| model.spec.retry.unsure);

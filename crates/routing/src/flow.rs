@@ -320,7 +320,7 @@ impl Flow {
                 Action::Forward(choice.clone())
             }
             (Outcome::Queued { ticket, .. }, _) => {
-                self.wait(*ticket, &decision, now);
+                self.wait(fleet, *ticket, now);
                 Action::Wait
             }
             (Outcome::Rejected { why, .. }, _) => self.reject(&decision, *why, last, now, rng),

@@ -4,11 +4,11 @@ mod support;
 
 use std::time::Duration;
 
-use pointsman_routing::decision::Outcome;
+use pointsman_routing::decision::{Candidate, Outcome, WhyNot};
 use pointsman_routing::facts::{Class, Lane};
 use pointsman_routing::failure::Processed;
 use pointsman_routing::fleet::Event;
-use pointsman_routing::flow::{Action, Flow, Input, Refusal};
+use pointsman_routing::flow::{Action, Flow, Input, Phase, Refusal};
 use pointsman_routing::{Facts, FailureClass, decide};
 use support::{World, catalog, failed, sent};
 
@@ -131,6 +131,74 @@ fn a_credential_that_is_good_again_serves_who_waits_before_newcomers() {
     world.fleet.observe(world.now, Event::RestoreCredential(credential));
     let _ = arrive(&mut world, "");
     assert!(world.woken().contains(&waiting.ticket().expect("it waits").0));
+}
+
+#[test]
+fn who_failed_elsewhere_and_may_not_probe_does_not_keep_others_from_it() {
+    let mut world = world(&["a slots=1 tag=y", "b slots=1 tag=y", "x slots=1"]);
+    let (_running, action) = arrive(&mut world, "#y");
+    assert_eq!(sent(&action), Some("a"));
+    let mut works = true;
+    while works {
+        let (mut refused, action) = arrive(&mut world, "#y");
+        works = sent(&action) == Some("b");
+        if works {
+            let _ = world.step(&mut refused, failed(FailureClass::Connect, Processed::No, None));
+        }
+        let _ = world.step(&mut refused, Input::ClientGone);
+    }
+    let (mut retried, action) = arrive(&mut world, "");
+    assert_eq!(sent(&action), Some("x"));
+    let _ = world.step(&mut retried, failed(FailureClass::Overloaded, Processed::No, None));
+    while retried.phase() == Phase::BackingOff {
+        world.now = retried.wake_at();
+        let _ = world.step(&mut retried, Input::TimerFired);
+    }
+    let (fresh, action) = arrive(&mut world, "#y");
+    assert!(matches!(action, Action::Wait), "{action:?}");
+    assert!(retried.ticket() < fresh.ticket(), "the one that was retried is before it");
+    let [.., Candidate { why_not: Some(WhyNot::Failed { until }), .. }, _] =
+        fresh.decisions()[0].candidates[..]
+    else {
+        panic!("b failed: {:?}", fresh.decisions())
+    };
+    world.now = until;
+    let _ = arrive(&mut world, "#y");
+    assert_eq!(world.woken(), [fresh.ticket().expect("it waits").0]);
+}
+
+/// A world where nobody can serve: `a` is full, `b` and `c` failed and rest for a minute and a second.
+fn failed_and_resting() -> World {
+    let mut world = world(&["a slots=1", "b", "c"]);
+    let (_running, action) = arrive(&mut world, "");
+    assert_eq!(sent(&action), Some("a"));
+    let mut sends = true;
+    while sends {
+        let (mut flow, action) = world.arrive();
+        let resting = |seconds| failed(FailureClass::Overloaded, Processed::No, Some(seconds));
+        let view = world.fleet.view(world.now);
+        let down = view.models[0].deployments.iter().filter(|one| one.state == "failed").count();
+        let input = match sent(&action) {
+            Some(_) if down < 2 => failed(FailureClass::Connect, Processed::No, None),
+            Some("b") => resting(60),
+            Some(_) => resting(1),
+            None => Input::ClientGone,
+        };
+        sends = sent(&action).is_some();
+        let _ = world.step(&mut flow, input);
+        let _ = world.step(&mut flow, Input::ClientGone);
+    }
+    world
+}
+
+#[test]
+fn time_makes_room_at_one_that_failed_and_rests() {
+    let mut world = failed_and_resting();
+    let (mut waiting, action) = arrive(&mut world, "");
+    assert!(matches!(action, Action::Wait), "{action:?}");
+    assert!(waiting.wake_at() - world.now <= Duration::from_secs(1), "{:?}", waiting.decisions());
+    world.now = waiting.wake_at();
+    assert_eq!(sent(&world.step(&mut waiting, Input::TimerFired)), Some("c"), "the last resort");
 }
 
 #[test]

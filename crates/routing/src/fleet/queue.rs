@@ -60,8 +60,9 @@ struct Group {
     blocked: bool,
     /// When time alone may make room: a breaker that is due, a wait or a quota window that ends.
     recheck: Now,
-    /// A deployment was left out for want of a credential.
-    wants_credential: bool,
+    /// A deployment was left out for want of a credential, or failed: that one is used all the same once too few others
+    /// can serve.
+    credentials_matter: bool,
     /// After a reload: what they could use may be something else now, and each is looked at.
     stale: bool,
 }
@@ -84,6 +85,8 @@ pub(super) struct Key {
     pub(super) missing: Capabilities,
     /// Those of these that usually take longer than there is time. Who has more time can use them.
     pub(super) late: SmallVec<[DeploymentId; 2]>,
+    /// Whether it may look whether one that failed works again. Who failed elsewhere may not; others may.
+    pub(super) may_probe: bool,
 }
 
 impl Queue {
@@ -264,8 +267,15 @@ impl Queue {
         tickets
     }
 
-    /// Adds one that was just found to have no slot. Gives the place of its group.
-    pub(super) fn put(&mut self, key: Key, ticket: Ticket, waiter: Waiter, decision: &Decision) -> usize {
+    /// Adds one that was just found to have no slot, with that decision and the soonest that time alone may make room.
+    /// Gives the place of its group.
+    pub(super) fn put(
+        &mut self,
+        key: Key,
+        ticket: Ticket,
+        waiter: Waiter,
+        (decision, recheck): (&Decision, Now),
+    ) -> usize {
         let at = self.groups.iter().position(|group| !group.stale && group.key == key);
         let at = at.unwrap_or_else(|| {
             self.groups.push(Group {
@@ -273,7 +283,7 @@ impl Queue {
                 lines: BTreeMap::new(),
                 blocked: true,
                 recheck: Now::NEVER,
-                wants_credential: false,
+                credentials_matter: false,
                 stale: false,
             });
             self.groups.len() - 1
@@ -288,8 +298,9 @@ impl Queue {
         group.lines.entry(rank.class).or_default().put(ticket, waiter, standing);
         group.blocked = true;
         let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.why_not);
-        group.recheck = reasons().filter_map(WhyNot::returns_at).min().unwrap_or(Now::NEVER);
-        group.wants_credential = reasons().any(|why| matches!(why, WhyNot::NoCredential { .. }));
+        group.recheck = recheck;
+        group.credentials_matter =
+            reasons().any(|why| matches!(why, WhyNot::NoCredential { .. } | WhyNot::Failed { .. }));
         self.recheck = self.recheck.min(group.recheck);
         self.waiting[rank.index()] += 1;
         at
@@ -368,7 +379,7 @@ impl Queue {
         }
         self.recheck = Now::NEVER;
         for group in &mut self.groups {
-            if now >= group.recheck || (credentials_changed && group.wants_credential) {
+            if now >= group.recheck || (credentials_changed && group.credentials_matter) {
                 group.blocked = false;
                 group.recheck = Now::NEVER;
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::credential::earlier;
 use super::discipline::{Pace, retry_after};
 use super::line::Waiter;
 use super::order::{Charge, Due, Rank};
@@ -112,7 +113,8 @@ impl Fleet {
         rng: &mut Rng,
     ) -> Result<(Ticket, Place), (Rejection, Duration)> {
         let ticket = self.next_ticket();
-        let key = self.key(facts, decision);
+        let key = self.key(facts, past.tried, decision);
+        let recheck = self.recheck(facts, decision);
         if facts.lane == Lane::Live {
             self.note_missed(&key.usable, now);
         }
@@ -145,7 +147,7 @@ impl Fleet {
                 let tried = SmallVec::from_slice(past.tried);
                 let (boxed, came) = (Box::new(facts.clone()), past.came);
                 let waiter = Waiter { facts: boxed, since: now, tried, account, came };
-                model.queue.put(key, ticket, waiter, decision);
+                model.queue.put(key, ticket, waiter, (decision, recheck));
                 self.note_idle(facts.model, now);
                 Ok((ticket, place))
             }
@@ -335,9 +337,10 @@ impl Fleet {
             // It waits on, in its place; somebody behind it may be able to use what is free.
             Evaluation::Full(decision) => {
                 self.note_passed(Held { ticket, firm: owed || rank.lane == Lane::Live }, &decision);
-                let key = self.key(&waiter.facts, &decision);
+                let key = self.key(&waiter.facts, &waiter.tried, &decision);
+                let recheck = self.recheck(&waiter.facts, &decision);
                 let queue = &mut self.models.get_mut(model)?.queue;
-                Some(queue.put(key, ticket, waiter, &decision))
+                Some(queue.put(key, ticket, waiter, (&decision, recheck)))
             }
             // It will ask again, and be told why.
             Evaluation::Rejected(_) => {
@@ -348,8 +351,20 @@ impl Fleet {
         }
     }
 
+    /// The soonest that time alone may make room for a request, from a decision that found none.
+    fn recheck(&self, facts: &Facts, decision: &Decision) -> Now {
+        let soonest = |candidate: &Candidate| {
+            let why = candidate.why_not?;
+            // One that failed is used before its time if too few others are left, but not while it rests.
+            let early = matches!(why, WhyNot::Failed { .. })
+                .then(|| self.could_be_sent_from(candidate.deployment, facts, decision.at));
+            earlier(why.returns_at(), early.flatten())
+        };
+        decision.candidates.iter().filter_map(soonest).min().unwrap_or(Now::NEVER)
+    }
+
     /// What a request could use, from a decision that looked at all deployments.
-    fn key(&self, facts: &Facts, decision: &Decision) -> Key {
+    fn key(&self, facts: &Facts, tried: &[DeploymentId], decision: &Decision) -> Key {
         // One that is too slow now may have become faster by the time it has room.
         let is_late = |candidate: &&Candidate| candidate.why_not == Some(WhyNot::TooLate);
         let usable = |candidate: &&Candidate| {
@@ -366,7 +381,7 @@ impl Fleet {
         let missing = |candidate: &Candidate| matches!(candidate.why_not, Some(WhyNot::Missing { .. }));
         let missing = decision.candidates.iter().any(missing);
         let missing = if missing { facts.needs.operation() } else { Capabilities::NONE };
-        Key { usable, lane: facts.lane, size_class, missing, late }
+        Key { usable, lane: facts.lane, size_class, missing, late, may_probe: tried.is_empty() }
     }
 
     /// Whether any deployment of the model has a free slot.

@@ -26,12 +26,18 @@ impl Flow {
         }
     }
 
-    pub(super) fn wait(&mut self, ticket: Ticket, decision: &Decision, now: Now) {
+    pub(super) fn wait(&mut self, fleet: &Fleet, ticket: Ticket, now: Now) {
         let since = *self.queued_since.get_or_insert(now);
-        // What is left alone for a time may serve before a slot is released.
-        let returns = decision.candidates.iter().filter_map(|candidate| candidate.why_not?.returns_at());
-        let recheck = returns.filter(|at| *at > now).min().unwrap_or(Now::NEVER).min(now + QUEUE_LOOK_EVERY);
+        let recheck = self.recheck(fleet, ticket, now);
         self.state = State::Queued { ticket, until: since + self.policy.queue_wait_max, recheck };
+    }
+
+    /// When it looks again although nobody told it of a slot: what is left alone for a time may serve before one is
+    /// released. Whatever is next may have begun after the wait did, so there is a look now and then in any case.
+    fn recheck(&self, fleet: &Fleet, ticket: Ticket, now: Now) -> Now {
+        let next = fleet.queue_recheck(self.facts.model, ticket);
+        let next = if next > now { next } else { Now::NEVER };
+        next.min(now + QUEUE_LOOK_EVERY)
     }
 
     pub(super) fn on_granted(&mut self, fleet: &mut Fleet, now: Now, rng: &mut Rng) -> Action {
@@ -80,11 +86,8 @@ impl Flow {
             return action;
         }
         if now < until && now < self.total {
-            // What was waited for came and did not help. Whatever is next may have begun after the wait did, so there is
-            // a look now and then in any case.
-            let next = fleet.queue_recheck(self.facts.model, ticket);
-            let next = if next > now { next } else { Now::NEVER };
-            self.state = State::Queued { ticket, until, recheck: next.min(now + QUEUE_LOOK_EVERY) };
+            // What was waited for came and did not help.
+            self.state = State::Queued { ticket, until, recheck: self.recheck(fleet, ticket, now) };
             return Action::Wait;
         }
         fleet.leave_queue(self.facts.model, ticket, now, rng);
