@@ -225,3 +225,64 @@ fn responses_go_as_they_came_only_to_who_has_them() {
         assert!(path(kind).ends_with("/responses"), "{kind}");
     }
 }
+
+#[test]
+fn what_is_not_carried_is_refused_in_the_clients_own_words() {
+    let fake = Fake::new(|_, _| Reply::json(200, json!({"error": "nobody asks"})));
+    let providers = ["openai_compatible", "anthropic", "ollama_native"].map(|kind| {
+        let place = format!("kind: {kind}, base_url: '{}', health: off", fake.url());
+        let (provider, model) =
+            (format!("  {kind}: {{ {place} }}\n"), "conversion: { losses: refuse }, deployments");
+        (provider, format!("  to_{kind}: {{ {model}: [{{ name: d, provider: {kind}, model: up }}] }}\n"))
+    });
+    let (providers, models): (Vec<String>, Vec<String>) = providers.into_iter().unzip();
+    let world = World::of(&format!("providers:\n{}models:\n{}", providers.concat(), models.concat()));
+    let hello = || json!({"role": "user", "content": "hello"});
+    let contents = || json!([{"role": "user", "parts": [{"text": "hello"}]}]);
+    let instructed = |more: Value| json!([{"role": "system", "content": "be brief"}, more]);
+    let marked = json!([{"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}]);
+    for (path, mut body, model, field) in [
+        ("/v1/chat/completions", json!({"messages": [hello()], "n": 2}), "to_anthropic", "n"),
+        (
+            "/v1/chat/completions",
+            json!({"messages": instructed(json!({"role": "user", "content": "hello", "name": "Ann"}))}),
+            "to_ollama_native",
+            "messages[1].name",
+        ),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 9, "messages": [{"role": "user", "content": marked}]}),
+            "to_openai_compatible",
+            "messages[0].content.cache_control",
+        ),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 9, "messages": [hello()], "metadata": {"user_id": "u"}}),
+            "to_ollama_native",
+            "metadata.user_id",
+        ),
+        (
+            "/v1beta/models/to_anthropic:generateContent",
+            json!({"contents": contents(), "generationConfig": {"seed": 7}}),
+            "to_anthropic",
+            "generationConfig.seed",
+        ),
+        ("/api/chat", json!({"messages": [hello()], "options": {"seed": 7}}), "to_anthropic", "options.seed"),
+        (
+            "/v1/responses",
+            json!({"input": instructed(hello()), "service_tier": "flex"}),
+            "to_ollama_native",
+            "service_tier",
+        ),
+    ] {
+        if !path.contains(model) {
+            body["model"] = json!(model);
+        }
+        let answer = world.post(path, "", body.to_string().as_bytes());
+        assert!(
+            answer.status == 400 && answer.body.contains(&format!("`{field}`")),
+            "{path} {field}: {answer:?}"
+        );
+    }
+    assert_eq!(fake.seen().len(), 0, "nothing was sent");
+}

@@ -123,6 +123,11 @@ fn tools_that_only_their_provider_runs_are_losses_in_the_record() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let losses = world.record(&answer)["conversion"]["losses"].to_string();
     assert!(losses.contains("tools[0]"), "{losses}");
+    for counter in ["conversions", "conversion_losses"] {
+        let labels = r#"{model="openai_compatible",from="anthropic",to="openai"} 1"#;
+        let line = format!("pointsman_{counter}_total{labels}");
+        assert!(world.metrics().contains(&line), "{line}\n{}", world.metrics());
+    }
 }
 
 #[test]

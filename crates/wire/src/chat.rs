@@ -10,6 +10,7 @@ mod citation;
 mod event;
 mod finding;
 mod loss;
+mod naming;
 mod request;
 
 /// Citations of one part that wait for its end; what there is beyond them is lost.
@@ -23,6 +24,8 @@ pub use citation::Page;
 pub use event::{Event, Opened};
 pub use finding::{Finding, Findings, Tally};
 pub use loss::{Loss, Losses};
+pub use naming::Words;
+pub(crate) use naming::own_name;
 pub use request::{
     Conversation, Effort, Format, Media, MediaKind, Message, Part, Reasoning, Role, Sampling, Source, Tool,
     ToolChoice,

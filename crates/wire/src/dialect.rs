@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::chat::{Answer, Conversation, Event, Losses};
+use crate::chat::{Answer, Conversation, Event, Losses, Words, own_name};
 use crate::json::JsonError;
 use crate::json::tree::Tree;
 use crate::openai::error::{ErrorBody, Fault, Invalid};
@@ -122,6 +122,8 @@ pub struct ClientDef {
     pub headers: &'static [&'static str],
     /// Where a request has the schema that its answer is to fit, for messages.
     pub schema_field: &'static str,
+    /// How its clients call fields of a conversation.
+    pub words: &'static [Words],
     /// The header under which its clients look for the id of an answer, in lower case, if there is one.
     pub request_id_header: Option<&'static str>,
     /// The status that its clients are told an error with.
@@ -210,6 +212,20 @@ impl ClientDef {
             return Err(Invalid::field(field, text));
         }
         self.dialect.conversation(tree)
+    }
+
+    /// Writes what its clients said for a provider that speaks another dialect. What is lost has their names.
+    pub fn write_for(
+        &self,
+        provider: &ProviderDef,
+        conversation: &Conversation,
+        upstream_model_name: &str,
+    ) -> (String, Losses) {
+        let mut unsaid = Losses::default();
+        let body = provider.dialect.request(conversation, upstream_model_name, &mut unsaid);
+        let mut losses = conversation.losses.clone();
+        losses.extend(unsaid.named_by(|field| own_name(self.words, &conversation.places, field)));
+        (body, losses)
     }
 
     /// Whether it is one of OpenAI's own, whose errors and headers are alike.

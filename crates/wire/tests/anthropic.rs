@@ -605,9 +605,12 @@ fn c12_a_request_means_the_same_in_both_dialects() {
     let ours = r#"{"model":"m","max_tokens":9,"system":"s","stop_sequences":["x"],"stream":true,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"b":2}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"42"},{"type":"text","text":"so?"}]}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any"}}"#;
     let theirs = r#"{"model":"m","max_tokens":9,"stop":"x","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"b\":2}"}}]},{"role":"tool","tool_call_id":"1","content":"42"},{"role":"user","content":"so?"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"tool_choice":"required"}"#;
     let read = |dialect: &str, body: &str| {
-        client(dialect).unwrap().dialect.conversation(Tree::parse(body, 32).unwrap()).unwrap()
+        let mut all = client(dialect).unwrap().dialect.conversation(Tree::parse(body, 32).unwrap()).unwrap();
+        (std::mem::take(&mut all.places), all)
     };
-    assert_eq!(read("anthropic", ours), read("openai", theirs));
+    let ((ours_at, ours), (theirs_at, theirs)) = (read("anthropic", ours), read("openai", theirs));
+    assert_eq!(ours, theirs);
+    assert_eq!((ours_at, theirs_at), (vec![0, 1, 2, 2], vec![1, 2, 3, 4]), "in their own lists");
 }
 
 #[test]

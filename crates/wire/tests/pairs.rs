@@ -202,8 +202,7 @@ fn requests_of_every_client_for_every_provider() {
     for (client, provider) in pairs() {
         for (case, body) in cases("request", client.name) {
             let all = read(client, &body);
-            let mut losses = all.losses.clone();
-            let sent = provider.dialect.request(&all, "upstream-model", &mut losses);
+            let (sent, losses) = client.write_for(provider, &all, "upstream-model");
             let path = provider.dialect.path("upstream-model", all.stream);
             let text = format!("// POST {path}\n{}{}", losses_text(&losses), pretty(&sent));
             hold(

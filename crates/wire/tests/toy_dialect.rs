@@ -42,6 +42,7 @@ static CLIENT: ClientDef = ClientDef {
     headers: &[],
     places: &["/toy"],
     schema_field: "",
+    words: &[],
     request_id_header: None,
     error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",

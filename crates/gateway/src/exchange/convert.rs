@@ -58,10 +58,9 @@ pub(super) fn write(
     if let Some(misfit) = repairs {
         misfit.ask_again(&mut conversation);
     }
-    let mut losses = std::mem::take(&mut conversation.losses);
     let provider = target.endpoint.vendor.dialect;
     conversation.habits = target.endpoint.vendor.habits();
-    let body = provider.dialect.request(&conversation, &target.upstream_model_name, &mut losses);
+    let (body, losses) = arrival.dialect.write_for(provider, &conversation, &target.upstream_model_name);
     if refuses_losses {
         refuse_losses(&losses, target, provider.name)?;
     }

@@ -116,12 +116,16 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// What became of the request in the dialect of its last attempt.
+    /// What became of the request in the dialect of its last attempt, which is counted.
     fn conversion(&mut self) -> Conversion {
         let Some(attempt) = &mut self.attempt else { return Conversion::default() };
         let losses = attempt.take_losses();
         let turned = |target: &&Arc<Target>| convert::is_needed(&self.arrival, target);
         let to = attempt.target.as_ref().filter(turned).map(|target| target.endpoint.vendor.dialect.name);
+        if let Some(to) = to {
+            let (model, from) = (&self.model.name, self.arrival.dialect.name);
+            self.worker.app.metrics.conversion(model, (from, to), losses.count());
+        }
         Conversion { to, losses }
     }
 

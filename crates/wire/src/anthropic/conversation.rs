@@ -58,6 +58,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
                 return Err(Invalid::field(format!("{path}.role"), text));
             }
         }
+        all.stand_at(at);
     }
     emptied.refuse()
 }

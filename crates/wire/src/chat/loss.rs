@@ -5,7 +5,8 @@ use std::fmt;
 /// Something that the other dialect has no word for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// The field of the client's body, such as `messages[2].content[0].cache_control`, or of the answer.
+    /// The field of the client's body in the client's words, such as `messages[2].content[0].cache_control`, or of the
+    /// answer.
     pub field: String,
     /// Why it cannot be carried over.
     pub why: &'static str,
@@ -61,6 +62,14 @@ impl Losses {
     /// Whether nothing is lost.
     pub fn is_empty(&self) -> bool {
         self.named.is_empty()
+    }
+
+    /// The same, named otherwise.
+    pub(crate) fn named_by(mut self, name: impl Fn(&str) -> String) -> Self {
+        for loss in &mut self.named {
+            loss.field = name(&loss.field);
+        }
+        self
     }
 
     /// Adds those of another step.

@@ -10,6 +10,9 @@ pub struct Conversation {
     pub system: Vec<Part>,
     /// What was said so far.
     pub messages: Vec<Message>,
+    /// Where each message stands in the client's own list, which may have others before it. One that is not here stands
+    /// where it does among the messages.
+    pub places: Vec<usize>,
     /// Tools that the model may call.
     pub tools: Vec<Tool>,
     /// Whether it may, or must.
@@ -44,6 +47,13 @@ pub struct Conversation {
     pub echoed: String,
     /// What only the client's own dialect has a word for.
     pub losses: Losses,
+}
+
+impl Conversation {
+    /// Notes that the messages that were added last stand there in the client's own list.
+    pub(crate) fn stand_at(&mut self, at: usize) {
+        self.places.resize(self.messages.len(), at);
+    }
 }
 
 /// Who speaks.

@@ -180,7 +180,7 @@ fn config(all: &Conversation, model: &str, losses: &mut Losses) -> Object {
             // A name is a handle, which this dialect does without.
             losses.note_if(
                 description.is_some(),
-                "format.description",
+                "response_format.description",
                 "Gemini has no description of a schema beside it",
             );
             it.text("responseMimeType", "application/json").raw("responseJsonSchema", schema);

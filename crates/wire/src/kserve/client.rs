@@ -18,6 +18,7 @@ pub static DEF: ClientDef = ClientDef {
     read,
     headers: &[],
     schema_field: "",
+    words: &[],
     request_id_header: None,
     error_status: |error| error.status,
     stream_type: |_| "application/json",

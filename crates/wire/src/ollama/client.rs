@@ -1,6 +1,6 @@
 //! What clients of `/api/chat` send, and are sent.
 
-use crate::chat::{Answer, Conversation, Format, Losses, Message, Part, Role, Stop, Tool};
+use crate::chat::{Answer, Conversation, Format, Losses, Message, Part, Role, Stop, Tool, Words};
 use crate::dialect::{Asked, ClientDef, ClientDialect, Told, WriteStream};
 use crate::json::Kind;
 use crate::json::tree::{Members, Tree};
@@ -16,6 +16,20 @@ use super::words::{
     reasoning_of, rfc3339,
 };
 
+/// How its clients call what other dialects have no word for.
+pub(super) const WORDS: Words = &[
+    ("frequency_penalty", "options.frequency_penalty"),
+    ("presence_penalty", "options.presence_penalty"),
+    ("reasoning", "think"),
+    ("reasoning_effort", "think"),
+    ("response_format", "format"),
+    ("seed", "options.seed"),
+    ("stop", "options.stop"),
+    ("temperature", "options.temperature"),
+    ("top_k", "options.top_k"),
+    ("top_p", "options.top_p"),
+];
+
 /// The definition.
 pub static DEF: ClientDef = ClientDef {
     name: "ollama",
@@ -25,6 +39,7 @@ pub static DEF: ClientDef = ClientDef {
     read: |_, body, limits, salt| request::parse(Api::Chat, body, limits, salt),
     headers: &[],
     schema_field: "format",
+    words: &[WORDS],
     request_id_header: None,
     error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",
@@ -195,6 +210,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
             }
         }
         taken::note_rest(message, &format!("{path}."), &mut all.losses);
+        all.stand_at(at);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::json::write::object;
 use crate::openai::error::{ErrorBody, Invalid};
 use crate::openai::request::Operation;
 
-use super::client::{fill_head, fill_tail, note_rest, read_common, read_images, said};
+use super::client::{WORDS, fill_head, fill_tail, note_rest, read_common, read_images, said};
 use super::deltas::{Deltas, Form};
 use super::request::{self, Api};
 use super::words::error_json;
@@ -23,6 +23,7 @@ pub static DEF: ClientDef = ClientDef {
     read: |_, body, limits, salt| request::parse(Api::Generate, body, limits, salt),
     headers: &[],
     schema_field: "format",
+    words: &[WORDS, &[("messages[0].content", "images")]],
     request_id_header: None,
     error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",

@@ -1,4 +1,4 @@
-//! Counters of what is worth telling of answers.
+//! Counters of what is worth telling of answers, and of what was served in another dialect.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -14,10 +14,20 @@ struct EventLabels {
     event: &'static str,
 }
 
+/// Labels: a model, the dialect of the client and that of the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConversionLabels {
+    model: String,
+    from: &'static str,
+    to: &'static str,
+}
+
 /// The counters.
 #[derive(Default)]
 pub(super) struct AnswerEvents {
     events: Series<EventLabels, Counter>,
+    conversions: Series<ConversionLabels, Counter>,
+    losses: Series<ConversionLabels, Counter>,
 }
 
 impl AnswerEvents {
@@ -27,11 +37,23 @@ impl AnswerEvents {
             "Answers of attempts that were refusals, empty, cut short, filtered, or did not fit their schema",
             self.events.family.clone(),
         );
+        r.register(
+            "pointsman_conversions",
+            "Requests that were served in another dialect than their client's",
+            self.conversions.family.clone(),
+        );
+        r.register(
+            "pointsman_conversion_losses",
+            "What they and their answers said that the other dialect has no word for; the decision record names it",
+            self.losses.family.clone(),
+        );
     }
 
     /// Forgets the series of models that are gone.
     pub(super) fn retain(&self, keeps: impl Fn(&str) -> bool) {
         self.events.retain(|series| keeps(&series.model));
+        self.conversions.retain(|series| keeps(&series.model));
+        self.losses.retain(|series| keeps(&series.model));
     }
 }
 
@@ -40,5 +62,12 @@ impl Metrics {
     pub fn answer_event(&self, model: &str, event: &'static str) {
         let model = self.labels.value(Kind::Model, model);
         self.events.events.get(&EventLabels { model, event }).inc();
+    }
+
+    /// A request for this model was served in another dialect, and lost so much.
+    pub fn conversion(&self, model: &str, (from, to): (&'static str, &'static str), losses: usize) {
+        let labels = ConversionLabels { model: self.labels.value(Kind::Model, model), from, to };
+        self.events.losses.get(&labels).inc_by(losses as u64);
+        self.events.conversions.get(&labels).inc();
     }
 }

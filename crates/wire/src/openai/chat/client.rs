@@ -36,6 +36,7 @@ pub static DEF: ClientDef = ClientDef {
     },
     headers: &[],
     schema_field: "response_format",
+    words: &[&[("reasoning", "reasoning_effort"), ("system", "messages")]],
     request_id_header: Some("x-request-id"),
     error_status: |error| error.status,
     stream_type: |_| "text/event-stream",
@@ -121,6 +122,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
                     continue;
                 }
                 read_result(Part::ToolResult { id, name, parts, is_error: false }, all);
+                all.stand_at(at);
                 continue;
             }
             other => {
@@ -132,6 +134,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
         if !emptied.after(&path, parts.len(), &all.losses) {
             all.messages.push(Message { role, name, parts });
         }
+        all.stand_at(at);
     }
     emptied.refuse()
 }

@@ -19,6 +19,13 @@ pub static DEF: ClientDef = ClientDef {
     read: |asked, body, limits, salt| request::parse(asked.operation, body, limits, salt),
     headers: &[],
     schema_field: "text.format",
+    words: &[&[
+        ("logprobs", "top_logprobs"),
+        ("messages", "input"),
+        ("reasoning_effort", "reasoning.effort"),
+        ("response_format", "text.format"),
+        ("system", "instructions"),
+    ]],
     request_id_header: Some("x-request-id"),
     error_status: |error| error.status,
     stream_type: |_| "text/event-stream",

@@ -65,6 +65,7 @@ fn read_input(input: Option<Tree<'_>>, all: &mut Conversation) -> Result<(), Inv
         }
         read_item(&kind, &mut item, &path, all)?;
         note_rest(item, &format!("{path}."), &mut all.losses);
+        all.stand_at(at);
     }
     Ok(())
 }
