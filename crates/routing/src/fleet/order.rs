@@ -208,6 +208,9 @@ impl Shares {
         let lift = least.unwrap_or(self.served_last.1);
         if let Some(account) = self.accounts.get_mut(id).filter(|account| account.waiting == 0) {
             account.counter = account.counter.max(lift);
+            if self.served_last.0 == Some(id) {
+                self.served_last.1 = account.lift();
+            }
         }
         id
     }
@@ -360,4 +363,28 @@ type Waits = (AccountId, u32, u32);
 fn is_fatter((id, waiting, weight): Waits, (other_id, other_waiting, other_weight): Waits) -> bool {
     let (a, b) = (u64::from(waiting) * u64::from(other_weight), u64::from(other_waiting) * u64::from(weight));
     a > b || (a == b && id < other_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::testing::facts;
+
+    #[test]
+    fn who_was_served_last_lifts_others_to_what_it_has_now() {
+        let (mut shares, tenants) = (Shares::default(), BTreeMap::new());
+        let of = |tenant: &str| Facts {
+            tenant: tenant.into(),
+            tenant_hash: crate::rng::hash(tenant.as_bytes()),
+            ..facts()
+        };
+        let charge = shares.charge(&of("a"), None, &tenants);
+        let _ = shares.settle(&charge, Due::Nothing);
+        let counter = |shares: &Shares, id| shares.get(id).map(|account| account.counter);
+        // Somebody with more waits, so it is lifted; then nobody waits, and the next is lifted as high.
+        let a = shares.arrive(&of("a"), Some(500), &tenants);
+        assert_eq!(counter(&shares, a), Some(500));
+        let b = shares.arrive(&of("b"), None, &tenants);
+        assert_eq!(counter(&shares, b), Some(500));
+    }
 }
