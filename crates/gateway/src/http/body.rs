@@ -1,5 +1,6 @@
 //! Reading a request's body whole, within its limits; and giving its memory back.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::pin::{Pin, pin};
@@ -14,20 +15,33 @@ use pointsman_wire::openai::error::ErrorBody;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use mapped::Mapped;
+
+mod mapped;
+
 /// Capacity taken on the client's word; more is taken as bytes come.
 const PREALLOCATED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Time before the rate of a body is judged.
 const RATE_GRACE: Duration = Duration::from_secs(5);
-/// A body of at least so many bytes leaves memory behind that is worth giving back.
-const LARGE_BYTES: usize = 128 * 1024;
+/// From so many bytes on a body has memory of its own.
+const LARGE_BYTES: usize = 32 * 1024;
 /// Bytes of pieces that, freed, have mimalloc look what it can give back, and how long each is held: a little more than what
-/// mimalloc waits. The first is of a region that holds many, with bodies of up to 16 MiB; the other is a region of its own.
+/// mimalloc waits. The first is of a region that holds many; the other is a region of its own, as has what a body of more
+/// than 16 MiB is turned into.
 const PIECES: [(usize, Duration); 2] =
     [(128 * 1024, Duration::from_millis(12)), (17 * 1024 * 1024, Duration::from_millis(120))];
 
 thread_local! {
-    /// Told when a large body is freed, one for each of [`PIECES`].
-    static FREED: Rc<[Notify; PIECES.len()]> = Rc::default();
+    /// Told when a large body is freed.
+    static FREED: Rc<Freed> = Rc::default();
+}
+
+/// Large bodies that were freed on a thread.
+#[derive(Default)]
+struct Freed {
+    count: Cell<u64>,
+    /// One for each of [`PIECES`].
+    notify: [Notify; PIECES.len()],
 }
 
 /// What a body must keep to.
@@ -62,7 +76,7 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
                 // Small bodies come in one piece, which is then passed on as it is.
                 return Ok(data);
             }
-            whole.0.reserve(announced.min(PREALLOCATED_BYTES_MAX) as usize);
+            whole.reserve(announced.min(PREALLOCATED_BYTES_MAX) as usize);
         }
         whole.push(&data);
     }
@@ -70,64 +84,123 @@ pub async fn read(body: Incoming, rules: BodyRules) -> Result<Bytes, ErrorBody> 
 }
 
 /// A body, which tells [`give_back`] when it is freed if it is large.
-#[derive(Default)]
-pub struct Whole(BytesMut);
+pub struct Whole(Memory);
+
+enum Memory {
+    /// Of the allocator.
+    Small(BytesMut),
+    /// Its own.
+    Large(Mapped),
+}
 
 impl Whole {
     /// Bytes that are there.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_ref().len()
     }
 
     /// Whether none are.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_ref().is_empty()
+    }
+
+    /// Takes room for so many bytes.
+    fn reserve(&mut self, bytes: usize) {
+        match &mut self.0 {
+            Memory::Small(small) if bytes < LARGE_BYTES => small.reserve(bytes),
+            Memory::Small(small) => {
+                if let Some(large) = moved(small, bytes) {
+                    self.0 = Memory::Large(large);
+                }
+            }
+            Memory::Large(_) => {}
+        }
     }
 
     /// Puts bytes behind those that are there.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        let len = self.len() + bytes.len();
+        if len >= LARGE_BYTES {
+            self.reserve(2 * len);
+        }
+        match &mut self.0 {
+            Memory::Small(small) => small.extend_from_slice(bytes),
+            Memory::Large(large) => {
+                // A system that gives no mapping may still have memory elsewhere.
+                if large.push(bytes).is_err() {
+                    let mut small = BytesMut::with_capacity(len);
+                    small.extend_from_slice(large);
+                    small.extend_from_slice(bytes);
+                    self.0 = Memory::Small(small);
+                }
+            }
+        }
     }
 
     /// The body, to be passed on.
     pub fn freeze(mut self) -> Bytes {
-        if self.0.len() < LARGE_BYTES {
-            std::mem::take(&mut self.0).freeze()
-        } else {
-            Bytes::from_owner(self)
+        match &mut self.0 {
+            Memory::Small(small) => std::mem::take(small).freeze(),
+            Memory::Large(_) => Bytes::from_owner(self),
         }
+    }
+}
+
+/// The same bytes in memory of their own, with room for so many; `None` if the system has no mapping to give.
+fn moved(small: &BytesMut, bytes: usize) -> Option<Mapped> {
+    let mut large = Mapped::with_capacity(bytes).ok()?;
+    large.push(small).ok()?;
+    Some(large)
+}
+
+impl Default for Whole {
+    fn default() -> Self {
+        Self(Memory::Small(BytesMut::new()))
     }
 }
 
 impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Memory::Small(small) => small,
+            Memory::Large(large) => large,
+        }
     }
 }
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        if self.0.capacity() >= LARGE_BYTES {
+        if let Memory::Large(large) = std::mem::replace(&mut self.0, Memory::Small(BytesMut::new())) {
+            large.spare();
             // A thread that ends has no use for it any more.
-            let _ = FREED.try_with(|freed| freed.iter().for_each(Notify::notify_one));
+            let _ = FREED.try_with(|freed| {
+                freed.count.set(freed.count.get() + 1);
+                freed.notify.iter().for_each(Notify::notify_one);
+            });
         }
     }
 }
 
-/// Gives the memory of this thread's large bodies back to the system as long as it is polled. Left to itself the allocator
+/// Gives the memory that this thread's large bodies leave behind back to the system, as long as it is polled: what is kept of
+/// them for the next, once none came for a moment, and what went through the allocator for their sake. Left to itself that
 /// would keep all that the last of them took until there are others.
 pub async fn give_back() {
     let freed = FREED.with(Rc::clone);
     let hold = async |at: usize| {
         let (bytes, held) = PIECES[at];
         loop {
-            freed[at].notified().await;
+            freed.notify[at].notified().await;
+            let count = freed.count.get();
             // Never written to, so that it takes no memory itself.
             let piece = black_box(Vec::<u8>::with_capacity(bytes));
             sleep(held).await;
             drop(piece);
+            if freed.count.get() == count {
+                mapped::give_back();
+            }
         }
     };
+    mapped::give_back();
     tokio::join!(hold(0), hold(1));
 }
 
