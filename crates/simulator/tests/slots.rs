@@ -170,7 +170,13 @@ fn catalog(config: &Config) -> Catalog {
             header_hold: hour,
         },
         attempts_max: 1,
-        health: HealthSpec::default(),
+        // The reference knows nothing of breakers.
+        health: HealthSpec {
+            failures: u32::MAX,
+            connect_failures: u32::MAX,
+            failed_rate: 1.0,
+            ..HealthSpec::default()
+        },
         retry: RetrySpec::default(),
         hedge: None,
         deployments,
