@@ -57,14 +57,3 @@ async fn memory_of_large_bodies_is_given_back() {
         })
         .await;
 }
-
-#[test]
-fn a_body_grows_as_it_comes_and_keeps_its_bytes() {
-    let bytes: Vec<u8> = (0_u32..700_000).flat_map(u32::to_le_bytes).collect();
-    for piece in [1_000, 70_000, 300_000, bytes.len()] {
-        let mut body = Whole::default();
-        bytes.chunks(piece).for_each(|piece| body.push(piece));
-        assert_eq!(body.len(), bytes.len());
-        assert!(body.freeze() == bytes, "in pieces of {piece}");
-    }
-}

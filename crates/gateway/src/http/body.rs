@@ -261,3 +261,36 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_grows_as_it_comes_and_keeps_its_bytes() {
+        let bytes: Vec<u8> = (0_u32..700_000).flat_map(u32::to_le_bytes).collect();
+        for piece in [1_000, 70_000, 300_000, bytes.len()] {
+            let mut body = Whole::default();
+            bytes.chunks(piece).for_each(|piece| body.push(piece));
+            assert_eq!(body.len(), bytes.len());
+            assert!(body.freeze() == bytes, "in pieces of {piece}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_kept_of_one_body_is_not_shown_by_the_next() {
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(give_back());
+        local
+            .run_until(async {
+                tokio::task::yield_now().await;
+                for (byte, bytes) in [(1, 400_000), (2, 50_000), (3, 300_000)] {
+                    let mut body = Whole::default();
+                    body.push(&vec![byte; bytes]);
+                    let body = body.freeze();
+                    assert!(body.len() == bytes && body.iter().all(|one| *one == byte));
+                }
+            })
+            .await;
+    }
+}
