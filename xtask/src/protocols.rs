@@ -16,9 +16,9 @@ const HEAD: &str = "\
 A request that is served in its own dialect passes byte for byte, but for the model's name. One that is served in another is
 read into a neutral form and written from it, and the answer goes the other way, as a whole or event by event. What the
 other dialect has no word for is a **loss**: the decision record names it (`conversion.losses`), and a model that says
-`conversion: { losses: refuse }` refuses the request with 400 instead, naming the field as the client
-wrote it. `pointsman_conversions_total{model,from,to}` counts what is served in another dialect, and
-`pointsman_conversion_losses_total` what is lost there.
+`conversion: { losses: refuse }` refuses the request with 400 instead, naming the field in the words of the
+client's dialect, as far as that is sure. `pointsman_conversions_total{model,from,to}` counts what was sent to a provider of
+another dialect, and `pointsman_conversion_losses_total` what was lost there.
 
 A dialect is one file per direction in `crates/wire` and one line in `dialect.rs`; a vendor that speaks a known one is a
 record in `vendors.toml` and no code ([list](vendors.md)).

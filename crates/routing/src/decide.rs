@@ -327,8 +327,8 @@ impl Fleet {
         times.into_iter().flatten().max().filter(|until| *until > now)
     }
 
-    /// Whether one that failed could be sent a request, if it may be looked at before its time: whoever looks must be able to go elsewhere
-    /// if it fails again, so not where failing may be billed.
+    /// Whether one that failed could be sent a request, if it may be looked at before its time: whoever looks must be
+    /// able to go elsewhere if it fails again, so not where failing may be billed.
     pub(crate) fn may_be_looked_at(&self, id: DeploymentId, facts: &Facts, now: Now) -> bool {
         let unsure = self.models.get(facts.model).is_some_and(|model| model.spec.retry.unsure);
         self.deployments.get(id).is_some_and(|deployment| {

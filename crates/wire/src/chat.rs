@@ -24,8 +24,8 @@ pub use citation::Page;
 pub use event::{Event, Opened};
 pub use finding::{Finding, Findings, Tally};
 pub use loss::{Loss, Losses};
-pub use naming::Words;
 pub(crate) use naming::own_name;
+pub use naming::{Place, Places, Words};
 pub use request::{
     Conversation, Effort, Format, Media, MediaKind, Message, Part, Reasoning, Role, Sampling, Source, Tool,
     ToolChoice,

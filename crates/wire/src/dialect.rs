@@ -224,7 +224,11 @@ impl ClientDef {
         let mut unsaid = Losses::default();
         let body = provider.dialect.request(conversation, upstream_model_name, &mut unsaid);
         let mut losses = conversation.losses.clone();
-        losses.extend(unsaid.named_by(|field| own_name(self.words, &conversation.places, field)));
+        losses.extend(unsaid.named_by(|field| {
+            let is_reasoning = matches!(field, "reasoning" | "reasoning_effort");
+            let field = if is_reasoning { conversation.reasoning_field() } else { field };
+            own_name(self.words, &conversation.places, field)
+        }));
         (body, losses)
     }
 

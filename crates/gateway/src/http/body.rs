@@ -131,9 +131,22 @@ impl Whole {
                     let mut small = BytesMut::with_capacity(len);
                     small.extend_from_slice(large);
                     small.extend_from_slice(bytes);
+                    self.retire();
                     self.0 = Memory::Small(small);
                 }
             }
+        }
+    }
+
+    /// Gives up memory of its own.
+    fn retire(&mut self) {
+        if let Memory::Large(large) = std::mem::replace(&mut self.0, Memory::Small(BytesMut::new())) {
+            large.spare();
+            // A thread that ends has no use for it any more.
+            let _ = FREED.try_with(|freed| {
+                freed.count.set(freed.count.get() + 1);
+                freed.notify.iter().for_each(Notify::notify_one);
+            });
         }
     }
 
@@ -170,14 +183,7 @@ impl AsRef<[u8]> for Whole {
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        if let Memory::Large(large) = std::mem::replace(&mut self.0, Memory::Small(BytesMut::new())) {
-            large.spare();
-            // A thread that ends has no use for it any more.
-            let _ = FREED.try_with(|freed| {
-                freed.count.set(freed.count.get() + 1);
-                freed.notify.iter().for_each(Notify::notify_one);
-            });
-        }
+        self.retire();
     }
 }
 
@@ -284,12 +290,22 @@ mod tests {
         local
             .run_until(async {
                 tokio::task::yield_now().await;
-                for (byte, bytes) in [(1, 400_000), (2, 50_000), (3, 300_000)] {
+                let body = |byte: u8, bytes: usize| {
                     let mut body = Whole::default();
                     body.push(&vec![byte; bytes]);
-                    let body = body.freeze();
-                    assert!(body.len() == bytes && body.iter().all(|one| *one == byte));
+                    body.freeze()
+                };
+                // While one lives what others leave is kept.
+                let living = body(9, 100_000);
+                let mut places = Vec::new();
+                for (byte, bytes) in [(1, 400_000), (2, 300_000), (3, 400_000), (4, 40_000)] {
+                    let next = body(byte, bytes);
+                    assert!(next.len() == bytes && next.iter().all(|one| *one == byte));
+                    places.push(next.as_ptr());
                 }
+                assert!(places[..3].iter().all(|place| *place == places[0]), "the same pages");
+                assert!(places[3] != places[0], "a small one gets none of so large a one");
+                assert!(living.iter().all(|one| *one == 9));
             })
             .await;
     }

@@ -88,6 +88,8 @@ pub struct Fleet {
     arrivals: u64,
     /// Counts what may have made a credential usable again, so that those who wait for one are looked at.
     pub(crate) credential_changes: u64,
+    /// Counts what made one unusable, so that those are looked at whom then somebody serves as the last resort.
+    pub(crate) credential_failures: u64,
     pub(crate) evaluations: u64,
     /// Room for the strategies to work in, kept so that a decision allocates nothing but its record.
     pub(crate) scratch: Scratch,

@@ -275,7 +275,9 @@ impl Fleet {
             let late = ended.may_be_late() && self.note_given_up(&permit, now);
             self.learn_deployment(&permit, if late { Ended::Failed(&LATE) } else { ended }, now, rng);
         }
-        self.credential_changes += u64::from(permit.credential.is_some());
+        let keyed = permit.credential.is_some();
+        self.credential_changes += u64::from(keyed);
+        self.credential_failures += u64::from(keyed && matches!(ended, Ended::Failed(_)));
         self.serve_freed(permit.deployment, model, seat, now, rng);
     }
 

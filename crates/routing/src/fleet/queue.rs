@@ -27,8 +27,8 @@ pub(crate) struct Queue {
     waiting: [usize; Rank::COUNT],
     /// The soonest that time alone may make room for a group.
     recheck: Now,
-    /// The fleet's count of changes to credentials when it was last looked at.
-    credential_changes: u64,
+    /// The fleet's counts of changes to credentials, and of their failures, when it was last looked at.
+    credentials: (u64, u64),
     /// By rank: whether it is overloaded.
     standing: [Standing; Rank::COUNT],
     turns: Turns,
@@ -42,7 +42,7 @@ impl Default for Queue {
             groups: Vec::new(),
             waiting: [0; Rank::COUNT],
             recheck: Now::NEVER,
-            credential_changes: 0,
+            credentials: (0, 0),
             standing: Default::default(),
             turns: Turns::default(),
             shares: Default::default(),
@@ -60,11 +60,18 @@ struct Group {
     blocked: bool,
     /// When time alone may make room: a breaker that is due, a wait or a quota window that ends.
     recheck: Now,
-    /// A deployment was left out for want of a credential, or failed: that one is used all the same once too few others
-    /// can serve.
-    credentials_matter: bool,
+    left_out: LeftOut,
     /// After a reload: what they could use may be something else now, and each is looked at.
     stale: bool,
+}
+
+/// Whether deployments were left out that a change to a credential may bring in.
+#[derive(Debug, Default)]
+struct LeftOut {
+    /// For want of a credential.
+    without_credential: bool,
+    /// For they failed, which are used all the same once too few others can serve.
+    failed: bool,
 }
 
 impl Group {
@@ -283,7 +290,7 @@ impl Queue {
                 lines: BTreeMap::new(),
                 blocked: true,
                 recheck: Now::NEVER,
-                credentials_matter: false,
+                left_out: LeftOut::default(),
                 stale: false,
             });
             self.groups.len() - 1
@@ -299,8 +306,10 @@ impl Queue {
         group.blocked = true;
         let reasons = || decision.candidates.iter().filter_map(|candidate| candidate.why_not);
         group.recheck = recheck;
-        group.credentials_matter =
-            reasons().any(|why| matches!(why, WhyNot::NoCredential { .. } | WhyNot::Failed { .. }));
+        group.left_out = LeftOut {
+            without_credential: reasons().any(|why| matches!(why, WhyNot::NoCredential { .. })),
+            failed: reasons().any(|why| matches!(why, WhyNot::Failed { .. })),
+        };
         self.recheck = self.recheck.min(group.recheck);
         self.waiting[rank.index()] += 1;
         at
@@ -371,15 +380,17 @@ impl Queue {
     }
 
     /// So are those for which time, or a change to a credential, may have made room.
-    pub(super) fn note_time(&mut self, now: Now, credential_changes: u64) {
-        let credentials = std::mem::replace(&mut self.credential_changes, credential_changes);
-        let credentials_changed = credentials != credential_changes;
-        if now < self.recheck && !credentials_changed {
+    pub(super) fn note_time(&mut self, now: Now, credentials: (u64, u64)) {
+        let before = std::mem::replace(&mut self.credentials, credentials);
+        let (changed, failed) = (before.0 != credentials.0, before.1 != credentials.1);
+        if now < self.recheck && !changed {
             return;
         }
         self.recheck = Now::NEVER;
         for group in &mut self.groups {
-            if now >= group.recheck || (credentials_changed && group.credentials_matter) {
+            let by_credential =
+                changed && group.left_out.without_credential || failed && group.left_out.failed;
+            if now >= group.recheck || by_credential {
                 group.blocked = false;
                 group.recheck = Now::NEVER;
             }

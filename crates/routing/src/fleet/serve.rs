@@ -251,12 +251,12 @@ impl Fleet {
     /// Grants free slots to those who wait, in order. Asks for one waiter of each group at most, beside those that are
     /// served; for nobody while nothing is free or nothing has changed, which is the usual case under load.
     pub(crate) fn serve_queue(&mut self, model: ModelId, now: Now, rng: &mut Rng) {
-        let credential_changes = self.credential_changes;
+        let credentials = (self.credential_changes, self.credential_failures);
         let Some(queue) = self.models.get_mut(model).map(|model| &mut model.queue) else { return };
         if queue.len() == 0 {
             return;
         }
-        queue.note_time(now, credential_changes);
+        queue.note_time(now, credentials);
         if queue.len_of(Lane::Batch) > 0 {
             self.refresh_reserves(model, now);
         }

@@ -58,7 +58,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
                 return Err(Invalid::field(format!("{path}.role"), text));
             }
         }
-        all.stand_at(at);
+        all.message_stood_at(at);
     }
     emptied.refuse()
 }
@@ -275,6 +275,7 @@ fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Inva
             strict: taken::boolean(&mut tool, &path, "strict")?,
             cache: cache_of(&mut tool),
         });
+        all.tools_stood_at(at);
         note_rest(tool, &path, &mut all.losses);
     }
     let Some(choice) = body.take("tool_choice") else { return Ok(()) };

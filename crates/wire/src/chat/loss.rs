@@ -5,8 +5,8 @@ use std::fmt;
 /// Something that the other dialect has no word for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// The field of the client's body in the client's words, such as `messages[2].content[0].cache_control`, or of the
-    /// answer.
+    /// The field of the client's body, such as `messages[2].content[0].cache_control`, or of the answer; in the client's words
+    /// where its dialect has them.
     pub field: String,
     /// Why it cannot be carried over.
     pub why: &'static str,

@@ -1,6 +1,6 @@
 //! What is asked.
 
-use super::Losses;
+use super::{Losses, Place, Places};
 use crate::openai::chat::habits::Habits;
 
 /// A conversation, and how it is to go on.
@@ -10,9 +10,8 @@ pub struct Conversation {
     pub system: Vec<Part>,
     /// What was said so far.
     pub messages: Vec<Message>,
-    /// Where each message stands in the client's own list, which may have others before it. One that is not here stands
-    /// where it does among the messages.
-    pub places: Vec<usize>,
+    /// Where messages and tools stand in the client's own lists.
+    pub places: Places,
     /// Tools that the model may call.
     pub tools: Vec<Tool>,
     /// Whether it may, or must.
@@ -50,9 +49,30 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Notes that the messages that were added last stand there in the client's own list.
-    pub(crate) fn stand_at(&mut self, at: usize) {
-        self.places.resize(self.messages.len(), at);
+    /// Notes what became of the message at this place of the client's list: it was added, in one piece or several, or went into
+    /// the one before.
+    pub(crate) fn message_stood_at(&mut self, at: usize) {
+        let known = &mut self.places.messages;
+        let place = match self.messages.len() - known.len() {
+            0 => {
+                known.last_mut().into_iter().for_each(|last| *last = Place::Several);
+                return;
+            }
+            1 => Place::Whole(at),
+            _ => Place::PartOf(at),
+        };
+        known.resize(self.messages.len(), place);
+    }
+
+    /// What says how much is to be thought: a word for how hard, or more.
+    pub(crate) fn reasoning_field(&self) -> &'static str {
+        let in_a_word = |asked: &Reasoning| asked.tokens.is_none() && asked.visible.is_none();
+        if self.reasoning.as_ref().is_some_and(in_a_word) { "reasoning_effort" } else { "reasoning" }
+    }
+
+    /// Notes where the tools that were added last stand in the client's own list.
+    pub(crate) fn tools_stood_at(&mut self, at: usize) {
+        self.places.tools.resize(self.tools.len(), at);
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn read_contents(contents: Vec<Tree<'_>>, all: &mut Conversation) -> 
         emptied.after(&path, parts.len(), &all.losses);
         note_rest(content, &path, &mut all.losses);
         add(role, parts, all);
-        all.stand_at(at);
+        all.message_stood_at(at);
     }
     emptied.refuse()
 }

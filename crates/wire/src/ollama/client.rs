@@ -18,6 +18,7 @@ use super::words::{
 
 /// How its clients call what other dialects have no word for.
 pub(super) const WORDS: Words = &[
+    (".content.thinking", ".thinking"),
     ("frequency_penalty", "options.frequency_penalty"),
     ("presence_penalty", "options.presence_penalty"),
     ("reasoning", "think"),
@@ -210,7 +211,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
             }
         }
         taken::note_rest(message, &format!("{path}."), &mut all.losses);
-        all.stand_at(at);
+        all.message_stood_at(at);
     }
     Ok(())
 }

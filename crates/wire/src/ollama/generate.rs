@@ -23,7 +23,7 @@ pub static DEF: ClientDef = ClientDef {
     read: |_, body, limits, salt| request::parse(Api::Generate, body, limits, salt),
     headers: &[],
     schema_field: "format",
-    words: &[WORDS, &[("messages[0].content", "images")]],
+    words: &[WORDS, &[("messages[0].content", "prompt")]],
     request_id_header: None,
     error_status: |error| error.status,
     stream_type: |_| "application/x-ndjson",

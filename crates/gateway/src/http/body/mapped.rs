@@ -1,5 +1,5 @@
 //! The memory of large bodies. Each has a mapping of its own, so that the system has the memory back in the moment in which
-//! the body is freed; an allocator keeps what is freed for a while, in case it is wanted again.
+//! the last of them is freed; an allocator keeps what is freed for a while, in case it is wanted again.
 
 use std::cell::RefCell;
 use std::io;
@@ -31,7 +31,9 @@ struct Spare {
 
 impl Spare {
     fn take(&mut self, bytes: usize) -> Option<MmapMut> {
-        let fits = self.maps.iter().enumerate().filter(|(_, map)| map.len() >= bytes);
+        // A small body would hold the pages of a large one for as long as it lives.
+        let most = 4 * bytes.next_multiple_of(GRAIN_BYTES);
+        let fits = self.maps.iter().enumerate().filter(|(_, map)| (bytes..=most).contains(&map.len()));
         let (least, _) = fits.min_by_key(|(_, map)| map.len())?;
         let map = self.maps.swap_remove(least);
         self.kept_bytes -= map.len();

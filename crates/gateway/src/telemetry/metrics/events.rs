@@ -1,4 +1,4 @@
-//! Counters of what is worth telling of answers, and of what was served in another dialect.
+//! Counters of what is worth telling of answers, and of what was asked in another dialect.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -39,7 +39,7 @@ impl AnswerEvents {
         );
         r.register(
             "pointsman_conversions",
-            "Requests that were served in another dialect than their client's",
+            "Requests that were sent to a provider of another dialect than their client's",
             self.conversions.family.clone(),
         );
         r.register(
@@ -64,7 +64,7 @@ impl Metrics {
         self.events.events.get(&EventLabels { model, event }).inc();
     }
 
-    /// A request for this model was served in another dialect, and lost so much.
+    /// A request for this model was sent in another dialect, and lost so much.
     pub fn conversion(&self, model: &str, (from, to): (&'static str, &'static str), losses: usize) {
         let labels = ConversionLabels { model: self.labels.value(Kind::Model, model), from, to };
         self.events.losses.get(&labels).inc_by(losses as u64);

@@ -36,7 +36,14 @@ pub static DEF: ClientDef = ClientDef {
     },
     headers: &[],
     schema_field: "response_format",
-    words: &[&[("reasoning", "reasoning_effort"), ("system", "messages")]],
+    words: &[&[
+        (".detail", ".image_url.detail"),
+        (".strict", ".function.strict"),
+        (".title", ".file.filename"),
+        ("reasoning", "reasoning_effort"),
+        ("response_format.description", "response_format.json_schema.description"),
+        ("system", "messages"),
+    ]],
     request_id_header: Some("x-request-id"),
     error_status: |error| error.status,
     stream_type: |_| "text/event-stream",
@@ -122,7 +129,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
                     continue;
                 }
                 read_result(Part::ToolResult { id, name, parts, is_error: false }, all);
-                all.stand_at(at);
+                all.message_stood_at(at);
                 continue;
             }
             other => {
@@ -134,7 +141,7 @@ fn read_messages(messages: Option<Tree<'_>>, all: &mut Conversation) -> Result<(
         if !emptied.after(&path, parts.len(), &all.losses) {
             all.messages.push(Message { role, name, parts });
         }
-        all.stand_at(at);
+        all.message_stood_at(at);
     }
     emptied.refuse()
 }

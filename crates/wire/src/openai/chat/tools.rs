@@ -22,6 +22,7 @@ pub(super) fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Resu
         note_rest(tool, &format!("{path}."), &mut all.losses);
         let tool = read_tool(function, cache, &format!("{path}.function."), &mut all.losses)?;
         all.tools.push(tool);
+        all.tools_stood_at(at);
     }
     let functions = body.take("functions").map(Tree::into_items).unwrap_or_default();
     for (at, function) in functions.into_iter().enumerate() {

@@ -65,7 +65,7 @@ fn read_input(input: Option<Tree<'_>>, all: &mut Conversation) -> Result<(), Inv
         }
         read_item(&kind, &mut item, &path, all)?;
         note_rest(item, &format!("{path}."), &mut all.losses);
-        all.stand_at(at);
+        all.message_stood_at(at);
     }
     Ok(())
 }
@@ -194,6 +194,7 @@ fn read_tools(body: &mut Members<'_>, all: &mut Conversation) -> Result<(), Inva
             strict: taken::boolean(&mut tool, &path, "strict")?,
             cache: None,
         });
+        all.tools_stood_at(at);
         note_rest(tool, &path, &mut all.losses);
     }
     all.parallel_tool_calls = taken::boolean(body, "", "parallel_tool_calls")?;
