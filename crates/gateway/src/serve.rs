@@ -12,7 +12,8 @@ use anyhow::Context;
 use pointsman_settings::Config;
 use pointsman_settings::overlay::Overlay;
 use tokio::runtime::LocalOptions;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle as Joined;
 
 use crate::app::{App, Shutdown, Source};
@@ -46,6 +47,9 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     /// The way back to the process before this one, which waits to hear that this one serves.
     before: Option<Line>,
+    /// Does everything beside serving clients.
+    runtime: Runtime,
+    signals: Signals,
 }
 
 impl Gateway {
@@ -82,6 +86,8 @@ impl Gateway {
         mut inherited: Option<Inheritance>,
     ) -> anyhow::Result<Self> {
         clock::now();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let signals = Signals::listen(&runtime)?;
         let base = overrides.over(base);
         let combined = reload::combine(&Config::default(), &base, overlay)?;
         reload::tell(&base, &combined.stale, &combined.overridden);
@@ -138,15 +144,15 @@ impl Gateway {
         if let Some(batches) = app.batches.get() {
             workers.push(batches::run::start(Arc::clone(&app), Arc::clone(batches))?);
         }
-        Ok(Self { app, address, admin_address, grpc_address, admin, workers, before })
+        Ok(Self { app, address, admin_address, grpc_address, admin, workers, before, runtime, signals })
     }
 
     /// Runs the admin API, health checks, file watch and signals until the process is told to stop, and then the way
     /// out: not ready any more, then no new connections, streams finish within the grace, the rest is told, records are written.
     pub fn run(mut self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (runtime, Signals { hangups, upgrades, mut stops }) = (self.runtime, self.signals);
         runtime.block_on(async {
-            let control = control(Arc::clone(&self.app), self.admin)?;
+            let control = control(Arc::clone(&self.app), self.admin, (hangups, upgrades))?;
             tokio::pin!(control);
             if let Some(mut before) = self.before.take() {
                 before.tell_ready();
@@ -155,7 +161,7 @@ impl Gateway {
             }
             tokio::select! {
                 () = &mut control => {}
-                () = stop_signal() => {}
+                () = stops.next() => {}
                 () = self.app.upgrade.handed_over.notified() => {}
             }
             let leaving = leave(Arc::clone(&self.app), self.workers);
@@ -163,7 +169,7 @@ impl Gateway {
                 () = leaving => {}
                 // The admin API stays up on the way out: that is when people look.
                 () = &mut control => {}
-                () = stop_signal() => tracing::warn!("told to stop twice; stopping at once"),
+                () = stops.next() => tracing::warn!("told to stop twice; stopping at once"),
             }
             anyhow::Ok(())
         })?;
@@ -223,10 +229,12 @@ fn worker(
 }
 
 /// Everything beside serving clients, for as long as the process lives.
-fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Output = ()>> {
+fn control(
+    app: Arc<App>,
+    admin: TcpListener,
+    (mut hangups, mut upgrades): (Signal, Signal),
+) -> anyhow::Result<impl Future<Output = ()>> {
     let admin = tokio::net::TcpListener::from_std(admin)?;
-    let mut hangups = signal(SignalKind::hangup())?;
-    let mut upgrades = signal(SignalKind::user_defined2())?;
     let on_hangup = {
         let app = Arc::clone(&app);
         async move {
@@ -260,15 +268,37 @@ fn control(app: Arc<App>, admin: TcpListener) -> anyhow::Result<impl Future<Outp
     })
 }
 
-async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that are told to a process. They are heard from the start on: one that came before would end it.
+struct Signals {
+    hangups: Signal,
+    upgrades: Signal,
+    stops: Stops,
+}
+
+/// What tells it to stop.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &Runtime) -> io::Result<Self> {
+        let _within = runtime.enter();
+        let stops = Stops {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        let hangups = signal(SignalKind::hangup())?;
+        Ok(Self { hangups, upgrades: signal(SignalKind::user_defined2())?, stops })
+    }
+}
+
+impl Stops {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
